@@ -1,0 +1,36 @@
+/**
+ * The kinds of address that a kernel image talks about, as types that do not mix.
+ *
+ * x86-64 maps its image at `__START_KERNEL_map`: link-time virtual address = physical link address + __START_KERNEL_map
+ * (arch/x86/include/asm/page_64_types.h). Physical addresses and offsets fit a double exactly; virtual ones do not and are bigint.
+ */
+declare const kind: unique symbol;
+
+/** Bytes from the start of a file. */
+export type FileOffset = number & { readonly [kind]?: 'FileOffset' };
+/** A guest-physical address; for an image, the one it is linked for unless a physical slide is added. */
+export type PhysAddr = number & { readonly [kind]?: 'PhysAddr' };
+/** A virtual address as u64. */
+export type VirtAddr = bigint & { readonly [kind]?: 'VirtAddr' };
+/** What is added to link addresses: a multiple of CONFIG_PHYSICAL_ALIGN, 0 up to almost 1 GiB. */
+export type Slide = number & { readonly [kind]?: 'Slide' };
+
+/** Where the kernel's image is mapped: virtual address of physical link address 0. */
+export const START_KERNEL_MAP: VirtAddr = 0xffff_ffff_8000_0000n;
+/** KERNEL_IMAGE_SIZE with CONFIG_RANDOMIZE_BASE: the image, slide included, must end here or below (measured: above it, no boot). */
+export const KERNEL_IMAGE_SIZE = 0x4000_0000;
+
+export function physToVirt(address: PhysAddr): VirtAddr {
+  return START_KERNEL_MAP + BigInt(address);
+}
+
+/** The physical link address of an image address, or undefined when it is not within KERNEL_IMAGE_SIZE of the map's start. */
+export function virtToPhys(address: VirtAddr): PhysAddr | undefined {
+  const physical = address - START_KERNEL_MAP;
+  return physical >= 0n && physical < BigInt(KERNEL_IMAGE_SIZE) ? Number(physical) : undefined;
+}
+
+/** A relocation table entry: the low half of a link address; the kernel sign-extends it. */
+export function tableEntryToVirt(entry: number): VirtAddr {
+  return BigInt.asUintN(64, BigInt(entry | 0));
+}

@@ -1,0 +1,154 @@
+/**
+ * Checked access to bytes. The only file that makes a DataView, so that (buffer, byteOffset, byteLength) is right in one place.
+ *
+ * All formats that kslide reads are little-endian, PE and ELF for x86 included; the few big-endian container headers (lzop) read
+ * with `u32be`. Offsets count from the start of the given bytes. A read past the end throws `truncated` with the field's name; a write
+ * past the end is a bug of ours and throws a RangeError.
+ */
+import { KernelImageError } from './errors.ts';
+
+/** A view on the same memory, never a copy. */
+export function viewOf(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** Reads fields of one structure; `origin` is added to offsets in errors, so that they count from the start of the file. */
+export class Reader {
+  readonly bytes: Uint8Array;
+  readonly length: number;
+  readonly #view: DataView;
+  readonly #origin: number;
+
+  constructor(bytes: Uint8Array, origin = 0) {
+    this.bytes = bytes;
+    this.length = bytes.length;
+    this.#view = viewOf(bytes);
+    this.#origin = origin;
+  }
+
+  /** Throws `truncated` unless `length` bytes lie at `offset`. Safe for any number, NaN and 2^64 included. */
+  need(offset: number, length: number, field: string): void {
+    if (offset >= 0 && length >= 0 && offset + length <= this.length) return;
+    throw new KernelImageError({
+      code: 'truncated',
+      what: field,
+      offset: this.#origin + offset,
+      expected: `0x${length.toString(16)} bytes before the end at 0x${(this.#origin + this.length).toString(16)}`,
+    });
+  }
+
+  u8(offset: number, field: string): number {
+    this.need(offset, 1, field);
+    return this.#view.getUint8(offset);
+  }
+
+  u16(offset: number, field: string): number {
+    this.need(offset, 2, field);
+    return this.#view.getUint16(offset, true);
+  }
+
+  u32(offset: number, field: string): number {
+    this.need(offset, 4, field);
+    return this.#view.getUint32(offset, true);
+  }
+
+  u32be(offset: number, field: string): number {
+    this.need(offset, 4, field);
+    return this.#view.getUint32(offset, false);
+  }
+
+  u64(offset: number, field: string): bigint {
+    this.need(offset, 8, field);
+    return this.#view.getBigUint64(offset, true);
+  }
+
+  /** A u64 that counts bytes: above 2^53 nothing real exists, and a number would lose bits. */
+  u64AsNumber(offset: number, field: string): number {
+    const value = this.u64(offset, field);
+    if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: field,
+      offset: this.#origin + offset,
+      found: value,
+      expected: 'less than 2^53',
+    });
+  }
+
+  /** A view, not a copy. */
+  slice(offset: number, length: number, field: string): Uint8Array {
+    this.need(offset, length, field);
+    return this.bytes.subarray(offset, offset + length);
+  }
+}
+
+/** Writes fields into bytes that are already there. */
+export class Writer {
+  readonly bytes: Uint8Array;
+  readonly #view: DataView;
+
+  constructor(bytes: Uint8Array) {
+    this.bytes = bytes;
+    this.#view = viewOf(bytes);
+  }
+
+  u8(offset: number, value: number): void {
+    this.#view.setUint8(offset, value);
+  }
+
+  u16(offset: number, value: number): void {
+    this.#view.setUint16(offset, value, true);
+  }
+
+  u32(offset: number, value: number): void {
+    this.#view.setUint32(offset, value, true);
+  }
+
+  u64(offset: number, value: bigint | number): void {
+    this.#view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), true);
+  }
+
+  copy(offset: number, source: Uint8Array): void {
+    this.bytes.set(source, offset);
+  }
+}
+
+const latin1 = (bytes: Uint8Array): string => {
+  let text = '';
+  for (const byte of bytes) text += String.fromCharCode(byte);
+  return text;
+};
+
+/** The NUL-terminated string at `offset`, at most `limit` bytes of it, each byte one character. */
+export function cString(bytes: Uint8Array, offset: number, limit = 4096): string {
+  const end = Math.min(bytes.length, offset + limit);
+  const nul = bytes.subarray(offset, end).indexOf(0);
+  return latin1(bytes.subarray(offset, nul < 0 ? end : offset + nul));
+}
+
+/** Each character one byte; the inverse of `cString` without the NUL. */
+export function ascii(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+/** Offset of the first occurrence of `needle` at or after `from`, or -1. */
+export function indexOfBytes(bytes: Uint8Array, needle: Uint8Array, from = 0): number {
+  const first = needle[0];
+  if (first === undefined) return from;
+  const last = bytes.length - needle.length;
+  for (let at = bytes.indexOf(first, from); at >= 0 && at <= last; at = bytes.indexOf(first, at + 1)) {
+    let match = 1;
+    while (match < needle.length && bytes[at + match] === needle[match]) match++;
+    if (match === needle.length) return at;
+  }
+  return -1;
+}
+
+export function isZero(bytes: Uint8Array): boolean {
+  return bytes.every((byte) => byte === 0);
+}
+
+/** `alignment` is a power of two, or any positive number: nothing here needs bit tricks, and sizes pass 2^31. */
+export function alignUp(value: number, alignment: number): number {
+  return Math.ceil(value / alignment) * alignment;
+}

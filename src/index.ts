@@ -1,0 +1,1 @@
+export { KernelImageError, type ErrorCode, type ErrorData } from './errors.ts';
