@@ -1,0 +1,99 @@
+/**
+ * The payload of a bzImage: the compressed vmlinux.bin with the relocation table behind it, as arch/x86/boot/compressed/Makefile packs it.
+ *
+ * The build appends the uncompressed size as a u32 to every compressed stream but gzip's, whose own trailer ends in the same word (ISIZE).
+ * That word is input like any other, and memory is spent on what it says: so it is bounded before anything is decoded.
+ */
+import { Reader } from '../bytes.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import { KERNEL_IMAGE_SIZE, type FileOffset } from '../addresses.ts';
+import { isElf } from '../elf/read.ts';
+import { detectCompression, type Codecs, type Compression } from './codecs/index.ts';
+import { SETUP, type SetupHeader } from './header.ts';
+
+export interface Payload {
+  /** Undefined for a payload that is the ELF file itself. */
+  readonly compression: Compression | undefined;
+  /** What a decoder gets: the payload without the size word that the build appended. A view. */
+  readonly data: Uint8Array;
+  /** Bytes after decompression, as the image claims; more than 0 and at most KERNEL_IMAGE_SIZE. */
+  readonly claimedSize: number;
+  /** Of the whole payload, size word included. */
+  readonly offset: FileOffset;
+  readonly length: number;
+}
+
+const SIZE_WORD = 4;
+
+/** Throws KernelImageError: a payload outside the file, of no known compression, or of a size that no kernel has. */
+export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
+  const offset = header.protectedModeStart + header.payloadOffset;
+  const length = header.payloadLength;
+  if (length <= SIZE_WORD) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: SETUP.payload_length.name,
+      offset: SETUP.payload_length.offset,
+      found: length,
+      expected: 'a compressed kernel',
+    });
+  }
+  const payload = new Reader(bytes).slice(offset, length, 'payload (payload_offset, payload_length)');
+  if (isElf(payload)) {
+    checkSize(header, length, offset);
+    return { compression: undefined, data: payload, claimedSize: length, offset, length };
+  }
+  const compression = detectCompression(payload);
+  if (compression === undefined) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'payload',
+      offset,
+      found: `data that starts with ${hexBytes(payload.subarray(0, 4))}`,
+      expected: 'gzip, bzip2, lzma, xz, lzo, lz4, zstd or ELF',
+    });
+  }
+  const claimedSize = new Reader(payload, offset).u32(length - SIZE_WORD, 'uncompressed size');
+  checkSize(header, claimedSize, offset + length - SIZE_WORD);
+  const data = compression === 'gzip' ? payload : payload.subarray(0, length - SIZE_WORD);
+  return { compression, data, claimedSize, offset, length };
+}
+
+/** The vmlinux.bin and what lies behind it. Throws KernelImageError `corrupt-data`. For an ELF payload a view, else new memory. */
+export async function decodePayload(payload: Payload, codecs: Codecs): Promise<Uint8Array> {
+  const { compression, data, claimedSize, offset } = payload;
+  if (compression === undefined) return data;
+  const decoded = await codecs[compression](data, claimedSize);
+  if (decoded.length === claimedSize) return decoded;
+  throw new KernelImageError({
+    code: 'corrupt-data',
+    what: `uncompressed size of the ${compression} payload`,
+    offset,
+    found: decoded.length,
+    expected: claimedSize,
+  });
+}
+
+/**
+ * The decompressor unpacks the whole file, table included, inside the `init_size` bytes that the boot loader gave it: header.S computes
+ * it as at least output_len + the decompressor's own size. Measured: larger by 1.2 to 1.7% on four kernels of Debian 6.1 and 6.12.
+ */
+function checkSize(header: SetupHeader, size: number, offset: FileOffset): void {
+  const what = 'uncompressed size';
+  if (size === 0) throw new KernelImageError({ code: 'bad-value', what, offset, found: size, expected: 'more than 0' });
+  const initSize = header.initSize ?? KERNEL_IMAGE_SIZE;
+  const [limit, reason] =
+    initSize < KERNEL_IMAGE_SIZE ? [initSize, 'init_size'] : [KERNEL_IMAGE_SIZE, 'KERNEL_IMAGE_SIZE'];
+  if (size <= limit) return;
+  throw new KernelImageError({
+    code: 'too-large',
+    what,
+    offset,
+    found: size,
+    expected: `at most ${hex(limit)} (${reason})`,
+  });
+}
+
+function hexBytes(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join(' ');
+}
