@@ -1,0 +1,117 @@
+/**
+ * Instructions as text, exactly as `objdump -d -M intel` of GNU binutils 2.40 prints them: the tests compare the two letter by letter.
+ *
+ * So the quirks are objdump's: immediates unsigned in the width of the operand, a displacement shown whenever it is encoded
+ * (`[rbp+0x0]`), RIP-relative displacements as 64-bit two's complement, absolute addresses with `ds:`.
+ */
+import type { Instruction, ShownOperand } from './encoder.ts';
+import { Label } from './operands.ts';
+import type { Memory } from './operands.ts';
+import type { Bits, Width } from './registers.ts';
+
+/** One line of a listing: an instruction, or data. */
+export interface ListingLine {
+  /** From the first byte of the program. */
+  readonly offset: number;
+  /** A view of `code`. */
+  readonly bytes: Uint8Array;
+  readonly bits: Bits;
+  readonly data: boolean;
+  /** As objdump prints it; for data a `.byte` directive. */
+  readonly text: string;
+  /** Names of the labels that are bound here. */
+  readonly labels: readonly string[];
+  /** The label that the instruction refers to. */
+  readonly target?: string | undefined;
+  /** From `Assembler.note`. */
+  readonly note?: string | undefined;
+}
+
+/** What the text of an instruction depends on besides itself. */
+export interface Place {
+  readonly bits: Bits;
+  /** Offset of the byte after the instruction: what RIP-relative counts from. */
+  readonly end: number;
+  readonly offsetOf: (label: Label) => number;
+  /** Offset to address. */
+  readonly origin: number;
+}
+
+const SIZE: Record<Width, string> = { 8: 'BYTE', 16: 'WORD', 32: 'DWORD', 64: 'QWORD' };
+
+const unsignedHex = (value: bigint, width: number): string => `0x${BigInt.asUintN(width, value).toString(16)}`;
+
+function memoryText(memory: Memory, place: Place): string {
+  const { base, index, scale, label, width } = memory;
+  const size = width === undefined ? '' : `${SIZE[width]} PTR `;
+  const offset = label === undefined ? 0 : place.offsetOf(label);
+  if (base === undefined && index === undefined) {
+    if (label === undefined) return `${size}ds:${unsignedHex(BigInt(memory.displacement), place.bits)}`;
+    if (place.bits === 32) return `${size}ds:${unsignedHex(BigInt(place.origin + offset + memory.displacement), 32)}`;
+    return `${size}[rip+${unsignedHex(BigInt(offset + memory.displacement - place.end), 64)}]`;
+  }
+  const parts: string[] = [];
+  if (base !== undefined) parts.push(base.name);
+  if (index !== undefined) parts.push(`${index.name}*${scale}`);
+  const displacement = BigInt.asIntN(
+    32,
+    BigInt(memory.displacement + (label === undefined ? 0 : place.origin + offset)),
+  );
+  const encoded = displacement !== 0n || base === undefined || label !== undefined || (base.number & 7) === 5;
+  if (!encoded) return `${size}[${parts.join('+')}]`;
+  const sign = displacement < 0n ? '-' : '+';
+  return `${size}[${parts.join('+')}${sign}0x${(displacement < 0n ? -displacement : displacement).toString(16)}]`;
+}
+
+function operandText(operand: ShownOperand, place: Place): string {
+  const valueOf = (value: bigint | Label): bigint =>
+    value instanceof Label ? BigInt(place.origin + place.offsetOf(value)) : value;
+  switch (operand.kind) {
+    case 'memory':
+      return memoryText(operand, place);
+    case 'immediate':
+      return unsignedHex(valueOf(operand.value), operand.width);
+    case 'far':
+      return `0x${operand.selector.toString(16)}:${unsignedHex(valueOf(operand.value), 32)}`;
+    case 'verbatim':
+      return operand.text;
+    default:
+      return operand.name;
+  }
+}
+
+export function instructionText({ mnemonic, shown }: Instruction, place: Place): string {
+  if (shown.length === 0) return mnemonic;
+  return `${mnemonic.padEnd(6)} ${shown.map((operand) => operandText(operand, place)).join(',')}`;
+}
+
+export function branchText(mnemonic: string, target: number, bits: Bits): string {
+  return `${mnemonic.padEnd(6)} ${unsignedHex(BigInt(target), bits)}`;
+}
+
+export function dataText(bytes: Uint8Array): string {
+  const first = bytes[0] ?? 0;
+  if (bytes.length > 8 && bytes.every((byte) => byte === first))
+    return `.fill  ${bytes.length},1,0x${first.toString(16)}`;
+  return `.byte  ${Array.from(bytes, (byte) => `0x${byte.toString(16)}`).join(',')}`;
+}
+
+/** Of data, the first bytes must do. */
+const LONGEST_INSTRUCTION = 15;
+
+function hexColumn(bytes: Uint8Array): string {
+  const shown = Array.from(bytes.subarray(0, LONGEST_INSTRUCTION), (byte) => byte.toString(16).padStart(2, '0'));
+  return bytes.length > LONGEST_INSTRUCTION ? `${shown.join(' ')} …` : shown.join(' ');
+}
+
+/** The listing for people: labels on lines of their own, targets by name, notes as comments. */
+export function formatListing(listing: readonly ListingLine[]): string {
+  const lines: string[] = [];
+  for (const { offset, bytes, text, labels, target, note } of listing) {
+    for (const label of labels) lines.push(`${label}:`);
+    const comment = [target === undefined ? undefined : `→ ${target}`, note].filter((part) => part !== undefined);
+    const line = `${offset.toString(16).padStart(6)}:  ${hexColumn(bytes).padEnd(30)}  ${text}`;
+    lines.push(comment.length === 0 ? line : `${line.padEnd(80)}  # ${comment.join('; ')}`);
+  }
+  return lines.map((line) => `${line}\n`).join('');
+}
