@@ -25,6 +25,13 @@ import type { Assembled } from './program.ts';
 import type { Bits } from './registers.ts';
 import * as s from './system.ts';
 
+export { AssemblyError } from './misuse.ts';
+export { byte, dword, mem, qword, word } from './operands.ts';
+export type { Label, Memory } from './operands.ts';
+export { formatListing } from './listing.ts';
+export type { ListingLine } from './listing.ts';
+export type { Assembled } from './program.ts';
+
 export interface AssemblerOptions {
   /** What the first instruction is decoded as; 64 by default. */
   readonly bits?: Bits;
