@@ -34,3 +34,9 @@ export function virtToPhys(address: VirtAddr): PhysAddr | undefined {
 export function tableEntryToVirt(entry: number): VirtAddr {
   return BigInt.asUintN(64, BigInt(entry | 0));
 }
+
+/** The same entry as a physical link address, in plain numbers for loops over all of a table; undefined outside the kernel's map. */
+export function tableEntryToPhys(entry: number): PhysAddr | undefined {
+  const physical = entry - 0x8000_0000;
+  return physical >= 0 && physical < KERNEL_IMAGE_SIZE ? physical : undefined;
+}

@@ -1,0 +1,138 @@
+/**
+ * The main pipeline: a kernel as people have it becomes a vmlinux that randomizes itself each time it boots.
+ *
+ * A converted file depends on nothing but the input and the options: same input, same bytes.
+ */
+import type { Codecs, Compression } from './bzimage/codecs/index.ts';
+import { addSegment, appendOffset, joinParts } from './elf/write.ts';
+import { KernelImageError } from './errors.ts';
+import { readInput } from './input.ts';
+import type { KernelInput } from './input.ts';
+import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
+import type { Slots } from './kaslr/slots.ts';
+import { checkSites, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';
+import type { RelocationTable } from './relocs/table.ts';
+import { ENTRY_BYTES, TABLE_FORMAT } from './stub/layout.ts';
+import { buildHook, buildSegment, isConverted } from './stub/segment.ts';
+import { fileOffsetOf, readVmlinux } from './vmlinux.ts';
+import type { Vmlinux } from './vmlinux.ts';
+
+export interface ConvertOptions {
+  readonly codecs: Codecs;
+  /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
+  readonly relocs?: Uint8Array | undefined;
+  /** Called as each pass begins. */
+  readonly onPass?: ((pass: ConvertPass) => void) | undefined;
+}
+
+export type ConvertPass = 'read' | 'relocations' | 'write';
+
+/** What was found and made; all sizes in bytes. The shape of `kslide convert --json`. */
+export interface ConvertSummary {
+  readonly input: KernelInput['kind'];
+  readonly compression: Compression | undefined;
+  readonly kernelVersion: string | undefined;
+  readonly entries: readonly ('linux64' | 'pvh')[];
+  readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
+  readonly slots: { readonly count: number; readonly align: number; readonly largest: number; readonly bits: number };
+  /** Where the added segment is linked, and what memory it takes until the kernel runs. */
+  readonly segment: { readonly paddr: number; readonly memory: number };
+  readonly sizes: {
+    readonly input: number;
+    readonly vmlinux: number;
+    readonly added: number;
+    readonly table: number;
+    readonly output: number;
+  };
+}
+
+export interface Converted {
+  /** The file, in order; most parts are views of the input, so write it before changing that. */
+  readonly parts: readonly Uint8Array[];
+  readonly summary: ConvertSummary;
+  /** The file as one new array. */
+  bytes(): Uint8Array;
+}
+
+/** Throws KernelImageError for anything that cannot be converted; see errors.ts for the codes. */
+export async function convert(image: Uint8Array, options: ConvertOptions): Promise<Converted> {
+  options.onPass?.('read');
+  const input = await readInput(image, options);
+  const kernel = readVmlinux(input.vmlinux);
+  refuseConverted(kernel);
+
+  // From here every site is known to lie inside the image: applying the table cannot go wrong.
+  options.onPass?.('relocations');
+  const table = findRelocations(kernel, input);
+  checkSites(table, kernel.loads);
+
+  options.onPass?.('write');
+  const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment);
+  const hookable = checkEntry(kernel);
+  const stubTable = { format: TABLE_FORMAT.kernel, bytes: encodeRelocationTable(table, 3) };
+  const segment = buildSegment(hookable, slots, stubTable, appendOffset(kernel.elf));
+  const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
+  const parts = addSegment(kernel.elf, segment, [hook]);
+  const output = parts.reduce((sum, part) => sum + part.length, 0);
+  return {
+    parts,
+    summary: {
+      input: input.kind,
+      compression: input.compression,
+      kernelVersion: input.kernelVersion,
+      entries: kernel.pvhEntry === undefined ? ['linux64'] : ['linux64', 'pvh'],
+      relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
+      slots: describeSlots(slots),
+      segment: { paddr: segment.paddr, memory: segment.memsz },
+      sizes: {
+        input: image.length,
+        vmlinux: kernel.elf.bytes.length,
+        added: output - kernel.elf.bytes.length,
+        table: stubTable.bytes.length,
+        output,
+      },
+    },
+    bytes: () => joinParts(parts),
+  };
+}
+
+function describeSlots(slots: Slots): ConvertSummary['slots'] {
+  return { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots) };
+}
+
+function refuseConverted(kernel: Vmlinux): void {
+  if (!isConverted(kernel)) return;
+  throw new KernelImageError({
+    code: 'already-converted',
+    what: 'vmlinux',
+    hint: 'convert the kernel that it was made from',
+  });
+}
+
+/** A table given apart goes before one behind the ELF file. */
+function findRelocations(kernel: Vmlinux, input: KernelInput): RelocationTable {
+  if (input.relocs !== undefined) return readRelocationTable(input.relocs);
+  if (kernel.trailer.length > 0) return readRelocationTable(kernel.trailer, kernel.elf.bytes.length);
+  throw new KernelImageError({
+    code: 'no-relocations',
+    what: input.kind === 'vmlinux' ? 'vmlinux' : 'payload',
+    expected: 'a relocation table behind the ELF file',
+    hint:
+      input.kind === 'vmlinux'
+        ? 'convert the bzImage of the same build, or give its vmlinux.relocs with --relocs'
+        : 'a kernel built without CONFIG_RANDOMIZE_BASE cannot move',
+  });
+}
+
+/** The program puts ENTRY_BYTES back at the entry, so they must all be there. */
+function checkEntry(kernel: Vmlinux): Vmlinux {
+  if (fileOffsetOf(kernel.loads, kernel.entry + ENTRY_BYTES - 1) === kernel.entryOffset + ENTRY_BYTES - 1)
+    return kernel;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'e_entry',
+    offset: 24,
+    found: kernel.entry,
+    expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
+  });
+}

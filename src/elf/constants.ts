@@ -1,0 +1,57 @@
+/**
+ * Names and numbers of the ELF format: System V ABI, chapters 4 and 5, and the x86-64 psABI. Only what kslide uses.
+ */
+export const ELF_MAGIC = 0x464c457f; // "\x7fELF", little-endian
+export const ELFCLASS32 = 1;
+export const ELFCLASS64 = 2;
+export const ELFDATA2LSB = 1;
+export const EV_CURRENT = 1;
+
+export const ET_REL = 1;
+export const ET_EXEC = 2;
+export const ET_DYN = 3;
+
+export const EM_386 = 3;
+export const EM_X86_64 = 62;
+
+export const PT_LOAD = 1;
+export const PT_NOTE = 4;
+export const PF_X = 1;
+export const PF_W = 2;
+export const PF_R = 4;
+/** e_phnum when the real count does not fit 16 bits; it is then in sh_info of section 0. */
+export const PN_XNUM = 0xffff;
+
+export const SHT_NULL = 0;
+export const SHT_PROGBITS = 1;
+export const SHT_SYMTAB = 2;
+export const SHT_STRTAB = 3;
+export const SHT_RELA = 4;
+export const SHT_NOTE = 7;
+export const SHT_NOBITS = 8;
+export const SHT_REL = 9;
+export const SHT_SYMTAB_SHNDX = 18;
+export const SHF_WRITE = 1n;
+export const SHF_ALLOC = 2n;
+export const SHF_EXECINSTR = 4n;
+
+export const SHN_UNDEF = 0;
+export const SHN_LORESERVE = 0xff00;
+export const SHN_ABS = 0xfff1;
+export const SHN_COMMON = 0xfff2;
+/** A section number that does not fit 16 bits: look in SHT_SYMTAB_SHNDX, or in section 0 for the header's own. */
+export const SHN_XINDEX = 0xffff;
+
+/** Where the fields of the ELF header lie: [offset in ELF32, offset in ELF64]; sizes follow the class. */
+export const EHDR_SIZE = { 32: 52, 64: 64 } as const;
+export const PHDR_SIZE = { 32: 32, 64: 56 } as const;
+export const SHDR_SIZE = { 32: 40, 64: 64 } as const;
+
+/** Offsets in Elf64_Ehdr that a rewrite changes. */
+export const EHDR64 = { e_entry: 24, e_phoff: 32, e_shoff: 40, e_phnum: 56, e_shnum: 60, e_shstrndx: 62 } as const;
+
+/** Xen notes (include/xen/interface/elfnote.h), owner "Xen". */
+export const XEN_ELFNOTE_PHYS32_ENTRY = 18;
+export const XEN_ELFNOTE_PHYS32_RELOC = 19;
+/** Owner "GNU". */
+export const NT_GNU_BUILD_ID = 3;

@@ -1,0 +1,230 @@
+/**
+ * Rewriting an ELF file: everything that was there stays where it was, byte for byte, but for what is patched; new things come behind.
+ *
+ * Layout first, emit second: all offsets are decided before a byte is written. The result is a list of parts, most of them views of the
+ * original, so that a 57 MB kernel is not copied; `joinParts` makes one array where one is wanted. Without patches and additions the parts are the
+ * original.
+ */
+import { physToVirt } from '../addresses.ts';
+import type { FileOffset, PhysAddr } from '../addresses.ts';
+import { alignUp, ascii, isZero, Writer } from '../bytes.ts';
+import { KernelImageError } from '../errors.ts';
+import {
+  EHDR64,
+  PHDR_SIZE,
+  PN_XNUM,
+  PT_LOAD,
+  SHDR_SIZE,
+  SHF_ALLOC,
+  SHN_LORESERVE,
+  SHT_NOBITS,
+  SHT_NULL,
+  SHT_STRTAB,
+} from './constants.ts';
+import { sectionBytes } from './read.ts';
+import type { ElfFile } from './read.ts';
+
+export interface Patch {
+  readonly offset: FileOffset;
+  readonly bytes: Uint8Array;
+}
+
+/** A segment to add, and the sections to show in it. */
+export interface NewSegment {
+  readonly flags: number;
+  readonly paddr: PhysAddr;
+  /** What the file holds of it; must be placed at `offset`. */
+  readonly content: readonly Uint8Array[];
+  readonly offset: FileOffset;
+  readonly memsz: number;
+  readonly align: number;
+  readonly sections: readonly NewSection[];
+}
+
+export interface NewSection {
+  readonly name: string;
+  readonly type: number;
+  readonly flags: bigint;
+  /** From the segment's start. */
+  readonly start: number;
+  readonly size: number;
+  readonly align: number;
+}
+
+const PAGE = 0x1000;
+
+/** Where a segment appended to this file would start. */
+export function appendOffset(elf: ElfFile): FileOffset {
+  return alignUp(elf.bytes.length, PAGE);
+}
+
+/** The original with `patches` applied and `segment` appended, as parts. Only ELF64. */
+export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly Patch[]): Uint8Array[] {
+  const { header, bytes } = elf;
+  if (header.bits !== 64) throw new RangeError('addSegment writes ELF64 only');
+  if (header.phnum + 1 >= PN_XNUM) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'e_phnum',
+      offset: EHDR64.e_phnum,
+      found: header.phnum,
+      expected: 'room for one more program header',
+    });
+  }
+  // Layout: everything that is new, in file order.
+  const filesz = segment.content.reduce((sum, part) => sum + part.length, 0);
+  const names = sectionNames(elf, segment.sections);
+  const namesAt = segment.offset + filesz;
+  const sectionsAt = alignUp(namesAt + names.bytes.length, 8);
+  const sections = sectionTable(elf, segment, names, namesAt);
+  const segments = programHeaders(elf, segment, filesz);
+  const moved = !hasRoomForProgramHeader(elf);
+  const segmentsAt = moved ? alignUp(sectionsAt + sections.bytes.length, 8) : header.phoff;
+
+  // Emit.
+  const ehdr = new Writer(bytes.slice(0, 64));
+  ehdr.u64(EHDR64.e_phoff, segmentsAt);
+  ehdr.u64(EHDR64.e_shoff, sectionsAt);
+  ehdr.u16(EHDR64.e_phnum, header.phnum + 1);
+  ehdr.u16(EHDR64.e_shnum, sections.count < SHN_LORESERVE ? sections.count : 0);
+  // Section 0 holds it where it does not fit, as it did before.
+  if (header.shnum === 0) ehdr.u16(EHDR64.e_shstrndx, names.index);
+  const all: Patch[] = [{ offset: 0, bytes: ehdr.bytes }, ...patches];
+  if (!moved) all.push({ offset: header.phoff, bytes: segments });
+  const parts = patched(bytes, all);
+  let end = bytes.length;
+  const append = (at: FileOffset, part: Uint8Array): void => {
+    if (at > end) parts.push(new Uint8Array(at - end));
+    parts.push(part);
+    end = at + part.length;
+  };
+  let at = segment.offset;
+  for (const part of segment.content) {
+    append(at, part);
+    at += part.length;
+  }
+  append(namesAt, names.bytes);
+  append(sectionsAt, sections.bytes);
+  if (moved) append(segmentsAt, segments);
+  return parts;
+}
+
+/** The original, cut around the patches. Patches may not overlap each other or reach past the end. */
+export function patched(original: Uint8Array, patches: readonly Patch[]): Uint8Array[] {
+  const parts: Uint8Array[] = [];
+  let at = 0;
+  for (const patch of patches.toSorted((a, b) => a.offset - b.offset)) {
+    if (patch.offset < at || patch.offset + patch.bytes.length > original.length) {
+      throw new RangeError(`patch at 0x${patch.offset.toString(16)} overlaps another or the end of the file`);
+    }
+    if (patch.offset > at) parts.push(original.subarray(at, patch.offset));
+    parts.push(patch.bytes);
+    at = patch.offset + patch.bytes.length;
+  }
+  if (at < original.length) parts.push(original.subarray(at));
+  return parts;
+}
+
+export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
+  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/** One more program header fits in place when nothing of the file lies where it would, and only zeros do. */
+function hasRoomForProgramHeader(elf: ElfFile): boolean {
+  const start = elf.header.phoff + elf.header.phnum * PHDR_SIZE[64];
+  const end = start + PHDR_SIZE[64];
+  const taken = (from: FileOffset, size: number): boolean => size > 0 && from < end && from + size > start;
+  if (end > elf.bytes.length || taken(elf.header.shoff, elf.header.shnum * SHDR_SIZE[64])) return false;
+  if (elf.segments.some(({ offset, filesz }) => taken(offset, filesz))) return false;
+  if (elf.sections.some(({ type, offset, size }) => type !== SHT_NOBITS && type !== SHT_NULL && taken(offset, size)))
+    return false;
+  return isZero(elf.bytes.subarray(start, end));
+}
+
+/** Patches are views of the file where nothing changes, so the old program headers are copied as bytes, not re-encoded. */
+function programHeaders(elf: ElfFile, segment: NewSegment, filesz: number): Uint8Array {
+  const { phoff, phnum } = elf.header;
+  const old = elf.bytes.subarray(phoff, phoff + phnum * PHDR_SIZE[64]);
+  const writer = new Writer(joinParts([old, new Uint8Array(PHDR_SIZE[64])]));
+  const at = old.length;
+  writer.u32(at, PT_LOAD);
+  writer.u32(at + 4, segment.flags);
+  writer.u64(at + 8, segment.offset);
+  writer.u64(at + 16, physToVirt(segment.paddr));
+  writer.u64(at + 24, segment.paddr);
+  writer.u64(at + 32, filesz);
+  writer.u64(at + 40, segment.memsz);
+  writer.u64(at + 48, segment.align);
+  return writer.bytes;
+}
+
+interface SectionNames {
+  readonly bytes: Uint8Array;
+  /** Section number of the name table, and the offset of each new name in it. */
+  readonly index: number;
+  readonly offsets: readonly number[];
+}
+
+/** The old name table with the new names behind; a new table, section 1, where there was none. */
+function sectionNames(elf: ElfFile, added: readonly NewSection[]): SectionNames {
+  const old = elf.sections[elf.header.shstrndx];
+  const known = elf.header.shnum > 0 && old !== undefined && old.type === SHT_STRTAB;
+  if (elf.header.shnum > 0 && !known) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'e_shstrndx',
+      offset: EHDR64.e_shstrndx,
+      found: elf.header.shstrndx,
+      expected: 'the number of a SHT_STRTAB section',
+    });
+  }
+  let text = known ? '' : '\0.shstrtab\0';
+  const start = known ? old.size : 0;
+  const offsets = added.map(({ name }) => {
+    const at = start + text.length;
+    text += `${name}\0`;
+    return at;
+  });
+  const bytes = known ? joinParts([sectionBytes(elf, old), ascii(text)]) : ascii(text);
+  return { bytes, index: known ? elf.header.shstrndx : 1, offsets };
+}
+
+function sectionTable(
+  elf: ElfFile,
+  segment: NewSegment,
+  names: SectionNames,
+  namesAt: FileOffset,
+): { bytes: Uint8Array; count: number } {
+  const size = SHDR_SIZE[64];
+  const { shoff, shnum } = elf.header;
+  const kept = shnum > 0 ? elf.bytes.subarray(shoff, shoff + shnum * size) : new Uint8Array(2 * size);
+  const first = kept.length / size;
+  const count = first + segment.sections.length;
+  const writer = new Writer(joinParts([kept, new Uint8Array(segment.sections.length * size)]));
+  const own = names.index * size;
+  if (shnum === 0) {
+    writer.u32(own, 1);
+    writer.u32(own + 4, SHT_STRTAB);
+    writer.u64(own + 48, 1);
+  }
+  writer.u64(own + 24, namesAt);
+  writer.u64(own + 32, names.bytes.length);
+  if (count >= SHN_LORESERVE) writer.u64(32, count);
+  segment.sections.forEach((section, index) => {
+    const at = (first + index) * size;
+    writer.u32(at, names.offsets[index]!);
+    writer.u32(at + 4, section.type);
+    writer.u64(at + 8, section.flags | SHF_ALLOC);
+    writer.u64(at + 16, physToVirt(segment.paddr + section.start));
+    writer.u64(at + 24, segment.offset + section.start);
+    writer.u64(at + 32, section.size);
+    writer.u64(at + 48, section.align);
+  });
+  return { bytes: writer.bytes, count };
+}

@@ -1,0 +1,46 @@
+/**
+ * To the kernel, in the state that the loader made: its IDT, GDT and stack pointer back in place, RSI at boot_params. What was random is gone: the
+ * scratch page with the stack is wiped and every other register is zero, so neither the slide nor what it was made of stays
+ * in memory that the kernel will hand out later. (The page tables stay, in use; they hold nothing that is secret.)
+ */
+import type { Assembler } from '../asm/assembler.ts';
+import { mem, qword } from '../asm/operands.ts';
+import {
+  eax,
+  ebp,
+  ebx,
+  ecx,
+  edi,
+  edx,
+  r10d,
+  r11d,
+  r12,
+  r12d,
+  r13d,
+  r14d,
+  r15d,
+  r8d,
+  r9d,
+  rbp,
+  rdi,
+  rsi,
+  rsp,
+} from '../asm/registers.ts';
+import { PARAMS, SCRATCH } from './layout.ts';
+import type { Stub } from './program.ts';
+
+export function emitLeave(a: Assembler, stub: Stub): void {
+  a.bind(stub.leave);
+  a.note('leave');
+  a.lidt(mem(rbp, SCRATCH.saved_idtr));
+  a.lgdt(mem(rbp, SCRATCH.saved_gdtr));
+  a.mov(rsp, qword(rbp, SCRATCH.saved_rsp));
+  a.mov(rdi, rbp);
+  a.mov(ecx, SCRATCH.wiped / 8);
+  a.xor(eax, eax);
+  a.rep.stosq();
+  a.mov(rsi, r12);
+  for (const register of [ebx, ecx, edx, ebp, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d])
+    a.xor(register, register);
+  a.jmp(qword(stub.params, PARAMS.entry));
+}

@@ -1,0 +1,73 @@
+/**
+ * Off the image's own page tables.
+ *
+ * The PVH entry runs on page tables inside the image whose entries are relocation sites: relocating would pull the map from under our
+ * feet. So when CR3 points into the image, an identity map of the first 4 GiB is built in the scratch memory and loaded. When it points
+ * elsewhere the loader made it; it is left alone, for it may carry an encryption bit that we do not know.
+ */
+import type { Assembler } from '../asm/assembler.ts';
+import { mem, qword } from '../asm/operands.ts';
+import { cr3, cr4, eax, ecx, r13, r15, rax, rbp, rcx, rdi, rdx } from '../asm/registers.ts';
+import { PARAMS, SCRATCH } from './layout.ts';
+
+/** CR3 without flags, PCID or encryption bits above 51. */
+const CR3_ADDRESS = 0x000f_ffff_ffff_f000n;
+const CR4_LA57_BIT = 12;
+/** Present, writable. */
+const TABLE_ENTRY = 0x03;
+/** Present, writable, accessed, dirty, 2 MiB page. */
+const PAGE_ENTRY = 0xe3;
+const PAGE_2M = 0x20_0000;
+const PAGES = 2048;
+
+export function emitPaging(a: Assembler): void {
+  const done = a.label('paging_done');
+  const page = a.label('identity_page');
+  const fourLevels = a.label('four_levels');
+
+  a.note('is CR3 inside the image?');
+  a.mov(rax, cr3);
+  a.mov(rcx, CR3_ADDRESS);
+  a.and(rax, rcx);
+  a.mov(rdx, qword(r15, PARAMS.image_start));
+  a.add(rdx, r13);
+  a.cmp(rax, rdx);
+  a.jb(done);
+  a.mov(rdx, r15);
+  a.add(rdx, qword(r15, PARAMS.segment_size));
+  a.cmp(rax, rdx);
+  a.jae(done);
+
+  a.note('identity map');
+  a.lea(rdi, mem(rbp, SCRATCH.pml5));
+  a.mov(ecx, (SCRATCH.pd - SCRATCH.pml5) / 8);
+  a.xor(eax, eax);
+  a.rep.stosq();
+  // RDI is at the page directories now.
+  a.mov(eax, PAGE_ENTRY);
+  a.mov(ecx, PAGES);
+  a.bind(page);
+  a.mov(qword(rdi), rax);
+  a.add(rdi, 8);
+  a.add(rax, PAGE_2M);
+  a.dec(ecx);
+  a.jnz(page);
+  a.lea(rax, mem(rbp, SCRATCH.pd + TABLE_ENTRY));
+  for (let gigabyte = 0; gigabyte < 4; gigabyte++) {
+    a.mov(qword(rbp, SCRATCH.pdpt + gigabyte * 8), rax);
+    if (gigabyte < 3) a.add(rax, 0x1000);
+  }
+  a.lea(rax, mem(rbp, SCRATCH.pdpt + TABLE_ENTRY));
+  a.mov(qword(rbp, SCRATCH.pml4), rax);
+  a.lea(rax, mem(rbp, SCRATCH.pml4 + TABLE_ENTRY));
+  a.mov(qword(rbp, SCRATCH.pml5), rax);
+
+  a.lea(rax, mem(rbp, SCRATCH.pml4));
+  a.mov(rcx, cr4);
+  a.bt(ecx, CR4_LA57_BIT);
+  a.jnc(fourLevels);
+  a.lea(rax, mem(rbp, SCRATCH.pml5));
+  a.bind(fourLevels);
+  a.mov(cr3, rax);
+  a.bind(done);
+}

@@ -1,0 +1,86 @@
+/** Putting the added segment together: parameters, program and table laid out, and the hook that leads into it. See layout.ts. */
+import type { PhysAddr } from '../addresses.ts';
+import { alignUp, Reader, Writer } from '../bytes.ts';
+import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_PROGBITS } from '../elf/constants.ts';
+import type { NewSection, NewSegment } from '../elf/write.ts';
+import type { Slots } from '../kaslr/slots.ts';
+import { PMD_SIZE } from '../kaslr/slots.ts';
+import { fileOffsetOf } from '../vmlinux.ts';
+import type { Vmlinux } from '../vmlinux.ts';
+import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH } from './layout.ts';
+import { assembleStub } from './program.ts';
+
+const PAGE = 0x1000;
+const JMP_REL32 = 0xe9;
+
+/** The relocation table in the form that the program's apply step reads; the seam where other forms come in. */
+export interface StubTable {
+  readonly format: number;
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * The segment for this kernel, at `offset` in its file. It lies behind the image in memory, at an address congruent to its file offset modulo
+ * p_align, as the ELF specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file.
+ */
+export function buildSegment(kernel: Vmlinux, slots: Slots, table: StubTable, offset: number): NewSegment {
+  const program = assembleStub().code;
+  const programAt = PARAMS.size;
+  const tableAt = alignUp(programAt + program.length, 16);
+  const fileSize = tableAt + table.bytes.length;
+  const scratchAt = alignUp(fileSize, PAGE);
+  const memsz = scratchAt + SCRATCH.size;
+  const first = alignUp(kernel.imageEnd, PAGE);
+  const paddr = first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
+
+  const params = new Writer(new Uint8Array(PARAMS.size));
+  params.copy(PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
+  params.u64(PARAMS.link_base, paddr);
+  params.u64(PARAMS.entry, kernel.entry);
+  params.copy(PARAMS.entry_bytes, kernel.elf.bytes.subarray(kernel.entryOffset, kernel.entryOffset + ENTRY_BYTES));
+  params.u64(PARAMS.image_start, kernel.imageStart);
+  params.u64(PARAMS.segment_size, memsz);
+  params.u64(PARAMS.slot_count, slots.count);
+  params.u64(PARAMS.slot_align, slots.align);
+  params.u64(PARAMS.scratch, scratchAt);
+  params.u64(PARAMS.table, tableAt);
+  params.u64(PARAMS.table_end, fileSize);
+  params.u32(PARAMS.table_format, table.format);
+
+  const section = (name: string, start: number, size: number, flags: bigint, align: number): NewSection => {
+    return { name, type: name === '.kslide.bss' ? SHT_NOBITS : SHT_PROGBITS, start, size, flags, align };
+  };
+  return {
+    flags: PF_R | PF_W | PF_X,
+    paddr,
+    offset,
+    memsz,
+    align: PMD_SIZE,
+    content: [params.bytes, program, new Uint8Array(tableAt - programAt - program.length), table.bytes],
+    sections: [
+      section('.kslide.params', 0, PARAMS.size, SHF_WRITE, PAGE),
+      section('.kslide.text', programAt, program.length, SHF_EXECINSTR, 16),
+      section('.kslide.table', tableAt, table.bytes.length, 0n, 16),
+      section('.kslide.bss', scratchAt, SCRATCH.size, SHF_WRITE, PAGE),
+    ],
+  };
+}
+
+/** A jump from the kernel's entry to the program. The rest of ENTRY_BYTES stays the kernel's. */
+export function buildHook(entry: PhysAddr, segment: PhysAddr): Uint8Array {
+  const hook = new Writer(new Uint8Array(5));
+  hook.u8(0, JMP_REL32);
+  hook.u32(1, (segment + PARAMS.size - (entry + 5)) >>> 0);
+  return hook.bytes;
+}
+
+/** Whether a segment of kslide's is in this kernel already: the entry's jump leads to one, or some segment starts like one. */
+export function isConverted(kernel: Vmlinux): boolean {
+  return kernel.loads.some((load) => {
+    if (load.filesz < PARAMS.size) return false;
+    const offset = fileOffsetOf(kernel.loads, load.paddr)!;
+    // The version in the last byte does not matter: converting twice is wrong with any.
+    const magic = new Reader(kernel.elf.bytes).slice(offset, PARAMS_MAGIC.length - 1, 'parameters');
+    return magic.every((byte, index) => byte === PARAMS_MAGIC[index]);
+  });
+}
