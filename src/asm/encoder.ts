@@ -2,11 +2,11 @@
  * One instruction to bytes: prefixes, REX or VEX, opcode, ModRM, SIB, displacement, immediate, in that order (SDM vol. 2, figure 2-1).
  *
  * An `Instruction` is a row of the SDM's opcode table with its operands filled in: which opcode bytes, what goes into ModRM.reg (a
- * register, or the digit of "/digit"), what into ModRM.r/m, which immediate. The choice of a row is made by families.ts; this file only
+ * register, or the digit of "/digit"), what into ModRM.r/m, which immediate. The choice of a row is made by families/; this file only
  * knows the format that all rows share, and what 32-bit and 64-bit mode allow.
  *
  * Addresses of labels are not known yet. Their four bytes are left zero and described by a `Fixup`; no other length depends on a
- * label (RIP-relative and label displacements always take disp32), so only branches need the relaxation in program.ts.
+ * label (RIP-relative and label displacements always take disp32), so only branches need the relaxation in layout.ts.
  */
 import { AssemblyError } from './misuse.ts';
 import { Label } from './operands.ts';
@@ -81,7 +81,9 @@ const NO_BASE = 0b101;
 
 /** SDM vol. 2, tables 2-2 and 2-3, and 2.2.1.6 for RIP-relative. */
 function address(memory: Memory, reg: number, bits: Bits): Addressing {
-  const { base, index, scale, displacement, label } = memory;
+  const { base, index, scale, label } = memory;
+  // In 32-bit code addresses wrap, so 0xfffffff0 is -16 and may be short.
+  const displacement = bits === 32 ? memory.displacement | 0 : memory.displacement;
   const disp32 = littleEndian(BigInt(displacement), 4);
   const x = high(index);
   const b = high(base);

@@ -62,8 +62,9 @@ function isRegister(part: Part): part is AddressRegister {
 
 function checkAddress({ base, index, scale, displacement }: Memory): void {
   for (const register of [base, index]) {
-    if (register === undefined || register.width === 64 || register.width === 32) continue;
-    throw new AssemblyError(`an address is made of 64-bit or 32-bit registers, not ${(register as Gpr).name}`);
+    const width: Width | undefined = register?.width;
+    if (register === undefined || width === 64 || width === 32) continue;
+    throw new AssemblyError(`an address is made of 64-bit or 32-bit registers, not ${register.name}`);
   }
   if (base !== undefined && index !== undefined && base.width !== index.width) {
     throw new AssemblyError(`${base.name} and ${index.name} in one address: base and index have the same width`);
@@ -80,19 +81,23 @@ function checkAddress({ base, index, scale, displacement }: Memory): void {
 }
 
 function sized(width: Width | undefined): MemoryOperand {
+  const memory = (parts: Partial<Memory>): Memory => {
+    const nothing = { base: undefined, index: undefined, scale: 1, displacement: 0, label: undefined } as const;
+    const whole: Memory = Object.freeze({ kind: 'memory', width, ...nothing, ...parts });
+    checkAddress(whole);
+    return whole;
+  };
   return (first: Part, second?: Part, third?: number, fourth?: number): Memory => {
-    const parts = { base: undefined, index: undefined, scale: 1, displacement: 0, label: undefined };
-    let memory: Memory = { kind: 'memory', width, ...parts, scale: 1 };
-    if (typeof first === 'number') memory = { ...memory, displacement: first };
-    else if (first instanceof Label) memory = { ...memory, label: first, displacement: Number(second ?? 0) };
-    else if (isRegister(second)) {
-      memory = { ...memory, base: first ?? undefined, index: second, scale: third as Scale, displacement: fourth ?? 0 };
-    } else if (first === null || first === undefined) {
+    if (typeof first === 'number') return memory({ displacement: first });
+    if (first instanceof Label) return memory({ label: first, displacement: Number(second ?? 0) });
+    if (isRegister(second)) {
+      return memory({ base: first ?? undefined, index: second, scale: third as Scale, displacement: fourth ?? 0 });
+    }
+    if (!isRegister(first)) {
       throw new AssemblyError('no base and no index: write an absolute address as one number, dword(0x1000)');
-    } else if (second instanceof Label) memory = { ...memory, base: first, label: second, displacement: third ?? 0 };
-    else memory = { ...memory, base: first, displacement: second ?? 0 };
-    checkAddress(memory);
-    return Object.freeze(memory);
+    }
+    if (second instanceof Label) return memory({ base: first, label: second, displacement: third ?? 0 });
+    return memory({ base: first, displacement: second ?? 0 });
   };
 }
 

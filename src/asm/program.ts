@@ -1,20 +1,18 @@
 /**
- * A program while it is written: instructions, data and labels in order. `assemble` lays them out (layout.ts), then fills in what
- * referred to labels and writes the listing.
+ * A program while it is written: instructions, data and labels in order. `assemble` lays them out (layout.ts), then writes (write.ts).
  *
  * Mistakes that can be seen at once throw where they are made, so that the stack trace points at the line of assembly; only an unbound
  * label and a reference that does not reach wait for `assemble`.
  */
 import { encode } from './encoder.ts';
-import type { Fixup, Instruction } from './encoder.ts';
-import { layOut, offsetOf, shownOffset } from './layout.ts';
+import type { Instruction } from './encoder.ts';
+import { layOut, offsetOf } from './layout.ts';
 import type { Branch, Item, Layout, Part } from './layout.ts';
-import { branchText, dataText, instructionText } from './listing.ts';
-import type { ListingLine, Place } from './listing.ts';
+import type { ListingLine } from './listing.ts';
 import { AssemblyError } from './misuse.ts';
 import { Label } from './operands.ts';
 import type { Bits } from './registers.ts';
-import { viewOf } from '../bytes.ts';
+import { write } from './write.ts';
 
 export interface Assembled {
   readonly code: Uint8Array;
@@ -30,8 +28,10 @@ export class Program {
   readonly #items: Item[] = [];
   readonly #labels = new Map<string, Label>();
   readonly #bound = new Set<Label>();
+  /** Offsets of `labelAt`. */
   readonly #fixed = new Map<Label, number>();
   #note: string | undefined;
+  /** Of the items so far; any new one drops it. */
   #layout: Layout | undefined;
 
   note(text: string): void {
@@ -39,8 +39,9 @@ export class Program {
   }
 
   label(name: string): Label {
-    if (this.#labels.has(name))
+    if (this.#labels.has(name)) {
       throw new AssemblyError(`label '${name}' exists already; names are unique in a program`);
+    }
     const label = new Label(name);
     this.#labels.set(name, label);
     return label;
@@ -51,26 +52,29 @@ export class Program {
     const label = this.label(name);
     this.#bound.add(label);
     this.#fixed.set(label, offset);
+    this.#layout = undefined;
     return label;
   }
 
   bind(label: Label): void {
-    this.#own(label);
+    this.#checkOwn(label);
     if (this.#bound.has(label)) {
       throw new AssemblyError(`label '${label.name}' is bound already; a second place needs a second label`);
     }
     this.#bound.add(label);
-    this.#add({ kind: 'bind', label });
+    // A note before a label is on the instruction after it.
+    this.#items.push({ part: { kind: 'bind', label }, bits: this.bits, note: undefined });
+    this.#layout = undefined;
   }
 
   emit(instruction: Instruction): void {
     const encoded = encode(instruction, this.bits);
-    for (const fixup of encoded.fixups) {
-      this.#own(fixup.label);
-      if (fixup.kind === 'fixed-address' && this.origin === undefined) {
+    for (const { label, kind } of encoded.fixups) {
+      this.#checkOwn(label);
+      if (kind === 'fixed-address' && this.origin === undefined) {
         throw new AssemblyError(
-          `${instruction.mnemonic}: the absolute address of label '${fixup.label.name}' is not known: give the Assembler an origin, ` +
-            'or address it from a register, dword(ebp, label)',
+          `${instruction.mnemonic}: the absolute address of label '${label.name}' is not known; give the Assembler an origin, ` +
+            'or address it from a register that holds the first byte, dword(ebp, label)',
         );
       }
     }
@@ -78,7 +82,7 @@ export class Program {
   }
 
   branch(branch: Omit<Branch, 'kind'>): void {
-    this.#own(branch.label);
+    this.#checkOwn(branch.label);
     this.#add({ kind: 'branch', ...branch });
   }
 
@@ -94,26 +98,13 @@ export class Program {
   }
 
   offsetOf(label: Label): number {
-    this.#own(label);
-    this.#layout ??= layOut(this.#items, this.#fixed);
-    return offsetOf(this.#layout, label);
+    this.#checkOwn(label);
+    return offsetOf(this.#lay(), label);
   }
 
   assemble(): Assembled {
-    const layout = (this.#layout ??= layOut(this.#items, this.#fixed));
-    const code = new Uint8Array(layout.offsets.at(-1) ?? 0);
-    const listing: ListingLine[] = [];
-    let labelsHere: string[] = [];
-    for (const [i, { part, bits, note }] of this.#items.entries()) {
-      const offset = layout.offsets[i] ?? 0;
-      const bytes = code.subarray(offset, layout.offsets[i + 1]);
-      if (part.kind === 'bind') labelsHere.push(part.label.name);
-      if (bytes.length === 0) continue;
-      const written = this.#write(part, bits, offset, bytes, layout);
-      const data = part.kind === 'data' || part.kind === 'align';
-      listing.push({ offset, bytes, bits, data, labels: labelsHere, note, ...written });
-      labelsHere = [];
-    }
+    const layout = this.#lay();
+    const { code, listing } = write(this.#items, layout, this.origin ?? 0);
     const labels = new Map<string, number>();
     for (const [name, label] of this.#labels) {
       const offset = layout.labels.get(label);
@@ -122,75 +113,18 @@ export class Program {
     return { code, listing, labels };
   }
 
-  /** Fills `bytes`, which lie at `offset`, and says what they are. */
-  #write(
-    part: Part,
-    bits: Bits,
-    offset: number,
-    bytes: Uint8Array,
-    layout: Layout,
-  ): Pick<ListingLine, 'text' | 'target'> {
-    const end = offset + bytes.length;
-    switch (part.kind) {
-      case 'instruction': {
-        const { instruction, encoded } = part;
-        bytes.set(encoded.bytes);
-        for (const fixup of encoded.fixups) this.#fill(fixup, instruction.mnemonic, offset, bytes, layout);
-        const place: Place = {
-          bits,
-          end,
-          origin: this.origin ?? 0,
-          offsetOf: (label) => offsetOf(layout, label, offset),
-        };
-        return { text: instructionText(instruction, place), target: encoded.fixups[0]?.label.name };
-      }
-      case 'branch': {
-        const { mnemonic, label } = part;
-        const target = offsetOf(layout, label, offset);
-        const isNear = part.short === undefined || layout.near.has(part);
-        const opcode = part.short === undefined || isNear ? part.near : part.short;
-        bytes.set(opcode);
-        if (isNear) write32(bytes, opcode.length, target - end, mnemonic, label, offset);
-        else viewOf(bytes).setInt8(opcode.length, target - end);
-        return { text: branchText(mnemonic, target, bits), target: label.name };
-      }
-      case 'data':
-        bytes.set(part.bytes);
-        break;
-      case 'align':
-        bytes.fill(part.fill);
-        break;
-      case 'bind':
-        break;
-    }
-    return { text: dataText(bytes) };
-  }
-
-  #fill({ at, label, addend, kind }: Fixup, mnemonic: string, offset: number, bytes: Uint8Array, layout: Layout): void {
-    const target = offsetOf(layout, label, offset) + addend;
-    const value = kind === 'relative' ? target - (offset + bytes.length) : target + (this.origin ?? 0);
-    write32(bytes, at, value, mnemonic, label, offset);
-  }
-
-  #own(label: Label): void {
-    if (this.#labels.get(label.name) !== label)
-      throw new AssemblyError(`label '${label.name}' is from another Assembler`);
+  #lay(): Layout {
+    return (this.#layout ??= layOut(this.#items, this.#fixed));
   }
 
   #add(part: Part): void {
-    const isBind = part.kind === 'bind';
-    this.#items.push({ part, bits: this.bits, note: isBind ? undefined : this.#note });
-    if (!isBind) this.#note = undefined;
+    this.#items.push({ part, bits: this.bits, note: this.#note });
+    this.#note = undefined;
     this.#layout = undefined;
   }
-}
 
-/** A signed displacement; an address may also be unsigned, up to 2^32. */
-function write32(bytes: Uint8Array, at: number, value: number, mnemonic: string, label: Label, offset: number): void {
-  if (value < -0x8000_0000 || value > 0x7fff_ffff) {
-    throw new AssemblyError(
-      `${mnemonic} at offset ${shownOffset(offset)}: label '${label.name}' is ${shownOffset(value)} away, more than 32 bits reach`,
-    );
+  #checkOwn(label: Label): void {
+    if (this.#labels.get(label.name) === label) return;
+    throw new AssemblyError(`label '${label.name}' is from another Assembler; make it with this one's label()`);
   }
-  viewOf(bytes).setInt32(at, value, true);
 }

@@ -1,0 +1,142 @@
+/** Families that talk to the machine: opcodes without operands, strings, ports, descriptor tables, random numbers. */
+import type { Instruction } from '../encoder.ts';
+import { AssemblyError } from '../misuse.ts';
+import type { Memory } from '../operands.ts';
+import type { Bits, Gpr } from '../registers.ts';
+import { byteImmediate, forWidth, shownImmediate, verbatim, wideWidthOf } from './common.ts';
+import type { Sink } from './common.ts';
+
+/** An opcode without operands. `only` is the one mode that has it. */
+export function plain(
+  out: Sink,
+  mnemonic: string,
+  opcode: readonly number[],
+  { only, ...prefixes }: Pick<Instruction, 'prefix' | 'width'> & { readonly only?: Bits } = {},
+) {
+  return (): void => {
+    if (only !== undefined && out.bits !== only) {
+      throw new AssemblyError(
+        `${mnemonic}: this form exists in ${only}-bit code only, and this code is ${out.bits}-bit`,
+      );
+    }
+    out.emit({ mnemonic, shown: [], opcode, ...prefixes });
+  };
+}
+
+const SIZE = { 8: 'BYTE', 32: 'DWORD', 64: 'QWORD' } as const;
+const ACCUMULATOR = { 8: 'al', 32: 'eax', 64: 'rax' } as const;
+
+export type Repeat = 'rep' | 'repz' | 'repnz';
+type StringName = 'movs' | 'cmps' | 'stos' | 'lods' | 'scas';
+
+const STRING_OPCODE: Record<StringName, number> = { movs: 0xa4, cmps: 0xa6, stos: 0xaa, lods: 0xac, scas: 0xae };
+
+function string(out: Sink, name: StringName, width: 8 | 32 | 64, repeat: Repeat | undefined) {
+  return (): void => {
+    // The operands are implicit; they are here for the listing.
+    const r = out.bits === 64 ? 'r' : 'e';
+    const source = `${SIZE[width]} PTR ds:[${r}si]`;
+    const destination = `${SIZE[width]} PTR es:[${r}di]`;
+    const accumulator = ACCUMULATOR[width];
+    const operands: Record<StringName, readonly string[]> = {
+      movs: [destination, source],
+      cmps: [source, destination],
+      stos: [destination, accumulator],
+      lods: [accumulator, source],
+      scas: [accumulator, destination],
+    };
+    out.emit({
+      mnemonic: repeat === undefined ? name : `${repeat} ${name}`,
+      shown: operands[name].map(verbatim),
+      prefix: repeat === undefined ? undefined : repeat === 'repnz' ? 0xf2 : 0xf3,
+      width,
+      opcode: [forWidth(STRING_OPCODE[name], width)],
+    });
+  };
+}
+
+/** The instructions that rep repeats rcx times; scas and cmps stop at a condition and have prefixes of their own. */
+export function strings(out: Sink, repeat?: 'rep') {
+  return {
+    movsb: string(out, 'movs', 8, repeat),
+    movsd: string(out, 'movs', 32, repeat),
+    movsq: string(out, 'movs', 64, repeat),
+    stosb: string(out, 'stos', 8, repeat),
+    stosd: string(out, 'stos', 32, repeat),
+    stosq: string(out, 'stos', 64, repeat),
+    lodsb: string(out, 'lods', 8, repeat),
+    lodsd: string(out, 'lods', 32, repeat),
+    lodsq: string(out, 'lods', 64, repeat),
+  };
+}
+
+/** The instructions that repe and repne repeat while the zero flag says so, at most rcx times. */
+export function comparisons(out: Sink, repeat?: 'repz' | 'repnz') {
+  return {
+    cmpsb: string(out, 'cmps', 8, repeat),
+    cmpsd: string(out, 'cmps', 32, repeat),
+    cmpsq: string(out, 'cmps', 64, repeat),
+    scasb: string(out, 'scas', 8, repeat),
+    scasd: string(out, 'scas', 32, repeat),
+    scasq: string(out, 'scas', 64, repeat),
+  };
+}
+
+/** The port is dx or, below 0x100, a number; the data is al, ax or eax. */
+function port(out: Sink, mnemonic: 'in' | 'out', at: number | Gpr, data: Gpr, opcode: number): void {
+  if (data.number !== 0 || data.width === 64) {
+    throw new AssemblyError(`${mnemonic}: the data is in al, ax or eax, not ${data.name}`);
+  }
+  const { width } = data;
+  if (typeof at === 'object') {
+    if (at.name !== 'dx') throw new AssemblyError(`${mnemonic}: the port is dx or a number, not ${at.name}`);
+    const shown = mnemonic === 'in' ? [data, at] : [at, data];
+    out.emit({ mnemonic, shown, width, opcode: [forWidth(opcode + 8, width)] });
+    return;
+  }
+  if (at > 0xff) throw new AssemblyError(`${mnemonic}: port ${at} does not fit 8 bits; mov it to dx`);
+  const value = byteImmediate(mnemonic, at, 0x100);
+  const number = shownImmediate(value, 8);
+  const shown = mnemonic === 'in' ? [data, number] : [number, data];
+  out.emit({ mnemonic, shown, width, opcode: [forWidth(opcode, width)], immediate: { value, bytes: 1 } });
+}
+
+/** E4 ib, E5 ib, EC, ED. */
+export function portIn(out: Sink) {
+  return (to: Gpr<8> | Gpr<16> | Gpr<32>, from: number | Gpr<16>): void => port(out, 'in', from, to, 0xe4);
+}
+
+/** E6 ib, E7 ib, EE, EF. */
+export function portOut(out: Sink) {
+  return (to: number | Gpr<16>, from: Gpr<8> | Gpr<16> | Gpr<32>): void => port(out, 'out', to, from, 0xe6);
+}
+
+/** 0F C7 /6 rdrand, 0F C7 /7 rdseed. */
+export function random(out: Sink, mnemonic: string, digit: number) {
+  return (to: Gpr<16> | Gpr<32> | Gpr<64>): void => {
+    out.emit({ mnemonic, shown: [to], width: wideWidthOf(mnemonic, to), opcode: [0x0f, 0xc7], reg: digit, rm: to });
+  };
+}
+
+/** Instructions that know the size of their memory themselves. `shownAs` is the size that objdump prints. */
+export function onAddress(out: Sink, mnemonic: string, opcode: readonly number[], digit: number, shownAs?: 8) {
+  return (address: Memory): void => {
+    if (address.width !== undefined) {
+      throw new AssemblyError(`${mnemonic}: knows the size of its operand itself; write mem(…)`);
+    }
+    out.emit({ mnemonic, shown: [{ ...address, width: shownAs }], opcode, reg: digit, rm: address });
+  };
+}
+
+/** sgdt, sidt, lgdt, lidt: 0F 01 /digit. objdump adds a d in 32-bit code. */
+export function descriptorTable(out: Sink, name: string, digit: number) {
+  return (address: Memory): void => onAddress(out, out.bits === 32 ? `${name}d` : name, [0x0f, 0x01], digit)(address);
+}
+
+/** 0F 00 /3. */
+export function loadTask(out: Sink) {
+  return (selector: Gpr<16> | Memory): void => {
+    if (selector.width !== 16) throw new AssemblyError('ltr: the selector is a 16-bit register or word(…)');
+    out.emit({ mnemonic: 'ltr', shown: [selector], opcode: [0x0f, 0x00], reg: 3, rm: selector });
+  };
+}
