@@ -22,7 +22,7 @@ export interface KernelInput {
   readonly header: SetupHeader | undefined;
   /** Undefined for a vmlinux, and for a bzImage whose payload is not compressed. */
   readonly compression: Compression | undefined;
-  /** "6.12.117+deb12-amd64 (builder@host) …", from the setup header or, in a vmlinux, from its banner. */
+  /** "6.12.117+deb12-amd64 (builder@host) #1 SMP …" from the setup header, or up to the builder from a vmlinux's banner. */
   readonly kernelVersion: string | undefined;
   /** As given: a relocation table that came in a file of its own. */
   readonly relocs: Uint8Array | undefined;
@@ -218,12 +218,15 @@ function kindOf(bytes: Uint8Array): string {
   return findMagic(bytes, CPIO)?.what ?? 'of an unknown kind';
 }
 
-/** linux_banner (init/version-timestamp.c) without its first words; there is one in every vmlinux's .rodata. */
+/**
+ * Release and builder from linux_banner, which lies in every vmlinux's .rodata. The rest of the string is not taken: the first of two that
+ * there are is init/version.c's weak one, which lacks the build number (measured on Debian 6.1 and 6.12).
+ */
 function readBanner(bytes: Uint8Array): string | undefined {
   const start = ascii('Linux version ');
   const at = indexOfBytes(bytes, start);
   if (at < 0) return undefined;
-  return /^\d[ -~]*/.exec(cString(bytes, at + start.length, 512))?.[0];
+  return /^\d[!-~]* \([ -~]*?\)/.exec(cString(bytes, at + start.length, 512))?.[0];
 }
 
 /** Says in errors which part of the file they are about: their offsets count from its start. */

@@ -64,7 +64,7 @@ test('a vmlinux, with its table in a file of its own', async () => {
 test('a vmlinux says its version in its banner', async () => {
   const bytes = makeVmlinux();
   bytes.set(ascii('Linux version 6.1.0 (builder@host) (gcc) #1 SMP\n\0'), 0x80);
-  assert.equal((await readInput(bytes, { codecs })).kernelVersion, '6.1.0 (builder@host) (gcc) #1 SMP');
+  assert.equal((await readInput(bytes, { codecs })).kernelVersion, '6.1.0 (builder@host)');
 });
 
 const READABLE = 'expected a bzImage, a UKI or an ELF vmlinux';

@@ -78,11 +78,14 @@ const noCodecs: Codecs = {
 };
 
 test('the decoder of that compression gets data and size', async () => {
-  const gzip: Decoder = (data, size) => {
-    assert.equal(size, 0x100);
-    return new Uint8Array(gunzipSync(data));
+  const payload = payloadOf({});
+  const calls: unknown[] = [];
+  const gzip: Decoder = (...call) => {
+    calls.push(call);
+    return new Uint8Array(gunzipSync(payload.data));
   };
-  assert.deepEqual(await decodePayload(payloadOf({}), { ...noCodecs, gzip }), makeVmlinux(0x100));
+  assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }), makeVmlinux(0x100));
+  assert.deepEqual(calls, [[payload.data, 0x100]]);
 });
 
 const zstd = (size: number): Uint8Array => withSizeWord(ascii(STARTS.zstd), size);
