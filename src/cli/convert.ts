@@ -1,0 +1,50 @@
+/** `kslide convert IN -o OUT`: a kernel that randomizes itself. */
+import type { Command } from 'commander';
+import { convert } from '../convert.ts';
+import { nodeCodecs } from '../node/codecs.ts';
+import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { UsageError } from './failure.ts';
+import { Progress } from './progress.ts';
+import { reportConvert } from './report-convert.ts';
+
+interface ConvertArguments {
+  readonly output: string;
+  readonly relocs?: string;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+const PASSES = { read: 'reading the kernel', relocations: 'checking its relocations', write: 'writing' } as const;
+
+export function addConvert(program: Command): void {
+  program
+    .command('convert')
+    .description('write a vmlinux that picks its own KASLR slide at each boot')
+    .argument('<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input')
+    .requiredOption('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
+    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .option('--json', 'print the summary as JSON')
+    .option('--quiet', 'print nothing')
+    .action(run);
+}
+
+async function run(input: string, { output, relocs, json, quiet }: ConvertArguments): Promise<void> {
+  if (json && output === '-') throw new UsageError('--json and -o - both want standard output');
+  if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
+  refuseSameFile(input, output);
+  if (relocs !== undefined) refuseSameFile(relocs, output);
+  const progress = new Progress(quiet === true);
+  try {
+    progress.show(PASSES.read);
+    const image = await readInputFile(input);
+    const table = relocs === undefined ? undefined : await readInputFile(relocs);
+    const onPass = (pass: keyof typeof PASSES): void => progress.show(PASSES[pass]);
+    const { parts, summary } = await convert(image, { codecs: nodeCodecs, relocs: table, onPass });
+    await writeFileAtomic(output, parts);
+    progress.clear();
+    if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportConvert(summary));
+  } finally {
+    progress.clear();
+  }
+}

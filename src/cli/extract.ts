@@ -1,0 +1,36 @@
+/** `kslide extract IN`: the vmlinux out of a bzImage or UKI, as it was linked, and its relocation table. */
+import type { Command } from 'commander';
+import { extract } from '../extract.ts';
+import { nodeCodecs } from '../node/codecs.ts';
+import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { UsageError } from './failure.ts';
+
+interface ExtractArguments {
+  readonly output?: string;
+  readonly relocsOut?: string;
+}
+
+export function addExtract(program: Command): void {
+  program
+    .command('extract')
+    .description('write the vmlinux that a bzImage or UKI holds, and its relocation table')
+    .argument('<IN>', 'bzImage, UKI, or vmlinux with a table behind it; - is standard input')
+    .option('-o, --output <OUT>', 'the vmlinux to write; standard output when neither option is given')
+    .option('--relocs-out <FILE>', "the relocation table to write, in the kernel's format")
+    .action(run);
+}
+
+async function run(input: string, { output, relocsOut }: ExtractArguments): Promise<void> {
+  const vmlinuxOut = output ?? (relocsOut === undefined ? '-' : undefined);
+  if (vmlinuxOut !== undefined && vmlinuxOut === relocsOut)
+    throw new UsageError('-o and --relocs-out name the same file');
+  if (vmlinuxOut === '-' && process.stdout.isTTY)
+    throw new UsageError('standard output is a terminal; name a file with -o');
+  for (const file of [vmlinuxOut, relocsOut]) if (file !== undefined) refuseSameFile(input, file);
+  const image = await readInputFile(input);
+  const extracted = await extract(image, { codecs: nodeCodecs });
+  // Asked for first, so that a kernel without a table leaves no vmlinux behind either.
+  const table = relocsOut === undefined ? undefined : extracted.relocs();
+  if (vmlinuxOut !== undefined) await writeFileAtomic(vmlinuxOut, [extracted.vmlinux]);
+  if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);
+}

@@ -1,0 +1,35 @@
+/** Which exit code and which one line each kind of failure gets. */
+import { CommanderError } from 'commander';
+import { KernelImageError } from '../errors.ts';
+import { EnvironmentError } from '../node/environment.ts';
+import { DiskError, InputFileError, OutputFileError } from '../node/files.ts';
+
+/** Arguments that do not go together, or make no sense. */
+export class UsageError extends Error {
+  override readonly name = 'UsageError';
+}
+
+export interface Failure {
+  readonly text: string;
+  readonly exitCode: number;
+}
+
+const UNUSABLE = 2;
+const ENVIRONMENT = 3;
+
+/** `input`: what the user called the file that was being read, for errors that only know their bytes. Rethrows what is a bug of ours. */
+export function describeFailure(error: unknown): Failure {
+  if (error instanceof CommanderError)
+    return { text: firstLine(error.message.replace(/^error: /, '')), exitCode: UNUSABLE };
+  if (error instanceof KernelImageError || error instanceof UsageError)
+    return { text: error.message, exitCode: UNUSABLE };
+  if (error instanceof InputFileError || error instanceof OutputFileError)
+    return { text: error.message, exitCode: UNUSABLE };
+  if (error instanceof DiskError || error instanceof EnvironmentError)
+    return { text: firstLine(error.message), exitCode: ENVIRONMENT };
+  throw error;
+}
+
+function firstLine(text: string): string {
+  return text.split('\n')[0] ?? text;
+}

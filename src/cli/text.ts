@@ -1,0 +1,24 @@
+/** How numbers and sizes look in text output. */
+
+/** 237137 → "237,137". */
+export function count(value: number): string {
+  return value.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
+}
+
+/** Bytes in decimal units, three figures: "57.6 MB". */
+export function size(bytes: number): string {
+  const units = ['bytes', 'kB', 'MB', 'GB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000;
+    unit++;
+  }
+  return unit === 0 ? `${bytes} bytes` : `${value.toPrecision(3)} ${units[unit]}`;
+}
+
+/** Rows of a label and a value, the values aligned. */
+export function rows(pairs: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...pairs.map(([label]) => label.length));
+  return pairs.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+}

@@ -1,0 +1,10 @@
+/** What kslide adds on Node: decoders of node:zlib, files that appear whole or not at all, and guests in QEMU. */
+export { nodeCodecs } from './codecs.ts';
+export { parseConsole } from './console.ts';
+export type { ConsoleReport, GuestReport } from './console.ts';
+export { EnvironmentError } from './environment.ts';
+export { DiskError, InputFileError, OutputFileError, readInputFile, refuseSameFile, writeFileAtomic } from './files.ts';
+export { buildLinux64Loader } from './linux64-loader.ts';
+export type { Linux64Options } from './linux64-loader.ts';
+export { boot } from './qemu.ts';
+export type { BootEnd, BootOptions, BootResult } from './qemu.ts';
