@@ -159,10 +159,10 @@ async function replace(
   const tag = `kslide-${process.pid}-${randomBytes(6).toString('hex')}`;
   const temporary = join(dirname(target), `${basename(target).slice(0, 60)}.${tag}.tmp`);
 
-  // Opening, closing and renaming are synchronous: no signal handler runs between one of them and its bookkeeping.
-  const fd = fs.openSync(temporary, 'wx', existing ? 0o600 : mode);
+  // Known to the signal handlers before it is there. Opening, closing and renaming are synchronous: no handler runs in the middle.
   removeOnExit(temporary);
   try {
+    const fd = fs.openSync(temporary, 'wx', existing ? 0o600 : mode);
     try {
       await writeAll(fd, chunks);
       if (existing) fs.fchmodSync(fd, existing.mode & 0o777);

@@ -131,13 +131,13 @@ const refused: readonly [SetupFieldName, number, ErrorCode, string][] = [
     'kernel_alignment',
     0x30_0000,
     'bad-value',
-    'invalid value: kernel_alignment at offset 0x230 is 0x300000, expected a power of two',
+    'invalid value: kernel_alignment at offset 0x230 is 0x300000, expected a power of two from 0x200000 on',
   ],
   [
     'kernel_alignment',
-    0,
+    0x10_0000,
     'bad-value',
-    'invalid value: kernel_alignment at offset 0x230 is 0x0, expected a power of two',
+    'invalid value: kernel_alignment at offset 0x230 is 0x100000, expected a power of two from 0x200000 on',
   ],
 ];
 
