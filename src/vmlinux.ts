@@ -11,7 +11,7 @@ import { Reader } from './bytes.ts';
 import { EM_X86_64, ET_DYN, ET_EXEC, PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from './elf/constants.ts';
 import { endOfElf, readElf, readNotes, segmentBytes } from './elf/read.ts';
 import type { ElfFile, Segment } from './elf/read.ts';
-import { KernelImageError } from './errors.ts';
+import { hex, KernelImageError } from './errors.ts';
 
 export interface Vmlinux {
   /** The ELF file alone, without what lies behind it. */
@@ -82,8 +82,13 @@ function readLoads(elf: ElfFile): Segment[] {
   const loads = elf.segments
     .filter((segment) => segment.type === PT_LOAD && segment.memsz > 0)
     .toSorted((a, b) => a.paddr - b.paddr);
-  if (loads.length === 0) {
-    throw new KernelImageError({ code: 'not-a-kernel', what: 'program headers', expected: 'at least one PT_LOAD' });
+  // Tells a kernel from any other program for x86-64.
+  if (!loads.some(({ vaddr }) => vaddr >= START_KERNEL_MAP)) {
+    throw new KernelImageError({
+      code: 'not-a-kernel',
+      what: 'program headers',
+      expected: `a PT_LOAD at ${hex(START_KERNEL_MAP)} (__START_KERNEL_map) or above`,
+    });
   }
   let end = 0;
   for (const load of loads) {

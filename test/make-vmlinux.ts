@@ -55,7 +55,7 @@ export function makeVmlinux({
   elf.u16(52, 64);
   elf.u16(54, 56);
   elf.u16(56, 4);
-  elf.u16(58, 64);
+  elf.u16(58, sections ? 64 : 0);
   elf.u16(60, sections ? sectionCount : 0);
   elf.u16(62, sections ? 4 : 0);
   const segments = [

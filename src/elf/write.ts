@@ -87,8 +87,10 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
   ehdr.u64(EHDR64.e_shoff, sectionsAt);
   ehdr.u16(EHDR64.e_phnum, header.phnum + 1);
   ehdr.u16(EHDR64.e_shnum, sections.count < SHN_LORESERVE ? sections.count : 0);
-  // Section 0 holds it where it does not fit, as it did before.
-  if (header.shnum === 0) ehdr.u16(EHDR64.e_shstrndx, names.index);
+  if (header.shnum === 0) {
+    ehdr.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
+    ehdr.u16(EHDR64.e_shstrndx, names.index);
+  }
   const all: Patch[] = [{ offset: 0, bytes: ehdr.bytes }, ...patches];
   if (!moved) all.push({ offset: header.phoff, bytes: segments });
   const parts = patched(bytes, all);
