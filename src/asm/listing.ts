@@ -44,23 +44,20 @@ const unsignedHex = (value: bigint, width: number): string => `0x${BigInt.asUint
 function memoryText(memory: Memory, place: Place): string {
   const { base, index, scale, label, width } = memory;
   const size = width === undefined ? '' : `${SIZE[width]} PTR `;
-  const offset = label === undefined ? 0 : place.offsetOf(label);
+  const address = label === undefined ? 0 : place.origin + place.offsetOf(label);
+  const displacement = BigInt(address + memory.displacement);
   if (base === undefined && index === undefined) {
-    if (label === undefined) return `${size}ds:${unsignedHex(BigInt(memory.displacement), place.bits)}`;
-    if (place.bits === 32) return `${size}ds:${unsignedHex(BigInt(place.origin + offset + memory.displacement), 32)}`;
-    return `${size}[rip+${unsignedHex(BigInt(offset + memory.displacement - place.end), 64)}]`;
+    if (label === undefined || place.bits === 32) return `${size}ds:${unsignedHex(displacement, place.bits)}`;
+    return `${size}[rip+${unsignedHex(displacement - BigInt(place.origin + place.end), 64)}]`;
   }
-  const parts: string[] = [];
-  if (base !== undefined) parts.push(base.name);
-  if (index !== undefined) parts.push(`${index.name}*${scale}`);
-  const displacement = BigInt.asIntN(
-    32,
-    BigInt(memory.displacement + (label === undefined ? 0 : place.origin + offset)),
-  );
-  const encoded = displacement !== 0n || base === undefined || label !== undefined || (base.number & 7) === 5;
-  if (!encoded) return `${size}[${parts.join('+')}]`;
-  const sign = displacement < 0n ? '-' : '+';
-  return `${size}[${parts.join('+')}${sign}0x${(displacement < 0n ? -displacement : displacement).toString(16)}]`;
+  const registers = [base?.name, index === undefined ? undefined : `${index.name}*${scale}`];
+  const sum = registers.filter((register) => register !== undefined).join('+');
+  // The cases in which the encoder leaves it out.
+  if (memory.displacement === 0 && label === undefined && base !== undefined && (base.number & 7) !== 5) {
+    return `${size}[${sum}]`;
+  }
+  const signed = BigInt.asIntN(32, displacement);
+  return `${size}[${sum}${signed < 0n ? '-' : '+'}0x${(signed < 0n ? -signed : signed).toString(16)}]`;
 }
 
 function operandText(operand: ShownOperand, place: Place): string {

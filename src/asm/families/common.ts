@@ -41,22 +41,20 @@ export const shownImmediate = (value: bigint | Label, width: Width): ShownOperan
 
 export const verbatim = (text: string): ShownOperand => ({ kind: 'verbatim', text });
 
-/** The width that all operands agree on; registers and sized memory have one, `mem` does not. */
+/** The width that all operands agree on. */
 export function widthOf(mnemonic: string, ...operands: readonly (Gpr | Memory)[]): Width {
-  const widths = new Set(operands.map((operand) => operand.width).filter((width) => width !== undefined));
-  const [width, other] = widths;
-  if (width === undefined) {
-    throw new AssemblyError(`${mnemonic}: memory of unknown size; use byte, word, dword or qword instead of mem`);
-  }
-  if (other !== undefined) {
-    const list = operands.map(
-      (operand) => `${operand.kind === 'gpr' ? operand.name : 'memory'} (${operand.width} bits)`,
-    );
+  const widths = operands.map((operand) => operand.width);
+  const [width] = widths;
+  if (width === undefined || widths.includes(undefined)) {
     throw new AssemblyError(
-      `${mnemonic}: ${list.join(' and ')} differ in width; take the register of the same width, or movzx first`,
+      `${mnemonic}: mem(…) is an address without a size; use byte(…), word(…), dword(…) or qword(…)`,
     );
   }
-  return width;
+  if (widths.every((each) => each === width)) return width;
+  const list = operands.map((operand) => `${operand.kind === 'gpr' ? operand.name : 'memory'} (${operand.width} bits)`);
+  throw new AssemblyError(
+    `${mnemonic}: ${list.join(' and ')} differ in width; take the register of the same width, or movzx first`,
+  );
 }
 
 /** The same, for instructions without an 8-bit row. */
