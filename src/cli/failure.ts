@@ -16,8 +16,9 @@ export interface Failure {
 
 const UNUSABLE = 2;
 const ENVIRONMENT = 3;
+/** EX_SOFTWARE of sysexits.h: none of the documented outcomes. */
+const BUG = 70;
 
-/** `input`: what the user called the file that was being read, for errors that only know their bytes. Rethrows what is a bug of ours. */
 export function describeFailure(error: unknown): Failure {
   if (error instanceof CommanderError)
     return { text: firstLine(error.message.replace(/^error: /, '')), exitCode: UNUSABLE };
@@ -27,7 +28,10 @@ export function describeFailure(error: unknown): Failure {
     return { text: error.message, exitCode: UNUSABLE };
   if (error instanceof DiskError || error instanceof EnvironmentError)
     return { text: firstLine(error.message), exitCode: ENVIRONMENT };
-  throw error;
+  if (error instanceof RangeError && /allocation failed/i.test(error.message))
+    return { text: 'out of memory', exitCode: ENVIRONMENT };
+  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
+  return { text: `internal error, please report it: ${stack}`, exitCode: BUG };
 }
 
 function firstLine(text: string): string {

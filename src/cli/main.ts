@@ -1,6 +1,6 @@
 /**
  * The command line. One file a command; this one knows their names, and turns whatever they throw into one line and an exit code:
- * 0 done, 1 a finding (verify, audit), 2 unusable input or arguments, 3 an environment failure (no QEMU, disk full).
+ * 0 done, 1 a finding (verify, audit), 2 unusable input or arguments, 3 an environment failure (no QEMU, disk full), 70 a bug of ours.
  */
 import { Command, CommanderError } from 'commander';
 import { addBoot } from './boot.ts';
@@ -23,6 +23,14 @@ export async function main(args: readonly string[]): Promise<number> {
   addConvert(program);
   addExtract(program);
   addBoot(program, setExitCode);
+  if (args.length === 0) {
+    process.stderr.write(program.helpInformation());
+    return 2;
+  }
+  // A reader that has seen enough is no failure of ours.
+  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE') throw error;
+  });
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;

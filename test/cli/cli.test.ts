@@ -1,0 +1,157 @@
+/** The command line as a contract: exit codes, one line a failure, what goes to which stream, and no file left by a failure. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { gzipSync } from 'node:zlib';
+import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { version } from '../../src/cli/version.ts';
+import { convert } from '../../src/convert.ts';
+import { endOfElf, readElf } from '../../src/elf/read.ts';
+import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { makeBzImage } from '../bzimage/make-image.ts';
+import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'kslide-cli-'));
+after(() => rmSync(directory, { recursive: true }));
+
+const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const vmlinux = makeVmlinux();
+const bare = vmlinux.subarray(0, endOfElf(readElf(vmlinux)));
+const bzImage = makeBzImage({ payload: gzipSync(vmlinux) });
+const expected = (await convert(vmlinux, { codecs: coreCodecs })).bytes();
+
+interface Ran {
+  readonly code: number | null;
+  readonly stdout: Buffer;
+  readonly stderr: string;
+}
+
+function kslide(args: readonly string[], input?: Uint8Array): Ran {
+  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, ...args], {
+    cwd: root,
+    timeout: 60_000,
+    ...(input === undefined ? { stdio: ['ignore', 'pipe', 'pipe'] } : { input }),
+  });
+  return { code: ran.status, stdout: ran.stdout, stderr: ran.stderr.toString() };
+}
+
+let files = 0;
+function file(bytes?: Uint8Array): string {
+  const path = join(directory, `file${files++}`);
+  if (bytes !== undefined) writeFileSync(path, bytes);
+  return path;
+}
+
+/** Exit code 2 or as given, nothing on standard output, one line on standard error, and nothing new in the folder. */
+function refused(args: readonly string[], message: RegExp, code = 2, input?: Uint8Array): void {
+  const before = readdirSync(directory);
+  const ran = kslide(args, input);
+  assert.match(ran.stderr, message);
+  assert.equal(ran.stderr.trimEnd().split('\n').length, 1, ran.stderr);
+  assert.equal(ran.code, code);
+  assert.equal(ran.stdout.length, 0);
+  assert.deepEqual(readdirSync(directory), before);
+}
+
+test('the version is the package’s', () => {
+  const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as { version: string };
+  assert.equal(version, manifest.version);
+  assert.equal(kslide(['--version']).stdout.toString(), `${version}\n`);
+});
+
+test('convert writes the file and a summary', () => {
+  const [input, output] = [file(bzImage), file()];
+  const ran = kslide(['convert', input, '-o', output]);
+  assert.equal(ran.code, 0, ran.stderr);
+  assert.equal(ran.stderr, '');
+  assert.match(
+    ran.stdout.toString(),
+    /^kernel {7}6\.12\.0-test \(bzimage, gzip\)\nentries {6}linux64, pvh\nrelocations {2}6: 3 64-bit, 1 inverse 32-bit, 2 32-bit\nslots {8}504, every 2 MiB up to 0x3ee00000: 8\.98 bits of entropy\n/,
+  );
+  assert.deepEqual(new Uint8Array(readFileSync(output)), expected);
+});
+
+test('convert --json prints the summary, --quiet nothing', () => {
+  const [input, output] = [file(vmlinux), file()];
+  const summary = JSON.parse(kslide(['convert', input, '-o', output, '--json']).stdout.toString()) as Record<
+    string,
+    unknown
+  >;
+  assert.equal(summary['input'], 'vmlinux');
+  assert.deepEqual(summary['relocations'], { abs64: 3, inverse32: 1, abs32: 2 });
+  const quiet = kslide(['convert', input, '-o', output, '--quiet']);
+  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, '']);
+});
+
+test('- is standard input and output; the summary goes to standard error then', () => {
+  const ran = kslide(['convert', '-', '-o', '-'], bzImage);
+  assert.equal(ran.code, 0);
+  assert.deepEqual(new Uint8Array(ran.stdout), expected);
+  assert.match(ran.stderr, /^kernel /);
+});
+
+test('convert --relocs takes a table from a file of its own', () => {
+  const output = file();
+  const ran = kslide(['convert', file(bare), '--relocs', file(encodeRelocationTable(TABLE)), '-o', output, '--quiet']);
+  assert.equal(ran.code, 0, ran.stderr);
+  assert.deepEqual(new Uint8Array(readFileSync(output)), expected);
+});
+
+test('extract writes the vmlinux, the table, or both; to standard output when not told otherwise', () => {
+  const [input, output, relocs] = [file(bzImage), file(), file()];
+  assert.equal(kslide(['extract', input, '-o', output, '--relocs-out', relocs]).code, 0);
+  assert.deepEqual(new Uint8Array(readFileSync(output)), bare);
+  assert.deepEqual(new Uint8Array(readFileSync(relocs)), encodeRelocationTable(TABLE));
+  assert.deepEqual(new Uint8Array(kslide(['extract', '-'], bzImage).stdout), bare);
+  rmSync(relocs);
+  refused(
+    ['extract', file(bare), '-o', file(), '--relocs-out', relocs],
+    /^kslide: kernel has no relocation table: relocation table at offset 0x/,
+  );
+});
+
+test('unusable input: exit code 2, one line, no file', () => {
+  const output = join(directory, 'never');
+  refused(['convert', file(new Uint8Array(0)), '-o', output], /^kslide: .*empty/);
+  refused(['convert', file(new Uint8Array(5000).fill(0x5a)), '-o', output], /^kslide: not a kernel image: /);
+  refused(['convert', file(bzImage.subarray(0, 1500)), '-o', output], /^kslide: file is truncated: /);
+  refused(['convert', file(expected), '-o', output], /^kslide: kernel is already converted: /);
+  refused(['convert', file(bare), '-o', output], /^kslide: kernel has no relocation table: /);
+  refused(['convert', join(directory, 'missing'), '-o', output], /^kslide: .*missing: no such file/);
+  refused(['convert', directory, '-o', output], /^kslide: .*: is a directory/);
+  refused(['convert', '-', '-o', output], /^kslide: .*empty/, 2, new Uint8Array(0));
+});
+
+test('unusable arguments: exit code 2, one line', () => {
+  const input = file(vmlinux);
+  refused(['convert', input], /^kslide: required option '-o, --output <OUT>' not specified$/m);
+  refused(['convert'], /^kslide: /);
+  refused(['convert', input, '-o', '-', '--json'], /^kslide: --json and -o - both want standard output$/m);
+  refused(['convert', input, '-o', file(), '--nonsense'], /^kslide: unknown option '--nonsense'/);
+  refused(['nonsense'], /^kslide: unknown command 'nonsense'/);
+  refused(['boot', input, '--entry', 'bios'], /^kslide: --entry is "bios", expected pvh or linux64$/m);
+  refused(['boot', input, '--memory', 'lots'], /^kslide: --memory is "lots", expected a whole number from 16$/m);
+  refused(['boot', input, '--phys', '0x200000'], /^kslide: --phys needs --entry linux64$/m);
+  refused(['boot', input, '--entry', 'linux64', '--phys', '0x1000'], /^kslide: --phys must be a multiple of 2 MiB$/m);
+  const ran = kslide([]);
+  assert.equal(ran.code, 2);
+  assert.match(ran.stderr, /^Usage: kslide /);
+});
+
+test('the input is never the output, by whatever name', () => {
+  const input = file(bzImage);
+  const [hard, soft] = [`${input}.hard`, `${input}.soft`];
+  linkSync(input, hard);
+  symlinkSync(input, soft);
+  for (const output of [input, hard, soft]) refused(['convert', input, '-o', output], /is the input file/);
+  assert.deepEqual(new Uint8Array(readFileSync(input)), bzImage);
+});
+
+test('a disk that is full is an environment failure', () => {
+  refused(['convert', file(bzImage), '-o', '/dev/full', '--quiet'], /^kslide: \/dev\/full: no space left on device/, 3);
+});
