@@ -65,15 +65,25 @@ export function cacheFolder(): string {
  */
 export async function fetchKernel(wish: KernelWish, options: FetchOptions = {}): Promise<KernelPackage> {
   const cache = options.cache ?? cacheFolder();
-  try {
-    const name = await resolvePackage(wish, options);
+  const fetchNewest = async (): Promise<KernelPackage> => {
+    const name = await resolvePackage(wish);
     return (await openPackage(cache, name)) ?? (await downloadPackage(cache, name, options));
+  };
+  try {
+    return await fetchNewest();
   } catch (error) {
     if (!(error instanceof EnvironmentError)) throw error;
     const cached = await newestInCache(cache, wish);
-    if (cached === undefined) throw error;
-    options.onStep?.(`using ${cached.name} from the cache: ${error.message}`);
-    return cached;
+    if (cached !== undefined) {
+      options.onStep?.(`using ${cached.name} from the cache: ${error.message}`);
+      return cached;
+    }
+    if (error.problem === 'missing-program') throw error;
+    // No lists at all on a fresh machine, or lists so old that the mirror has moved on.
+    options.onStep?.(`updating apt's package lists: ${error.what}`);
+    // Whether it went well shows in what comes next; without root it does not.
+    await runAsRoot(['apt-get', 'update'], UPDATE_MS).catch(() => {});
+    return fetchNewest();
   }
 }
 
@@ -91,16 +101,12 @@ function namePattern({ series, flavour }: KernelWish): RegExp {
   return new RegExp(`^linux-image-(?:unsigned-)?${version}-(?:${SUFFIX[flavour].names})(?:-unsigned)?$`);
 }
 
-async function resolvePackage(wish: KernelWish, options: FetchOptions): Promise<string> {
-  const known = (await askMetaPackage(wish)) ?? (await searchLists(wish));
-  if (known !== undefined) return known;
-  options.onStep?.('apt knows no such kernel: updating its package lists');
-  const update = await runAsRoot(['apt-get', 'update'], UPDATE_MS);
-  const found = (await askMetaPackage(wish)) ?? (await searchLists(wish));
-  if (found !== undefined) return found;
+async function resolvePackage(wish: KernelWish): Promise<string> {
+  const name = (await askMetaPackage(wish)) ?? (await searchLists(wish));
+  if (name !== undefined) return name;
   throw new EnvironmentError({
     problem: 'no-kernel',
-    what: `apt has no kernel package of ${describe(wish)} (${lastLine(update) ?? 'the package lists are up to date'})`,
+    what: `apt has no kernel package of ${describe(wish)}`,
     command: 'sudo apt-get update',
     otherwise: PASS_AN_IMAGE,
   });
@@ -157,7 +163,8 @@ async function downloadPackage(cache: string, name: string, options: FetchOption
   if (opened !== undefined) return opened;
   throw new EnvironmentError({
     problem: 'no-kernel',
-    what: `package ${name} has no /boot/vmlinuz-*; pass a kernel image`,
+    what: `package ${name} has no /boot/vmlinuz-*`,
+    otherwise: PASS_AN_IMAGE,
   });
 }
 
@@ -165,11 +172,11 @@ async function downloadInto(folder: string, name: string): Promise<void> {
   const download = await apt('apt-get', ['download', name], DOWNLOAD_MS, folder);
   const file = (await readdir(folder)).find((entry) => entry.endsWith('.deb'));
   if (download.code !== 0 || file === undefined) {
-    const what = `apt-get download ${name} failed: ${lastLine(download) ?? 'no message'}; pass a kernel image, or`;
     throw new EnvironmentError({
       problem: 'command-failed',
-      what,
-      command: `sudo apt-get update && apt-get download ${name}`,
+      what: `apt-get download ${name} failed: ${lastLine(download) ?? 'no message'}`,
+      command: 'sudo apt-get update',
+      otherwise: PASS_AN_IMAGE,
     });
   }
   const unpack = await apt('dpkg-deb', ['-x', file, '.'], UNPACK_MS, folder);

@@ -17,6 +17,8 @@ export interface EnvironmentErrorData {
 /** Exit code 3 at the command line. */
 export class EnvironmentError extends Error {
   readonly problem: EnvironmentProblem;
+  /** What is wrong, without the remedies. */
+  readonly what: string;
   /** The exact command that a person can run against it. */
   readonly command: string | undefined;
 
@@ -30,6 +32,7 @@ export class EnvironmentError extends Error {
     );
     this.name = 'EnvironmentError';
     this.problem = problem;
+    this.what = what;
     this.command = command;
   }
 }

@@ -1,0 +1,85 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { EnvironmentError } from '../../src/node/environment.ts';
+import { runProgram } from '../../src/node/processes.ts';
+
+/** Alive and not a zombie. */
+function runs(pid: number): boolean {
+  try {
+    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+test('a program that ends by itself', async () => {
+  let seen = '';
+  const onOutput = (text: string): void => void (seen += text);
+  const ended = await runProgram('sh', ['-c', 'echo out; echo err >&2; exit 3'], { timeoutMs: 10_000, onOutput });
+  const { by, code, output, errors } = ended;
+  assert.deepEqual(
+    { by, code, output, errors, seen },
+    { by: 'itself', code: 3, output: 'out\n', errors: 'err\n', seen: 'out\n' },
+  );
+});
+
+test('a program that is not installed names its package', async () => {
+  const path = process.env['PATH'];
+  process.env['PATH'] = '/nonexistent';
+  try {
+    await assert.rejects(runProgram('qemu-system-x86_64', [], { timeoutMs: 1_000 }), (error) => {
+      assert.ok(error instanceof EnvironmentError);
+      assert.equal(error.problem, 'missing-program');
+      assert.equal(error.message, 'qemu-system-x86_64 is not installed; run: apt-get install qemu-system-x86');
+      return true;
+    });
+  } finally {
+    process.env['PATH'] = path;
+  }
+});
+
+test('the time is up: the program is gone, what it said is kept', async () => {
+  const ended = await runProgram('sh', ['-c', 'echo $$; exec sleep 60'], { timeoutMs: 300 });
+  assert.equal(ended.by, 'timeout');
+  assert.equal(ended.code, null);
+  assert.ok(ended.milliseconds < 2_000);
+  assert.equal(runs(Number(ended.output)), false);
+});
+
+test('a program that ignores SIGTERM is killed', async () => {
+  const ended = await runProgram('sh', ['-c', 'trap "" TERM; while :; do sleep 0.1; done'], { timeoutMs: 200 });
+  assert.equal(ended.by, 'timeout');
+  assert.ok(ended.milliseconds < 4_000);
+});
+
+test('an abort ends it, also one that came before', async () => {
+  const controller = new AbortController();
+  const run = runProgram('sleep', ['60'], { timeoutMs: 10_000, signal: controller.signal });
+  controller.abort();
+  assert.equal((await run).by, 'abort');
+  assert.equal((await runProgram('sleep', ['60'], { timeoutMs: 10_000, signal: controller.signal })).by, 'abort');
+});
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  test(`${signal} to us ends the child too, and us by that signal`, async () => {
+    const program = `
+      import { runProgram } from ${JSON.stringify(new URL('../../src/node/processes.ts', import.meta.url).href)};
+      await runProgram('sh', ['-c', 'echo $$; exec sleep 60'], { timeoutMs: 60_000, onOutput: (text) => process.stdout.write(text) });
+    `;
+    // tsx runs us in the same process (--import), so that the signal reaches us and not a wrapper.
+    const us = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [pid] = (await once(us.stdout.setEncoding('utf8'), 'data')) as [string];
+    assert.equal(runs(Number(pid)), true);
+    us.kill(signal);
+    const [, by] = (await once(us, 'exit')) as [number | null, string | null];
+    assert.equal(by, signal);
+    for (let tries = 0; runs(Number(pid)) && tries < 50; tries++) await sleep(20);
+    assert.equal(runs(Number(pid)), false);
+  });
+}
