@@ -8,6 +8,7 @@
  * Addresses of labels are not known yet. Their four bytes are left zero and described by a `Fixup`; no other length depends on a
  * label (RIP-relative and label displacements always take disp32), so only branches need the relaxation in layout.ts.
  */
+import { hex } from '../errors.ts';
 import { AssemblyError } from './misuse.ts';
 import { Label } from './operands.ts';
 import type { Memory } from './operands.ts';
@@ -136,7 +137,7 @@ function checkMemory(mnemonic: string, memory: Memory, bits: Bits): void {
   for (const used of [memory.base, memory.index]) if (used !== undefined) checkRegister(mnemonic, used, bits);
   if (bits === 64 && memory.displacement > 0x7fff_ffff) {
     throw new AssemblyError(
-      `${mnemonic}: displacement 0x${memory.displacement.toString(16)} would be sign-extended to 64 bits; it ends at 0x7fffffff`,
+      `${mnemonic}: displacement ${hex(memory.displacement)} would be sign-extended to 64 bits; it ends at 0x7fffffff`,
     );
   }
 }

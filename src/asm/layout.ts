@@ -6,6 +6,7 @@
  * CACM 21(4), 1978). A branch only ever grows, so this ends after at most one round a branch, and without alignment in between it gives
  * the shortest program.
  */
+import { hex } from '../errors.ts';
 import type { Encoded, Instruction } from './encoder.ts';
 import { AssemblyError } from './misuse.ts';
 import type { Label } from './operands.ts';
@@ -42,15 +43,11 @@ export interface Layout {
   readonly near: ReadonlySet<Branch>;
 }
 
-export function shownOffset(offset: number): string {
-  return offset < 0 ? `-0x${(-offset).toString(16)}` : `0x${offset.toString(16)}`;
-}
-
 /** `from` is for the message: the offset of what refers to the label. */
 export function offsetOf(layout: Layout, label: Label, from?: number): number {
   const offset = layout.labels.get(label);
   if (offset !== undefined) return offset;
-  const where = from === undefined ? '' : `, but used at offset ${shownOffset(from)}`;
+  const where = from === undefined ? '' : `, but used at offset ${hex(from)}`;
   throw new AssemblyError(`label '${label.name}' was never bound${where}; call bind(label) where it belongs`);
 }
 

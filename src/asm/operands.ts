@@ -14,6 +14,7 @@
  * The address of a label is the program's origin plus its offset. The origin is 0 unless the Assembler was given one, so a label counts
  * from the first byte of code: with the address of that byte in ebp, `dword(ebp, label)` works wherever the code was loaded.
  */
+import { hex } from '../errors.ts';
 import { AssemblyError } from './misuse.ts';
 import type { Gpr, Width } from './registers.ts';
 
@@ -76,7 +77,7 @@ function checkAddress({ base, index, scale, displacement }: Memory): void {
   }
   if (![1, 2, 4, 8].includes(scale)) throw new AssemblyError(`scale ${scale}: an index is scaled by 1, 2, 4 or 8`);
   if (!Number.isInteger(displacement) || displacement < -0x8000_0000 || displacement > 0xffff_ffff) {
-    throw new AssemblyError(`displacement ${displacement} does not fit 32 bits; add it to a register first`);
+    throw new AssemblyError(`displacement ${hex(displacement)} does not fit 32 bits; add it to a register first`);
   }
 }
 
@@ -115,7 +116,7 @@ export function toSigned(value: Immediate, width: Width, what: string): bigint {
   const wide = BigInt(value);
   const limit = 1n << BigInt(width);
   if (wide >= limit || wide < -limit / 2n) {
-    throw new AssemblyError(`${what}: 0x${wide.toString(16)} does not fit ${width} bits`);
+    throw new AssemblyError(`${what}: ${hex(wide)} does not fit ${width} bits`);
   }
   return BigInt.asIntN(width, wide);
 }

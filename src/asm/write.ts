@@ -2,8 +2,9 @@
  * The second phase: with every offset known (layout.ts), write the code, fill in what refers to labels, and say what it is.
  */
 import { viewOf } from '../bytes.ts';
+import { hex } from '../errors.ts';
 import type { Fixup } from './encoder.ts';
-import { offsetOf, shownOffset } from './layout.ts';
+import { offsetOf } from './layout.ts';
 import type { Branch, Item, Layout } from './layout.ts';
 import { branchText, dataText, instructionText } from './listing.ts';
 import type { ListingLine } from './listing.ts';
@@ -96,10 +97,8 @@ function fill({ at, label, addend, kind }: Fixup, mnemonic: string, spot: Spot):
 function write32({ offset, bytes, bits }: Spot, at: number, value: number, mnemonic: string, label: Label): void {
   const max = bits === 32 ? 0xffff_ffff : 0x7fff_ffff;
   if (value < -0x8000_0000 || value > max) {
-    const where = `${mnemonic} at offset ${shownOffset(offset)}`;
-    throw new AssemblyError(
-      `${where}: reaching label '${label.name}' takes ${shownOffset(value)}, which does not fit 32 bits`,
-    );
+    const where = `${mnemonic} at offset ${hex(offset)}`;
+    throw new AssemblyError(`${where}: reaching label '${label.name}' takes ${hex(value)}, which does not fit 32 bits`);
   }
   viewOf(bytes).setUint32(at, value, true);
 }

@@ -6,6 +6,7 @@
  * chapters 3 to 5; comments quote the rows) and gives it to `out`. Where two rows are equally long it picks the one that GNU as picks,
  * so that the tests can compare bytes. Operands that no row takes throw, with the name of the instruction and what to write instead.
  */
+import { hex } from '../../errors.ts';
 import type { Instruction, ShownOperand } from '../encoder.ts';
 import { AssemblyError } from '../misuse.ts';
 import { Label, toSigned } from '../operands.ts';
@@ -83,7 +84,7 @@ export function extendedImmediate(mnemonic: string, value: Immediate | Label, wi
   }
   const signed = toSigned(value, width, mnemonic);
   if (BigInt.asIntN(32, signed) === signed) return signed;
-  const found = `0x${BigInt.asUintN(64, signed).toString(16)}`;
+  const found = hex(BigInt.asUintN(64, signed));
   throw new AssemblyError(`${mnemonic}: ${found} is not a sign-extended 32-bit immediate; mov it to a register first`);
 }
 

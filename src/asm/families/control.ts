@@ -1,4 +1,5 @@
 /** Families that move control: jumps, calls, conditions. */
+import { hex } from '../../errors.ts';
 import { AssemblyError } from '../misuse.ts';
 import { Label, toSigned } from '../operands.ts';
 import type { Memory } from '../operands.ts';
@@ -44,7 +45,7 @@ export function jumpFar(out: Sink) {
       throw new AssemblyError('ljmp: 64-bit mode has no jmp ptr16:32; push the selector and the address, then retfq');
     }
     if (!Number.isInteger(selector) || selector < 0 || selector > 0xffff) {
-      throw new AssemblyError(`ljmp: selector ${selector} does not fit 16 bits`);
+      throw new AssemblyError(`ljmp: selector ${hex(selector)} does not fit 16 bits`);
     }
     const value = target instanceof Label ? target : toSigned(target, 32, 'ljmp');
     const shown = [{ kind: 'far', selector, value }] as const;

@@ -1,4 +1,5 @@
 /** Families that talk to the machine: opcodes without operands, strings, ports, descriptor tables, random numbers. */
+import { hex } from '../../errors.ts';
 import type { Instruction } from '../encoder.ts';
 import { AssemblyError } from '../misuse.ts';
 import type { Memory } from '../operands.ts';
@@ -94,7 +95,7 @@ function port(out: Sink, mnemonic: 'in' | 'out', at: number | Gpr, data: Gpr, op
     out.emit({ mnemonic, shown, width, opcode: [forWidth(opcode + 8, width)] });
     return;
   }
-  if (at > 0xff) throw new AssemblyError(`${mnemonic}: port ${at} does not fit 8 bits; mov it to dx`);
+  if (at > 0xff) throw new AssemblyError(`${mnemonic}: port ${hex(at)} does not fit 8 bits; mov it to dx`);
   const value = byteImmediate(mnemonic, at, 0x100);
   const number = shownImmediate(value, 8);
   const shown = mnemonic === 'in' ? [data, number] : [number, data];

@@ -18,10 +18,9 @@ import {
 import type { Sink } from './common.ts';
 
 export interface Move {
-  <W extends Width>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void;
-  (to: Memory, from: Gpr | SegmentRegister | Immediate | Label): void;
+  <W extends Width>(to: Gpr<W> | Memory, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void;
   (to: SegmentRegister, from: Gpr<16> | Gpr<32> | Gpr<64> | Memory): void;
-  (to: Gpr<16> | Gpr<32> | Gpr<64>, from: SegmentRegister): void;
+  (to: Gpr<16> | Gpr<32> | Gpr<64> | Memory, from: SegmentRegister): void;
   (to: ControlRegister, from: Gpr<32> | Gpr<64>): void;
   (to: Gpr<32> | Gpr<64>, from: ControlRegister): void;
 }
