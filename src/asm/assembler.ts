@@ -67,7 +67,7 @@ export type { Assembled } from './program.ts';
 export interface AssemblerOptions {
   /** What the first instruction is decoded as; 64 by default. */
   readonly bits?: Bits;
-  /** The address at which the first byte runs. Without it labels count from the first byte, and absolute references throw. */
+  /** The address at which the first byte runs. Without it labels count from the first byte, and absolute references throw. Below 2^53. */
   readonly origin?: number;
 }
 

@@ -12,7 +12,7 @@ import { hex } from '../errors.ts';
 import { AssemblyError } from './misuse.ts';
 import { Label } from './operands.ts';
 import type { Memory } from './operands.ts';
-import type { Bits, ControlRegister, Gpr, Register, SegmentRegister, Width } from './registers.ts';
+import type { Bits, Gpr, Register, Width } from './registers.ts';
 
 /** What a listing shows for an operand. */
 export type ShownOperand =
@@ -61,7 +61,10 @@ export function littleEndian(value: bigint, bytes: number): number[] {
   return Array.from({ length: bytes }, (_, i) => Number(BigInt.asUintN(8, value >> BigInt(8 * i))));
 }
 
-/** ModRM and what follows it, with REX.X and REX.B as they result. */
+const high = (register: { readonly number: number } | undefined): number => (register?.number ?? 0) >> 3;
+const low = (register: { readonly number: number }): number => register.number & 7;
+
+/** ModRM and what follows it. The high bits of its registers belong into REX. */
 interface Addressing {
   readonly bytes: number[];
   readonly x: number;
@@ -69,57 +72,54 @@ interface Addressing {
   readonly fixup?: Fixup;
 }
 
-const high = (register: { number: number } | undefined): number => (register === undefined ? 0 : register.number >> 3);
-const low = (register: { number: number }): number => register.number & 7;
 const modrm = (mod: number, reg: number, rm: number): number => (mod << 6) | ((reg & 7) << 3) | rm;
 
+/** ModRM.mod. 00 is no displacement, save with NO_BASE; 11 is a register. */
 const DISP8 = 0b01;
 const DISP32 = 0b10;
-const RM_IS_SIB = 0b100;
+const REGISTER = 0b11;
+/** ModRM.rm; the number of rsp and r12, which as a base therefore need SIB. */
+const SIB_FOLLOWS = 0b100;
+/** SIB.index. */
 const NO_INDEX = 0b100;
-/** r/m 101b with mod 00 is disp32, and in 64-bit mode RIP + disp32; SIB.base 101b with mod 00 is disp32 without base. */
+/** ModRM.rm or SIB.base with mod 00: a disp32 alone. The number of rbp and r13, which as a base therefore need a displacement. */
 const NO_BASE = 0b101;
 
-/** SDM vol. 2, tables 2-2 and 2-3, and 2.2.1.6 for RIP-relative. */
-function address(memory: Memory, reg: number, bits: Bits): Addressing {
+/** SDM vol. 2, tables 2-2 and 2-3; 2.2.1.6 for RIP-relative, which took the place of plain disp32 in 64-bit mode. */
+function addressing(memory: Memory, reg: number, bits: Bits): Addressing {
   const { base, index, scale, label } = memory;
-  // In 32-bit code addresses wrap, so 0xfffffff0 is -16 and may be short.
+  // In 32-bit code addresses wrap, so 0xfffffff0 is -16 and short.
   const displacement = bits === 32 ? memory.displacement | 0 : memory.displacement;
-  const disp32 = littleEndian(BigInt(displacement), 4);
-  const x = high(index);
-  const b = high(base);
-  const sib = (baseBits: number): number =>
-    (Math.log2(scale) << 6) | ((index === undefined ? NO_INDEX : low(index)) << 3) | baseBits;
+  const isAlone = base === undefined && index === undefined;
 
-  if (base === undefined && index === undefined) {
-    if (label !== undefined) {
-      const kind = bits === 64 ? 'relative' : 'fixed-address';
-      return { bytes: [modrm(0, reg, NO_BASE), 0, 0, 0, 0], x, b, fixup: { at: 1, label, addend: displacement, kind } };
-    }
-    if (bits === 32) return { bytes: [modrm(0, reg, NO_BASE), ...disp32], x, b };
-    return { bytes: [modrm(0, reg, RM_IS_SIB), sib(NO_BASE), ...disp32], x, b };
+  let mod = 0;
+  if (base !== undefined) {
+    if (label !== undefined || displacement < -128 || displacement > 127) mod = DISP32;
+    else if (displacement !== 0 || low(base) === NO_BASE) mod = DISP8;
   }
-  if (base === undefined) return { bytes: [modrm(0, reg, RM_IS_SIB), sib(NO_BASE), ...disp32], x, b };
+  const noSib = isAlone ? label !== undefined || bits === 32 : base !== undefined && low(base) !== SIB_FOLLOWS;
+  const baseBits = base === undefined ? NO_BASE : low(base);
+  const bytes: number[] = [];
+  if (noSib && index === undefined) bytes.push(modrm(mod, reg, baseBits));
+  else {
+    const indexBits = index === undefined ? NO_INDEX : low(index);
+    bytes.push(modrm(mod, reg, SIB_FOLLOWS), (Math.log2(scale) << 6) | (indexBits << 3) | baseBits);
+  }
 
-  const needsSib = index !== undefined || low(base) === RM_IS_SIB;
-  const head = (mod: number): number[] =>
-    needsSib ? [modrm(mod, reg, RM_IS_SIB), sib(low(base))] : [modrm(mod, reg, low(base))];
+  const registers = { x: high(index), b: high(base) };
   if (label !== undefined) {
-    const bytes = head(DISP32);
-    const fixup: Fixup = { at: bytes.length, label, addend: displacement, kind: 'address' };
-    return { bytes: [...bytes, 0, 0, 0, 0], x, b, fixup };
+    const kind = !isAlone ? 'address' : bits === 64 ? 'relative' : 'fixed-address';
+    const fixup: Fixup = { at: bytes.length, label, addend: displacement, kind };
+    return { bytes: [...bytes, 0, 0, 0, 0], ...registers, fixup };
   }
-  // 101b without displacement is taken (NO_BASE), so rbp and r13 always have one.
-  if (displacement === 0 && low(base) !== NO_BASE) return { bytes: head(0), x, b };
-  if (displacement >= -128 && displacement <= 127) return { bytes: [...head(DISP8), displacement & 0xff], x, b };
-  return { bytes: [...head(DISP32), ...disp32], x, b };
+  const length = base === undefined || mod === DISP32 ? 4 : mod; // mod 00 and 01 say 0 and 1 bytes
+  return { bytes: [...bytes, ...littleEndian(BigInt(displacement), length)], ...registers };
 }
 
-function checkRegister(mnemonic: string, register: Gpr | ControlRegister | SegmentRegister, bits: Bits): void {
-  if (bits === 64) return;
-  const only64 = register.number > 7 || (register.kind === 'gpr' && (register.width === 64 || needsRex(register)));
-  if (only64)
-    throw new AssemblyError(`${mnemonic}: ${register.name} exists in 64-bit mode only, and this code is 32-bit`);
+function checkRegister(mnemonic: string, register: Register, bits: Bits): void {
+  const is64 = register.kind === 'gpr' && (register.width === 64 || needsRex(register));
+  if (bits === 64 || (register.number < 8 && !is64)) return;
+  throw new AssemblyError(`${mnemonic}: ${register.name} exists in 64-bit mode only, and this code is 32-bit`);
 }
 
 /** spl, bpl, sil and dil: without a REX prefix their numbers mean ah, ch, dh and bh. */
@@ -142,64 +142,66 @@ function checkMemory(mnemonic: string, memory: Memory, bits: Bits): void {
   }
 }
 
-function rexBits(instruction: Instruction, addressing: Addressing | undefined): number {
-  const { width, reg, rm, plusRegister } = instruction;
+/** 0 where no REX prefix is needed. */
+function rexPrefix({ width, reg, rm, plusRegister }: Instruction, address: Addressing | undefined): number {
   const w = width === 64 ? 8 : 0;
   const r = typeof reg === 'object' ? high(reg) << 2 : 0;
-  const x = (addressing?.x ?? 0) << 1;
-  const b = (addressing?.b ?? 0) | high(plusRegister);
-  const byteRegister = [reg, rm, plusRegister].some((o) => typeof o === 'object' && o.kind === 'gpr' && needsRex(o));
+  const x = (address?.x ?? 0) << 1;
+  const b = (address?.b ?? 0) | high(plusRegister);
   const fields = w | r | x | b;
-  return fields !== 0 || byteRegister ? 0x40 | fields : 0;
+  const isNeeded = [reg, rm, plusRegister].some((o) => typeof o === 'object' && o.kind === 'gpr' && needsRex(o));
+  return fields !== 0 || isNeeded ? 0x40 | fields : 0;
 }
 
-/** SDM vol. 2, 2.3.5: three-byte VEX, map 0F38. R, X, B and vvvv are stored inverted. */
-function vexPrefix(instruction: Instruction, vvvv: Gpr, addressing: Addressing | undefined): number[] {
-  const rxb = (rexBits(instruction, addressing) & 7) << 5;
-  return [0xc4, (~rxb & 0xe0) | 0b00010, (instruction.width === 64 ? 0x80 : 0) | ((~vvvv.number & 15) << 3)];
+/** SDM vol. 2, 2.3.5: three-byte VEX of map 0F38. R, X, B and vvvv are stored inverted. */
+function vexPrefix(instruction: Instruction, vvvv: Gpr, address: Addressing | undefined): number[] {
+  const rxb = (rexPrefix(instruction, address) & 7) << 5;
+  const w = instruction.width === 64 ? 0x80 : 0;
+  return [0xc4, (~rxb & 0xe0) | 0b00010, w | ((~vvvv.number & 15) << 3)];
 }
 
-export function encode(instruction: Instruction, bits: Bits): Encoded {
-  const { mnemonic, prefix, width, opcode, plusRegister, reg, rm, immediate, selector, vex } = instruction;
+/** Throws where the mode does not have the instruction's registers, addresses or width. */
+function check({ mnemonic, width, plusRegister, reg, rm, vex }: Instruction, bits: Bits): void {
   for (const operand of [reg, rm, plusRegister, vex]) {
     if (typeof operand !== 'object') continue;
     if (operand.kind === 'memory') checkMemory(mnemonic, operand, bits);
     else checkRegister(mnemonic, operand, bits);
   }
   if (width === 64 && bits === 32) throw new AssemblyError(`${mnemonic}: 64-bit operands exist in 64-bit mode only`);
+}
+
+export function encode(instruction: Instruction, bits: Bits): Encoded {
+  check(instruction, bits);
+  const { prefix, width, opcode, plusRegister, reg, rm, immediate, selector, vex } = instruction;
+  const bytes: number[] = [];
+  const fixups: Fixup[] = [];
 
   const regBits = typeof reg === 'object' ? reg.number : (reg ?? 0);
-  let addressing: Addressing | undefined;
-  if (rm?.kind === 'memory') addressing = address(rm, regBits, bits);
-  else if (rm !== undefined) addressing = { bytes: [modrm(0b11, regBits, low(rm))], x: 0, b: high(rm) };
+  let address: Addressing | undefined;
+  if (rm?.kind === 'memory') address = addressing(rm, regBits, bits);
+  else if (rm !== undefined) address = { bytes: [modrm(REGISTER, regBits, low(rm))], x: 0, b: high(rm) };
 
-  const bytes: number[] = [];
   if (width === 16) bytes.push(0x66);
   if (prefix !== undefined) bytes.push(prefix);
-  if (vex !== undefined) bytes.push(...vexPrefix(instruction, vex, addressing));
+  if (vex !== undefined) bytes.push(...vexPrefix(instruction, vex, address));
   else {
-    const rex = rexBits(instruction, addressing);
+    const rex = rexPrefix(instruction, address);
     if (rex !== 0) bytes.push(rex);
   }
+
   bytes.push(...opcode);
   if (plusRegister !== undefined) bytes.push((bytes.pop() ?? 0) | low(plusRegister));
 
-  const fixups: Fixup[] = [];
-  if (addressing !== undefined) {
-    if (addressing.fixup !== undefined) fixups.push({ ...addressing.fixup, at: bytes.length + addressing.fixup.at });
-    bytes.push(...addressing.bytes);
+  if (address !== undefined) {
+    if (address.fixup !== undefined) fixups.push({ ...address.fixup, at: bytes.length + address.fixup.at });
+    bytes.push(...address.bytes);
   }
-  if (immediate !== undefined) {
-    if (immediate.value instanceof Label) {
-      fixups.push({
-        at: bytes.length,
-        label: immediate.value,
-        addend: 0,
-        kind: selector === undefined ? 'address' : 'fixed-address',
-      });
-      bytes.push(0, 0, 0, 0);
-    } else bytes.push(...littleEndian(immediate.value, immediate.bytes));
-  }
+
+  if (immediate?.value instanceof Label) {
+    const kind = selector === undefined ? 'address' : 'fixed-address';
+    fixups.push({ at: bytes.length, label: immediate.value, addend: 0, kind });
+    bytes.push(0, 0, 0, 0);
+  } else if (immediate !== undefined) bytes.push(...littleEndian(immediate.value, immediate.bytes));
   if (selector !== undefined) bytes.push(...littleEndian(BigInt(selector), 2));
   return { bytes, fixups };
 }

@@ -130,7 +130,7 @@ export function gnuAsProgram(source: readonly string[], bits: Bits): Uint8Array 
   return inScratch((directory) => {
     const file = (name: string): string => join(directory, name);
     writeFileSync(file('code.s'), `.intel_syntax noprefix\n.code${bits}\n${source.join('\n')}\n`);
-    execFileSync('as', [`--${bits}`, '-o', file('code.o'), file('code.s')]);
+    execFileSync('as', [`--${bits}`, '-W', '-o', file('code.o'), file('code.s')]);
     execFileSync('objcopy', ['-O', 'binary', '-j', '.text', file('code.o'), file('code.bin')]);
     return new Uint8Array(readFileSync(file('code.bin')));
   });
