@@ -301,8 +301,9 @@ export class Assembler {
   }
 
   zero(length: number): void {
-    if (!Number.isSafeInteger(length) || length < 0)
+    if (!Number.isSafeInteger(length) || length < 0) {
       throw new AssemblyError(`zero: ${length} is not a number of bytes`);
+    }
     this.#out.data(new Uint8Array(length));
   }
 
