@@ -1,0 +1,36 @@
+/** Programs that kslide is compared with, fetched from Debian's packages: never part of the repository, never of the tests. */
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { cacheFolder } from '../src/node/debian.ts';
+
+/**
+ * A file of the kernel's source out of Debian's newest linux-source-6.x, at `<cache>/src/linux-source-6.x/`. Downloads 150 MB the first
+ * time.
+ */
+export function kernelSource(path: string): string {
+  const folder = join(cacheFolder(), 'src');
+  mkdirSync(folder, { recursive: true });
+  for (const tree of readdirSync(folder).toSorted().toReversed()) {
+    const file = join(folder, tree, path);
+    if (tree.startsWith('linux-source-') && existsSync(file)) return file;
+  }
+  const names = execFileSync('apt-cache', ['search', '--names-only', '^linux-source-6'], { encoding: 'utf8' });
+  const name = names
+    .split('\n')
+    .map((line) => line.split(' ')[0] ?? '')
+    .filter((word) => /^linux-source-6\.\d+$/.test(word))
+    .toSorted((a, b) => Number(a.split('.')[1]) - Number(b.split('.')[1]))
+    .at(-1);
+  if (name === undefined) throw new Error('no linux-source-6.x package; run: apt-get update');
+  const options = { cwd: folder, stdio: 'inherit' } as const;
+  execFileSync('apt-get', ['download', name], options);
+  const archive = readdirSync(folder).find((file) => file.startsWith(`${name}_`))!;
+  execFileSync('dpkg-deb', ['-x', archive, 'package'], options);
+  execFileSync(
+    'tar',
+    ['xf', join('package/usr/src', `${name}.tar.xz`), `${name}/scripts`, `${name}/arch/x86`, `${name}/tools`],
+    options,
+  );
+  return join(folder, name, path);
+}
