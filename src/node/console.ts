@@ -31,6 +31,8 @@ export interface GuestReport {
 export interface ConsoleReport {
   /** The slide as the kernel said it in a panic, or as the address of _text gives it; undefined if nobody said it. */
   readonly slide: Slide | undefined;
+  /** What the kernel itself says of KASLR in a panic, which is the state of KASLR_FLAG. */
+  readonly kaslr: 'on' | 'off' | undefined;
   /** Linux's release, from its first line: `6.12.117+deb12-cloud-amd64`. */
   readonly release: string | undefined;
   /** How the kernel said that it ends, or that the guest program did its last: without a console, nothing else is heard. */
@@ -76,10 +78,10 @@ function guestReport(text: string): GuestReport {
 }
 
 /** "Kernel Offset: 0x1c000000 from 0xffffffff81000000 (relocation range: …)", or "Kernel Offset: disabled". */
-function offsetOfPanic(text: string): Slide | undefined {
+function offsetOfPanic(text: string): { slide?: Slide; kaslr?: 'on' | 'off' } {
   const offset = first(text, /Kernel Offset: (disabled|0x[0-9a-f]+ from 0x[0-9a-f]{16})/);
-  if (offset === undefined) return undefined;
-  return offset === 'disabled' ? 0 : Number.parseInt(offset, 16);
+  if (offset === undefined) return {};
+  return offset === 'disabled' ? { slide: 0, kaslr: 'off' } : { slide: Number.parseInt(offset, 16), kaslr: 'on' };
 }
 
 /** `linkedText` is where _text is linked, if known: with it, the address that a guest program saw gives the slide too. */
@@ -87,9 +89,11 @@ export function parseConsole(text: string, linkedText?: VirtAddr): ConsoleReport
   const guest = guestReport(text);
   const panic = first(text, /Kernel panic - not syncing: ([^\r\n]*)/);
   const seen = guest.text === undefined || linkedText === undefined ? undefined : Number(guest.text - linkedText);
+  const { slide = seen, kaslr } = offsetOfPanic(text);
   const poweroff = guest.done || /reboot: (?:Power down|Restarting system|System halted)/.test(text);
   return {
-    slide: offsetOfPanic(text) ?? seen,
+    slide,
+    kaslr,
     release: first(text, /Linux version (\S+)/),
     end: panic === undefined ? (poweroff ? 'poweroff' : undefined) : 'panic',
     panic,

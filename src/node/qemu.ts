@@ -5,7 +5,8 @@
  * configuration. `console=ttyS0 panic=-1` is on every command line, and a reset ends QEMU (-no-reboot): a panic is over at once.
  *
  * Machine type, measured on QEMU 7.2 with TCG, Debian 6.1 and 6.12, power-on to the panic that ends it: microvm 1.1 to 1.3 s, pc 1.2 to 1.5,
- * q35 1.3 to 1.6; but Debian's generic 6.1 hangs on microvm. CPU models differ by less than the noise; `max` is what TCG can do.
+ * q35 1.3 to 1.6; but on microvm one boot in eight hangs, when the kernel cannot calibrate its clocks against the PIT. CPU models differ
+ * by less than the noise; `max` is what TCG can do.
  */
 import { randomBytes } from 'node:crypto';
 import { open, readFile, unlink } from 'node:fs/promises';

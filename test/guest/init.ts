@@ -1,5 +1,5 @@
 /**
- * The guest's /init: prints what the host wants to know about the kernel that it runs on, then ends the machine.
+ * The guest's /init: prints what the host wants to know about the kernel that it runs on, then ends.
  *
  * Assembled here, with kslide's own assembler, rather than compiled: the demo and the tests then need no compiler and no binary in the
  * repository, and the program is a few system calls and two loops. It decides nothing: numbers go out as they are, 16 hex digits each, and
@@ -54,7 +54,7 @@ const SYS = {
   write: 1,
   open: 2,
   ioctl: 16,
-  pause: 34,
+  exit: 60,
   mount: 165,
   reboot: 169,
   sched_getaffinity: 204,
@@ -67,7 +67,6 @@ const TCSBRK = 0x5409;
 const MODULE_INIT_COMPRESSED_FILE = 4;
 const LINUX_REBOOT_MAGIC1 = 0xfee1_dead;
 const LINUX_REBOOT_MAGIC2 = 0x2812_1969;
-/** Restart, not power off: QEMU has -no-reboot, and a machine without ACPI cannot be switched off. */
 const LINUX_REBOOT_CMD_RESTART = 0x0123_4567;
 
 const ORIGIN = 0x40_0000;
@@ -164,8 +163,14 @@ class Guest {
   }
 }
 
+/**
+ * How the guest ends. `restart`: QEMU has -no-reboot, and a machine without ACPI cannot be switched off. `panic`: /init exits, which the
+ * kernel does not survive; it then says its slide in its own words.
+ */
+export type GuestEnd = 'restart' | 'panic';
+
 /** The static ELF executable; `modules` are paths in the initramfs. */
-export function assembleInit(modules: readonly string[]): Uint8Array {
+export function assembleInit(modules: readonly string[], end: GuestEnd): Uint8Array {
   const guest = new Guest();
   openConsole(guest);
   guest.syscall(SYS.mount, guest.text('proc'), guest.text('/proc'), guest.text('proc'), 0, 0);
@@ -178,15 +183,23 @@ export function assembleInit(modules: readonly string[]): Uint8Array {
   copyToConsole(guest, '/proc/iomem');
   guest.put(`${MARKER}done`);
   guest.a.call(guest.endLine);
-  endMachine(guest);
+  endMachine(guest, end);
   return guest.finish();
 }
 
 /** The whole initramfs. The serial port is opened by name, so that the report comes out also without `console=` on the command line. */
-export function packGuest(modules: readonly GuestModule[] = []): Uint8Array {
+export function packGuest(modules: readonly GuestModule[] = [], end: GuestEnd = 'restart'): Uint8Array {
   const paths = modules.map(({ name }) => `lib/${name}`);
   return packInitramfs([
-    { type: 'file', path: 'init', data: assembleInit(paths.map((path) => `/${path}`)), mode: 0o755 },
+    {
+      type: 'file',
+      path: 'init',
+      data: assembleInit(
+        paths.map((path) => `/${path}`),
+        end,
+      ),
+      mode: 0o755,
+    },
     { type: 'character-device', path: 'dev/console', major: 5, minor: 1 },
     { type: 'character-device', path: 'dev/ttyS0', major: 4, minor: 64 },
     { type: 'directory', path: 'proc' },
@@ -329,11 +342,12 @@ function copyToConsole(guest: Guest, path: string): void {
   a.bind(done);
 }
 
-function endMachine(guest: Guest): void {
+function endMachine(guest: Guest, end: GuestEnd): void {
   const { a } = guest;
   guest.syscall(SYS.ioctl, r15, TCSBRK, 1);
-  guest.syscall(SYS.reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
-  const forever = a.bind(a.label('forever'));
-  guest.syscall(SYS.pause);
-  a.jmp(forever);
+  if (end === 'restart') {
+    guest.syscall(SYS.reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
+  }
+  guest.syscall(SYS.exit, 0);
+  a.ud2();
 }

@@ -1,0 +1,16 @@
+#!/bin/sh
+# What the tests need beside Node and npm's packages: QEMU, the judges of our bytes (binutils, gcc, cpio), and the compressors whose
+# output our decoders must read. Kernels are fetched by the tests themselves, into ~/.cache/kslide.
+set -eu
+. "$(dirname "$0")/apt.sh"
+need qemu-system-x86_64 qemu-system-x86
+need objdump binutils
+need gcc gcc
+need cpio cpio
+need gzip gzip
+need bzip2 bzip2
+need xz xz-utils
+need lzop lzop
+need lz4 lz4
+need zstd zstd
+install_missing
