@@ -45,7 +45,10 @@ export interface Linux64Options {
   readonly kaslrFlag?: boolean | undefined;
   /** Pass this seed as setup_data of type SETUP_RNG_SEED. */
   readonly rngSeed?: Uint8Array | undefined;
-  /** `none` leaves cmd_line_ptr 0; an address above 4 GiB needs ext_cmd_line_ptr, and memory and an identity map there. */
+  /**
+   * `none` leaves cmd_line_ptr 0. A copy must lie in memory; from 4 GiB on it takes ext_cmd_line_ptr, and the identity map must reach it,
+   * below it need not: a kernel may be given what it cannot read.
+   */
   readonly commandLine?: 'as-given' | 'none' | { readonly copiedTo: PhysAddr } | undefined;
   /** Where the 4 GiB flat descriptors stand in the GDT: the protocol's __BOOT_CS and __BOOT_DS by default; Firecracker uses 0x8 and 0x10. */
   readonly selectors?: { readonly code: number; readonly data: number } | undefined;
@@ -99,7 +102,8 @@ const CPUID_LA57 = 16;
 const COM1 = 0x3f8;
 
 const PAGE = 0x1000;
-const GIB = 1 << 30;
+const GIB = 2 ** 30;
+const FOUR_GIB = 2 ** 32;
 const IDENTITY_GIB = 4;
 const LARGE_PAGE = 2 << 20;
 const PRESENT_WRITABLE = 3n;
@@ -139,8 +143,9 @@ function checkOptions({ identityGib = IDENTITY_GIB, commandLine }: Linux64Option
   if (!Number.isInteger(identityGib) || identityGib < 1 || identityGib > 512) {
     throw new RangeError(`identityGib ${identityGib}: one page directory pointer table maps 1 to 512 GiB`);
   }
-  if (typeof commandLine === 'object' && commandLine.copiedTo + PAGE > identityGib * GIB) {
-    throw new RangeError(`command line at 0x${commandLine.copiedTo.toString(16)}: identityGib does not reach it`);
+  const copiedTo = typeof commandLine === 'object' ? commandLine.copiedTo : 0;
+  if (copiedTo >= FOUR_GIB && copiedTo + PAGE > identityGib * GIB) {
+    throw new RangeError(`command line at 0x${copiedTo.toString(16)}: identityGib does not reach it`);
   }
 }
 
@@ -213,6 +218,8 @@ function assembleLoader(address: PhysAddr, entry: PhysAddr, options: Linux64Opti
   // EBX is CPUID's; keep the structure in EBP.
   a.mov(ebp, ebx);
   fillBootParams(a, bootParams, options);
+  const copiedTo = typeof options.commandLine === 'object' ? options.commandLine.copiedTo : undefined;
+  if (copiedTo !== undefined && copiedTo < FOUR_GIB) copyCommandLine(a, bootParams, copiedTo);
 
   if (options.fiveLevel === true) {
     a.mov(eax, 7);
@@ -260,7 +267,7 @@ function assembleLoader(address: PhysAddr, entry: PhysAddr, options: Linux64Opti
   a.bind(longMode);
   a.mov(eax, dataSelector);
   for (const segment of [ds, es, ss]) a.mov(segment, eax);
-  if (typeof options.commandLine === 'object') copyCommandLine(a, bootParams, options.commandLine.copiedTo);
+  if (copiedTo !== undefined && copiedTo >= FOUR_GIB) copyCommandLine(a, bootParams, copiedTo);
   for (const register of GPRS[64]) a.mov(register, GARBAGE | BigInt(register.number));
   a.mov(rsi, bootParams);
   const kernelEntry = a.label('kernel-entry');
@@ -313,14 +320,13 @@ function fillBootParams(a: Assembler, bootParams: PhysAddr, { commandLine }: Lin
   a.bind(mapped);
 }
 
+/** Below 4 GiB this runs before paging is on, so the copy may lie outside the identity map; above, the map must reach it. */
 function copyCommandLine(a: Assembler, bootParams: PhysAddr, to: PhysAddr): void {
-  a.mov(ebx, bootParams);
-  a.mov(esi, dword(rbx, BOOT_PARAMS.cmd_line_ptr));
-  a.mov(rdi, to);
-  a.mov(rax, rdi);
-  a.mov(dword(rbx, BOOT_PARAMS.cmd_line_ptr), eax);
-  a.shr(rax, 32);
-  a.mov(dword(rbx, BOOT_PARAMS.ext_cmd_line_ptr), eax);
+  a.mov(esi, dword(bootParams + BOOT_PARAMS.cmd_line_ptr));
+  if (to < FOUR_GIB) a.mov(edi, to);
+  else a.mov(rdi, to);
+  a.mov(dword(bootParams + BOOT_PARAMS.cmd_line_ptr), to % FOUR_GIB);
+  a.mov(dword(bootParams + BOOT_PARAMS.ext_cmd_line_ptr), Math.floor(to / FOUR_GIB));
   const next = a.bind(a.label('command-line-byte'));
   a.lodsb();
   a.stosb();
