@@ -55,6 +55,8 @@ const PASS_AN_IMAGE = 'pass a kernel image of your own';
 
 const byVersion = new Intl.Collator('en', { numeric: true });
 
+let listsUpdated = false;
+
 export function cacheFolder(): string {
   return process.env['KSLIDE_CACHE'] ?? join(homedir(), '.cache', 'kslide');
 }
@@ -78,8 +80,9 @@ export async function fetchKernel(wish: KernelWish, options: FetchOptions = {}):
       options.onStep?.(`using ${cached.name} from the cache: ${error.message}`);
       return cached;
     }
-    if (error.problem === 'missing-program') throw error;
-    // No lists at all on a fresh machine, or lists so old that the mirror has moved on.
+    if (error.problem === 'missing-program' || listsUpdated) throw error;
+    // No lists at all on a fresh machine, or lists so old that the mirror has moved on. Once a process is enough.
+    listsUpdated = true;
     options.onStep?.(`updating apt's package lists: ${error.what}`);
     // Whether it went well shows in what comes next; without root it does not.
     await runAsRoot(['apt-get', 'update'], UPDATE_MS).catch(() => {});

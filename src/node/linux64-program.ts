@@ -25,8 +25,6 @@ import {
   edx,
   es,
   esi,
-  rax,
-  rbx,
   rdi,
   rsi,
   ss,

@@ -2,10 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { START_KERNEL_MAP } from '../../src/addresses.ts';
-import { basesOf, bootInTurn, ENTRIES, FIXED, PARALLEL, prepare, run } from './lane.ts';
+import { basesOf, bootInTurn, ENTRIES, findKernels, FIXED, oldestAndNewest, PARALLEL, prepare, run } from './lane.ts';
 
-for (const series of ['6.1', '6.12']) {
-  const kernel = await prepare(series, 'cloud');
+const packages = oldestAndNewest(await findKernels());
+
+for (const item of packages) {
+  const kernel = await prepare(item);
   const image = kernel.original;
 
   describe(`${kernel.name}, not converted`, { concurrency: PARALLEL }, () => {
@@ -13,8 +15,7 @@ for (const series of ['6.1', '6.12']) {
       test(`${entry}: everything is where it is linked, and the guest says so`, async () => {
         const { moved, slide, guest, end, report } = await run(kernel, { image, entry });
         assert.deepEqual({ moved, slide, end }, { moved: 0, slide: 0, end: 'poweroff' });
-        assert.equal(`linux-image-${report.release}`, kernel.name);
-        assert.deepEqual(guest.modules, [0, 0]);
+        assert.ok(kernel.name.includes(report.release ?? '?'), `${report.release} of ${kernel.name}`);
         assert.deepEqual(basesOf(guest), FIXED);
         assert.equal(guest.physicalText, Number(kernel.text - START_KERNEL_MAP));
       });
@@ -36,7 +37,7 @@ for (const series of ['6.1', '6.12']) {
 }
 
 describe('what goes wrong', { concurrency: PARALLEL }, async () => {
-  const kernel = await prepare('6.1', 'cloud');
+  const kernel = await prepare(packages[0]!);
 
   test('5 levels on a processor without la57: the loader says so', async () => {
     const { end, console } = await bootInTurn(kernel, {

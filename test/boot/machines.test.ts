@@ -1,20 +1,20 @@
 /** One old and one new kernel on machines and from boot loaders of many kinds. Unless it says otherwise, a test boots by both entries. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { START_KERNEL_MAP } from '../../src/addresses.ts';
 import type { BootOptions } from '../../src/node/qemu.ts';
-import { checkRandom, checkSlide, ENTRIES, PARALLEL, prepare, run } from './lane.ts';
+import { checkRandom, checkSlide, ENTRIES, findKernels, oldestAndNewest, PARALLEL, prepare, run } from './lane.ts';
 import type { GuestBoot } from './lane.ts';
 
 const GIB = 2 ** 30;
 
-for (const series of ['6.1', '6.12']) {
-  const kernel = await prepare(series, 'cloud');
+for (const item of oldestAndNewest(await findKernels())) {
+  const kernel = await prepare(item);
 
   /** Boots that must slide. */
   const slide = async (options: Partial<BootOptions>): Promise<GuestBoot> => {
     const result = await run(kernel, options);
     checkSlide(kernel, result.moved);
-    assert.deepEqual(result.guest.modules, [0, 0]);
     return result;
   };
   const byBoth = (options: Partial<BootOptions>): Promise<GuestBoot[]> =>
@@ -48,7 +48,7 @@ for (const series of ['6.1', '6.12']) {
     });
 
     test('linux64: physical slides, which are independent of the virtual one', async () => {
-      const linked = 0x100_0000;
+      const linked = Number(kernel.text - START_KERNEL_MAP);
       for (const physicalSlide of [0x20_0000, 0x340_0000, 0x800_0000]) {
         const { guest } = await slide({ entry: 'linux64', linux64: { physicalSlide } });
         assert.equal(guest.physicalText, linked + physicalSlide);
