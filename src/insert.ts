@@ -1,0 +1,70 @@
+/**
+ * Puts a vmlinux's relocation table into the section that was reserved for it when it was linked, so that the kernel carries it in memory.
+ *
+ * A kernel that relocates itself reads the table as the decompressor does: backwards from the section's end, each list until its zero. So the
+ * table is flush with the end, and what room there is before it is cleared. MIPS, which has done this since 4.7, puts another kind of
+ * table at the start of its section; docs/kernel-build.md compares the two.
+ */
+import { alignUp } from './bytes.ts';
+import { SHT_NOBITS } from './elf/constants.ts';
+import { patched } from './elf/write.ts';
+import { KernelImageError } from './errors.ts';
+import { memorySource } from './relocs/byte-source.ts';
+import type { CollectOptions } from './relocs/collect.ts';
+import { openRelocsImage } from './relocs/image.ts';
+import type { RelocsImage } from './relocs/image.ts';
+import { readTable } from './relocs/sections.ts';
+import { encodeWords, kernelTable } from './relocs/tool.ts';
+
+/** Names that the section may have, the usual one first. */
+const RESERVED = ['.data.reloc', '.data.relocs'] as const;
+/** The size that is advised for a section is a multiple of this, as the linker script will want it. */
+const PAGE = 0x1000;
+
+/**
+ * The file with its own relocation table in it, as parts: views of `vmlinux` but for the section. x86-64 and i386. Throws KernelImageError
+ * for what collecting refuses, when there is no such section, and when it is too small, with the size that would do.
+ */
+export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions = {}): Uint8Array[] {
+  const image = openRelocsImage(memorySource(vmlinux));
+  const section = findReserved(image);
+  const table = encodeWords(kernelTable(image, options));
+  if (table.length > section.size) {
+    throw new KernelImageError({
+      code: 'too-large',
+      what: `relocation table for section ${section.name}`,
+      found: table.length,
+      expected: `at most 0x${section.size.toString(16)}, the size of the section`,
+      hint: `reserve 0x${alignUp(table.length, PAGE).toString(16)} bytes`,
+    });
+  }
+  const bytes = new Uint8Array(section.size);
+  bytes.set(table, section.size - table.length);
+  return patched(vmlinux, [{ offset: section.offset, bytes }]);
+}
+
+function findReserved({ source, sections, findSection }: RelocsImage): { name: string; offset: number; size: number } {
+  const name = RESERVED.find((candidate) => findSection(candidate) >= 0);
+  if (name === undefined) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `section ${RESERVED.join(' or ')}`,
+      found: 'missing',
+      expected: 'one that the linker script reserves for the relocation table',
+      hint: 'docs/kernel-build.md shows how',
+    });
+  }
+  const index = findSection(name);
+  if (sections.word(index, 'sh_type') === SHT_NOBITS) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `sh_type of section ${name}`,
+      found: 'SHT_NOBITS',
+      expected: 'a section that has bytes in the file',
+    });
+  }
+  const offset = sections.address(index, 'sh_offset');
+  const size = sections.address(index, 'sh_size');
+  readTable(source, offset, size, `section ${name}`);
+  return { name, offset, size };
+}

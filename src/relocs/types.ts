@@ -1,0 +1,55 @@
+/**
+ * Relocation types, by their names in the x86-64 and i386 psABI supplements: those that the kernel's tool has names for, and one that it
+ * has had since 6.15.
+ */
+export const RELOCATION_TYPES = {
+  32: {
+    R_386_NONE: 0,
+    R_386_32: 1,
+    R_386_PC32: 2,
+    R_386_GOT32: 3,
+    R_386_PLT32: 4,
+    R_386_COPY: 5,
+    R_386_GLOB_DAT: 6,
+    R_386_JMP_SLOT: 7,
+    R_386_RELATIVE: 8,
+    R_386_GOTOFF: 9,
+    R_386_GOTPC: 10,
+    R_386_16: 20,
+    R_386_PC16: 21,
+    R_386_8: 22,
+    R_386_PC8: 23,
+  },
+  64: {
+    R_X86_64_NONE: 0,
+    R_X86_64_64: 1,
+    R_X86_64_PC32: 2,
+    R_X86_64_GOT32: 3,
+    R_X86_64_PLT32: 4,
+    R_X86_64_COPY: 5,
+    R_X86_64_GLOB_DAT: 6,
+    R_X86_64_JUMP_SLOT: 7,
+    R_X86_64_RELATIVE: 8,
+    R_X86_64_GOTPCREL: 9,
+    R_X86_64_32: 10,
+    R_X86_64_32S: 11,
+    R_X86_64_16: 12,
+    R_X86_64_PC16: 13,
+    R_X86_64_8: 14,
+    R_X86_64_PC8: 15,
+    R_X86_64_PC64: 24,
+    R_X86_64_REX_GOTPCRELX: 42,
+  },
+} as const;
+
+export type TypeName32 = keyof (typeof RELOCATION_TYPES)[32];
+export type TypeName64 = keyof (typeof RELOCATION_TYPES)[64];
+
+const names = (types: Readonly<Record<string, number>>): ReadonlyMap<number, string> =>
+  new Map(Object.entries(types).map(([name, type]) => [type, name]));
+const NAMES = { 32: names(RELOCATION_TYPES[32]), 64: names(RELOCATION_TYPES[64]) };
+
+/** The name of a type, or undefined for one that is not above. */
+export function relocationTypeName(bits: 32 | 64, type: number): string | undefined {
+  return NAMES[bits].get(type);
+}
