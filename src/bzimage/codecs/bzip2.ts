@@ -1,18 +1,183 @@
-/** bzip2 through the reference implementation (libbz2 as WebAssembly), which checks the CRCs of all blocks and of the whole. */
-import Bzip2 from '@foxglove/wasm-bz2';
+/**
+ * The bzip2 format: a header, blocks of up to 900 kB, and a sum over their CRCs; a stream of bits, not of bytes.
+ *
+ *   "BZh" and a digit: the block size in 100 kB
+ *   48 bits pi, CRC, ... a block      | again and again
+ *   48 bits sqrt(pi), sum of the CRCs | padding to a byte
+ *
+ * A block is run-length coded, sorted by the Burrows-Wheeler transform, coded by move-to-front, run-length coded again, and
+ * Huffman-coded with up to six codes that take turns. bzip2-loops.ts goes that way back. There is no specification but the program
+ * (bzip2 1.0.8); the kernel's reader is lib/decompress_bunzip2.c.
+ *
+ * Why not libbz2 as WebAssembly (@foxglove/wasm-bz2 0.3.0): whenever it is loaded, it adds two listeners to the process, for uncaught
+ * exceptions and unhandled rejections, that change what its host does with them. It reads a file of 1 MB for it, and is slower (57 MB:
+ * 1460 ms).
+ */
+import { Arena, Program } from './arena.ts';
+import { MAX_GROUPS, SLOT, bzip2Loops, codeAddress } from './bzip2-loops.ts';
 import { Faults } from './codec.ts';
 
 const faults = new Faults('bzip2');
+const program = new Program(bzip2Loops);
+
+const HEADER_SIZE = 4;
+const BLOCK_MAGIC = 0x314159265359;
+const END_MAGIC = 0x177245385090;
+const BLOCK_UNIT = 100_000;
+const MAX_BLOCK = 9 * BLOCK_UNIT;
+
+/** IEEE 802.3, not reflected. */
+const CRC_POLYNOMIAL = 0x04c11db7;
+
+/**
+ * A call of the loop writes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
+ */
+const STEP = 64 << 10;
+/** What one step of the loop writes at most: 255 repeats. */
+const OVERSHOOT = 255;
+
+class Bzip2Reader {
+  readonly #arena: Arena;
+  /** Address. */
+  readonly #end: number;
+
+  constructor(arena: Arena, length: number) {
+    this.#arena = arena;
+    this.#end = arena.input + length;
+    for (let byte = 0; byte < 256; byte++) {
+      let crc = byte << 24;
+      for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ CRC_POLYNOMIAL : crc << 1;
+      arena.set(SLOT.CRC_TABLE + 4 * byte, crc);
+    }
+  }
+
+  decode(): Uint8Array {
+    const arena = this.#arena;
+    const blockSize = this.#readHeader();
+    let sum = 0;
+    for (;;) {
+      const offset = this.#offset;
+      const magic = this.#take(24) * 2 ** 24 + this.#take(24);
+      const crc = ((this.#take(16) << 16) | this.#take(16)) >>> 0;
+      this.#checkEnd('block header');
+      if (magic === END_MAGIC) {
+        if (crc !== sum) throw faults.corrupt('sum of CRCs', { offset, found: crc, expected: sum });
+        break;
+      }
+      if (magic !== BLOCK_MAGIC) throw faults.corrupt('block magic', { offset, found: magic, expected: BLOCK_MAGIC });
+      const found = this.#readBlock(blockSize);
+      if (found !== crc) throw faults.corrupt('block CRC', { offset, found: crc, expected: found });
+      sum = (((sum << 1) | (sum >>> 31)) ^ crc) >>> 0;
+    }
+    const offset = this.#offset;
+    if (offset !== this.#end - arena.input) {
+      throw faults.corrupt('stream', { offset, found: 'bytes after its end' });
+    }
+    return arena.finish();
+  }
+
+  /** Offset in the payload of the first byte of which no bit was taken. */
+  get #offset(): number {
+    return this.#arena.get(SLOT.AT) - Math.floor(this.#arena.get(SLOT.HAVE) / 8) - this.#arena.input;
+  }
+
+  /** Up to 24 bits. Behind the end there are zeros, and then `#checkEnd` throws. */
+  #take(count: number): number {
+    return this.#arena.call('takeBits', { count });
+  }
+
+  #checkEnd(field: string): void {
+    const length = this.#end - this.#arena.input;
+    if (this.#offset > length) throw faults.ends(field, length);
+  }
+
+  /** Returns the block size. */
+  #readHeader(): number {
+    const { bytes, input } = this.#arena;
+    const level = bytes[input + 3]! - 0x30;
+    if (level < 1 || level > 9) {
+      throw faults.corrupt('block size', { offset: 3, found: bytes[input + 3], expected: "'1' to '9'" });
+    }
+    this.#arena.set(SLOT.AT, input + HEADER_SIZE);
+    return level * BLOCK_UNIT;
+  }
+
+  /** Returns the CRC of what was decoded. */
+  #readBlock(blockSize: number): number {
+    const arena = this.#arena;
+    const offset = this.#offset;
+    if (this.#take(1) === 1)
+      throw faults.unsupported('randomised block', { offset, hint: 'no bzip2 since 0.9.5 writes one' });
+    const origin = this.#take(24);
+    const used = this.#readBytesInUse();
+    if (used.length === 0) throw faults.corrupt('block', { offset, found: 'no bytes in use' });
+    const symbols = used.length + 2;
+    const groups = this.#take(3);
+    if (groups < 2 || groups > MAX_GROUPS) {
+      throw faults.corrupt('number of codes', { offset, found: groups, expected: '2 to 6' });
+    }
+    const selectors = this.#take(15);
+    arena.call('readSelectors', { count: selectors, groups, end: this.#end }, arena.get(SLOT.AT));
+    for (let group = 0; group < groups; group++) {
+      arena.call('readLengths', { symbols, end: this.#end }, arena.get(SLOT.AT));
+      arena.call('buildCode', { symbols, to: codeAddress(group) }, arena.get(SLOT.AT));
+    }
+    arena.bytes.set(used, SLOT.LIST);
+    arena.words.fill(0, SLOT.COUNTS / 4, SLOT.COUNTS / 4 + 256);
+    const read = { symbols, selectors, room: blockSize, end: this.#end };
+    const count = arena.call('readSymbols', read, arena.get(SLOT.AT));
+    this.#checkEnd('block');
+    if (origin >= count)
+      throw faults.corrupt('origin pointer', { offset, found: origin, expected: `less than ${count}` });
+    this.#link(count);
+    return this.#write(origin, count);
+  }
+
+  /** 16 bits for ranges of 16 bytes, and 16 bits for each such range. */
+  #readBytesInUse(): number[] {
+    const used: number[] = [];
+    const ranges = this.#take(16);
+    for (let range = 0; range < 16; range++) {
+      if (((ranges >> (15 - range)) & 1) === 0) continue;
+      const bytes = this.#take(16);
+      for (let byte = 0; byte < 16; byte++) {
+        if ((bytes >> (15 - byte)) & 1) used.push(range * 16 + byte);
+      }
+    }
+    return used;
+  }
+
+  #link(count: number): void {
+    let begin = 0;
+    for (let slot: number = SLOT.COUNTS; slot < SLOT.COUNTS + 4 * 256; slot += 4) {
+      const occurrences = this.#arena.get(slot);
+      this.#arena.set(slot, begin);
+      begin += occurrences;
+    }
+    this.#arena.call('linkEntries', { count });
+  }
+
+  #write(origin: number, count: number): number {
+    const arena = this.#arena;
+    arena.set(SLOT.POSITION, arena.get(SLOT.ENTRIES + 4 * origin) >>> 8);
+    arena.set(SLOT.LEFT, count);
+    arena.set(SLOT.LAST, -1);
+    arena.set(SLOT.RUN, 0);
+    arena.set(SLOT.CRC, -1);
+    while (arena.get(SLOT.LEFT) > 0) {
+      const room = arena.limit - arena.end;
+      arena.reserve(Math.min(room, STEP + OVERSHOOT));
+      arena.set(SLOT.TO, arena.end);
+      // With no room left there may still be an entry: no more repeats.
+      arena.call('writeBlock', { stopAt: arena.end + (room === 0 ? 1 : Math.min(room, STEP)), limit: arena.limit });
+      arena.end = arena.get(SLOT.TO);
+    }
+    return ~arena.get(SLOT.CRC) >>> 0;
+  }
+}
 
 export async function decodeBzip2(data: Uint8Array, size: number): Promise<Uint8Array> {
-  // A new instance each time: its memory grows and never shrinks, so a kept one would hold the largest kernel for good.
-  const library = await Bzip2.init();
-  let decoded: Uint8Array;
-  try {
-    decoded = library.decompress(data, size);
-  } catch (cause) {
-    throw faults.corrupt('payload', { cause });
-  }
-  if (decoded.length !== size) throw faults.wrongSize(decoded.length, size);
-  return decoded;
+  if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.ENTRIES + 4 * MAX_BLOCK });
+  return new Bzip2Reader(arena, data.length).decode();
 }

@@ -1,9 +1,9 @@
 /**
- * What the seven decoders have in common: their type, their errors, and the buffer that they fill.
+ * What the seven decoders have in common: their type and their errors.
  *
- * Every decoder is given bytes that an attacker may have written and a size that an attacker may have claimed. The rules, for all of
- * them: nothing but `KernelImageError` comes out; never more than `size` bytes; memory in proportion to what was really decoded, not
- * to what a header says (see `Output`); every loop either consumes input or fills output, so that time is bounded as well.
+ * Each is given bytes that an attacker may have written, and a size that an attacker may have claimed. The rules, for all of them:
+ * nothing but `KernelImageError` comes out; never more than `size` bytes; memory in proportion to what was really decoded, not to what
+ * a header says (`Arena.create`); every round of a loop takes input or gives output, so that time is bounded as well.
  */
 import { KernelImageError, type ErrorCode, type ErrorData } from '../../errors.ts';
 
@@ -54,52 +54,5 @@ export class Faults {
 
   tooLarge(size: number, cause: unknown): KernelImageError {
     return this.#error('too-large', 'payload size', { found: size, hint: 'not enough memory to decode it', cause });
-  }
-}
-
-/** Compressed kernels shrink 3 to 8 times; room for 16 means that a real one is never moved. */
-const FIRST_GUESS = 16;
-const SMALLEST = 1 << 20;
-
-/**
- * The decoded bytes, which are also the dictionary that matches copy from.
- *
- * Starts at `size` if the input could plausibly decode to that much; else at a multiple of the input, and doubles as it fills. A lying
- * size thus costs no more than the data behind it does.
- */
-export class Output {
-  bytes: Uint8Array;
-  length = 0;
-  readonly #size: number;
-  readonly #faults: Faults;
-
-  constructor(size: number, inputLength: number, faults: Faults) {
-    this.#size = size;
-    this.#faults = faults;
-    this.bytes = this.#allocate(Math.min(size, Math.max(SMALLEST, inputLength * FIRST_GUESS)));
-  }
-
-  #allocate(length: number): Uint8Array {
-    try {
-      return new Uint8Array(length);
-    } catch (cause) {
-      throw this.#faults.tooLarge(this.#size, cause);
-    }
-  }
-
-  /** Makes room for `count` more bytes; `bytes` may be another array after that. Throws if they would pass `size`. */
-  reserve(count: number): void {
-    const needed = this.length + count;
-    if (needed > this.#size) throw this.#faults.wrongSize(undefined, this.#size);
-    if (needed <= this.bytes.length) return;
-    const grown = this.#allocate(Math.min(this.#size, Math.max(needed, this.bytes.length * 2)));
-    grown.set(this.bytes.subarray(0, this.length));
-    this.bytes = grown;
-  }
-
-  /** The decoded bytes; throws unless there are exactly `size`. */
-  finish(): Uint8Array {
-    if (this.length !== this.#size) throw this.#faults.wrongSize(this.length, this.#size);
-    return this.bytes.subarray(0, this.length);
   }
 }

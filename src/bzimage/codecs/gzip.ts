@@ -1,8 +1,8 @@
 /**
  * gzip through the platform's DecompressionStream (Compression Standard, https://compression.spec.whatwg.org/), which browsers, Deno
- * and Node have. It checks the CRC-32 and the size in the trailer. Node's own zlib is faster: src/node/codecs.ts.
+ * and Node have. It checks the CRC-32 and the size in the trailer. In Node, node:zlib is faster: src/node/codecs.ts.
  */
-import { Faults, Output } from './codec.ts';
+import { Faults } from './codec.ts';
 
 const faults = new Faults('gzip');
 
@@ -11,7 +11,7 @@ interface ByteTransform {
   readonly readable: {
     getReader(): {
       read(): Promise<{ done: boolean; value?: Uint8Array }>;
-      cancel(reason?: unknown): Promise<void>;
+      cancel(): Promise<void>;
     };
   };
   readonly writable: {
@@ -22,33 +22,47 @@ interface ByteTransform {
   };
 }
 
-const platform = globalThis as { DecompressionStream?: new (format: 'gzip') => ByteTransform };
+const platform = globalThis as unknown as { DecompressionStream?: new (format: 'gzip') => ByteTransform };
+
+/** DEFLATE (RFC 1951) makes at most 258 bytes of two bits. A claim beyond that is refused before memory is spent on it. */
+export const MAX_GZIP_RATIO = 1032;
+
+function ignore(): void {}
 
 export async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (!platform.DecompressionStream) {
     throw faults.unsupported('payload', { hint: 'this platform has no DecompressionStream' });
   }
-  const output = new Output(size, data.length, faults);
+  if (size > data.length * MAX_GZIP_RATIO) throw faults.wrongSize(undefined, size);
   const stream = new platform.DecompressionStream('gzip');
   const writer = stream.writable.getWriter();
   const reader = stream.readable.getReader();
-  // Errors of the writing side come out of read() as well; unhandled here, they would end a Node process.
-  const ignore = (): void => {};
+  // Errors of the writing side come out of read() too; not handled here, they would end a Node process.
   writer.write(data).catch(ignore);
   writer.close().catch(ignore);
+
+  const decoded = allocate(size);
+  let length = 0;
   for (;;) {
-    const chunk = await reader.read().catch((cause: unknown) => {
+    const { value } = await reader.read().catch((cause: unknown) => {
       throw faults.corrupt('payload', { cause });
     });
-    if (chunk.done || !chunk.value) break;
-    try {
-      output.reserve(chunk.value.length);
-    } catch (error) {
+    if (!value) break;
+    if (value.length > size - length) {
       reader.cancel().catch(ignore);
-      throw error;
+      throw faults.wrongSize(undefined, size);
     }
-    output.bytes.set(chunk.value, output.length);
-    output.length += chunk.value.length;
+    decoded.set(value, length);
+    length += value.length;
   }
-  return output.finish();
+  if (length !== size) throw faults.wrongSize(length, size);
+  return decoded;
+}
+
+function allocate(size: number): Uint8Array {
+  try {
+    return new Uint8Array(size);
+  } catch (cause) {
+    throw faults.tooLarge(size, cause);
+  }
 }

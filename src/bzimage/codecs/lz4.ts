@@ -4,94 +4,131 @@
  *   u32 magic 0x184C2102 | (u32 compressed size | block) ...
  *
  * Each block decodes to 8 MiB, the last to less, and is independent of the others. There is no end mark and no checksum: the data
- * ends where the file does. Sources: lz4_Frame_format.md, "Legacy frame"; lz4_Block_format.md; lib/decompress_unlz4.c in the kernel.
+ * ends where the file does, and a changed literal goes unnoticed. Sources: lz4_Frame_format.md, "Legacy frame"; lz4_Block_format.md;
+ * lib/decompress_unlz4.c in the kernel.
  */
 import { Reader } from '../../bytes.ts';
-import { Faults, Output } from './codec.ts';
+import { hex } from '../../errors.ts';
+import { Arena, Program } from './arena.ts';
+import { Faults } from './codec.ts';
+import { copyApart, copyMatch } from './wasm-copy.ts';
+import { FunctionBuilder, i32, load16, load32, load8, loop, returns, store32, when, type Statement } from './wasm.ts';
 
 const MAGIC = 0x184c2102;
 const BLOCK_SIZE = 8 << 20;
 const MIN_MATCH = 4;
+/** A nibble of 15 goes on in bytes, up to the first that is not 255. */
+const LENGTH_GOES_ON = 15;
 
 const faults = new Faults('lz4');
+const program = new Program(() => [decodeSequences()]);
 
-export function decodeLz4(data: Uint8Array, size: number): Uint8Array {
+/** Where the loop keeps its place between calls; the end of the slots. */
+const SLOT = { AT: 0x00, TO: 0x04, END: 0x40 } as const;
+
+/** Results of decodeSequences. */
+const BLOCK_ENDS = 1;
+
+/**
+ * A call of the loop decodes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
+ */
+const STEP = 64 << 10;
+
+/**
+ * Decodes sequences (literals, then a match) up to the address `end` of the payload, or until `stopAt` is reached. The output of the
+ * block begins at `start` and may not pass `limit`.
+ */
+function decodeSequences(): FunctionBuilder {
+  const f = new FunctionBuilder('decodeSequences');
+  const { end, start, stopAt, limit } = f.parameters('end', 'start', 'stopAt', 'limit');
+  const { at, to, from, stop, token, length, more, offset } = f.locals(
+    'i32',
+    'at',
+    'to',
+    'from',
+    'stop',
+    'token',
+    'length',
+    'more',
+    'offset',
+  );
+  const copy = { to, from, stop };
+  const save = (): Statement[] => [store32(i32(0), at, SLOT.AT), store32(i32(0), to, SLOT.TO)];
+  const readMore = (): Statement =>
+    when(length.equals(LENGTH_GOES_ON), [
+      loop((again) => [
+        f.failIf(at.atLeast(end), 'a length that ends behind the block'),
+        more.set(load8(at)),
+        at.increase(1),
+        length.increase(more),
+        again.goIf(more.equals(255)),
+      ]),
+    ]);
+
+  return f.body([
+    at.set(load32(i32(0), SLOT.AT)),
+    to.set(load32(i32(0), SLOT.TO)),
+    loop((again) => [
+      f.failIf(at.atLeast(end), 'a block that ends with a match'),
+      token.set(load8(at)),
+      at.increase(1),
+      length.set(token.shr(4)),
+      readMore(),
+      f.failIf(length.above(end.sub(at)), 'more literals than the block has'),
+      f.failIf(length.above(limit.sub(to)), 'more bytes than a block or the payload may have'),
+      from.set(at),
+      stop.set(to.add(length)),
+      at.increase(length),
+      copyApart(copy),
+      // The last sequence has no match.
+      when(at.equals(end), [save(), returns(i32(BLOCK_ENDS))]),
+
+      f.failIf(end.sub(at).below(2), 'an offset that ends behind the block'),
+      offset.set(load16(at)),
+      at.increase(2),
+      // 0 wraps round to the largest number.
+      f.failIf(offset.sub(1).atLeast(to.sub(start)), 'an offset to before the block'),
+      length.set(token.and(15)),
+      readMore(),
+      length.increase(MIN_MATCH),
+      f.failIf(length.above(limit.sub(to)), 'more bytes than a block or the payload may have'),
+      stop.set(to.add(length)),
+      copyMatch(copy, offset),
+      again.goIf(to.below(stopAt)),
+    ]),
+    save(),
+  ]);
+}
+
+export async function decodeLz4(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < 4) throw faults.ends('magic', data.length);
   const reader = new Reader(data);
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
-  const output = new Output(size, data.length, faults);
-  let at = 4;
-  while (at < data.length) {
-    if (data.length - at < 4) throw faults.ends('block size', data.length);
-    const length = reader.u32(at, 'block size');
-    at += 4;
-    if (length > data.length - at) {
-      throw faults.corrupt('block size', { offset: at - 4, found: length, expected: `at most ${data.length - at}` });
-    }
-    const room = Math.min(BLOCK_SIZE, size - output.length);
-    output.reserve(room);
-    output.length = decodeBlock(data, at, at + length, output.bytes, output.length, output.length + room);
-    at += length;
+
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END });
+  for (let offset = 4; offset < data.length;) {
+    if (data.length - offset < 4) throw faults.ends('block size', data.length);
+    const length = reader.u32(offset, 'block size');
+    const left = data.length - offset - 4;
+    if (length > left) throw faults.corrupt('block size', { offset, found: length, expected: `at most ${hex(left)}` });
+    offset += 4;
+    decodeBlock(arena, arena.input + offset, length);
+    offset += length;
   }
-  return output.finish();
+  return arena.finish();
 }
 
-/** Decodes data[from..end) to out[start..limit) and returns where it ended. */
-function decodeBlock(
-  data: Uint8Array,
-  from: number,
-  end: number,
-  out: Uint8Array,
-  start: number,
-  limit: number,
-): number {
-  let at = from;
-  let to = start;
-  while (at < end) {
-    const token = data[at++]!;
-    let literals = token >> 4;
-    if (literals === 15) {
-      let more: number;
-      do {
-        if (at >= end) throw faults.ends('literal length', at);
-        more = data[at++]!;
-        literals += more;
-      } while (more === 255);
-    }
-    if (literals > end - at) throw faults.ends('literals', end);
-    if (literals > limit - to) throw faults.wrongSize(undefined, limit);
-    if (literals > 32) {
-      out.set(data.subarray(at, at + literals), to);
-      at += literals;
-      to += literals;
-    } else {
-      for (const stop = at + literals; at < stop;) out[to++] = data[at++]!;
-    }
-    // The last sequence has no match.
-    if (at === end) return to;
-
-    if (end - at < 2) throw faults.ends('match offset', end);
-    const offset = data[at]! | (data[at + 1]! << 8);
-    at += 2;
-    let length = (token & 15) + MIN_MATCH;
-    if (length === 15 + MIN_MATCH) {
-      let more: number;
-      do {
-        if (at >= end) throw faults.ends('match length', at);
-        more = data[at++]!;
-        length += more;
-      } while (more === 255);
-    }
-    if (offset === 0 || offset > to - start) throw faults.corrupt('match offset', { offset: at, found: offset });
-    if (length > limit - to) throw faults.wrongSize(undefined, limit);
-    if (offset >= length && length > 32) {
-      out.copyWithin(to, to - offset, to - offset + length);
-      to += length;
-    } else {
-      let source = to - offset;
-      for (const stop = to + length; to < stop;) out[to++] = out[source++]!;
-    }
-  }
-  throw faults.ends('block', end);
+function decodeBlock(arena: Arena, at: number, length: number): void {
+  const start = arena.end;
+  const room = Math.min(BLOCK_SIZE, arena.limit - start);
+  arena.reserve(room);
+  arena.set(SLOT.AT, at);
+  arena.set(SLOT.TO, start);
+  let result: number;
+  do {
+    const bounds = { end: at + length, start, stopAt: arena.get(SLOT.TO) + STEP, limit: start + room };
+    result = arena.call('decodeSequences', bounds, arena.get(SLOT.AT));
+  } while (result !== BLOCK_ENDS);
+  arena.end = arena.get(SLOT.TO);
 }

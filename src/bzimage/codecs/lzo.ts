@@ -15,11 +15,28 @@
  * Blocks decode to 256 KiB, the last to less, and are independent of each other. A block that did not shrink is stored.
  * Sources: lzop's conf.h and lzop.c (the format's only definition), lib/decompress_unlzo.c, Documentation/staging/lzo.rst.
  */
-import { Reader } from '../../bytes.ts';
-import { adler32, crc32 } from './checksums.ts';
-import { Faults, Output } from './codec.ts';
+import { hex } from '../../errors.ts';
+import { Arena, Program } from './arena.ts';
+import { CRC32, CRC_SLOTS, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
+import { Faults } from './codec.ts';
+import { copyApart, copyMatch } from './wasm-copy.ts';
+import {
+  FunctionBuilder,
+  block,
+  i32,
+  load16,
+  load8,
+  loop,
+  returns,
+  select,
+  when,
+  type I32,
+  type Local,
+  type Statements,
+} from './wasm.ts';
 
 const faults = new Faults('lzo');
+const program = new Program(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
 
 const MAGIC = [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION_WITH_LEVEL = 0x0940;
@@ -37,228 +54,249 @@ const F_H_CRC32 = 0x1000;
 const UNSUPPORTED_FLAGS = F_H_EXTRA_FIELD | F_MULTIPART | F_H_FILTER;
 
 /** M1X_1_15, M1X_1, M1X_999: compressors of different effort for the same format. */
-const METHODS = [1, 2, 3];
+const METHODS: ReadonlySet<number> = new Set([1, 2, 3]);
+
+/** Flag, CRC-32 or Adler-32, of the decoded or the compressed bytes; in the order of the file. */
+const BLOCK_SUMS = [
+  [F_ADLER32_D, false, true],
+  [F_CRC32_D, true, true],
+  [F_ADLER32_C, false, false],
+  [F_CRC32_C, true, false],
+] as const;
+
+/** Address of the tables of the CRC. */
+const CRC_AT = 0;
+
+/** A place in the payload, by address. */
+interface Span {
+  readonly from: number;
+  readonly to: number;
+}
 
 class LzopReader {
-  readonly #data: Uint8Array;
-  readonly #reader: Reader;
-  #at = 0;
+  readonly #arena: Arena;
+  /** Address. */
+  #at: number;
+  readonly #end: number;
+  #crc32: Crc | undefined;
 
-  constructor(data: Uint8Array) {
-    this.#data = data;
-    this.#reader = new Reader(data);
+  constructor(arena: Arena, length: number) {
+    this.#arena = arena;
+    this.#at = arena.input;
+    this.#end = arena.input + length;
+  }
+
+  decode(): Uint8Array {
+    const arena = this.#arena;
+    const flags = this.#readHeader();
+    for (;;) {
+      const decodedSize = this.#take(4, 'block size');
+      if (decodedSize === 0) break;
+      if (decodedSize > BLOCK_SIZE) throw this.#corrupt('block size', 4, decodedSize, `at most ${hex(BLOCK_SIZE)}`);
+      this.#readBlock(decodedSize, flags);
+    }
+    if (this.#at !== this.#end) {
+      throw faults.corrupt('data', { offset: this.#at - arena.input, found: 'bytes after the last block' });
+    }
+    return arena.finish();
   }
 
   #need(count: number, field: string): void {
-    if (this.#data.length - this.#at < count) throw faults.ends(field, this.#data.length);
+    if (count > this.#end - this.#at) throw faults.ends(field, this.#end - this.#arena.input);
   }
 
   #take(count: 1 | 2 | 4, field: string): number {
     this.#need(count, field);
     let value = 0;
-    for (let i = 0; i < count; i++) value = value * 256 + this.#data[this.#at++]!;
+    for (let i = 0; i < count; i++) value = value * 256 + this.#arena.bytes[this.#at++]!;
     return value;
+  }
+
+  /** About a field of `size` bytes that was just taken. */
+  #corrupt(field: string, size: number, found: number, expected: number | string): Error {
+    return faults.corrupt(field, { offset: this.#at - size - this.#arena.input, found, expected });
   }
 
   /** Returns the flags. */
   #readHeader(): number {
     for (const byte of MAGIC) {
-      const offset = this.#at;
       const found = this.#take(1, 'magic');
-      if (found !== byte) throw faults.corrupt('magic', { offset, found, expected: byte });
+      if (found !== byte) throw this.#corrupt('magic', 1, found, byte);
     }
-    const start = this.#at;
+    const from = this.#at;
     const version = this.#take(2, 'version');
-    const extended = version >= VERSION_WITH_LEVEL;
+    const isLong = version >= VERSION_WITH_LEVEL;
     this.#take(2, 'library version');
-    if (extended) this.#take(2, 'version needed to extract');
+    if (isLong) this.#take(2, 'version needed to extract');
     const method = this.#take(1, 'method');
-    if (!METHODS.includes(method)) {
-      throw faults.unsupported('method', { offset: this.#at - 1, found: method, expected: 'LZO1X (1 to 3)' });
-    }
-    if (extended) this.#take(1, 'level');
+    if (!METHODS.has(method)) throw faults.unsupported('method', { found: method, expected: 'LZO1X: 1 to 3' });
+    if (isLong) this.#take(1, 'level');
     const flags = this.#take(4, 'flags');
-    if (flags & UNSUPPORTED_FLAGS) throw faults.unsupported('flags', { offset: this.#at - 4, found: flags });
+    if (flags & UNSUPPORTED_FLAGS) throw faults.unsupported('flags', { found: flags });
     this.#take(4, 'mode');
     this.#take(4, 'mtime');
-    if (extended) this.#take(4, 'mtime, high half');
-    const name = this.#take(1, 'length of the name');
-    this.#need(name, 'name');
-    this.#at += name;
-    const header = this.#data.subarray(start, this.#at);
-    this.#check(flags & F_H_CRC32 ? crc32 : adler32, header, 'header checksum');
+    if (isLong) this.#take(4, 'mtime, high half');
+    const nameLength = this.#take(1, 'length of the name');
+    this.#need(nameLength, 'name');
+    this.#at += nameLength;
+    const span = { from, to: this.#at };
+    const found = this.#take(4, 'header checksum');
+    const expected = this.#sum((flags & F_H_CRC32) !== 0, span);
+    if (found !== expected) throw this.#corrupt('header checksum', 4, found, expected);
     return flags;
   }
 
-  #check(sum: (bytes: Uint8Array) => number, bytes: Uint8Array, field: string): void {
-    const offset = this.#at;
-    const found = this.#take(4, field);
-    const expected = sum(bytes);
-    if (found !== expected) throw faults.corrupt(field, { offset, found, expected });
+  #sum(isCrc: boolean, { from, to }: Span): number {
+    if (!isCrc) return adler32(this.#arena, from, to);
+    this.#crc32 ??= new Crc(this.#arena, CRC_AT, CRC32);
+    return Number(this.#crc32.sum(from, to));
   }
 
-  decode(size: number): Uint8Array {
-    const flags = this.#readHeader();
-    const output = new Output(size, this.#data.length, faults);
-    for (;;) {
-      const offset = this.#at;
-      const decodedSize = this.#take(4, 'block size');
-      if (decodedSize === 0) break;
-      if (decodedSize > BLOCK_SIZE) {
-        throw faults.corrupt('block size', { offset, found: decodedSize, expected: `at most ${BLOCK_SIZE}` });
-      }
-      const length = this.#take(4, 'compressed size');
-      if (length === 0 || length > decodedSize) {
-        throw faults.corrupt('compressed size', { offset: offset + 4, found: length, expected: `1 to ${decodedSize}` });
-      }
-      const stored = length === decodedSize;
-      const sums: { at: number; sum: (bytes: Uint8Array) => number; compressed: boolean }[] = [];
-      for (const [flag, sum, compressed] of [
-        [F_ADLER32_D, adler32, false],
-        [F_CRC32_D, crc32, false],
-        [F_ADLER32_C, adler32, true],
-        [F_CRC32_C, crc32, true],
-      ] as const) {
-        if (!(flags & flag) || (compressed && stored)) continue;
-        this.#need(4, 'block checksum');
-        sums.push({ at: this.#at, sum, compressed });
-        this.#at += 4;
-      }
-      this.#need(length, 'block');
-      const block = this.#data.subarray(this.#at, this.#at + length);
-      const blockAt = this.#at;
-      this.#at += length;
-      output.reserve(decodedSize);
-      const end = output.length + decodedSize;
-      if (stored) output.bytes.set(block, output.length);
-      else decodeLzo1x(block, blockAt, output.bytes, output.length, end);
-      const decoded = output.bytes.subarray(output.length, end);
-      for (const { at, sum, compressed } of sums) {
-        const found = this.#reader.u32be(at, 'block checksum');
-        const expected = sum(compressed ? block : decoded);
-        if (found !== expected) throw faults.corrupt('block checksum', { offset: at, found, expected });
-      }
-      output.length = end;
+  #readBlock(decodedSize: number, flags: number): void {
+    const arena = this.#arena;
+    const size = this.#take(4, 'compressed size');
+    if (size === 0 || size > decodedSize) throw this.#corrupt('compressed size', 4, size, `1 to ${hex(decodedSize)}`);
+    const isStored = size === decodedSize;
+    const sums: { isCrc: boolean; ofDecoded: boolean; sum: number; at: number }[] = [];
+    for (const [flag, isCrc, ofDecoded] of BLOCK_SUMS) {
+      // What is stored has no sums of what it is compressed to.
+      if ((flags & flag) === 0 || (isStored && !ofDecoded)) continue;
+      sums.push({ isCrc, ofDecoded, sum: this.#take(4, 'block checksum'), at: this.#at - 4 });
     }
-    if (this.#at !== this.#data.length) {
-      throw faults.corrupt('data', { offset: this.#at, found: 'bytes after the last block' });
+    this.#need(size, 'block');
+    const from = this.#at;
+    const to = from + size;
+    const start = arena.end;
+    arena.reserve(decodedSize);
+    const limit = start + decodedSize;
+    if (isStored) arena.bytes.copyWithin(start, from, to);
+    else arena.call('decodeLzo1x', { from, end: to, start, limit }, from);
+    arena.end = limit;
+    this.#at = to;
+
+    for (const { isCrc, ofDecoded, sum, at } of sums) {
+      const expected = this.#sum(isCrc, ofDecoded ? { from: start, to: limit } : { from, to });
+      if (sum !== expected) {
+        throw faults.corrupt('block checksum', { offset: at - arena.input, found: sum, expected });
+      }
     }
-    return output.finish();
   }
 }
 
-/** lib/lzo/lzodefs.h: what a short match after a long literal run adds to its distance. */
+/** lib/lzo/lzodefs.h: what matches are at least away whose distances are written less this. */
 const M2_MAX_OFFSET = 0x0800;
 const M3_MAX_OFFSET = 0x4000;
 
 /**
- * Decodes one block to exactly out[start..end). `origin` is the block's place in the payload, for errors.
+ * One LZO1X block to exactly start..limit.
  *
- * The stream has no tokens of one shape: what an instruction below 16 means depends on how many literals came just before (`state`:
- * 0 none, 1 to 3 as many with the last match, 4 a run of its own). Table: Documentation/staging/lzo.rst.
+ * An instruction is a match and up to three literals after it, or a run of literals. What one below 16 means depends on `state`: how
+ * many literals came with the match before, 0 to 3, or 4 after a run. Table: Documentation/staging/lzo.rst.
  */
-function decodeLzo1x(block: Uint8Array, origin: number, out: Uint8Array, start: number, end: number): void {
-  const length = block.length;
-  let at = 0;
-  let to = start;
-  let state = 0;
+function decodeLzo1x(): FunctionBuilder {
+  const f = new FunctionBuilder('decodeLzo1x');
+  const { from: at, end, start, limit } = f.parameters('from', 'end', 'start', 'limit');
+  const { instruction, literals, length, distance, state } = f.locals(
+    'i32',
+    'instruction',
+    'literals',
+    'length',
+    'distance',
+    'state',
+  );
+  const { byte } = f.locals('i32', 'byte');
+  const { to } = f.locals('i32', 'to');
+  const copy = { to, ...f.locals('i32', 'from', 'stop') };
 
-  const overrun = (): Error => faults.ends('block data', origin + length);
-  const zeroRun = (): number => {
-    let extra = 0;
-    while (at < length && block[at] === 0) {
-      extra += 255;
-      at++;
-    }
-    if (at >= length) throw overrun();
-    return extra + block[at++]!;
-  };
-  const copyLiterals = (count: number): void => {
-    if (count > length - at) throw overrun();
-    if (count > end - to)
-      throw faults.corrupt('block data', { offset: origin + at, found: 'more than the block size' });
-    if (count > 32) {
-      out.set(block.subarray(at, at + count), to);
-      at += count;
-      to += count;
-      return;
-    }
-    for (const stop = at + count; at < stop;) out[to++] = block[at++]!;
-  };
+  const need = (count: number): Statements => [
+    f.failIf(end.sub(at).below(count), 'an instruction that ends behind the block'),
+  ];
+  const takeByte = (into: Local<'i32'>): Statements => [need(1), into.set(load8(at)), at.increase(1)];
+  /** `length` grows by 255 for each byte of 0, and by the first that is not. The block's length bounds it. */
+  const readMore = (into: Local<'i32'>): Statements => [
+    loop((again) => [takeByte(byte), into.increase(select(byte, byte, i32(255))), again.goIf(byte.isZero())]),
+  ];
+  const copyLiterals: Statements = [
+    when(literals, [
+      f.failIf(literals.above(end.sub(at)), 'more literals than the block has'),
+      f.failIf(literals.above(limit.sub(to)), 'more bytes than the block is to have'),
+      copy.from.set(at),
+      copy.stop.set(to.add(literals)),
+      at.increase(literals),
+      copyApart(copy),
+    ]),
+  ];
+  /** Length in the low `bits` of the instruction, then 16 bits: distance, and two bits of literals. */
+  const longMatch = (bits: number): Statements => [
+    length.set(instruction.and(bits)),
+    when(length.isZero(), [length.set(bits), readMore(length)]),
+    length.increase(2),
+    need(2),
+    distance.set(load16(at).shr(2)),
+    literals.set(load8(at).and(3)),
+    at.increase(2),
+  ];
+  const is = (least: number): I32 => instruction.atLeast(least);
 
-  // The first byte is special: above 17 it is a literal run.
-  const first = block[0]!;
-  if (first > 17) {
-    at = 1;
-    const count = first - 17;
-    copyLiterals(count);
-    state = count < 4 ? count : 4;
-  }
+  return f.body([
+    to.set(start),
+    // The first byte can begin with literals in a way of its own.
+    takeByte(instruction),
+    when(
+      instruction.above(17),
+      [literals.set(instruction.sub(17)), state.set(select(literals.below(4), literals, i32(4))), copyLiterals],
+      [at.increase(-1)],
+    ),
 
-  for (;;) {
-    if (at >= length) throw overrun();
-    const instruction = block[at++]!;
-    let count: number;
-    let distance: number;
-    let after: number;
-    if (instruction < 16) {
-      if (state === 0) {
-        copyLiterals(3 + (instruction === 0 ? 15 + zeroRun() : instruction));
-        state = 4;
-        continue;
-      }
-      if (at >= length) throw overrun();
-      after = instruction & 3;
-      distance = 1 + (instruction >> 2) + (block[at++]! << 2);
-      count = 2;
-      if (state === 4) {
-        distance += M2_MAX_OFFSET;
-        count = 3;
-      }
-    } else if (instruction >= 64) {
-      if (at >= length) throw overrun();
-      after = instruction & 3;
-      distance = 1 + ((instruction >> 2) & 7) + (block[at++]! << 3);
-      count = (instruction >> 5) + 1;
-    } else {
-      const near = instruction >= 32;
-      const bits = near ? 31 : 7;
-      count = (instruction & bits) + 2;
-      if (count === 2) count += bits + zeroRun();
-      if (length - at < 2) throw overrun();
-      const word = block[at]! | (block[at + 1]! << 8);
-      at += 2;
-      after = word & 3;
-      distance = word >> 2;
-      if (near) {
-        distance += 1;
-      } else {
-        distance += (instruction & 8) << 11;
-        if (distance === 0) {
-          // The end marker is the match 0x11 0x00 0x00.
-          if (count !== 3) throw faults.corrupt('end marker', { offset: origin + at, found: instruction });
-          break;
-        }
-        distance += M3_MAX_OFFSET;
-      }
-    }
-    if (distance > to - start) throw faults.corrupt('match distance', { offset: origin + at, found: distance });
-    if (count > end - to)
-      throw faults.corrupt('block data', { offset: origin + at, found: 'more than the block size' });
-    if (distance >= count && count > 32) {
-      out.copyWithin(to, to - distance, to - distance + count);
-      to += count;
-    } else {
-      let source = to - distance;
-      for (const stop = to + count; to < stop;) out[to++] = out[source++]!;
-    }
-    copyLiterals(after);
-    state = after;
-  }
-  if (at !== length) throw faults.corrupt('block data', { offset: origin + at, found: 'bytes after the end marker' });
-  if (to !== end) throw faults.corrupt('block size', { found: to - start, expected: end - start });
+    loop((next) => [
+      takeByte(instruction),
+      block((matched) => [
+        when(is(64), [
+          takeByte(byte),
+          length.set(instruction.shr(5).add(1)),
+          distance.set(byte.shl(3).add(instruction.shr(2).and(7)).add(1)),
+          literals.set(instruction.and(3)),
+          matched.go(),
+        ]),
+        when(is(32), [longMatch(31), distance.increase(1), matched.go()]),
+        when(is(16), [
+          longMatch(7),
+          distance.increase(instruction.and(8).shl(11)),
+          // The end of the block: a distance that is 0 so far.
+          when(distance.isZero(), [
+            f.failIf(length.differs(3).or(at.differs(end)), 'an end marker before the end'),
+            f.failIf(to.differs(limit), 'fewer bytes than the block is to have'),
+            returns(i32(0)),
+          ]),
+          distance.increase(M3_MAX_OFFSET),
+          matched.go(),
+        ]),
+        when(state.isZero(), [
+          literals.set(instruction),
+          when(literals.isZero(), [literals.set(15), readMore(literals)]),
+          literals.increase(3),
+          copyLiterals,
+          state.set(4),
+          next.go(),
+        ]),
+        takeByte(byte),
+        distance.set(byte.shl(2).add(instruction.shr(2)).add(1)),
+        length.set(2),
+        literals.set(instruction.and(3)),
+        when(state.equals(4), [distance.increase(M2_MAX_OFFSET), length.set(3)]),
+      ]),
+      f.failIf(distance.above(to.sub(start)), 'a distance to before the block'),
+      f.failIf(length.above(limit.sub(to)), 'more bytes than the block is to have'),
+      copy.stop.set(to.add(length)),
+      copyMatch(copy, distance),
+      state.set(literals),
+      copyLiterals,
+      next.go(),
+    ]),
+  ]);
 }
 
-export function decodeLzo(data: Uint8Array, size: number): Uint8Array {
-  return new LzopReader(data).decode(size);
+export async function decodeLzo(data: Uint8Array, size: number): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, slots: CRC_AT + CRC_SLOTS });
+  return new LzopReader(arena, data.length).decode();
 }

@@ -9,12 +9,20 @@
  * a dictionary of up to 128 MiB) and reads it with lib/decompress_unxz.c.
  */
 import { Reader } from '../../bytes.ts';
+import { Arena, Program } from './arena.ts';
 import { decodeX86 } from './bcj-x86.ts';
-import { crc32, crc64 } from './checksums.ts';
-import { Faults, Output } from './codec.ts';
-import { LzmaDecoder, propertiesOf } from './lzma-decoder.ts';
+import { CRC32, CRC64, CRC_SLOTS, Crc, crcLoops } from './checksums.ts';
+import { Faults } from './codec.ts';
+import { LzmaState, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
 
 const faults = new Faults('xz');
+const program = new Program(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
+
+/** Addresses: the LZMA decoder's, which begin at 0, then the tables of the two CRCs. LZMA2 has at most 4 context bits. */
+const MAX_CONTEXT_BITS = 4;
+const CRC32_SLOTS = lzmaSlots(MAX_CONTEXT_BITS);
+const CRC64_SLOTS = CRC32_SLOTS + CRC_SLOTS;
+const SLOTS = CRC64_SLOTS + CRC_SLOTS;
 
 /** Section 2.1.1: header of 12 bytes, footer of 12 bytes. */
 const STREAM_HEADER_SIZE = 12;
@@ -22,21 +30,24 @@ const STREAM_FOOTER_SIZE = 12;
 const HEADER_MAGIC = [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00];
 const FOOTER_MAGIC = 0x5a59; // "YZ"
 
-/** Section 2.1.1.2: check IDs, and their sizes in bytes. */
+/** Section 2.1.1.2: check IDs, and the sizes of those that are read. */
 const CHECK_NONE = 0;
 const CHECK_CRC32 = 1;
 const CHECK_CRC64 = 4;
-const CHECK_SIZES = [0, 4, 4, 4, 8, 8, 8, 16, 16, 16, 32, 32, 32, 64, 64, 64];
+const CHECK_SIZES: Readonly<Record<number, number>> = { [CHECK_NONE]: 0, [CHECK_CRC32]: 4, [CHECK_CRC64]: 8 };
 
 /** Section 5.3: filter IDs. */
 const FILTER_X86 = 0x04n;
 const FILTER_LZMA2 = 0x21n;
 
-/** Section 5.3.1, LZMA2: control bytes of chunks. */
+/** Section 5.3.1, LZMA2: control bytes. */
 const LZMA2_END = 0x00;
-const LZMA2_COPY_RESET_DICTIONARY = 0x01;
-const LZMA2_COPY = 0x02;
+const LZMA2_STORED_RESET = 0x01;
+const LZMA2_STORED = 0x02;
 const LZMA2_LZMA = 0x80;
+const LZMA2_LZMA_RESET_STATE = 0xa0;
+const LZMA2_LZMA_RESET_PROPERTIES = 0xc0;
+const LZMA2_LZMA_RESET_DICTIONARY = 0xe0;
 
 interface BlockHeader {
   /** Of the compressed data, when the header says. */
@@ -52,15 +63,19 @@ interface BlockSizes {
 }
 
 class XzReader {
+  readonly #arena: Arena;
+  readonly #crc32: Crc;
+  #crc64: Crc | undefined;
+  /** The payload; offsets count from its start, as they do in errors. */
   readonly #data: Uint8Array;
   readonly #reader: Reader;
-  readonly #output: Output;
   #at = 0;
 
-  constructor(data: Uint8Array, size: number) {
+  constructor(arena: Arena, data: Uint8Array) {
+    this.#arena = arena;
+    this.#crc32 = new Crc(arena, CRC32_SLOTS, CRC32);
     this.#data = data;
     this.#reader = new Reader(data);
-    this.#output = new Output(size, data.length, faults);
   }
 
   decode(): Uint8Array {
@@ -75,7 +90,7 @@ class XzReader {
       }
       throw faults.corrupt('stream', { offset: this.#at, found: 'bytes after the stream footer' });
     }
-    return this.#output.finish();
+    return this.#arena.finish();
   }
 
   #need(count: number, field: string): void {
@@ -87,10 +102,11 @@ class XzReader {
     return this.#data[this.#at]!;
   }
 
-  #checkCrc32(from: number, to: number, field: string): void {
-    const found = this.#reader.u32(to, field);
-    const expected = crc32(this.#data.subarray(from, to));
-    if (found !== expected) throw faults.corrupt(field, { offset: to, found, expected });
+  /** Compares the CRC32 of the payload from..to with the one at `at`. */
+  #checkCrc32(field: string, from: number, to: number, at = to): void {
+    const found = this.#reader.u32(at, field);
+    const expected = Number(this.#crc32.sum(this.#arena.input + from, this.#arena.input + to));
+    if (found !== expected) throw faults.corrupt(field, { offset: at, found, expected });
   }
 
   /** Section 2.1.1. Returns the check ID. */
@@ -100,12 +116,12 @@ class XzReader {
     if (wrong >= 0) {
       throw faults.corrupt('header magic', { offset: wrong, found: this.#data[wrong], expected: HEADER_MAGIC[wrong] });
     }
-    this.#checkCrc32(6, 8, 'stream header CRC32');
+    this.#checkCrc32('stream header CRC32', 6, 8);
     const flags = this.#reader.u16(6, 'stream flags');
     if ((flags & 0xf0ff) !== 0) throw faults.unsupported('stream flags', { offset: 6, found: flags });
     this.#at = STREAM_HEADER_SIZE;
     const check = flags >> 8;
-    if (check !== CHECK_NONE && check !== CHECK_CRC32 && check !== CHECK_CRC64) {
+    if (CHECK_SIZES[check] === undefined) {
       throw faults.unsupported('check', { offset: 7, found: check, expected: 'none, CRC32 or CRC64' });
     }
     return check;
@@ -132,7 +148,7 @@ class XzReader {
     const headerSize = (this.#peek('block header size') + 1) * 4;
     this.#need(headerSize, 'block header');
     const end = start + headerSize - 4;
-    this.#checkCrc32(start, end, 'block header CRC32');
+    this.#checkCrc32('block header CRC32', start, end);
     const flags = this.#data[start + 1]!;
     if (flags & 0x3c) throw faults.unsupported('block flags', { offset: start + 1, found: flags });
     this.#at = start + 2;
@@ -173,41 +189,36 @@ class XzReader {
 
   /** Section 3. */
   #readBlock(check: number): BlockSizes {
+    const arena = this.#arena;
     const start = this.#at;
     const header = this.#readBlockHeader();
     const dataStart = this.#at;
-    const outStart = this.#output.length;
+    const from = arena.end;
     this.#readLzma2();
     const compressed = this.#at - dataStart;
-    const uncompressed = this.#output.length - outStart;
-    if (header.compressedSize !== undefined && header.compressedSize !== BigInt(compressed)) {
-      throw faults.corrupt('compressed size', { offset: start, found: header.compressedSize, expected: compressed });
+    const uncompressed = arena.end - from;
+    for (const [field, found, expected] of [
+      ['compressed size', header.compressedSize, compressed],
+      ['uncompressed size', header.uncompressedSize, uncompressed],
+    ] as const) {
+      if (found !== undefined && found !== BigInt(expected))
+        throw faults.corrupt(field, { offset: start, found, expected });
     }
-    if (header.uncompressedSize !== undefined && header.uncompressedSize !== BigInt(uncompressed)) {
-      throw faults.corrupt('uncompressed size', {
-        offset: start,
-        found: header.uncompressedSize,
-        expected: uncompressed,
-      });
-    }
-    const decoded = this.#output.bytes.subarray(outStart, this.#output.length);
-    if (header.x86 !== undefined) decodeX86(decoded, header.x86);
+    // Only now that nothing copies from it any more.
+    if (header.x86 !== undefined) arena.call('decodeX86', { from, to: arena.end, startOffset: header.x86 }, undefined);
 
     this.#skipPadding(compressed, 'block padding');
+    const offset = this.#at;
     const checkSize = CHECK_SIZES[check]!;
     this.#need(checkSize, 'check');
-    const offset = this.#at;
-    if (check === CHECK_CRC32) {
-      const found = this.#reader.u32(offset, 'check');
-      const expected = crc32(decoded);
-      if (found !== expected) throw faults.corrupt('check CRC32', { offset, found, expected });
-    } else if (check === CHECK_CRC64) {
-      const found = this.#reader.u64(offset, 'check');
-      const expected = crc64(decoded);
-      if (found !== expected) throw faults.corrupt('check CRC64', { offset, found, expected });
+    if (check !== CHECK_NONE) {
+      const crc = check === CHECK_CRC32 ? this.#crc32 : (this.#crc64 ??= new Crc(arena, CRC64_SLOTS, CRC64));
+      const found = checkSize === 4 ? BigInt(this.#reader.u32(offset, 'check')) : this.#reader.u64(offset, 'check');
+      const expected = crc.sum(from, arena.end);
+      if (found !== expected) throw faults.corrupt('check', { offset, found, expected });
     }
     this.#at += checkSize;
-    return { unpadded: this.#at - start - ((4 - (compressed & 3)) & 3), uncompressed };
+    return { unpadded: dataStart - start + compressed + checkSize, uncompressed };
   }
 
   #skipPadding(length: number, field: string): void {
@@ -217,72 +228,82 @@ class XzReader {
     }
   }
 
-  /** Section 5.3.1. The chunks' format is in no public document; it is that of lib/xz/xz_dec_lzma2.c. */
+  /**
+   * Section 5.3.1 names LZMA2, but no public document has its chunks; these are as lib/xz/xz_dec_lzma2.c in the kernel has them.
+   *
+   *   00                                       end
+   *   01 or 02, u16 size - 1, bytes            stored; 01 resets the dictionary
+   *   1rrnnnnn, u16, u16 size - 1, (u8), LZMA  n and the first u16: decoded size - 1; r: resets nothing, the state, the state with new
+   *                                            properties in the u8, or that and the dictionary. All big-endian.
+   */
   #readLzma2(): void {
-    const decoder = new LzmaDecoder(faults);
+    const arena = this.#arena;
     const data = this.#data;
-    const output = this.#output;
-    const dictionaryStart = output.length;
-    let needDictionary = true;
-    let needProperties = true;
-    let needState = true;
+    const state = new LzmaState(arena);
+    let dictionary: number | undefined;
+    let hasProperties = false;
+    let hasState = false;
+    const refuse = (field: string, offset: number, expected: string): Error =>
+      faults.corrupt(`LZMA2 ${field}`, { offset, found: data[offset], expected });
+    const u16be = (offset: number): number => (data[offset]! << 8) | data[offset + 1]!;
+
     for (;;) {
       const offset = this.#at;
       const control = this.#peek('LZMA2 control');
       this.#at++;
       if (control === LZMA2_END) return;
-      if (control >= 0xe0 || control === LZMA2_COPY_RESET_DICTIONARY) {
-        // A reset later in a block is legal, and would forbid matches that reach over it; those are then taken as data, not refused.
-        needDictionary = false;
-        if (control === LZMA2_COPY_RESET_DICTIONARY) needProperties = needProperties || false;
-      } else if (needDictionary) {
-        throw faults.corrupt('LZMA2 control', { offset, found: control, expected: 'a dictionary reset first' });
+      if (control > LZMA2_STORED && control < LZMA2_LZMA) throw refuse('control', offset, '0 to 2, or 0x80 on');
+      const isStored = control < LZMA2_LZMA;
+      if (control === LZMA2_STORED_RESET || control >= LZMA2_LZMA_RESET_DICTIONARY) {
+        dictionary = arena.end;
+        hasProperties = false;
       }
-      if (control < LZMA2_LZMA) {
-        if (control > LZMA2_COPY) throw faults.corrupt('LZMA2 control', { offset, found: control });
+      if (dictionary === undefined) throw refuse('control', offset, 'a reset of the dictionary first');
+      if (isStored) {
         this.#need(2, 'LZMA2 chunk size');
-        const length = ((data[this.#at]! << 8) | data[this.#at + 1]!) + 1;
+        const size = u16be(this.#at) + 1;
         this.#at += 2;
-        this.#need(length, 'LZMA2 chunk');
-        output.reserve(length);
-        output.bytes.set(data.subarray(this.#at, this.#at + length), output.length);
-        output.length += length;
-        this.#at += length;
+        this.#need(size, 'LZMA2 chunk');
+        arena.reserve(size);
+        arena.bytes.set(data.subarray(this.#at, this.#at + size), arena.end);
+        arena.end += size;
+        this.#at += size;
         continue;
       }
+
       this.#need(5, 'LZMA2 chunk header');
-      const uncompressed = (((control & 0x1f) << 16) | (data[this.#at]! << 8) | data[this.#at + 1]!) + 1;
-      const compressed = ((data[this.#at + 2]! << 8) | data[this.#at + 3]!) + 1;
+      const decodedSize = ((control & 0x1f) << 16) + u16be(this.#at) + 1;
+      const size = u16be(this.#at + 2) + 1;
       this.#at += 4;
-      const reset = (control >> 5) & 3;
-      if (reset >= 2) {
-        const properties = propertiesOf(this.#peek('LZMA2 properties'));
-        if (!properties || properties.lc + properties.lp > 4) {
-          throw faults.corrupt('LZMA2 properties', { offset: this.#at, found: data[this.#at] });
+      if (control >= LZMA2_LZMA_RESET_PROPERTIES) {
+        const properties = propertiesOf(data[this.#at]!);
+        if (!properties || properties.lc + properties.lp > MAX_CONTEXT_BITS) {
+          throw refuse('properties', this.#at, 'lc + lp of at most 4');
         }
         this.#at++;
-        decoder.setProperties(properties);
-        needProperties = false;
-      } else if (needProperties) {
-        throw faults.corrupt('LZMA2 control', { offset, found: control, expected: 'new properties first' });
+        state.setProperties(properties);
+        hasProperties = true;
+      } else if (!hasProperties) {
+        throw refuse('control', offset, 'new properties first');
       }
-      if (reset >= 1) {
-        decoder.resetState();
-        needState = false;
-      } else if (needState) {
-        throw faults.corrupt('LZMA2 control', { offset, found: control, expected: 'a state reset first' });
+      if (control >= LZMA2_LZMA_RESET_STATE) {
+        state.reset();
+        hasState = true;
+      } else if (!hasState) {
+        throw refuse('control', offset, 'a reset of the state first');
       }
-      this.#need(compressed, 'LZMA2 chunk');
-      output.reserve(uncompressed);
-      const end = this.#at + compressed;
-      const outEnd = output.length + uncompressed;
-      decoder.startRange(data, this.#at, end);
-      const reached = decoder.run(data, end, output.bytes, output.length, outEnd, outEnd, dictionaryStart);
-      if (reached !== outEnd || decoder.position !== end || !decoder.clean) {
-        throw faults.corrupt('LZMA2 chunk', { offset, found: 'an end that is not the end of the chunk' });
+
+      this.#need(size, 'LZMA2 chunk');
+      arena.reserve(decodedSize);
+      const end = arena.input + this.#at + size;
+      const stopAt = arena.end + decodedSize;
+      if (size < 5 || !state.start(arena.input + this.#at))
+        throw refuse('chunk', this.#at, 'a range coder that begins with 0');
+      const ended = state.decode({ end, stopAt, limit: stopAt, dictionary });
+      if (ended || state.at !== end || !state.finished) {
+        throw faults.corrupt('LZMA2 chunk', { offset, found: 'data that does not end with the chunk' });
       }
-      output.length = outEnd;
-      this.#at = end;
+      this.#at += size;
     }
   }
 
@@ -307,7 +328,7 @@ class XzReader {
     }
     this.#skipPadding(this.#at - start, 'index padding');
     this.#need(4, 'index CRC32');
-    this.#checkCrc32(start, this.#at, 'index CRC32');
+    this.#checkCrc32('index CRC32', start, this.#at);
     this.#at += 4;
     return this.#at - start;
   }
@@ -320,9 +341,7 @@ class XzReader {
     if (magic !== FOOTER_MAGIC) {
       throw faults.corrupt('footer magic', { offset: start + 10, found: magic, expected: FOOTER_MAGIC });
     }
-    const found = this.#reader.u32(start, 'stream footer CRC32');
-    const expected = crc32(this.#data.subarray(start + 4, start + 10));
-    if (found !== expected) throw faults.corrupt('stream footer CRC32', { offset: start, found, expected });
+    this.#checkCrc32('stream footer CRC32', start + 4, start + 10, start);
     const backward = (this.#reader.u32(start + 4, 'backward size') + 1) * 4;
     if (backward !== indexSize) {
       throw faults.corrupt('backward size', { offset: start + 4, found: backward, expected: indexSize });
@@ -335,6 +354,7 @@ class XzReader {
   }
 }
 
-export function decodeXz(data: Uint8Array, size: number): Uint8Array {
-  return new XzReader(data, size).decode();
+export async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOTS });
+  return new XzReader(arena, data).decode();
 }

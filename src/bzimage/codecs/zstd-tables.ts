@@ -1,0 +1,157 @@
+/**
+ * The entropy tables of zstd: their descriptions are read here, the tables are filled by zstd-loops.ts. Source: RFC 8878, section 4.
+ */
+import type { Arena } from './arena.ts';
+import type { Faults } from './codec.ts';
+import { HUFFMAN_BITS, SLOT } from './zstd-loops.ts';
+
+/** Bits of a header, the lowest first; section 4.1.1. */
+class ForwardBits {
+  readonly #bytes: Uint8Array;
+  #at: number;
+  #bit = 0;
+
+  constructor(bytes: Uint8Array, at: number) {
+    this.#bytes = bytes;
+    this.#at = at;
+  }
+
+  /** At most 16 bits, without taking them. Behind the end: zeros. */
+  peek(count: number): number {
+    const at = this.#at;
+    const word = this.#bytes[at]! | (this.#bytes[at + 1]! << 8) | (this.#bytes[at + 2]! << 16);
+    return (word >>> this.#bit) & ((1 << count) - 1);
+  }
+
+  skip(count: number): void {
+    this.#bit += count;
+    this.#at += this.#bit >> 3;
+    this.#bit &= 7;
+  }
+
+  /** Where the next whole byte begins. */
+  get end(): number {
+    return this.#at + (this.#bit > 0 ? 1 : 0);
+  }
+}
+
+/** How often each symbol occurs in a table of 2^log states; -1: less than once, it gets a state all the same. */
+export interface Distribution {
+  readonly log: number;
+  readonly counts: readonly number[];
+}
+
+export interface Limits {
+  readonly field: string;
+  readonly maxLog: number;
+  readonly maxSymbol: number;
+}
+
+/** Section 4.1.1: FSE table description at bytes[at..end). Returns where it ends, too. */
+export function readDistribution(
+  bytes: Uint8Array,
+  at: number,
+  end: number,
+  { field, maxLog, maxSymbol }: Limits,
+  faults: Faults,
+): Distribution & { end: number } {
+  const bits = new ForwardBits(bytes, at);
+  const bad = (): Error => faults.corrupt(`${field} table`, { found: 'an invalid distribution' });
+  const log = bits.peek(4) + 5;
+  bits.skip(4);
+  if (log > maxLog) throw bad();
+  const counts: number[] = [];
+  let remaining = (1 << log) + 1;
+  while (remaining > 1) {
+    if (counts.length > maxSymbol || bits.end > end) throw bad();
+    // Values up to `remaining` take as few bits as possible: the low ones one bit less than the others.
+    const width = 32 - Math.clz32(remaining);
+    const short = (1 << width) - 1 - remaining;
+    let value = bits.peek(width - 1);
+    if (value < short) {
+      bits.skip(width - 1);
+    } else {
+      value = bits.peek(width);
+      bits.skip(width);
+      if (value >= 1 << (width - 1)) value -= short;
+    }
+    const count = value - 1;
+    remaining -= Math.abs(count);
+    counts.push(count);
+    if (count === 0) {
+      let repeat: number;
+      do {
+        if (bits.end > end) throw bad();
+        repeat = bits.peek(2);
+        bits.skip(2);
+        for (let i = 0; i < repeat; i++) counts.push(0);
+      } while (repeat === 3);
+    }
+  }
+  if (remaining !== 1 || counts.length > maxSymbol + 1 || bits.end > end) throw bad();
+  return { log, counts, end: bits.end };
+}
+
+/** Where a table goes, and what its symbols mean. */
+export interface TablePlace {
+  readonly table: number;
+  readonly codes: number;
+}
+
+export function buildTable(arena: Arena, { log, counts }: Distribution, { table, codes }: TablePlace): void {
+  arena.words.set(counts, SLOT.COUNTS / 4);
+  arena.call('buildTable', { log, symbols: counts.length, codes, table });
+}
+
+const WEIGHT_TABLE: TablePlace = { table: SLOT.WEIGHT_TABLE, codes: SLOT.WEIGHT_CODES };
+const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', maxLog: 6, maxSymbol: HUFFMAN_BITS };
+
+/** Of the sum of all: a code twice as long has half of it. */
+function share(weight: number): number {
+  return weight === 0 ? 0 : 2 ** (weight - 1);
+}
+
+/** Section 4.2.1: the Huffman tree description at the addresses at..end. Makes the table, and returns where the description ends. */
+export function readHuffman(arena: Arena, at: number, end: number, faults: Faults): number {
+  const { bytes } = arena;
+  const bad = (found: string): Error => faults.corrupt('Huffman weights', { offset: at - arena.input, found });
+  if (at >= end) throw bad('nothing');
+  const header = bytes[at]!;
+  const isCoded = header < 128;
+  let count = isCoded ? 0 : header - 127;
+  const stop = at + 1 + (isCoded ? header : Math.ceil(count / 2));
+  if (stop > end) throw bad('a size beyond the block');
+  if (isCoded) {
+    const distribution = readDistribution(bytes, at + 1, stop, WEIGHT_LIMITS, faults);
+    if (distribution.end >= stop || bytes[stop - 1] === 0) throw bad('no bitstream');
+    buildTable(arena, distribution, WEIGHT_TABLE);
+    count = arena.call('readWeights', { start: distribution.end, end: stop, log: distribution.log }, at);
+  } else {
+    for (let i = 0; i < count; i++) bytes[SLOT.WEIGHTS + i] = (bytes[at + 1 + (i >> 1)]! >> (i & 1 ? 0 : 4)) & 15;
+  }
+
+  // The last weight is not written: it is what makes the sum a power of 2.
+  const weights = bytes.subarray(SLOT.WEIGHTS, SLOT.WEIGHTS + count + 1);
+  const shares = Array.from({ length: HUFFMAN_BITS + 1 }, () => 0);
+  let sum = 0;
+  for (let i = 0; i < count; i++) {
+    const weight = weights[i]!;
+    if (weight > HUFFMAN_BITS) throw bad('a weight above 11');
+    shares[weight]! += share(weight);
+    sum += share(weight);
+  }
+  const maxBits = 32 - Math.clz32(sum);
+  const left = 2 ** maxBits - sum;
+  if (sum === 0 || maxBits > HUFFMAN_BITS || (left & (left - 1)) !== 0) throw bad('an incomplete tree');
+  weights[count] = 32 - Math.clz32(left);
+  shares[weights[count]!]! += left;
+
+  // The longest codes, with the smallest weights, come first.
+  let place = SLOT.HUFFMAN;
+  for (let weight = 1; weight <= maxBits; weight++) {
+    arena.set(SLOT.HUFFMAN_PLACES + 4 * weight, place);
+    place += 2 * shares[weight]! * 2 ** (HUFFMAN_BITS - maxBits);
+  }
+  arena.call('fillHuffman', { symbols: count + 1, maxBits });
+  return stop;
+}
