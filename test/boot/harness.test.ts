@@ -60,7 +60,7 @@ describe('what goes wrong', { concurrency: PARALLEL }, async () => {
   test('a timeout and an abort end QEMU', async () => {
     const { end, milliseconds } = await bootInTurn(kernel, { timeoutMs: 300 });
     assert.equal(end, 'timeout');
-    assert.ok(milliseconds < 2_500);
+    assert.ok(milliseconds < 10_000);
     assert.equal((await bootInTurn(kernel, { signal: AbortSignal.timeout(300) })).end, 'aborted');
   });
 

@@ -133,7 +133,7 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
 
 /** Boots the converted kernel, or `image`, when it is its turn. */
 export function bootInTurn({ converted: image }: Kernel, options: Partial<BootOptions> = {}): Promise<BootResult> {
-  return inTurn(() => boot({ image, timeoutMs: 60_000, ...options }));
+  return inTurn(() => boot({ image, timeoutMs: 120_000, ...options }));
 }
 
 export interface GuestBoot extends BootResult {

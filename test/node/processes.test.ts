@@ -46,14 +46,14 @@ test('the time is up: the program is gone, what it said is kept', async () => {
   const ended = await runProgram('sh', ['-c', 'echo $$; exec sleep 60'], { timeoutMs: 300 });
   assert.equal(ended.by, 'timeout');
   assert.equal(ended.code, null);
-  assert.ok(ended.milliseconds < 2_000);
+  assert.ok(ended.milliseconds < 10_000);
   assert.equal(runs(Number(ended.output)), false);
 });
 
 test('a program that ignores SIGTERM is killed', async () => {
   const ended = await runProgram('sh', ['-c', 'trap "" TERM; while :; do sleep 0.1; done'], { timeoutMs: 200 });
   assert.equal(ended.by, 'timeout');
-  assert.ok(ended.milliseconds < 4_000);
+  assert.ok(ended.milliseconds < 10_000);
 });
 
 test('an abort ends it, also one that came before', async () => {
