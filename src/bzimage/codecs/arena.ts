@@ -116,13 +116,14 @@ export class Arena {
     const module = await program.compile(platform);
     const guess = Math.min(size, Math.max(SMALLEST, data.length * FIRST_GUESS));
     const pages = Math.ceil((startOf(options) + guess + SLACK) / PAGE);
+    let memory: WasmMemory;
     try {
-      const memory = new platform.Memory({ initial: pages });
-      const { exports } = await platform.instantiate(module, { env: { memory } });
-      return new Arena(memory, exports, options);
+      memory = new platform.Memory({ initial: pages });
     } catch (cause) {
       throw faults.tooLarge(size, cause);
     }
+    const { exports } = await platform.instantiate(module, { env: { memory } });
+    return new Arena(memory, exports, options);
   }
 
   /** Makes room for `count` more bytes of output. Throws if they would pass `size`. */
@@ -142,18 +143,13 @@ export class Arena {
     this.words = new Uint32Array(this.#memory.buffer);
   }
 
-  /** Reads a slot. */
+  /** Reads a slot, as an unsigned number. */
   get(address: number): number {
     return this.words[address / 4]!;
   }
 
   set(address: number, value: number): void {
     this.words[address / 4] = value;
-  }
-
-  /** How many bytes of output there is room for, from `start` on. */
-  get capacity(): number {
-    return Math.min(this.limit, this.bytes.length - SLACK) - this.start;
   }
 
   /**
