@@ -12,16 +12,18 @@ import { readVmlinux } from '../../src/vmlinux.ts';
 import { makeProbe, readProbe, slideOf } from './probe.ts';
 import type { ProbeReport } from './probe.ts';
 
-/** The probe must know where the stub's scratch memory is; that depends on sizes alone, so a first conversion tells. */
+/** A converted probe, and the physical address of the stub's scratch memory in it. */
+async function convertProbe(scratch: number): Promise<{ bytes: Uint8Array; scratch: number }> {
+  const bytes = (await convert(makeProbe(scratch), { codecs: coreCodecs })).bytes();
+  const segment = readVmlinux(bytes).loads.at(-1)!;
+  return { bytes, scratch: segment.paddr + new Reader(bytes).u32(segment.offset + PARAMS.scratch, 'scratch') };
+}
+
+/** The probe must know where the scratch memory is; that depends on sizes alone, so a first conversion tells. */
 async function convertedProbe(): Promise<Uint8Array> {
-  const scratchOf = async (scratch: number): Promise<{ bytes: Uint8Array; scratch: number }> => {
-    const bytes = (await convert(makeProbe(scratch), { codecs: coreCodecs })).bytes();
-    const segment = readVmlinux(bytes).loads.at(-1)!;
-    return { bytes, scratch: segment.paddr + new Reader(bytes).u32(segment.offset + PARAMS.scratch, 'scratch') };
-  };
-  const first = await scratchOf(0);
-  const second = await scratchOf(first.scratch);
-  assert.equal(second.scratch, first.scratch);
+  const { scratch } = await convertProbe(0);
+  const second = await convertProbe(scratch);
+  assert.equal(second.scratch, scratch);
   return second.bytes;
 }
 
