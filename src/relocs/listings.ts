@@ -9,11 +9,14 @@ import { SHN_ABS, SHT_SYMTAB } from '../elf/constants.ts';
 import type { RelocsImage } from './image.ts';
 import { isKnownAbsolute } from './rules.ts';
 import type { SymbolTable } from './symbols.ts';
-import { relocationTypeName } from './types.ts';
+import { RELOCATION_TYPES, relocationTypeName } from './types.ts';
 import { PIECE, readPieces, REL_SIZE, relocationSections, symbolOf, typeOf } from './walk.ts';
 import type { RelocationSection } from './walk.ts';
 
 const PIECE_OF_TEXT = 1 << 20;
+
+/** How many lists the table would have; asked when it matters, for finding out takes a look at all symbols. */
+export type Lists = () => 2 | 3;
 
 /** `--abs-syms`: every absolute symbol. */
 export function* listAbsoluteSymbols(image: RelocsImage): Generator<Uint8Array> {
@@ -55,7 +58,10 @@ function describeSymbol(symbols: SymbolTable, symbol: number, bits: 32 | 64): st
 }
 
 /** `--abs-relocs`: relocations that name an absolute symbol which is not known to be meant. Nothing at all when there are none. */
-export function* listAbsoluteRelocations(image: RelocsImage, realMode: boolean): Generator<Uint8Array> {
+export function* listAbsoluteRelocations(
+  image: RelocsImage,
+  { realMode, lists }: { readonly realMode: boolean; readonly lists: Lists },
+): Generator<Uint8Array> {
   const { bits } = image.sections;
   const out = new ByteText();
   let head = 'WARNING: Absolute relocations present\nOffset     Info     Type     Sym.Value Sym.Name\n';
@@ -69,7 +75,7 @@ export function* listAbsoluteRelocations(image: RelocsImage, realMode: boolean):
       bits === 64
         ? [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)]
         : [BigInt(view.getUint32(at, true)), BigInt(view.getUint32(at + 4, true))];
-    const type = typeTitle(bits, typeOf(view, at, bits)).padStart(10);
+    const type = typeTitle(bits, typeOf(view, at, bits), lists).padStart(10);
     const value = fullHex(symbols.value(symbol), bits);
     out.add(`${head}${fullHex(offset, bits)} ${fullHex(info, bits)} ${type} ${value}  ${name}\n`);
     head = '';
@@ -80,7 +86,7 @@ export function* listAbsoluteRelocations(image: RelocsImage, realMode: boolean):
 }
 
 /** `--reloc-info`: every relocation of a loaded section. */
-export function* listRelocations(image: RelocsImage): Generator<Uint8Array> {
+export function* listRelocations(image: RelocsImage, lists: Lists): Generator<Uint8Array> {
   const { bits } = image.sections;
   const out = new ByteText();
   out.add('reloc section\treloc type\tsymbol\tsymbol section\n');
@@ -89,7 +95,7 @@ export function* listRelocations(image: RelocsImage): Generator<Uint8Array> {
     const symbol = section.checkSymbol(symbolOf(view, at, bits));
     out.add(image.sectionTitle(section.target));
     out.add('\t');
-    out.add(typeTitle(bits, typeOf(view, at, bits)));
+    out.add(typeTitle(bits, typeOf(view, at, bits), lists));
     out.add('\t');
     out.add(symbols.name(symbol));
     out.add('\t');
@@ -114,8 +120,10 @@ function* relocations(
   }
 }
 
-function typeTitle(bits: 32 | 64, type: number): string {
-  return relocationTypeName(bits, type) ?? 'unknown type rel type name';
+/** The tool has had a name for R_X86_64_REX_GOTPCRELX since it writes two lists. */
+function typeTitle(bits: 32 | 64, type: number, lists: Lists): string {
+  const unnamed = type === RELOCATION_TYPES[64].R_X86_64_REX_GOTPCRELX && lists() === 3;
+  return (unnamed ? undefined : relocationTypeName(bits, type)) ?? 'unknown type rel type name';
 }
 
 /** Every digit of an address, without 0x. */

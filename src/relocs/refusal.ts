@@ -35,13 +35,13 @@ export function refusal(
     (of) => of === SYMBOL_KIND.undefined || actionOn(of) === ACTION.refuse,
   );
   const kindName = (Object.keys(SYMBOL_KIND) as SymbolKind[]).find((name) => SYMBOL_KIND[name] === kind)!;
+  const typeName = relocationTypeName(bits, type);
+  const named = typeName === undefined ? `type ${type}` : `${typeName} (${type})`;
   return new KernelImageError({
     code: unknownType ? 'unsupported' : 'bad-value',
     what: `relocation ${entry} of section ${image.sectionTitle(section.index)}`,
     offset,
-    found:
-      `${relocationTypeName(bits, type) ?? 'type'} (${type}) at ${hex(site)} in ${image.sectionTitle(section.target)}, ` +
-      `symbol ${section.symbols.name(symbol)}`,
+    found: `${named} at ${hex(site)} in ${image.sectionTitle(section.target)}, symbol ${section.symbols.name(symbol)}`,
     expected: unknownType
       ? undefined
       : actionOn(kind) === ACTION.refuse

@@ -2,7 +2,7 @@
 import { ascii, viewOf } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import type { ByteSource } from './byte-source.ts';
-import { collectSites32, collectTable } from './collect.ts';
+import { collectSites32, collectTable, decideLists } from './collect.ts';
 import type { CollectOptions } from './collect.ts';
 import { openRelocsImage } from './image.ts';
 import type { RelocsImage } from './image.ts';
@@ -19,9 +19,10 @@ export interface RelocsToolOptions extends CollectOptions {
 export function* runRelocsTool(source: ByteSource, options: RelocsToolOptions): Generator<Uint8Array> {
   const image = openRelocsImage(source);
   const { print, realMode } = options;
+  const lists = (): 2 | 3 => options.lists ?? decideLists(image);
   if (print === 'abs-syms') yield* listAbsoluteSymbols(image);
-  else if (print === 'abs-relocs') yield* listAbsoluteRelocations(image, realMode);
-  else if (print === 'reloc-info') yield* listRelocations(image);
+  else if (print === 'abs-relocs') yield* listAbsoluteRelocations(image, { realMode, lists });
+  else if (print === 'reloc-info') yield* listRelocations(image, lists);
   else {
     const words = realMode ? realModeTable(image) : kernelTable(image, options);
     yield print === 'text' ? encodeWordsAsText(words) : encodeWords(words);

@@ -1,6 +1,6 @@
 /**
- * Relocation types, by their names in the x86-64 and i386 psABI supplements: those that the kernel's tool has names for, and one that it
- * has had since 6.15.
+ * Relocation types, by their names in the x86-64 and i386 psABI supplements: those that the kernel's tool has names for; for the last
+ * of them since 6.15.
  */
 export const RELOCATION_TYPES = {
   32: {
