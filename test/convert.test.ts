@@ -57,7 +57,7 @@ test('the segment holds parameters, program and table, and the hook leads to the
 
   const params = new Reader(contents('.kslide.params'));
   const field = (name: keyof typeof PARAMS): number => params.u64AsNumber(PARAMS[name], name);
-  assert.deepEqual([...params.slice(0, 8, 'magic')], PARAMS_MAGIC);
+  assert.deepEqual(Array.from(params.slice(0, 8, 'magic')), PARAMS_MAGIC);
   assert.equal(field('link_base'), segment.paddr);
   assert.equal(field('entry'), ENTRY);
   assert.deepEqual(

@@ -48,7 +48,15 @@ export const PHDR_SIZE = { 32: 32, 64: 56 } as const;
 export const SHDR_SIZE = { 32: 40, 64: 64 } as const;
 
 /** Offsets in Elf64_Ehdr that a rewrite changes. */
-export const EHDR64 = { e_entry: 24, e_phoff: 32, e_shoff: 40, e_phnum: 56, e_shentsize: 58, e_shnum: 60, e_shstrndx: 62 } as const;
+export const EHDR64 = {
+  e_entry: 24,
+  e_phoff: 32,
+  e_shoff: 40,
+  e_phnum: 56,
+  e_shentsize: 58,
+  e_shnum: 60,
+  e_shstrndx: 62,
+} as const;
 
 /** Xen notes (include/xen/interface/elfnote.h), owner "Xen". */
 export const XEN_ELFNOTE_PHYS32_ENTRY = 18;
