@@ -10,8 +10,8 @@ import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import type { Slots } from './kaslr/slots.ts';
-import { checkSites, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';
-import type { RelocationTable } from './relocs/table.ts';
+import { findRelocations } from './relocs/find.ts';
+import { checkSites, encodeRelocationTable } from './relocs/table.ts';
 import { ENTRY_BYTES, TABLE_FORMAT } from './stub/layout.ts';
 import { buildHook, buildSegment, isConverted } from './stub/segment.ts';
 import { fileOffsetOf, readVmlinux } from './vmlinux.ts';
@@ -106,21 +106,6 @@ function refuseConverted(kernel: Vmlinux): void {
     code: 'already-converted',
     what: 'vmlinux',
     hint: 'convert the kernel that it was made from',
-  });
-}
-
-/** A table given apart goes before one behind the ELF file. */
-function findRelocations(kernel: Vmlinux, input: KernelInput): RelocationTable {
-  if (input.relocs !== undefined) return readRelocationTable(input.relocs);
-  if (kernel.trailer.length > 0) return readRelocationTable(kernel.trailer, kernel.elf.bytes.length);
-  throw new KernelImageError({
-    code: 'no-relocations',
-    what: input.kind === 'vmlinux' ? 'vmlinux' : 'payload',
-    expected: 'a relocation table behind the ELF file',
-    hint:
-      input.kind === 'vmlinux'
-        ? 'convert the bzImage of the same build, or give its vmlinux.relocs with --relocs'
-        : 'a kernel built without CONFIG_RANDOMIZE_BASE cannot move',
   });
 }
 

@@ -3,6 +3,7 @@ import { CommanderError } from 'commander';
 import { KernelImageError } from '../errors.ts';
 import { EnvironmentError } from '../node/environment.ts';
 import { DiskError, InputFileError, OutputFileError } from '../node/files.ts';
+import { RelocsError } from './relocs.ts';
 
 /** Arguments that do not go together, or make no sense. */
 export class UsageError extends Error {
@@ -30,6 +31,7 @@ export function describeFailure(error: unknown): Failure {
     return { text: firstLine(error.message), exitCode: ENVIRONMENT };
   if (error instanceof RangeError && /allocation failed/i.test(error.message))
     return { text: 'out of memory', exitCode: ENVIRONMENT };
+  if (error instanceof RelocsError) return { text: error.message, exitCode: error.exitCode };
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { text: `internal error, please report it: ${stack}`, exitCode: BUG };
 }

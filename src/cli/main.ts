@@ -7,6 +7,7 @@ import { addBoot } from './boot.ts';
 import { addConvert } from './convert.ts';
 import { addExtract } from './extract.ts';
 import { describeFailure } from './failure.ts';
+import { addRelocs } from './relocs.ts';
 import { version } from './version.ts';
 
 /** Runs one command line and gives its exit code; prints, but never exits. */
@@ -22,6 +23,7 @@ export async function main(args: readonly string[]): Promise<number> {
   };
   addConvert(program);
   addExtract(program);
+  addRelocs(program);
   addBoot(program, setExitCode);
   if (args.length === 0) {
     process.stderr.write(program.helpInformation());
