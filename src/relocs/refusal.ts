@@ -11,7 +11,7 @@ import type { RelocationSection } from './walk.ts';
 /** By the kind of the symbol, where that is what is wrong. */
 const EXPECTED: Readonly<Partial<Record<SymbolKind, string>>> = {
   perCpu: 'a symbol outside .data..percpu',
-  absolute: 'a symbol that is not absolute, or is known to be',
+  absolute: 'a symbol that moves with the kernel',
   linear: 'a 32-bit field for a linear address',
   segment: 'a 16-bit field for a segment',
 };

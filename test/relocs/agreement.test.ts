@@ -37,7 +37,13 @@ for (const [name, make] of Object.entries(kernels)) {
 }
 
 /** Each symbol with each type that any rule is about, and some that none is. */
-function sweep(kernel: Uint8Array, section: string, types: readonly number[], flags: readonly Flag[], what: string): void {
+function sweep(
+  kernel: Uint8Array,
+  section: string,
+  types: readonly number[],
+  flags: readonly Flag[],
+  what: string,
+): void {
   const patchable = new Patchable(kernel);
   for (let symbol = 0; symbol < patchable.symbolCount(); symbol++) {
     for (const type of types) {
@@ -91,9 +97,21 @@ test('every type, by number, accepted or refused and by the same name', { skip }
 
 test('x86-64: offsets that do not fit 32 bits when sign-extended', { skip }, () => {
   const patchable = new Patchable(makeKernel64());
-  const edges = [0n, 0x7fff_ffffn, 0x8000_0000n, 0xffff_ffffn, 0xffff_ffff_7fff_ffffn, 0xffff_ffff_8000_0000n, 2n ** 63n];
+  const edges = [
+    0n,
+    0x7fff_ffffn,
+    0x8000_0000n,
+    0xffff_ffffn,
+    0xffff_ffff_7fff_ffffn,
+    0xffff_ffff_8000_0000n,
+    2n ** 63n,
+  ];
   for (const offset of edges) {
-    for (const [section, entry] of [['.rodata', 0], ['.data..percpu', 0], ['.text', 11]] as const) {
+    for (const [section, entry] of [
+      ['.rodata', 0],
+      ['.data..percpu', 0],
+      ['.text', 11],
+    ] as const) {
       const original = patchable.bytes.slice();
       patchable.setOffset(section, entry, offset);
       assertAgree(patchable.bytes, [], `offset ${offset.toString(16)} in ${section}`);

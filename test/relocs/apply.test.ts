@@ -35,8 +35,10 @@ test('64-bit sites take the slide, the carry included', () => {
 test('32-bit sites take it, inverse ones lose it, and neither touches its neighbours', () => {
   assert.deepEqual(applied(memoryOf(0xaaaa_aaaa_8100_0010n), { abs32: at(0) }, 0x3be0_0000), [0xaaaa_aaaa_bce0_0010n]);
   assert.deepEqual(applied(memoryOf(0xaaaa_aaaa_fff0_0000n), { abs32: at(0) }, 0x20_0000), [0xaaaa_aaaa_0010_0000n]);
-  assert.deepEqual(applied(memoryOf(0xaaaa_aaaa_0010_0000n), { inverse32: at(0) }, 0x20_0000), [0xaaaa_aaaa_fff0_0000n]);
-  assert.deepEqual(applied(memoryOf(0xaa00_1000_00bb_ccddn), { abs32: at(3) }, 0x20_0000), [0xaa20_1000_00bb_ccddn]);
+  assert.deepEqual(applied(memoryOf(0xaaaa_aaaa_0010_0000n), { inverse32: at(0) }, 0x20_0000), [
+    0xaaaa_aaaa_fff0_0000n,
+  ]);
+  assert.deepEqual(applied(memoryOf(0xaa00_1000_00bb_ccddn), { abs32: at(3) }, 0x20_0000), [0xaa00_3000_00bb_ccddn]);
 });
 
 test('a slide of 0 changes nothing', () => {
@@ -86,7 +88,12 @@ test('the same as in BigInt, for any memory, sites and slide; two slides are one
             expected.u32(offset, Number(BigInt.asUintN(32, value)));
           }
         });
-        const all = { ...table, abs64: at(...lists.abs64), inverse32: at(...lists.inverse32), abs32: at(...lists.abs32) };
+        const all = {
+          ...table,
+          abs64: at(...lists.abs64),
+          inverse32: at(...lists.inverse32),
+          abs32: at(...lists.abs32),
+        };
         // Inside a larger buffer: views count from their own start.
         const memory = new Uint8Array(SIZE + 24).subarray(11, 11 + SIZE);
         memory.set(start);

@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { viewOf } from '../../src/bytes.ts';
+import { cString, viewOf } from '../../src/bytes.ts';
 import { readElf, sectionName } from '../../src/elf/read.ts';
 import type { Section } from '../../src/elf/read.ts';
 
@@ -51,7 +51,15 @@ function link(bits: Bits, name: string, source: string, script: string, flags: r
   writeFileSync(lds, script);
   execFileSync('as', [`--${bits}`, '-o', o, s], { stdio: 'pipe' });
   const emulation = bits === 64 ? 'elf_x86_64' : 'elf_i386';
-  const always = ['-m', emulation, '--emit-relocs', '--discard-none', '--no-warn-rwx-segments', '-z', 'max-page-size=0x1000'];
+  const always = [
+    '-m',
+    emulation,
+    '--emit-relocs',
+    '--discard-none',
+    '--no-warn-rwx-segments',
+    '-z',
+    'max-page-size=0x1000',
+  ];
   execFileSync('ld', [...always, ...flags, '-T', lds, '-o', out, o], { stdio: 'pipe' });
   return new Uint8Array(readFileSync(out));
 }
@@ -60,8 +68,11 @@ const absolutes = ABSOLUTE_NAMES.map((name, index) => `${name} = ${0x1000 + inde
 const references = (directive: string): string => ABSOLUTE_NAMES.map((name) => `${directive} ${name}`).join('\n');
 
 export interface Kernel64Options {
-  /** `zero`: as SMP kernels up to 6.14 are linked; `placed`: as newer ones; `single`: kernels up to 6.14 without SMP; or no such section. */
-  readonly perCpu?: 'zero' | 'placed' | 'single' | 'none';
+  /**
+   * `zero`: as SMP kernels up to 6.14 are linked; `single`: those without SMP; `placed`: newer kernels; `empty`: those without SMP, of whose
+   * section only the symbols are left; `none`: not even these.
+   */
+  readonly perCpu?: 'zero' | 'single' | 'placed' | 'empty' | 'none';
   /** Bytes reserved for the table, in a section by this name. */
   readonly reserved?: { readonly name: string; readonly size: number };
 }
@@ -141,8 +152,11 @@ ${references('.long')}`;
       } :percpu
       . = ALIGN(__per_cpu_load + SIZEOF(.data..percpu), 0x1000);
       .init.text : AT(ADDR(.init.text) - ${MAP}) { *(.init.text) } :init`,
-    placed: '.init.text : { *(.init.text) } .data..percpu : { __per_cpu_start = .; *(.data..percpu) __per_cpu_end = .; }',
-    single: '.init.text : { *(.init.text) } .data..percpu : { __per_cpu_load = .; __per_cpu_start = .; *(.data..percpu) __per_cpu_end = .; }',
+    placed:
+      '.init.text : { *(.init.text) } .data..percpu : { __per_cpu_start = .; *(.data..percpu) __per_cpu_end = .; }',
+    single:
+      '.init.text : { *(.init.text) } .data..percpu : { __per_cpu_load = .; __per_cpu_start = .; *(.data..percpu) __per_cpu_end = .; }',
+    empty: '.init.text : { __per_cpu_start = .; __per_cpu_end = .; *(.init.text) }',
     none: '.init.text : { *(.init.text) }',
   }[perCpu];
   // References to absolute symbols that the tool refuses stand in a section that is not loaded, until a test moves them.
@@ -154,7 +168,7 @@ ${references('.long')}`;
       .text : AT(ADDR(.text) - ${MAP}) { *(.head.text .text .empty.text) } :image
       .rodata : { *(.rodata) }
       .notes : { *(.note.*) }
-      .data : { *(.data) ${perCpu === 'none' ? '*(.data..percpu)' : ''} }
+      .data : { *(.data) ${perCpu === 'none' || perCpu === 'empty' ? '*(.data..percpu)' : ''} }
       ${reserved ? `${reserved.name} : { *(${reserved.name}) }` : ''}
       ${place}
       .names 0 : { *(.names) }
@@ -305,6 +319,16 @@ export class Patchable {
 
   symbolCount(): number {
     return this.section('.symtab').size / ENTRY[this.#bits].symbolSize;
+  }
+
+  symbol(name: string): number {
+    const table = this.section('.symtab');
+    const strings = this.section('.strtab');
+    for (let symbol = 0; symbol < this.symbolCount(); symbol++) {
+      const offset = this.#view.getUint32(table.offset + symbol * ENTRY[this.#bits].symbolSize, true);
+      if (cString(this.bytes, strings.offset + offset) === name) return symbol;
+    }
+    throw new Error(`no symbol ${name}`);
   }
 
   /** Type and symbol of a relocation of a section. */

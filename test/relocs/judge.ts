@@ -21,7 +21,9 @@ const folder = built.status === 0 ? built.stdout.trim() : undefined;
 
 /** For `test`: false, or why there is no judge. */
 export const skip: string | false =
-  folder === undefined ? `the kernel's relocs tool could not be built: ${built.stderr.trim().split('\n').at(-1)}` : false;
+  folder === undefined
+    ? `the kernel's relocs tool could not be built: ${built.stderr.trim().split('\n').at(-1)}`
+    : false;
 
 export type Flag = '--abs-syms' | '--abs-relocs' | '--reloc-info' | '--text' | '--realmode';
 
@@ -29,6 +31,8 @@ export interface Outcome {
   /** 0 or 1; 99 from the judge with checks when the plain one would read where nothing is. */
   readonly status: number | null;
   readonly stdout: Buffer;
+  /** Our words for it. */
+  readonly refusal?: string;
 }
 
 /** The kernel's tool. `checked` takes the build that stops at a read outside of a table. */
@@ -55,7 +59,7 @@ export function kslideRelocs(bytes: Uint8Array, flags: readonly Flag[], lists?: 
     return { status: 0, stdout: Buffer.concat(pieces) };
   } catch (error) {
     if (!(error instanceof KernelImageError)) throw error;
-    return { status: 1, stdout: Buffer.concat(pieces) };
+    return { status: 1, stdout: Buffer.concat(pieces), refusal: error.message };
   }
 }
 

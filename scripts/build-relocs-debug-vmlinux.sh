@@ -1,0 +1,32 @@
+#!/bin/sh
+# Fetches the newest debug vmlinux of Debian's 6.1 cloud kernel, which has all its .rela sections, and the bzImage of the same build, whose tail is
+# the table that the kernel's own build made of them. 310 MB to fetch, 620 MB on disk, into ${KSLIDE_CACHE:-~/.cache/kslide}: too much for
+# every run of the tests, so test/relocs/debug-vmlinux.test.ts and bench/relocs.ts take what is there. Prints the vmlinux's path.
+set -eu
+cache=${KSLIDE_CACHE:-$HOME/.cache/kslide}
+image=$(apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-cloud-amd64-dbg$' |
+  sed 's/-dbg .*//' | sort -t- -k4 -n | tail -n 1)
+if [ -z "$image" ]; then
+  echo 'apt knows no linux-image-6.1.0-*-cloud-amd64-dbg; this needs Debian 12, and perhaps apt-get update' >&2
+  exit 3
+fi
+
+# unpack PACKAGE FOLDER: only that folder of it.
+unpack() {
+  [ ! -d "$cache/$1/$2" ] || return 0
+  mkdir -p "$cache/dl"
+  deb=$(find "$cache/dl" -name "$1_*.deb" | sort | tail -n 1)
+  if [ -z "$deb" ]; then
+    (cd "$cache/dl" && apt-get download -qq "$1" >&2)
+    deb=$(find "$cache/dl" -name "$1_*.deb")
+  fi
+  rm -rf "$cache/$1.tmp"
+  mkdir "$cache/$1.tmp"
+  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$cache/$1.tmp" "./$2"
+  mkdir -p "$cache/$1"
+  cp -a "$cache/$1.tmp/." "$cache/$1/"
+  rm -rf "$cache/$1.tmp"
+}
+unpack "$image" boot
+unpack "$image-dbg" usr/lib/debug/boot
+find "$cache/$image-dbg/usr/lib/debug/boot" -name 'vmlinux-*'
