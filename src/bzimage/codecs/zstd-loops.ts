@@ -43,7 +43,7 @@ export const SLOT = {
   OFFSET_CODES: 0x0600,
   MATCH_LENGTH_CODES: 0x0800,
   WEIGHT_CODES: 0x0a00,
-  /** For fillHuffman: where the next symbol of each weight goes, a word each. */
+  /** For buildHuffman: where the next symbol of each weight goes, a word each. */
   HUFFMAN_PLACES: 0x0b00,
   /** Weights of Huffman codes, a byte each. */
   WEIGHTS: 0x0c00,
@@ -69,7 +69,7 @@ const ENTRY = { VALUE: 0, NEXT: 4, VALUE_BITS: 6, NEXT_BITS: 7, SIZE: 8 } as con
 const ENTRY_SHIFT = 3;
 
 export function zstdLoops(): FunctionBuilder[] {
-  return [buildTable(), readWeights(), fillHuffman(), readLiterals1(), readLiterals4(), runSequences(), xxh64Loop()];
+  return [buildTable(), readWeights(), buildHuffman(), readLiterals1(), readLiterals4(), runSequences(), xxh64Loop()];
 }
 
 /** Section 4.1.1, "From Normalized Distribution to Decoding Tables": from COUNTS and `codes` to `table`. */
@@ -164,7 +164,7 @@ function skip({ bits, used }: BitReader, count: I32): Statements {
 }
 
 /** How many bits there are left of a stream that begins at `start`; below 0 if it was read too far. */
-function left({ used, at }: BitReader, start: I32): I32 {
+function bitsLeft({ used, at }: BitReader, start: I32): I32 {
   return at.add(8).sub(start).shl(3).sub(used);
 }
 
@@ -187,13 +187,13 @@ function readWeights(): FunctionBuilder {
       skip(reader, log),
       other.set(peek(reader, log).shl(ENTRY_SHIFT)),
       skip(reader, log),
-      f.failIf(left(reader, start).sar(31), 'Huffman weights of fewer bits than two states have'),
+      f.failIf(bitsLeft(reader, start).sar(31), 'Huffman weights of fewer bits than two states have'),
       block((done) => [
         loop((again) => [
           take(),
           f.failIf(count.above(254), 'more than 255 Huffman weights'),
           bits.set(load8(state, SLOT.WEIGHT_TABLE + ENTRY.NEXT_BITS)),
-          done.goIf(left(reader, start).sub(bits).sar(31)),
+          done.goIf(bitsLeft(reader, start).sub(bits).sar(31)),
           bits.set(other),
           other.set(nextState(reader, state, SLOT.WEIGHT_TABLE)),
           skip(reader, load8(state, SLOT.WEIGHT_TABLE + ENTRY.NEXT_BITS)),
@@ -215,20 +215,59 @@ function nextState(reader: BitReader, state: I32, table: number): I32 {
   return load16(state, table + ENTRY.NEXT).add(peek(reader, bits).shl(ENTRY_SHIFT));
 }
 
-/** Section 4.2.1.3: fills HUFFMAN from WEIGHTS and HUFFMAN_PLACES. The longest codes have `maxBits`. */
-function fillHuffman(): FunctionBuilder {
-  const f = new FunctionBuilder('fillHuffman');
-  const { symbols, maxBits } = f.parameters('symbols', 'maxBits');
-  const { symbol, weight, entry, to, stop } = f.locals('i32', 'symbol', 'weight', 'entry', 'to', 'stop');
+/**
+ * Section 4.2.1.3: from WEIGHTS to HUFFMAN. A symbol of weight w has 2^(w - 1) shares; the last weight is not written, since it is what
+ * makes the sum a power of 2.
+ */
+function buildHuffman(): FunctionBuilder {
+  const f = new FunctionBuilder('buildHuffman');
+  const { count } = f.parameters('count');
+  const { symbol, weight, sum, left, spread } = f.locals('i32', 'symbol', 'weight', 'sum', 'left', 'spread');
+  const { entry, to, stop, place } = f.locals('i32', 'entry', 'to', 'stop', 'place');
   const { pattern } = f.locals('i64', 'pattern');
+  const forEachWeight = (inner: Statements): Statements => [
+    symbol.set(0),
+    repeatWhile(symbol.below(count), [weight.set(load8(symbol, SLOT.WEIGHTS)), inner, symbol.increase(1)]),
+  ];
+  const slot = weight.shl(2);
+  const shares = i32(1).shl(weight).shr(1);
+
   return f.body([
-    repeatWhile(symbol.below(symbols), [
-      weight.set(load8(symbol, SLOT.WEIGHTS)),
+    weight.set(0),
+    repeatWhile(weight.atMost(HUFFMAN_BITS), [store32(slot, i32(0), SLOT.HUFFMAN_PLACES), weight.increase(1)]),
+    forEachWeight([f.failIf(weight.above(HUFFMAN_BITS), 'a Huffman weight above 11'), sum.increase(shares)]),
+    f.failIf(sum.isZero(), 'Huffman weights that are all 0'),
+    left.set(i32(1).shl(i32(32).sub(sum.leadingZeros())).sub(sum)),
+    f.failIf(left.and(left.sub(1)), 'Huffman weights that no last one completes'),
+    store8(count, i32(32).sub(left.leadingZeros()), SLOT.WEIGHTS),
+    count.increase(1),
+    // As many places as there would be if the longest code had 11 bits.
+    spread.set(sum.leadingZeros().sub(32 - HUFFMAN_BITS)),
+    f.failIf(spread.above(HUFFMAN_BITS), 'a Huffman code of more than 11 bits'),
+    forEachWeight([
+      store32(slot, load32(slot, SLOT.HUFFMAN_PLACES).add(shares.shl(spread.add(1))), SLOT.HUFFMAN_PLACES),
+    ]),
+    // From how many places each weight has, to where they begin: the longest codes, with the smallest weights, first.
+    weight.set(1),
+    place.set(SLOT.HUFFMAN),
+    repeatWhile(weight.atMost(HUFFMAN_BITS), [
+      to.set(load32(slot, SLOT.HUFFMAN_PLACES)),
+      store32(slot, place, SLOT.HUFFMAN_PLACES),
+      place.increase(to),
+      weight.increase(1),
+    ]),
+    forEachWeight([
       when(weight, [
-        entry.set(symbol.shl(8).or(maxBits.add(1).sub(weight))),
-        to.set(load32(weight.shl(2), SLOT.HUFFMAN_PLACES)),
-        stop.set(to.add(i32(1).shl(weight.add(HUFFMAN_BITS).sub(maxBits)))),
-        store32(weight.shl(2), stop, SLOT.HUFFMAN_PLACES),
+        entry.set(
+          symbol.shl(8).or(
+            i32(HUFFMAN_BITS + 1)
+              .sub(spread)
+              .sub(weight),
+          ),
+        ),
+        to.set(load32(slot, SLOT.HUFFMAN_PLACES)),
+        stop.set(to.add(shares.shl(spread.add(1)))),
+        store32(slot, stop, SLOT.HUFFMAN_PLACES),
         when(
           stop.sub(to).below(8),
           [repeatWhile(to.below(stop), [store16(to, entry), to.increase(2)])],
@@ -238,7 +277,6 @@ function fillHuffman(): FunctionBuilder {
           ],
         ),
       ]),
-      symbol.increase(1),
     ]),
   ]);
 }
@@ -271,7 +309,7 @@ function readLiterals1(): FunctionBuilder {
     open(reader, end),
     stop.set(to.add(count)),
     repeatWhile(to.below(stop), [readLiteral(reader, entry, to, 0), refill(reader), to.increase(1)]),
-    f.failIf(left(reader, start), BAD_END),
+    f.failIf(bitsLeft(reader, start), BAD_END),
   ]);
 }
 
@@ -315,7 +353,7 @@ function readLiterals4(): FunctionBuilder {
     streams.map(({ first, reader, next }, i) => [
       stop.set(to.add(i < 3 ? quarter.mul(i + 1) : count)),
       repeatWhile(next.below(stop), [readLiteral(reader, entry, next, 0), refill(reader), next.increase(1)]),
-      f.failIf(left(reader, first), BAD_END),
+      f.failIf(bitsLeft(reader, first), BAD_END),
     ]),
   ]);
 }
@@ -410,7 +448,7 @@ function runSequences(): FunctionBuilder {
       copyMatch(copy, repeat1),
       again.goIf(count),
     ]),
-    f.failIf(left(reader, start), BAD_END),
+    f.failIf(bitsLeft(reader, start), BAD_END),
     // Literals after the last match.
     literalLength.set(literalsEnd.sub(literals)),
     f.failIf(literalLength.above(limit.sub(to)), 'more bytes than a block or the payload may have'),

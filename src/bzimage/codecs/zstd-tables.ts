@@ -106,11 +106,6 @@ export function buildTable(arena: Arena, { log, counts }: Distribution, { table,
 const WEIGHT_TABLE: TablePlace = { table: SLOT.WEIGHT_TABLE, codes: SLOT.WEIGHT_CODES };
 const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', maxLog: 6, maxSymbol: HUFFMAN_BITS };
 
-/** Of the sum of all: a code twice as long has half of it. */
-function share(weight: number): number {
-  return weight === 0 ? 0 : 2 ** (weight - 1);
-}
-
 /** Section 4.2.1: the Huffman tree description at the addresses at..end. Makes the table, and returns where the description ends. */
 export function readHuffman(arena: Arena, at: number, end: number, faults: Faults): number {
   const { bytes } = arena;
@@ -130,28 +125,6 @@ export function readHuffman(arena: Arena, at: number, end: number, faults: Fault
     for (let i = 0; i < count; i++) bytes[SLOT.WEIGHTS + i] = (bytes[at + 1 + (i >> 1)]! >> (i & 1 ? 0 : 4)) & 15;
   }
 
-  // The last weight is not written: it is what makes the sum a power of 2.
-  const weights = bytes.subarray(SLOT.WEIGHTS, SLOT.WEIGHTS + count + 1);
-  const shares = Array.from({ length: HUFFMAN_BITS + 1 }, () => 0);
-  let sum = 0;
-  for (let i = 0; i < count; i++) {
-    const weight = weights[i]!;
-    if (weight > HUFFMAN_BITS) throw bad('a weight above 11');
-    shares[weight]! += share(weight);
-    sum += share(weight);
-  }
-  const maxBits = 32 - Math.clz32(sum);
-  const left = 2 ** maxBits - sum;
-  if (sum === 0 || maxBits > HUFFMAN_BITS || (left & (left - 1)) !== 0) throw bad('an incomplete tree');
-  weights[count] = 32 - Math.clz32(left);
-  shares[weights[count]!]! += left;
-
-  // The longest codes, with the smallest weights, come first.
-  let place = SLOT.HUFFMAN;
-  for (let weight = 1; weight <= maxBits; weight++) {
-    arena.set(SLOT.HUFFMAN_PLACES + 4 * weight, place);
-    place += 2 * shares[weight]! * 2 ** (HUFFMAN_BITS - maxBits);
-  }
-  arena.call('fillHuffman', { symbols: count + 1, maxBits });
+  arena.call('buildHuffman', { count }, at);
   return stop;
 }

@@ -208,10 +208,7 @@ class ZstdReader {
       arena.end += size;
       this.#at += size;
     } else if (type === BLOCK_RLE) {
-      const byte = this.#take(1, 'block');
-      arena.reserve(size);
-      arena.bytes.fill(byte, arena.end, arena.end + size);
-      arena.end += size;
+      arena.appendRun(this.#take(1, 'block'), size);
     } else if (type === BLOCK_COMPRESSED) {
       this.#need(size, this.#dataEnd, 'block');
       // Not yet known how much it decodes to; the loop is given what room there is.
