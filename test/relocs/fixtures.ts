@@ -17,20 +17,20 @@ export type Bits = 32 | 64;
 const MAP = '0xffffffff80000000';
 
 /** Absolute symbols: those with rules of their own, and others that only look like them. */
-export const ABSOLUTE_NAMES = [
-  ...['xen_irq_disable_direct_reloc', 'xen_save_fl_direct_reloc', 'VDSO64_PRELINK', '__kcfi_typeid_f', '__crc_f'],
-  ...['xen_irq_disable_direct_reloc2', 'xen_save_fl_direct', 'aVDSO', '__kcfi_type', '_crc_f', '__crc'],
-  ...['__init_begin', '__init_end', '__x86_cpu_dev_start', '__x86_cpu_dev_end', '__x86_cpu_dev_middle'],
-  ...['__alt_instructions', '__alt_instructions_end', '__parainstructions', '__iommu_table', '__iommu_table_end'],
-  ...['__apicdrivers', '__apicdrivers_end', '__smp_locks', '__smp_locks_end', '__smp_locks_start'],
-  ...['__start_pci_', '__end_pci_fixups_resume', '__stop_pci_fixups', '__start_builtin_fw', '__end_builtin_fw'],
-  ...['__start___ksymtab', '__stop___ksymtab_gpl', '__start___ksymtab_gpl_future', '__start___kcrctab'],
-  ...['__stop___kcrctab_gpl', '__start___param', '__stop___param', '__start___modver', '__stop___bug_table'],
-  ...['__tracedata_start', '__tracedata_end', '__start_notes', '__stop_notes', '__start__notes', '__end_rodata'],
-  ...['__end_rodata_aligned', '__end_rodata_hpage_align', '__end_rodata_', '__initramfs_start', '__initramfs_size'],
-  ...['jiffies', 'jiffies_64', 'jiffies_32', 'init_per_cpu__gdt_page', 'init_per_cpu_gdt_page', '__vvar_page', '_end'],
-  ...['_end2', 'a_end', 'pa_start', 'apa_', 'real_mode_seg', 'real_mode_segment', 'LOAD_PHYSICAL_ADDR'],
-] as const;
+export const ABSOLUTE_NAMES: readonly string[] = `
+  xen_irq_disable_direct_reloc xen_save_fl_direct_reloc VDSO64_PRELINK __kcfi_typeid_f __crc_f
+  xen_irq_disable_direct_reloc2 xen_save_fl_direct aVDSO __kcfi_type _crc_f __crc __init_begin __init_end
+  __x86_cpu_dev_start __x86_cpu_dev_end __x86_cpu_dev_middle __alt_instructions __alt_instructions_end
+  __parainstructions __iommu_table __iommu_table_end __apicdrivers __apicdrivers_end __smp_locks __smp_locks_end
+  __smp_locks_start __start_pci_ __end_pci_fixups_resume __stop_pci_fixups __start_builtin_fw __end_builtin_fw
+  __start___ksymtab __stop___ksymtab_gpl __start___ksymtab_gpl_future __start___kcrctab __stop___kcrctab_gpl
+  __start___param __stop___param __start___modver __stop___bug_table __tracedata_start __tracedata_end
+  __start_notes __stop_notes __start__notes __end_rodata __end_rodata_aligned __end_rodata_hpage_align
+  __end_rodata_ __initramfs_start __initramfs_size jiffies jiffies_64 jiffies_32 init_per_cpu__gdt_page
+  init_per_cpu_gdt_page __vvar_page _end _end2 a_end pa_start apa_ real_mode_seg real_mode_segment
+  LOAD_PHYSICAL_ADDR`
+  .trim()
+  .split(/\s+/);
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-relocs-'));
 process.on('exit', () => rmSync(directory, { recursive: true }));
