@@ -40,3 +40,8 @@ export function tableEntryToPhys(entry: number): PhysAddr | undefined {
   const physical = entry - 0x8000_0000;
   return physical >= 0 && physical < KERNEL_IMAGE_SIZE ? physical : undefined;
 }
+
+/** The table entry of a physical link address. */
+export function physToTableEntry(address: PhysAddr): number {
+  return address + 0x8000_0000;
+}

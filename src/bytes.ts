@@ -113,6 +113,30 @@ export class Writer {
   }
 }
 
+const LITTLE_ENDIAN_HOST = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
+
+/** Little-endian u32 as numbers: a copy, aligned. `bytes.length` is a multiple of 4. */
+export function wordsOfBytes(bytes: Uint8Array): Uint32Array {
+  const words = new Uint32Array(bytes.length / 4);
+  if (LITTLE_ENDIAN_HOST) {
+    new Uint8Array(words.buffer).set(bytes);
+    return words;
+  }
+  const view = viewOf(bytes);
+  for (let index = 0; index < words.length; index++) words[index] = view.getUint32(index * 4, true);
+  return words;
+}
+
+/** The inverse of `wordsOfBytes`: a view on a little-endian host, else a copy. */
+export function bytesOfWords(words: Uint32Array): Uint8Array {
+  const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
+  if (LITTLE_ENDIAN_HOST) return bytes;
+  const copy = new Uint8Array(bytes.length);
+  const view = viewOf(copy);
+  words.forEach((word, index) => view.setUint32(index * 4, word, true));
+  return copy;
+}
+
 const latin1 = (bytes: Uint8Array): string => {
   let text = '';
   for (const byte of bytes) text += String.fromCharCode(byte);

@@ -22,7 +22,10 @@ interface Spot {
   readonly origin: number;
 }
 
-type Written = Pick<ListingLine, 'text' | 'target'>;
+/** The text is made when somebody reads it: `convert` wants the code alone, and quickly. */
+interface Written extends Pick<ListingLine, 'target'> {
+  readonly textOf: () => string;
+}
 
 export function write(
   items: readonly Item[],
@@ -38,8 +41,19 @@ export function write(
     if (part.kind === 'bind') labels.push(part.label.name);
     if (bytes.length === 0) continue;
     const data = part.kind === 'data' || part.kind === 'align';
-    const written = writePart(part, { offset, bytes, bits, layout, origin });
-    listing.push({ offset, bytes, bits, data, labels, note, ...written });
+    const { target, textOf } = writePart(part, { offset, bytes, bits, layout, origin });
+    listing.push({
+      offset,
+      bytes,
+      bits,
+      data,
+      labels,
+      note,
+      target,
+      get text() {
+        return textOf();
+      },
+    });
     labels = [];
   }
   return { code, listing };
@@ -51,12 +65,12 @@ function writePart(part: Item['part'], spot: Spot): Written {
     case 'instruction': {
       bytes.set(part.encoded.bytes);
       for (const fixup of part.encoded.fixups) fill(fixup, part.instruction.mnemonic, spot);
-      const text = instructionText(part.instruction, {
+      const place = {
         ...spot,
         end: offset + bytes.length,
-        offsetOf: (label) => offsetOf(layout, label, offset),
-      });
-      return { text, target: part.encoded.fixups[0]?.label.name };
+        offsetOf: (label: Label) => offsetOf(layout, label, offset),
+      };
+      return { textOf: () => instructionText(part.instruction, place), target: part.encoded.fixups[0]?.label.name };
     }
     case 'branch':
       return writeBranch(part, spot);
@@ -69,7 +83,7 @@ function writePart(part: Item['part'], spot: Spot): Written {
     case 'bind':
       break;
   }
-  return { text: dataText(bytes) };
+  return { textOf: () => dataText(bytes), target: undefined };
 }
 
 function writeBranch(branch: Branch, spot: Spot): Written {
@@ -84,7 +98,7 @@ function writeBranch(branch: Branch, spot: Spot): Written {
     bytes.set(short);
     viewOf(bytes).setInt8(short.length, distance);
   }
-  return { text: branchText(mnemonic, target, bits), target: label.name };
+  return { textOf: () => branchText(mnemonic, target, bits), target: label.name };
 }
 
 function fill({ at, label, addend, kind }: Fixup, mnemonic: string, spot: Spot): void {
