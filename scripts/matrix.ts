@@ -1,0 +1,161 @@
+/**
+ * Boots converted kernels on machines of many kinds: src/lab/matrix.ts says which, and what counts as a success.
+ *
+ *     npm run matrix -- [--full] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
+ *
+ * Without IMAGE, Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every two levels meet in some cell, 100 cells a kernel; --full
+ * is the whole product, 11,880. Results are appended to --out as they come, and what is there is not done again: stop it when you like.
+ * --again does over what is not `ok`. Exit code 1 when a cell fails that the original passes.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import { basename, dirname, join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { convert } from '../src/convert.ts';
+import { readInput } from '../src/input.ts';
+import { MATRIX, matrixCells, runCell } from '../src/lab/matrix.ts';
+import type { MatrixCell, MatrixKernel, MatrixResult, Outcome } from '../src/lab/matrix.ts';
+import { LineFile, readLines } from '../src/lab/ndjson.ts';
+import { inParallel } from '../src/lab/parallel.ts';
+import { nodeCodecs } from '../src/node/codecs.ts';
+import { cacheFolder, fetchKernel, findModule } from '../src/node/debian.ts';
+import type { Flavour, KernelPackage } from '../src/node/debian.ts';
+import { writeFileAtomic } from '../src/node/files.ts';
+import { packGuest } from '../test/guest/init.ts';
+import { readVmlinux } from '../src/vmlinux.ts';
+
+interface Line extends MatrixResult {
+  readonly kernel: string;
+  /** SHA-256 of the converted file: another stub, other results. */
+  readonly image: string;
+  readonly cell: MatrixCell;
+}
+
+const MODULES = ['loop', 'crc-itu-t'];
+const KERNELS = ['6.1', '6.12'].flatMap((series) =>
+  ['cloud', 'generic', 'rt'].map((flavour) => `${series}-${flavour}`),
+);
+
+const { values: options, positionals: images } = parseArgs({
+  allowPositionals: true,
+  options: {
+    full: { type: 'boolean', default: false },
+    again: { type: 'boolean', default: false },
+    kernels: { type: 'string', default: KERNELS.join(',') },
+    jobs: { type: 'string', default: String(availableParallelism()) },
+    out: { type: 'string', default: join(cacheFolder(), 'matrix.ndjson') },
+    json: { type: 'string' },
+  },
+});
+
+const cells = matrixCells(options.full);
+const kernels = images.length > 0 ? images : options.kernels.split(',');
+mkdirSync(dirname(options.out), { recursive: true });
+const known = existsSync(options.out) ? await readLines(options.out, readLine) : undefined;
+const results = new LineFile(options.out, known?.length);
+const lines: Line[] = [];
+for (const name of kernels) {
+  const kernel = await (images.length > 0 ? prepareImage(name) : prepareDebian(name));
+  const image = createHash('sha256').update(kernel.converted).digest('hex');
+  lines.push(...(await runKernel(kernel, image)));
+}
+results.close();
+process.stdout.write(`\n${table(lines)}`);
+if (options.json !== undefined)
+  await writeFileAtomic(options.json, [new TextEncoder().encode(`${JSON.stringify(lines, null, 2)}\n`)]);
+process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
+
+async function runKernel(kernel: MatrixKernel, image: string): Promise<Line[]> {
+  const done = new Map<string, Line>();
+  for (const line of known?.values ?? []) {
+    if (line.image !== image || (options.again && line.outcome !== 'ok')) continue;
+    done.set(JSON.stringify(line.cell), line);
+  }
+  const wanted = cells.map((cell) => JSON.stringify(cell));
+  const missing = cells.filter((cell) => !done.has(JSON.stringify(cell)));
+  process.stdout.write(`${kernel.name}: ${cells.length} cells, ${cells.length - missing.length} of them done before\n`);
+  await inParallel(missing, Number(options.jobs), async (cell) => {
+    const line: Line = { kernel: kernel.name, image, cell, ...(await runCell(kernel, cell)) };
+    results.append(line);
+    done.set(JSON.stringify(cell), line);
+    process.stdout.write(`${kernel.name}  ${Object.values(cell).join(' · ')}  ${inWords(line)}\n`);
+  });
+  return wanted.map((key) => done.get(key)).filter((line) => line !== undefined);
+}
+
+/** Only what was written here is read back, and a line of another version's cells is never asked for. */
+function readLine(json: unknown): Line | undefined {
+  return typeof json === 'object' && json !== null && 'image' in json && 'cell' in json && 'outcome' in json
+    ? (json as Line)
+    : undefined;
+}
+
+function inWords({ outcome, what, original, ms }: Line): string {
+  const seconds = `${(ms / 1000).toFixed(1)} s`;
+  if (outcome === 'ok') return `ok, ${seconds}`;
+  if (outcome === 'neither') return `neither boots (${what}; original: ${original})`;
+  return `${outcome.toUpperCase()}: ${what}, ${seconds}`;
+}
+
+async function prepareDebian(name: string): Promise<MatrixKernel> {
+  const [series, flavour] = name.split('-');
+  const found = await fetchKernel({ series, flavour: flavour as Flavour }, { onStep: (text) => console.error(text) });
+  return prepare(name, found.image, found);
+}
+
+function prepareImage(path: string): Promise<MatrixKernel> {
+  return prepare(basename(path), path);
+}
+
+async function prepare(name: string, path: string, found?: KernelPackage): Promise<MatrixKernel> {
+  const image = await readFile(path);
+  const { vmlinux } = await readInput(image, { codecs: nodeCodecs });
+  const { bytes, summary } = await convert(image, { codecs: nodeCodecs });
+  const modules = await Promise.all(
+    MODULES.map(async (module) => {
+      const at = found && (await findModule(found, module));
+      return at === undefined ? undefined : { name: basename(at), data: await readFile(at) };
+    }),
+  );
+  const present = modules.filter((module) => module !== undefined);
+  return {
+    name,
+    original: readVmlinux(vmlinux).elf.bytes,
+    converted: bytes(),
+    slots: summary.slots,
+    initrd: packGuest(present),
+    modules: present.length,
+  };
+}
+
+/** A row for each level, a column for each kernel: how many of its cells did not fail, of how many; then what was not ok. */
+function table(all: readonly Line[]): string {
+  const names = [...new Set(all.map(({ kernel }) => kernel))];
+  const count = (list: readonly Line[], ...outcomes: Outcome[]): number =>
+    list.filter(({ outcome }) => outcomes.includes(outcome)).length;
+  const cellText = (list: readonly Line[]): string => {
+    const neither = count(list, 'neither');
+    return `${count(list, 'ok')}/${list.length - neither}${neither === 0 ? '' : ` (${neither} neither)`}`;
+  };
+  const row = (label: string, of: (line: Line) => boolean): string[] => [
+    label,
+    ...names.map((name) => cellText(all.filter((line) => line.kernel === name && of(line)))),
+  ];
+  const rows = [['', ...names], row('all', () => true)];
+  for (const [factor, levels] of Object.entries(MATRIX))
+    for (const level of levels)
+      rows.push(row(`${factor} ${level}`, ({ cell }) => cell[factor as keyof MatrixCell] === level));
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((texts) => texts[column]!.length)));
+  const text = rows.map((texts) =>
+    texts
+      .map((cell, i) => cell.padEnd(widths[i]!))
+      .join('  ')
+      .trimEnd(),
+  );
+  const notes = all
+    .filter(({ outcome }) => outcome !== 'ok')
+    .map((line) => `${line.kernel}  ${Object.values(line.cell).join(' · ')}  ${inWords(line)}`);
+  return `${[...text, ...notes].join('\n')}\n`;
+}

@@ -1,0 +1,82 @@
+/**
+ * Few cells out of many: a choice of cells in which every two levels of different factors meet, in a cell that is allowed.
+ *
+ * Faults that need three things at once are rare (Kuhn, Wallace and Gallo, 2004: one or two factors trigger nine faults in ten), and the whole product is a
+ * hundred times as many. The choice is greedy (Cohen and others' AETG, without its dice), so the same factors always give the same cells.
+ */
+
+/** Levels by factor; the first of each are the plain ones. */
+export type Factors = Readonly<Record<string, readonly string[]>>;
+export type Cell<F extends Factors = Factors> = { readonly [Name in keyof F]: F[Name][number] };
+
+/** Judges a cell of which some factors may be open: it must not refuse what can still become allowed, nor allow what cannot be completed. */
+export type Rule = (cell: Readonly<Record<string, string | undefined>>) => boolean;
+
+/** The plain cell first, then as few more as the greedy way finds. */
+export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[] {
+  const names = Object.keys(factors);
+  const plain = Object.fromEntries(names.map((name) => [name, factors[name]![0]!]));
+  const cells = [plain];
+  const open = openPairs(factors, allowed);
+  cover(open, plain);
+  for (let pair = first(open); pair !== undefined; pair = first(open)) {
+    const cell: Record<string, string> = { ...pair };
+    for (const name of names) {
+      if (cell[name] !== undefined) continue;
+      const levels = factors[name]!.filter((level) => allowed({ ...cell, [name]: level }));
+      cell[name] = best(levels, (level) => pairsWith(cell, name, level).filter((key) => open.has(key)).length);
+    }
+    cells.push(cell);
+    cover(open, cell);
+  }
+  return cells as Cell<F>[];
+}
+
+/** All that are allowed. */
+export function product<F extends Factors>(factors: F, allowed: Rule): Cell<F>[] {
+  let cells: Record<string, string>[] = [{}];
+  for (const [name, levels] of Object.entries(factors))
+    cells = cells.flatMap((cell) => levels.map((level) => Object.assign({}, cell, { [name]: level }))).filter(allowed);
+  return cells as Cell<F>[];
+}
+
+type Pair = Readonly<Record<string, string>>;
+
+const keyOf = (pair: Pair): string => JSON.stringify(Object.entries(pair).toSorted());
+
+function openPairs(factors: Factors, allowed: Rule): Map<string, Pair> {
+  const names = Object.keys(factors);
+  const open = new Map<string, Pair>();
+  names.forEach((one, i) => {
+    for (const other of names.slice(i + 1)) {
+      for (const a of factors[one]!) {
+        for (const b of factors[other]!) {
+          const pair = { [one]: a, [other]: b };
+          if (allowed(pair)) open.set(keyOf(pair), pair);
+        }
+      }
+    }
+  });
+  return open;
+}
+
+function pairsWith(cell: Pair, name: string, level: string): string[] {
+  return Object.entries(cell).map(([other, at]) => keyOf({ [other]: at, [name]: level }));
+}
+
+function cover(open: Map<string, Pair>, cell: Pair): void {
+  for (const [name, level] of Object.entries(cell)) for (const key of pairsWith(cell, name, level)) open.delete(key);
+}
+
+function first(open: ReadonlyMap<string, Pair>): Pair | undefined {
+  for (const pair of open.values()) return pair;
+  return undefined;
+}
+
+/** The first of those that score most. */
+function best(levels: readonly string[], score: (level: string) => number): string {
+  const scored = levels.map((level) => ({ level, score: score(level) }));
+  const winner = scored.toSorted((a, b) => b.score - a.score)[0];
+  if (winner === undefined) throw new RangeError('the rule allows a pair that it does not let complete');
+  return winner.level;
+}
