@@ -9,12 +9,7 @@ import { openByteSource } from '../node/byte-source.ts';
 import { InputFileError, readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
 import { runRelocsTool } from '../relocs/tool.ts';
 import type { RelocsToolOptions } from '../relocs/tool.ts';
-
-/** What the kernel's tool refuses as well, with its exit code. The message is one line. */
-export class RelocsError extends Error {
-  override readonly name = 'RelocsError';
-  readonly exitCode = 1;
-}
+import { RelocsError } from './failure.ts';
 
 interface RelocsArguments {
   readonly absSyms?: true;

@@ -1,10 +1,7 @@
 /**
  * Collects the relocation table of a vmlinux from its relocation sections: what arch/x86/tools/relocs.c computes, entry for entry.
  *
- * Of the `.rela` (ELF64) and `.rel` (ELF32) sections, those count that apply to a section which is loaded (SHF_ALLOC) and is not a note: notes are
- * for loaders, which read them unrelocated. In a debug kernel that is 25 MB of 310, so the rest is never read.
- *
- * Which lists: kernels up to 6.14 read three, newer ones two, and a table of the wrong kind does not boot. The image tells. 6.15 moved the
+ * How many lists: kernels up to 6.14 read three, newer ones two, and a table of the wrong kind does not boot. The image tells. 6.15 moved the
  * per-cpu section away from 0, and with it went the inverse list and the symbol `__per_cpu_load`. So
  *
  *   - .data..percpu at 0, or a symbol __per_cpu_load (kernels without SMP have it as well): three lists;
@@ -18,7 +15,7 @@ import type { ByteSource } from './byte-source.ts';
 import { openRelocsImage } from './image.ts';
 import type { RelocsImage } from './image.ts';
 import { refusal } from './refusal.ts';
-import { ACTION, LAST_TYPE, rules32, rules64, rulesRealMode } from './rules.ts';
+import { ACTION, KINDS, LAST_TYPE, rules32, rules64, rulesRealMode } from './rules.ts';
 import type { Rules, SiteList } from './rules.ts';
 import type { SymbolTable } from './symbols.ts';
 import type { RelocationTable } from './table.ts';
@@ -157,9 +154,8 @@ interface Loop {
 
 // Copies for the loops: V8 reads an imported binding, and a property of it, anew for each entry (measured: 20 ns an entry, with these 5).
 const { ignore: IGNORE, refuse: REFUSE, inverse32: INVERSE } = ACTION;
-const RELA64 = REL_SIZE[64];
-const REL32 = REL_SIZE[32];
-const LAST = LAST_TYPE;
+const [RELA64, REL32] = [REL_SIZE[64], REL_SIZE[32]];
+const [LAST, STRIDE] = [LAST_TYPE, KINDS];
 
 /** Takes entries until one is to be refused or its symbol's kind is not known, and gives the number of that one; `count` when there is none. */
 function take64(view: DataView, from: number, count: number, loop: Loop): number {
@@ -168,7 +164,7 @@ function take64(view: DataView, from: number, count: number, loop: Loop): number
     const type = view.getUint32(at + 8, true);
     const symbol = view.getUint32(at + 12, true);
     const kind = symbol < kinds.length ? kinds[symbol]! : 0;
-    const action = actions[(type < LAST ? type : LAST) * 8 + kind]!;
+    const action = actions[(type < LAST ? type : LAST) * STRIDE + kind]!;
     if (action === IGNORE) continue;
     if (action === REFUSE) return entry;
     const offset = view.getUint32(at, true);
@@ -189,7 +185,7 @@ function take32(view: DataView, from: number, count: number, loop: Loop): number
     const type = info & 0xff;
     const symbol = info >>> 8;
     const kind = symbol < kinds.length ? kinds[symbol]! : 0;
-    const action = actions[(type < LAST ? type : LAST) * 8 + kind]!;
+    const action = actions[(type < LAST ? type : LAST) * STRIDE + kind]!;
     if (action === IGNORE) continue;
     if (action === REFUSE) return entry;
     const buffer = buffers[action]!;

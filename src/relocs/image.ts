@@ -8,7 +8,7 @@ import { ascii } from '../bytes.ts';
 import { SHN_ABS, SHN_COMMON, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../elf/constants.ts';
 import { KernelImageError } from '../errors.ts';
 import type { ByteSource } from './byte-source.ts';
-import { readSectionTable, readTable } from './sections.ts';
+import { overlapping, readSectionTable, readTable } from './sections.ts';
 import type { SectionTable } from './sections.ts';
 import { makeSymbolTable, matchesAt, nameAt } from './symbols.ts';
 import type { SymbolTable } from './symbols.ts';
@@ -37,6 +37,7 @@ export interface RelocsImage {
 export function openRelocsImage(source: ByteSource): RelocsImage {
   const sections = readSectionTable(source);
   const tables = new Map<number, SymbolTable>();
+  let tableBytes = 0;
 
   const strings = (index: number, what: string): Uint8Array => {
     checkIndex(sections, index, what);
@@ -45,12 +46,18 @@ export function openRelocsImage(source: ByteSource): RelocsImage {
   };
   const sectionNames = lazily(() => strings(sections.shstrndx, 'table of section names'));
 
+  const titles = new Map<number, string>();
   // In this order: where there are more than 65,521 sections, SHN_ABS is the number of one of them as well.
-  const sectionTitle = (index: number): string => {
+  const makeTitle = (index: number): string => {
     if (index < sections.count)
       return nameAt(sectionNames(), sections.word(index, 'sh_name'), `name of section ${index}`);
     if (index === SHN_ABS) return 'ABSOLUTE';
     return index === SHN_COMMON ? 'COMMON' : '<noname>';
+  };
+  const sectionTitle = (index: number): string => {
+    const title = titles.get(index) ?? makeTitle(index);
+    titles.set(index, title);
+    return title;
   };
 
   // There is one in any real file; the kernel's tool takes the last.
@@ -72,6 +79,8 @@ export function openRelocsImage(source: ByteSource): RelocsImage {
     if (known !== undefined) return known;
     checkIndex(sections, index, `symbol table of ${referrer}`);
     expectType(sections, index, SHT_SYMTAB, `SHT_SYMTAB: ${referrer} refers to it`);
+    tableBytes += sections.address(index, 'sh_size');
+    if (tableBytes > source.size) throw overlapping('symbol tables', tableBytes, source.size);
     const table = makeSymbolTable({
       bits: sections.bits,
       bytes: sectionRange(source, sections, index, 'symbol table'),

@@ -2,7 +2,7 @@
 import { viewOf } from '../bytes.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import type { RelocsImage } from './image.ts';
-import { ACTION, LAST_TYPE, SYMBOL_KIND } from './rules.ts';
+import { ACTION, KINDS, LAST_TYPE, SYMBOL_KIND } from './rules.ts';
 import type { Rules, SymbolKind } from './rules.ts';
 import { relocationTypeName } from './types.ts';
 import { REL_SIZE, symbolOf, typeOf } from './walk.ts';
@@ -30,7 +30,7 @@ export function refusal(
   const symbol = symbolOf(view, 0, bits);
   const site = bits === 64 ? view.getBigUint64(0, true) : view.getUint32(0, true);
 
-  const actionOn = (of: number): number => actions[Math.min(type, LAST_TYPE) * 8 + of]!;
+  const actionOn = (of: number): number => actions[Math.min(type, LAST_TYPE) * KINDS + of]!;
   const unknownType = Object.values(SYMBOL_KIND).every(
     (of) => of === SYMBOL_KIND.undefined || actionOn(of) === ACTION.refuse,
   );

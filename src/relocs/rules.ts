@@ -39,7 +39,7 @@ export type SiteList = Exclude<Action, 'refuse' | 'ignore'>;
 type Row = Readonly<Partial<Record<SymbolKind, Action>>>;
 
 export interface Rules {
-  /** ACTION by `type * 8 + kind`; types from 63 on share the last row. */
+  /** ACTION by `type * KINDS + kind`; types from LAST_TYPE on share the last row. */
   readonly actions: Uint8Array;
   /** Kind of a symbol by its st_shndx alone, one of SYMBOL_KIND; 0 when it takes more than that. */
   kindByIndex(shndx: number): number;
@@ -47,7 +47,7 @@ export interface Rules {
   kindByName(symbols: SymbolTable, symbol: number): number;
 }
 
-const KINDS = 8;
+export const KINDS = 8;
 export const LAST_TYPE = 63;
 
 /** Relocations that name an undefined symbol are weak references to nothing: whatever the type, x86-64 lets them be. */
@@ -98,9 +98,7 @@ const REAL_MODE: typeof PC_RELATIVE_32 = {
   R_386_32: { relative: 'ignore', linear: 'abs32' },
 };
 
-/**
- * Absolute symbols that hold a number which is meant: they do not change with the kernel's place.
- */
+/** Absolute symbols that hold a number which is meant: they do not change with the kernel's place. */
 const CONSTANT = /^(?:xen_irq_disable_direct_reloc$|xen_save_fl_direct_reloc$|VDSO|__kcfi_typeid_|__crc_)/;
 
 /** Symbols that move with the kernel though the linker made them absolute, for they are defined outside of any section. */

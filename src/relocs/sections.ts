@@ -118,6 +118,16 @@ function checkExtents(source: ByteSource, sections: SectionTable): void {
   }
 }
 
+/** A small file could claim any amount of work by naming the same bytes again and again. */
+export function overlapping(what: string, total: number, fileSize: number): KernelImageError {
+  return new KernelImageError({
+    code: 'bad-value',
+    what: `size of all ${what}`,
+    found: total,
+    expected: `at most 0x${fileSize.toString(16)}, the size of the file`,
+  });
+}
+
 interface FileHeader {
   readonly bits: 32 | 64;
   readonly shoff: number;

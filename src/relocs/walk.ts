@@ -7,6 +7,7 @@
 import { SHF_ALLOC, SHT_NOTE, SHT_REL, SHT_RELA } from '../elf/constants.ts';
 import { KernelImageError } from '../errors.ts';
 import type { RelocsImage } from './image.ts';
+import { overlapping } from './sections.ts';
 import type { SymbolTable } from './symbols.ts';
 
 /** Elf32_Rel: r_offset, r_info. Elf64_Rela: r_offset, r_info, r_addend. */
@@ -36,9 +37,10 @@ export interface RelocationSection {
   checkSymbol(symbol: number): number;
 }
 
-/** In file order. Throws for one that refers to sections or a symbol table that are not there. */
+/** In file order. Throws for one that refers to sections or a symbol table that are not there, and when they are more than the file. */
 export function* relocationSections(image: RelocsImage): Generator<RelocationSection> {
   const { sections } = image;
+  let total = 0;
   const wanted = sections.bits === 64 ? SHT_RELA : SHT_REL;
   for (let index = 0; index < sections.count; index++) {
     if (sections.word(index, 'sh_type') !== wanted) continue;
@@ -53,8 +55,11 @@ export function* relocationSections(image: RelocsImage): Generator<RelocationSec
     }
     if ((sections.word(target, 'sh_flags') & Number(SHF_ALLOC)) === 0) continue;
     if (sections.word(target, 'sh_type') === SHT_NOTE) continue;
-    const count = Math.floor(sections.address(index, 'sh_size') / REL_SIZE[sections.bits]);
+    const size = sections.address(index, 'sh_size');
+    const count = Math.floor(size / REL_SIZE[sections.bits]);
     if (count === 0) continue;
+    total += size;
+    if (total > image.source.size) throw overlapping('relocation sections', total, image.source.size);
     const symbols = image.symbols(sections.word(index, 'sh_link'), `relocation section ${index}`);
     const offset = sections.address(index, 'sh_offset');
     const checkSymbol = (symbol: number): number => {

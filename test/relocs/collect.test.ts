@@ -4,6 +4,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { viewOf } from '../../src/bytes.ts';
+import { SHT_RELA } from '../../src/elf/constants.ts';
 import { readElf, sectionName } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/errors.ts';
 import { openByteSource } from '../../src/node/byte-source.ts';
@@ -82,9 +84,10 @@ test('tells a kernel that has its relocations', () => {
   const patchable = new Patchable(kernel);
   const { header, sections } = readElf(kernel);
   // .rela.debug_info and .rela.names are left: they apply to nothing that is loaded.
-  const view = new DataView(patchable.bytes.buffer);
+  const view = viewOf(patchable.bytes);
   for (const { index, type, info } of sections) {
-    if (type === 4 && (sections[info]!.flags & 2n) !== 0n) view.setBigUint64(header.shoff + index * 64 + 32, 0n, true);
+    if (type === SHT_RELA && (sections[info]!.flags & 2n) !== 0n)
+      view.setBigUint64(header.shoff + index * 64 + 32, 0n, true);
   }
   assert.equal(hasRelocations(patchable.bytes), false);
   assert.deepEqual(collectRelocations(patchable.bytes), {
@@ -99,6 +102,26 @@ test('an i386 kernel has no table for x86-64', () => {
   assert.throws(() => collectRelocations(makeKernel32()), {
     name: 'KernelImageError',
     message: 'not an x86-64 kernel: EI_CLASS at offset 0x4 is 0x1, expected 0x2',
+  });
+});
+
+test('refuses a file that names the same relocations again and again', () => {
+  const kernel = makeKernel64();
+  const { header, sections } = readElf(kernel);
+  const copies = 5000;
+  const start = header.shoff + sections.findIndex(({ type }) => type === SHT_RELA) * 64;
+  const bytes = new Uint8Array(kernel.length + (header.shnum + copies) * 64);
+  bytes.set(kernel);
+  bytes.set(kernel.subarray(header.shoff, header.shoff + header.shnum * 64), kernel.length);
+  for (let copy = 0; copy < copies; copy++)
+    bytes.set(kernel.subarray(start, start + 64), kernel.length + (header.shnum + copy) * 64);
+  const view = viewOf(bytes);
+  view.setBigUint64(40, BigInt(kernel.length), true); // e_shoff
+  view.setUint16(60, header.shnum + copies, true); // e_shnum
+  assert.throws(() => collectRelocations(bytes), {
+    name: 'KernelImageError',
+    message:
+      /^invalid value: size of all relocation sections is 0x[0-9a-f]+, expected at most 0x[0-9a-f]+, the size of the file$/,
   });
 });
 

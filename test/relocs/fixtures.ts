@@ -40,7 +40,7 @@ export function scratchFile(name: string): string {
 }
 
 /** Assembles and links; gives the linked file. */
-function link(bits: Bits, name: string, source: string, script: string, flags: readonly string[] = []): Uint8Array {
+export function link(bits: Bits, name: string, source: string, script: string): Uint8Array {
   const [s, o, lds, out] = ['s', 'o', 'lds', 'elf'].map((extension) => scratchFile(`${name}.${extension}`)) as [
     string,
     string,
@@ -60,7 +60,7 @@ function link(bits: Bits, name: string, source: string, script: string, flags: r
     '-z',
     'max-page-size=0x1000',
   ];
-  execFileSync('ld', [...always, ...flags, '-T', lds, '-o', out, o], { stdio: 'pipe' });
+  execFileSync('ld', [...always, '-T', lds, '-o', out, o], { stdio: 'pipe' });
   return new Uint8Array(readFileSync(out));
 }
 

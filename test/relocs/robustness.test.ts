@@ -15,7 +15,7 @@ import { makeKernel32, makeKernel64, makeRealMode, scratchFile } from './fixture
 import { judge, kslideRelocs, skip } from './judge.ts';
 import type { Flag } from './judge.ts';
 
-const RUNS = Number(process.env['KSLIDE_FUZZ_RUNS'] ?? 250);
+const RUNS = Number(process.env['KSLIDE_FUZZ_RUNS'] ?? 150);
 
 const FLAGS: readonly (readonly Flag[])[] = [
   [],
