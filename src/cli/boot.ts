@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { hex } from '../errors.ts';
 import { readInputFile } from '../node/files.ts';
+import { boot } from '../node/qemu.ts';
 import type { BootOptions } from '../node/qemu.ts';
 import { integer, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
@@ -68,8 +69,6 @@ async function run(image: string, options: BootArguments): Promise<number> {
     signal: interrupted.signal,
     ...(options.quiet || options.json ? {} : { onConsole: (text: string) => void process.stdout.write(text) }),
   };
-  // Loaded when it is wanted: `convert` should not wait for what it does not use.
-  const { boot } = await import('../node/qemu.ts');
   process.once('SIGINT', stop).once('SIGTERM', stop);
   try {
     const result = await boot(ask);

@@ -3,11 +3,16 @@ import { CommanderError } from 'commander';
 import { KernelImageError } from '../errors.ts';
 import { EnvironmentError } from '../node/environment.ts';
 import { DiskError, InputFileError, OutputFileError } from '../node/files.ts';
-import { RelocsError } from './relocs.ts';
 
 /** Arguments that do not go together, or make no sense. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
+}
+
+/** What the kernel's relocs tool refuses as well, with its exit code. The message is one line. */
+export class RelocsError extends Error {
+  override readonly name = 'RelocsError';
+  readonly exitCode = 1;
 }
 
 export interface Failure {

@@ -3,12 +3,21 @@
  * 0 done, 1 a finding (verify, audit), 2 unusable input or arguments, 3 an environment failure (no QEMU, disk full), 70 a bug of ours.
  */
 import { Command, CommanderError } from 'commander';
-import { addBoot } from './boot.ts';
-import { addConvert } from './convert.ts';
-import { addExtract } from './extract.ts';
 import { describeFailure } from './failure.ts';
-import { addRelocs } from './relocs.ts';
 import { version } from './version.ts';
+
+/** Adds a command to the program; its action says an exit code other than 0 by the second argument. */
+type AddCommand = (program: Command, setExitCode: (code: number) => void) => void;
+
+/** In the order of `--help`. Each is loaded when it is wanted: `convert` should not wait for what `audit` needs. */
+const COMMANDS: Record<string, () => Promise<AddCommand>> = {
+  convert: async () => (await import('./convert.ts')).addConvert,
+  extract: async () => (await import('./extract.ts')).addExtract,
+  relocs: async () => (await import('./relocs.ts')).addRelocs,
+  boot: async () => (await import('./boot.ts')).addBoot,
+  audit: async () => (await import('./audit.ts')).addAudit,
+  offset: async () => (await import('./offset.ts')).addOffset,
+};
 
 /** Runs one command line and gives its exit code; prints, but never exits. */
 export async function main(args: readonly string[]): Promise<number> {
@@ -21,10 +30,8 @@ export async function main(args: readonly string[]): Promise<number> {
   const setExitCode = (code: number): void => {
     exitCode = code;
   };
-  addConvert(program);
-  addExtract(program);
-  addRelocs(program);
-  addBoot(program, setExitCode);
+  const one = COMMANDS[args[0] ?? ''];
+  for (const load of one === undefined ? Object.values(COMMANDS) : [one]) (await load())(program, setExitCode);
   if (args.length === 0) {
     process.stderr.write(program.helpInformation());
     return 2;
