@@ -1,7 +1,7 @@
 /** `kslide relocs` alone, from the sources; exit codes as main gives them. */
 import { Command } from 'commander';
 import { RelocsError } from '../../src/cli/failure.ts';
-import { addRelocs } from '../../src/cli/failure.ts';
+import { addRelocs } from '../../src/cli/relocs.ts';
 
 const program = new Command('kslide').exitOverride().configureOutput({ outputError: () => {} });
 addRelocs(program);
