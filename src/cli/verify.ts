@@ -1,0 +1,54 @@
+/** `kslide verify ORIGINAL CONVERTED`: is the one the other, made self-relocating, and nothing else? */
+import type { Command } from 'commander';
+import { nodeCodecs } from '../node/codecs.ts';
+import { readInputFile } from '../node/files.ts';
+import { verify } from '../verify.ts';
+import { UsageError } from './failure.ts';
+import { Progress } from './progress.ts';
+import { reportVerify } from './report-verify.ts';
+
+interface VerifyArguments {
+  readonly relocs?: string;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+const PROVED = 0;
+const REFUTED = 1;
+
+export function addVerify(program: Command, setExitCode: (code: number) => void): void {
+  program
+    .command('verify')
+    .description('prove that a converted kernel is the original, made self-relocating, and nothing else')
+    .argument('<ORIGINAL>', 'what it was converted from: bzImage, UKI, or vmlinux with its relocations')
+    .argument('<CONVERTED>', 'what `kslide convert` wrote; one of the two may be -, standard input')
+    .option('--relocs <FILE>', "the original's relocation table, when convert was given one")
+    .option('--json', 'print the result as JSON')
+    .option('--quiet', 'print nothing: the exit code is the answer')
+    .action(async (original: string, converted: string, options: VerifyArguments) =>
+      setExitCode(await run(original, converted, options)),
+    );
+}
+
+async function run(original: string, converted: string, { relocs, json, quiet }: VerifyArguments): Promise<number> {
+  if ([original, converted, relocs].filter((file) => file === '-').length > 1)
+    throw new UsageError('only one of ORIGINAL, CONVERTED and --relocs can be standard input');
+  const progress = new Progress(quiet === true);
+  try {
+    progress.show('reading the kernels');
+    const kernel = await readInputFile(original);
+    const file = await readInputFile(converted);
+    const table = relocs === undefined ? undefined : await readInputFile(relocs);
+    const result = await verify(kernel, file, {
+      codecs: nodeCodecs,
+      relocs: table,
+      onCheck: (name) => progress.show(`checking ${name}`),
+    });
+    progress.clear();
+    if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
+    else if (!quiet) process.stdout.write(reportVerify(result));
+    return result.verdict === 'proved' ? PROVED : REFUTED;
+  } finally {
+    progress.clear();
+  }
+}

@@ -1,0 +1,65 @@
+/**
+ * The last check: a few slides carried out, and each of them twice.
+ *
+ * On one side CONVERTED is loaded as a boot loader does it, and a model of the program runs on that memory: it follows the hook, finds the
+ * parameters relative to itself, puts the saved bytes back, and walks the table that was loaded. On the other side the original is loaded and its own
+ * table applied. Afterwards both images must be the same from _text to _end, byte for byte: the kernel cannot tell how it was moved.
+ */
+import type { Slide } from '../addresses.ts';
+import { PT_LOAD } from '../elf/constants.ts';
+import { readElf, segmentBytes } from '../elf/read.ts';
+import type { ElfFile, Segment } from '../elf/read.ts';
+import { hex } from '../errors.ts';
+import { applyTable } from '../relocs/apply.ts';
+import { fileOffsetOf } from '../vmlinux.ts';
+import { firstDifference, refute } from './evidence.ts';
+import type { Original } from './original.ts';
+import { runProgram } from './program-model.ts';
+import type { Memory } from './program-model.ts';
+import { countSlots } from './segment.ts';
+
+/** Gives the slides that were tried, ascending. Everything in `converted` has been checked before. */
+export function dryRun(original: Original, converted: Uint8Array): Slide[] {
+  const { elf, entry, imageStart, imageEnd } = original.kernel;
+  const file = readElf(converted);
+  const end = Math.max(...loadsOf(file).map(({ paddr, memsz }) => paddr + memsz));
+  const memory = { bytes: new Uint8Array(end - imageStart), base: imageStart };
+  const expected = { bytes: new Uint8Array(imageEnd - imageStart), base: imageStart };
+  load(expected, elf);
+  let moved = 0;
+  return slotsToTry(countSlots(original)).map((slot) => {
+    load(memory, file);
+    const slide = runProgram(memory, entry, slot);
+    // Slides add up, so the image that is expected is not loaded again; that it comes out right each time is one more thing that is shown.
+    applyTable(expected.bytes, original.table, { slide: slide - moved, base: imageStart });
+    moved = slide;
+    compareImages(original, slide, memory.bytes.subarray(0, expected.bytes.length), expected.bytes);
+    return slide;
+  });
+}
+
+function compareImages({ kernel }: Original, slide: Slide, found: Uint8Array, expected: Uint8Array): void {
+  const at = firstDifference(found, expected);
+  if (at < 0) return;
+  const address = kernel.imageStart + at;
+  const what = `image after a slide of ${hex(slide)}: byte at physical link address ${hex(address)}`;
+  // What no file byte is loaded to stays zero; only the hook or the table can have put something there.
+  const offset = fileOffsetOf(kernel.loads, address) ?? kernel.entryOffset;
+  refute(what, offset, { found: found[at]!, expected: expected[at]! });
+}
+
+/** First, second, last, and two between them. */
+function slotsToTry(count: number): number[] {
+  const last = count - 1;
+  const slots = [0, 1, Math.floor(last / 3), Math.floor((last * 2) / 3), last].filter((slot) => slot <= last);
+  return [...new Set(slots)].toSorted((a, b) => a - b);
+}
+
+/** As a boot loader: the file's bytes of every PT_LOAD to its p_paddr. What is behind them is zero, and `compareImages` sees if it stays so. */
+function load({ bytes, base }: Memory, elf: ElfFile): void {
+  for (const segment of loadsOf(elf)) bytes.set(segmentBytes(elf, segment), segment.paddr - base);
+}
+
+function loadsOf({ segments }: ElfFile): Segment[] {
+  return segments.filter(({ type, memsz }) => type === PT_LOAD && memsz > 0);
+}

@@ -1,0 +1,159 @@
+/** The ELF header, the program headers, and where the added segment lies in memory. */
+import { physToVirt } from '../addresses.ts';
+import type { FileOffset } from '../addresses.ts';
+import { alignUp } from '../bytes.ts';
+import {
+  PF_R,
+  PF_W,
+  PF_X,
+  PHDR_SIZE,
+  PT_LOAD,
+  SHDR_SIZE,
+  SHN_LORESERVE,
+  SHT_NOBITS,
+  SHT_NULL,
+} from '../elf/constants.ts';
+import type { ElfFile } from '../elf/read.ts';
+import { hex } from '../errors.ts';
+import { refute } from './evidence.ts';
+import type { Evidence } from './evidence.ts';
+import { EHDR, PARAMETERS, PHDR, valuesAt } from './fields.ts';
+import type { Original } from './original.ts';
+import { NEW_NAME_TABLE, sectionCount, sectionNames } from './sections.ts';
+import { describeSegment } from './segment.ts';
+import type { Segment } from './segment.ts';
+
+const PAGE = 0x1000;
+/** Pages of this size map the kernel; its decompressor's ELF loader refuses segments that are aligned to less. */
+const SEGMENT_ALIGN = 0x20_0000;
+
+/** The added segment, as far as its program header is known to be right: all but the addresses. */
+export interface Added {
+  /** The program headers, of which its own is the last, number `index`. */
+  readonly phoff: FileOffset;
+  readonly index: number;
+  readonly offset: FileOffset;
+  readonly filesz: number;
+}
+
+const nameOf = (index: number): string => `program header ${index}`;
+const headerAt = (phoff: FileOffset, index: number): FileOffset => phoff + index * PHDR_SIZE[64];
+
+/**
+ * Everything as it was, but for the place of the program headers and the number of headers of both kinds. e_shoff is left to
+ * `checkSectionHeaders`, which knows where they have to be. Gives e_phoff.
+ */
+export function checkElfHeader(file: Evidence, { kernel: { elf } }: Original): FileOffset {
+  const { header } = elf;
+  const { e_shoff: _, ...old } = valuesAt(elf.bytes, 0, EHDR);
+  const phoff = hasRoom(elf) ? header.phoff : behindSections(file, elf);
+  const count = sectionCount(elf);
+  file.expectFields('ELF header', 0, EHDR, {
+    ...old,
+    e_phoff: phoff,
+    e_phnum: header.phnum + 1,
+    // More do not fit into the field; the number is in section header 0 then.
+    e_shnum: count < SHN_LORESERVE ? count : 0,
+    ...(header.shnum === 0 && { e_shentsize: SHDR_SIZE[64], e_shstrndx: NEW_NAME_TABLE }),
+  });
+  return phoff;
+}
+
+/** Whether a program header more fits in place: zeros follow the table that no other structure of the file lays claim to. */
+function hasRoom({ header, segments, sections, bytes }: ElfFile): boolean {
+  const start = header.phoff + header.phnum * PHDR_SIZE[64];
+  const end = start + PHDR_SIZE[64];
+  const claimed = [
+    { offset: header.shoff, size: header.shnum * SHDR_SIZE[64] },
+    ...segments.map(({ offset, filesz }) => ({ offset, size: filesz })),
+    ...sections.filter(({ type }) => type !== SHT_NOBITS && type !== SHT_NULL),
+  ];
+  if (claimed.some(({ offset, size }) => size > 0 && offset < end && offset + size > start)) return false;
+  return end <= bytes.length && bytes.subarray(start, end).every((byte) => byte === 0);
+}
+
+/** Program headers that had to move are the last thing in the file. */
+function behindSections(file: Evidence, elf: ElfFile): FileOffset {
+  const shoff = Number(file.read('ELF header', 0, EHDR, 'e_shoff'));
+  return alignUp(shoff + sectionCount(elf) * SHDR_SIZE[64], 8);
+}
+
+/** The old ones kept, and one more: a PT_LOAD of what starts on the first page boundary behind the original. `checkPlacement` has its addresses. */
+export function checkProgramHeaders(file: Evidence, { kernel: { elf } }: Original, phoff: FileOffset): Added {
+  for (const { index } of elf.segments) {
+    const old = valuesAt(elf.bytes, headerAt(elf.header.phoff, index), PHDR);
+    file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, old);
+  }
+  const index = elf.header.phnum;
+  const offset = alignUp(elf.bytes.length, PAGE);
+  file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, {
+    p_type: PT_LOAD,
+    p_flags: PF_R | PF_W | PF_X,
+    p_offset: offset,
+    p_align: SEGMENT_ALIGN,
+  });
+  const filesz = checkFileSize(file, elf, { phoff, index, offset });
+  return { phoff, index, offset, filesz };
+}
+
+/**
+ * How long the table is depends on its format, so nothing outside CONVERTED tells where the segment ends; p_filesz, the parameters' table_end
+ * and the section names behind it do. Two of them convict the third: p_filesz here, the others where they are checked.
+ */
+function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: Omit<Added, 'filesz'>): number {
+  const header = headerAt(phoff, index);
+  const found = file.read(nameOf(index), header, PHDR, 'p_filesz');
+  const tableEnd = file.read('parameters', offset, PARAMETERS, 'table_end');
+  const names = sectionNames(elf);
+  const namesFollow = (size: bigint): boolean => file.holds(offset + Number(size), names);
+  const [at, width] = PHDR.p_filesz;
+  const outvoted = found !== tableEnd && !namesFollow(found) && namesFollow(tableEnd);
+  if (outvoted || offset + Number(found) > file.bytes.length)
+    refute(`${nameOf(index)}: p_filesz`, header + at, { found, expected: tableEnd });
+  file.accept(header + at, header + at + width);
+  return Number(found);
+}
+
+/**
+ * No two segments share memory or addresses; the added one lies outside the image, as near behind it as its offset in the file allows (the two
+ * are congruent modulo p_align), and is linked where the kernel maps its image.
+ */
+export function checkPlacement(file: Evidence, { kernel }: Original, added: Added, program: Uint8Array): Segment {
+  const { imageStart, imageEnd } = kernel;
+  const { phoff, index, offset } = added;
+  const header = headerAt(phoff, index);
+  checkOverlap(file, added, 'p_paddr');
+  checkOverlap(file, added, 'p_vaddr');
+  // Between two segments of the image there may be room, but it is the kernel's.
+  const { p_paddr, p_memsz } = valuesAt(file.bytes, header, PHDR);
+  if (p_paddr < imageEnd && p_paddr + p_memsz > imageStart) {
+    const expected = `memory outside ${hex(imageStart)} to ${hex(imageEnd)} (_text to _end)`;
+    refute(`${nameOf(index)}: p_paddr`, header + PHDR.p_paddr[0], { found: p_paddr, expected });
+  }
+  let paddr = alignUp(imageEnd, PAGE);
+  while ((paddr - offset) % SEGMENT_ALIGN !== 0) paddr += PAGE;
+  const segment = describeSegment(added, paddr, program);
+  const { memsz } = segment;
+  file.expectFields(nameOf(index), header, PHDR, { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
+  return segment;
+}
+
+/** Over all PT_LOADs. Per-cpu data is linked at virtual 0 and loaded with the rest, so the two kinds of address differ. */
+function checkOverlap(file: Evidence, { phoff, index: last }: Added, field: 'p_paddr' | 'p_vaddr'): void {
+  const spans: { index: number; start: bigint; end: bigint }[] = [];
+  for (let index = 0; index <= last; index++) {
+    const { p_type, p_memsz, [field]: start } = valuesAt(file.bytes, headerAt(phoff, index), PHDR);
+    if (p_type === BigInt(PT_LOAD) && p_memsz > 0n) spans.push({ index, start, end: start + p_memsz });
+  }
+  spans.sort((a, b) => (a.start < b.start ? -1 : 1));
+  for (const [place, span] of spans.entries()) {
+    const before = spans[place - 1];
+    if (before === undefined || span.start >= before.end) continue;
+    // The added one is the last; if it is neither, the original overlaps by itself.
+    const [kept, blamed] = span.index > before.index ? [before, span] : [span, before];
+    refute(`${nameOf(blamed.index)}: ${field}`, headerAt(phoff, blamed.index) + PHDR[field][0], {
+      found: blamed.start,
+      expected: `none of ${hex(kept.start)} to ${hex(kept.end)}, ${nameOf(kept.index)}'s`,
+    });
+  }
+}

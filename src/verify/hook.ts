@@ -1,0 +1,43 @@
+/** The original's own bytes, and the five of them that became a jump. */
+import type { FileOffset } from '../addresses.ts';
+import { Reader } from '../bytes.ts';
+import { EHDR_SIZE, PHDR_SIZE } from '../elf/constants.ts';
+import { PARAMS } from '../stub/layout.ts';
+import type { Evidence } from './evidence.ts';
+import { PARAMETERS } from './fields.ts';
+import type { Layout } from './fields.ts';
+import type { Original } from './original.ts';
+import type { Segment } from './segment.ts';
+
+/** JMP rel32 (SDM vol. 2, JMP): relative to the next instruction. */
+const JMP_REL32 = 0xe9;
+const HOOK = { opcode: [0, 1], displacement: [1, 4] } as const satisfies Layout;
+const HOOK_SIZE = 5;
+
+/** All but what other checks look at: ELF header, program headers where they did not move, and hook. */
+export function checkOriginalBytes(file: Evidence, { kernel }: Original, phoff: FileOffset): void {
+  const { bytes, header } = kernel.elf;
+  const elsewhere = [
+    { start: 0, end: EHDR_SIZE[64] },
+    { start: phoff, end: phoff + (header.phnum + 1) * PHDR_SIZE[64] },
+    { start: kernel.entryOffset, end: kernel.entryOffset + HOOK_SIZE },
+    { start: bytes.length, end: bytes.length },
+  ];
+  let at = 0;
+  for (const { start, end } of elsewhere.toSorted((a, b) => a.start - b.start)) {
+    if (start > bytes.length) break;
+    file.expectBytes('byte of the original', at, bytes.subarray(at, start));
+    at = Math.max(at, end);
+  }
+}
+
+/** Over the first bytes at e_entry a jump to the program; in the parameters what it puts back there. */
+export function checkHook(file: Evidence, { kernel, entryBytes }: Original, segment: Segment): void {
+  const target = segment.paddr + PARAMS.size;
+  file.expectFields('hook', kernel.entryOffset, HOOK, {
+    opcode: JMP_REL32,
+    displacement: (target - (kernel.entry + HOOK_SIZE)) >>> 0,
+  });
+  const saved = new Reader(entryBytes).u64(0, 'entry_bytes');
+  file.expectFields('parameters', segment.offset, PARAMETERS, { entry_bytes: saved });
+}

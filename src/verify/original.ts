@@ -1,0 +1,108 @@
+/** The kernel that was converted: read once, with the same readers as everywhere, and everything that cannot be what was converted refused. */
+import type { Codecs } from '../bzimage/codecs/index.ts';
+import { PN_XNUM, SHT_STRTAB } from '../elf/constants.ts';
+import { segmentBytes } from '../elf/read.ts';
+import { KernelImageError } from '../errors.ts';
+import { readInput } from '../input.ts';
+import type { KernelInput } from '../input.ts';
+import { checkSites, readRelocationTable } from '../relocs/table.ts';
+import type { RelocationTable } from '../relocs/table.ts';
+import { ENTRY_BYTES, PARAMS_MAGIC } from '../stub/layout.ts';
+import { fileOffsetOf, readVmlinux } from '../vmlinux.ts';
+import type { Vmlinux } from '../vmlinux.ts';
+import { EHDR } from './fields.ts';
+
+export interface Original {
+  readonly input: KernelInput;
+  readonly kernel: Vmlinux;
+  /** Every site lies inside the image, and no two overlap. */
+  readonly table: RelocationTable;
+  /** CONFIG_PHYSICAL_ALIGN where a setup header tells it, else its least value. */
+  readonly slotAlign: number;
+  /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
+  readonly entryBytes: Uint8Array;
+}
+
+export interface OriginalOptions {
+  readonly codecs: Codecs;
+  /** A relocation table in the kernel's format, for a vmlinux that does not carry one; it goes before one that is carried. */
+  readonly relocs?: Uint8Array | undefined;
+}
+
+/** CONFIG_PHYSICAL_ALIGN's default and least value (arch/x86/Kconfig): the kernel maps its image in pages of this size. */
+const LEAST_ALIGN = 0x20_0000;
+
+/** Throws KernelImageError when this is not a kernel, or none that can be converted. */
+export async function readOriginal(bytes: Uint8Array, options: OriginalOptions): Promise<Original> {
+  const input = await readInput(bytes, options);
+  const kernel = readVmlinux(input.vmlinux);
+  refuseConverted(kernel);
+  refuseCrowded(kernel);
+  const table = readTable(kernel, input);
+  checkSites(table, kernel.loads);
+  return {
+    input,
+    kernel,
+    table,
+    slotAlign: input.header?.kernelAlignment ?? LEAST_ALIGN,
+    entryBytes: readEntry(kernel),
+  };
+}
+
+/** A table given apart goes before one behind the ELF file, as when converting. */
+function readTable({ trailer, elf }: Vmlinux, { relocs }: KernelInput): RelocationTable {
+  if (relocs !== undefined) return readRelocationTable(relocs);
+  if (trailer.length > 0) return readRelocationTable(trailer, elf.bytes.length);
+  throw new KernelImageError({
+    code: 'no-relocations',
+    what: 'file',
+    expected: 'a relocation table behind the ELF file',
+    hint: 'if convert was given one with --relocs, give it here too',
+  });
+}
+
+function refuseConverted({ loads, elf }: Vmlinux): void {
+  const magic = PARAMS_MAGIC.slice(0, -1); // whatever its version
+  const startsLikeOurs = (bytes: Uint8Array): boolean => magic.every((byte, index) => bytes[index] === byte);
+  if (!loads.some((load) => startsLikeOurs(segmentBytes(elf, load)))) return;
+  throw new KernelImageError({
+    code: 'already-converted',
+    what: 'vmlinux',
+    hint: 'the kernel that it was made from comes first, the converted one second',
+  });
+}
+
+/** No number for one more program header, or no table for the new sections' names. */
+function refuseCrowded({ elf: { header, sections } }: Vmlinux): void {
+  if (header.phnum + 1 >= PN_XNUM) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'e_phnum',
+      offset: EHDR.e_phnum[0],
+      found: header.phnum,
+      expected: 'room for one more program header',
+    });
+  }
+  if (header.shnum > 0 && sections[header.shstrndx]?.type !== SHT_STRTAB) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'e_shstrndx',
+      offset: EHDR.e_shstrndx[0],
+      found: header.shstrndx,
+      expected: 'the number of a SHT_STRTAB section',
+    });
+  }
+}
+
+function readEntry({ elf, loads, entry, entryOffset }: Vmlinux): Uint8Array {
+  const last = ENTRY_BYTES - 1;
+  if (fileOffsetOf(loads, entry + last) === entryOffset + last)
+    return elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES);
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'e_entry',
+    offset: EHDR.e_entry[0],
+    found: entry,
+    expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
+  });
+}

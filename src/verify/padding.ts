@@ -1,0 +1,21 @@
+/** The bytes that only keep other things aligned. */
+import type { FileOffset } from '../addresses.ts';
+import { PARAMS } from '../stub/layout.ts';
+import type { Evidence } from './evidence.ts';
+import type { Original } from './original.ts';
+import type { SectionTable } from './sections.ts';
+import type { Segment } from './segment.ts';
+
+/** All of them zero: nothing can hide there. `phoff`: behind the section headers when the program headers had to move there. */
+export function checkPadding(
+  file: Evidence,
+  { kernel }: Original,
+  segment: Segment,
+  { sections, phoff }: { readonly sections: SectionTable; readonly phoff: FileOffset },
+): void {
+  const programEnd = PARAMS.size + segment.program.length;
+  file.expectZeros('padding before the added segment', kernel.elf.bytes.length, segment.offset);
+  file.expectZeros('padding before the table', segment.offset + programEnd, segment.offset + segment.table);
+  file.expectZeros('padding before the section headers', sections.namesEnd, sections.offset);
+  file.expectZeros('padding before the program headers', sections.end, phoff);
+}

@@ -1,0 +1,119 @@
+/** The section headers and their names: no loader needs them, `readelf` and debuggers do. */
+import { physToVirt } from '../addresses.ts';
+import type { FileOffset } from '../addresses.ts';
+import { alignUp, ascii } from '../bytes.ts';
+import {
+  SHDR_SIZE,
+  SHF_ALLOC,
+  SHF_EXECINSTR,
+  SHF_WRITE,
+  SHN_LORESERVE,
+  SHT_NOBITS,
+  SHT_PROGBITS,
+  SHT_STRTAB,
+} from '../elf/constants.ts';
+import { sectionBytes } from '../elf/read.ts';
+import type { ElfFile } from '../elf/read.ts';
+import { PARAMS, SCRATCH } from '../stub/layout.ts';
+import type { Evidence } from './evidence.ts';
+import { EHDR, SHDR, valuesAt } from './fields.ts';
+import type { Original } from './original.ts';
+import type { Segment } from './segment.ts';
+
+const PAGE = 0x1000;
+const NEW_SECTIONS = ['.kslide.params', '.kslide.text', '.kslide.table', '.kslide.bss'] as const;
+/** A file without sections gets the empty one, number 0, and a name table, number 1. */
+export const NEW_NAME_TABLE = 1;
+const FIRST_NAMES = '\0.shstrtab\0';
+const NO_SECTION = valuesAt(new Uint8Array(SHDR_SIZE[64]), 0, SHDR);
+
+type SectionValues = Record<keyof typeof SHDR, number | bigint>;
+
+/** How many section headers the converted file has. */
+export function sectionCount({ header }: ElfFile): number {
+  return (header.shnum === 0 ? NEW_NAME_TABLE + 1 : header.shnum) + NEW_SECTIONS.length;
+}
+
+function oldHeaders({ header, bytes }: ElfFile): SectionValues[] {
+  if (header.shnum === 0) return [NO_SECTION, { ...NO_SECTION, sh_name: 1, sh_type: SHT_STRTAB, sh_addralign: 1 }];
+  return Array.from({ length: header.shnum }, (_, index) =>
+    valuesAt(bytes, header.shoff + index * SHDR_SIZE[64], SHDR),
+  );
+}
+
+function oldNames(elf: ElfFile): Uint8Array {
+  return elf.header.shnum === 0 ? ascii(FIRST_NAMES) : sectionBytes(elf, elf.sections[elf.header.shstrndx]!);
+}
+
+/** The old name table, with the new names behind. */
+export function sectionNames(elf: ElfFile): Uint8Array {
+  const added = ascii(NEW_SECTIONS.map((name) => `${name}\0`).join(''));
+  const old = oldNames(elf);
+  const names = new Uint8Array(old.length + added.length);
+  names.set(old);
+  names.set(added, old.length);
+  return names;
+}
+
+export interface SectionTable {
+  readonly namesOffset: FileOffset;
+  readonly namesEnd: FileOffset;
+  /** Of the section headers, 8-aligned behind the names. */
+  readonly offset: FileOffset;
+  readonly end: FileOffset;
+}
+
+/** The name table directly behind the segment; the headers come behind that. */
+export function checkSectionNames(file: Evidence, { kernel: { elf } }: Original, segment: Segment): SectionTable {
+  const names = sectionNames(elf);
+  const namesOffset = segment.offset + segment.filesz;
+  file.expectBytes('byte of the section name table', namesOffset, names);
+  const namesEnd = namesOffset + names.length;
+  const offset = alignUp(namesEnd, 8);
+  return { namesOffset, namesEnd, offset, end: offset + sectionCount(elf) * SHDR_SIZE[64] };
+}
+
+/** The old ones kept, but for the place and size of the name table; the new ones show the four parts of the segment. */
+export function checkSectionHeaders(
+  file: Evidence,
+  { kernel: { elf } }: Original,
+  segment: Segment,
+  { namesOffset, namesEnd, offset }: SectionTable,
+): void {
+  file.expectFields('ELF header', 0, EHDR, { e_shoff: offset });
+  const nameTable = elf.header.shnum === 0 ? NEW_NAME_TABLE : elf.header.shstrndx;
+  const headers = [...oldHeaders(elf), ...newHeaders(elf, segment)];
+  headers.forEach((values, index) => {
+    file.expectFields(`section header ${index}`, offset + index * SHDR_SIZE[64], SHDR, {
+      ...values,
+      ...(index === nameTable && { sh_offset: namesOffset, sh_size: namesEnd - namesOffset }),
+      // Where the number of sections is when e_shnum has no room for it.
+      ...(index === 0 && headers.length >= SHN_LORESERVE && { sh_size: headers.length }),
+    });
+  });
+}
+
+function newHeaders(elf: ElfFile, { offset, paddr, filesz, program, table, scratch }: Segment): SectionValues[] {
+  const parts = [
+    { start: 0, size: PARAMS.size, type: SHT_PROGBITS, flags: SHF_WRITE, align: PAGE },
+    { start: PARAMS.size, size: program.length, type: SHT_PROGBITS, flags: SHF_EXECINSTR, align: 16 },
+    { start: table, size: filesz - table, type: SHT_PROGBITS, flags: 0n, align: 16 },
+    { start: scratch, size: SCRATCH.size, type: SHT_NOBITS, flags: SHF_WRITE, align: PAGE },
+  ];
+  const headers: SectionValues[] = [];
+  let name = oldNames(elf).length;
+  for (const [index, { start, size, type, flags, align }] of parts.entries()) {
+    headers.push({
+      ...NO_SECTION,
+      sh_name: name,
+      sh_type: type,
+      sh_flags: SHF_ALLOC | flags,
+      sh_addr: physToVirt(paddr + start),
+      sh_offset: offset + start,
+      sh_size: size,
+      sh_addralign: align,
+    });
+    name += NEW_SECTIONS[index]!.length + 1;
+  }
+  return headers;
+}

@@ -1,0 +1,90 @@
+/** The added segment, but for its table: program, parameters, slots. See stub/layout.ts for what they are. */
+import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
+import type { FileOffset, PhysAddr } from '../addresses.ts';
+import { alignUp } from '../bytes.ts';
+import { PARAMS, PARAMS_MAGIC, SCRATCH } from '../stub/layout.ts';
+import { refute } from './evidence.ts';
+import type { Evidence } from './evidence.ts';
+import { PARAMETERS } from './fields.ts';
+import type { Original } from './original.ts';
+import { TABLE_READERS } from './table.ts';
+import type { TableReader } from './table.ts';
+
+const PAGE = 0x1000;
+
+/** The segment as it has to be; `table`, `scratch` and `memsz` count from its start. */
+export interface Segment {
+  readonly offset: FileOffset;
+  readonly paddr: PhysAddr;
+  readonly filesz: number;
+  readonly memsz: number;
+  readonly program: Uint8Array;
+  readonly table: number;
+  readonly scratch: number;
+}
+
+/** Program behind the parameters, table behind it on 16 bytes, scratch memory on the next page. */
+export function describeSegment(
+  { offset, filesz }: Pick<Segment, 'offset' | 'filesz'>,
+  paddr: PhysAddr,
+  program: Uint8Array,
+): Segment {
+  const scratch = alignUp(filesz, PAGE);
+  return {
+    offset,
+    paddr,
+    filesz,
+    memsz: scratch + SCRATCH.size,
+    program,
+    table: alignUp(PARAMS.size + program.length, 16),
+    scratch,
+  };
+}
+
+/** No other program is right, whatever it does: this one was tested. */
+export function checkProgram(file: Evidence, { offset, program }: Segment): void {
+  file.expectBytes("byte of this version's program", offset + PARAMS.size, program);
+}
+
+/** All but the saved bytes, which `checkHook` has, and the slots. Gives the reader for the table's format. */
+export function checkParameters(file: Evidence, { kernel }: Original, segment: Segment): TableReader {
+  const { offset } = segment;
+  file.expectBytes('parameters: magic', offset + PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
+  file.expectFields('parameters', offset, PARAMETERS, {
+    link_base: segment.paddr,
+    entry: kernel.entry,
+    image_start: kernel.imageStart,
+    segment_size: segment.memsz,
+    scratch: segment.scratch,
+    table: segment.table,
+    table_end: segment.filesz,
+  });
+  const format = Number(file.read('parameters', offset, PARAMETERS, 'table_format'));
+  const reader = TABLE_READERS.get(format);
+  if (reader === undefined) {
+    const expected = `one of ${[...TABLE_READERS.keys()].join(', ')}`;
+    return refute('parameters: table_format', offset + PARAMS.table_format, { found: format, expected });
+  }
+  const [last, width] = PARAMETERS.table_format;
+  file.accept(offset + last, offset + last + width);
+  file.expectZeros('reserved byte of the parameters', offset + last + width, offset + PARAMS.size);
+  return reader;
+}
+
+/**
+ * As many slots as there are multiples of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE: one more, and a slide
+ * would not boot; one less, and entropy is lost.
+ */
+export function checkSlots(file: Evidence, original: Original, { offset }: Segment): void {
+  file.expectFields('parameters', offset, PARAMETERS, {
+    slot_align: original.slotAlign,
+    slot_count: countSlots(original),
+  });
+}
+
+/** Counted, not computed. */
+export function countSlots({ kernel, slotAlign }: Original): number {
+  let count = 0;
+  for (let end = kernel.imageEnd; end <= KERNEL_IMAGE_SIZE; end += slotAlign) count++;
+  return count;
+}

@@ -1,0 +1,98 @@
+/**
+ * The table in the file, decoded as the program in the guest reads it, and compared with the original's, which the core's own reader has
+ * read forwards. The formats by their numbers in the parameters: a new one comes in here.
+ */
+import { tableEntryToVirt } from '../addresses.ts';
+import type { FileOffset } from '../addresses.ts';
+import { viewOf } from '../bytes.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import type { Sites } from '../relocs/apply.ts';
+import { LISTS } from '../relocs/table.ts';
+import type { ListName } from '../relocs/table.ts';
+import { TABLE_FORMAT } from '../stub/layout.ts';
+import { refute } from './evidence.ts';
+import type { Evidence } from './evidence.ts';
+import type { Original } from './original.ts';
+import type { Segment } from './segment.ts';
+
+/** What is in a table. Lists are ascending, as in the original. */
+export interface DecodedTable extends Sites {
+  /** Where in the file an entry is, or would be. */
+  offsetOf(list: ListName, index: number): FileOffset;
+}
+
+/**
+ * `bytes`: the whole table; `origin`: its offset in the file, for errors. Throws KernelImageError for bytes that the format does not allow, and for
+ * any that are not the only way to write the same table: each byte then is either right or found.
+ */
+export type TableReader = (bytes: Uint8Array, origin: FileOffset) => DecodedTable;
+
+export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map([[TABLE_FORMAT.kernel, walkKernelTable]]);
+
+/** Backwards from the end, through 32-bit, inverse and 64-bit list, each up to its zero: what `emitRelocate` in stub/relocate.ts does. */
+export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedTable {
+  const view = viewOf(bytes);
+  let at = bytes.length;
+  const starts = { abs64: 0, inverse32: 0, abs32: 0 };
+  const walkList = (name: ListName, title: string): Uint32Array => {
+    const entries: number[] = [];
+    for (;;) {
+      at -= 4;
+      if (at < 0) throw badTable('start', origin, { found: 'no zero', expected: `the one before the ${title} list` });
+      const entry = view.getUint32(at, true);
+      if (entry === 0) break;
+      const after = entries.at(-1);
+      if (after !== undefined && entry >= after) {
+        const expected = `less than ${hex(after)}, the entry after it`;
+        throw badTable(`entry of the ${title} list`, origin + at, { found: entry, expected });
+      }
+      entries.push(entry);
+    }
+    starts[name] = at + 4;
+    return Uint32Array.from(entries.toReversed());
+  };
+  const abs32 = walkList('abs32', '32-bit');
+  const inverse32 = walkList('inverse32', 'inverse 32-bit');
+  const abs64 = walkList('abs64', '64-bit');
+  if (at > 0) {
+    const found = `${hex(at)} bytes that the program never reads`;
+    throw badTable('start', origin, { found, expected: 'the zero before the 64-bit list' });
+  }
+  return { abs64, inverse32, abs32, offsetOf: (name, index) => origin + starts[name] + index * 4 };
+}
+
+function badTable(
+  what: string,
+  offset: FileOffset,
+  { found, expected }: { readonly found: number | string; readonly expected: string },
+): KernelImageError {
+  return new KernelImageError({ code: 'bad-value', what: `relocation table: ${what}`, offset, found, expected });
+}
+
+/** The same sites in the same lists as the original's. */
+export function checkTable(file: Evidence, original: Original, segment: Segment, read: TableReader): void {
+  const start = segment.offset + segment.table;
+  const end = segment.offset + segment.filesz;
+  const decoded = read(file.bytes.subarray(start, end), start);
+  for (const { name, title } of LISTS) {
+    const index = firstDifferent(decoded[name], original.table[name]);
+    if (index < 0) continue;
+    refute(`relocation table: entry ${index} of the ${title} list`, decoded.offsetOf(name, index), {
+      found: describeEntry(decoded[name], index),
+      expected: describeEntry(original.table[name], index),
+    });
+  }
+  file.accept(start, end);
+}
+
+/** Index of the first entry that is not the same, or is in one list only; -1 for equal lists. */
+function firstDifferent(a: Uint32Array, b: Uint32Array): number {
+  const length = Math.max(a.length, b.length);
+  for (let index = 0; index < length; index++) if (a[index] !== b[index]) return index;
+  return -1;
+}
+
+function describeEntry(list: Uint32Array, index: number): string {
+  const entry = list[index];
+  return entry === undefined ? `the end of the list after ${list.length} entries` : hex(tableEntryToVirt(entry));
+}

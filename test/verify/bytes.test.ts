@@ -1,0 +1,151 @@
+/**
+ * Each byte of a converted kernel changed, one at a time. That all are refuted shows that nothing in the file goes unchecked; that each is by the
+ * check which has that byte shows that the blame falls on the right place.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../src/elf/constants.ts';
+import { findSection, readElf } from '../../src/elf/read.ts';
+import type { ElfFile, Segment } from '../../src/elf/read.ts';
+import { hex } from '../../src/errors.ts';
+import { ENTRY_BYTES, PARAMS } from '../../src/stub/layout.ts';
+import type { CheckName } from '../../src/verify.ts';
+import { EHDR, PARAMETERS, PHDR, SHDR } from '../../src/verify/fields.ts';
+import type { Original } from '../../src/verify/original.ts';
+import { examined, forge, original, program } from './forge.ts';
+
+interface Region {
+  readonly start: number;
+  readonly end: number;
+  readonly checks: readonly CheckName[];
+}
+
+/** The whole of a converted file, by the check that each part of it is for; where regions overlap, the first counts. */
+function regionsOf({ kernel }: Original, elf: ElfFile): Region[] {
+  const { header, segments, sections, bytes } = elf;
+  const region = (check: CheckName | CheckName[], start: number, size: number): Region => {
+    return { checks: [check].flat(), start, end: start + size };
+  };
+  const section = (name: string): { offset: number; size: number } => findSection(elf, name)!;
+  const segment = segments.at(-1)!;
+  const names = sections[header.shstrndx]!;
+  const added = header.phoff + (header.phnum - 1) * PHDR_SIZE[64];
+  const [text, table] = [section('.kslide.text'), section('.kslide.table')];
+  return [
+    // Where the program headers had to move behind the section headers, e_phoff is looked at first, and the two may contradict each other.
+    region(header.phoff === 64 ? 'section-headers' : ['section-headers', 'elf-header'], EHDR.e_shoff[0], 8),
+    region('elf-header', 0, 64),
+    region('placement', added + PHDR.p_vaddr[0], 16),
+    region('placement', added + PHDR.p_memsz[0], 8),
+    region('program-headers', header.phoff, header.phnum * PHDR_SIZE[64]),
+    region('hook', kernel.entryOffset, 5),
+    region('original-bytes', 0, kernel.elf.bytes.length),
+    region('hook', segment.offset + PARAMS.entry_bytes, 8),
+    region('slots', segment.offset + PARAMS.slot_count, 16),
+    region('parameters', segment.offset, PARAMS.size),
+    region('program', text.offset, text.size),
+    region('table', table.offset, table.size),
+    region('section-names', names.offset, names.size),
+    region('section-headers', header.shoff, header.shnum * SHDR_SIZE[64]),
+    region('padding', 0, bytes.length),
+  ];
+}
+
+/** How far from a changed byte the offence may be said to be: in the same field, save where two fields contradict each other. */
+const NEAR: Partial<Record<CheckName, number>> = { placement: 48, 'elf-header': 16 };
+
+class Subject {
+  readonly kernel: Original;
+  readonly converted: Uint8Array;
+  readonly elf: ElfFile;
+  readonly segment: Segment;
+  readonly #regions: readonly Region[];
+
+  constructor(kernel: Original) {
+    this.kernel = kernel;
+    this.converted = forge(kernel);
+    this.elf = readElf(this.converted);
+    this.segment = this.elf.segments.at(-1)!;
+    this.#regions = regionsOf(kernel, this.elf);
+    assert.equal(examined(kernel, this.converted).verdict, 'proved');
+  }
+
+  refuted(at: number, value: number): void {
+    const right = this.converted[at]!;
+    if (value === right) return;
+    this.converted[at] = value;
+    const { verdict, offence } = examined(this.kernel, this.converted);
+    this.converted[at] = right;
+    const what = `byte ${hex(at)} changed from ${hex(right)} to ${hex(value)}: ${JSON.stringify(offence)}`;
+    assert.equal(verdict, 'refuted', what);
+    const { checks } = this.#regions.find(({ start, end }) => at >= start && at < end)!;
+    assert.ok(checks.includes(offence!.check), what);
+    assert.ok(Math.abs(offence!.offset - at) < (NEAR[offence!.check] ?? 8), what);
+  }
+}
+
+const usual = new Subject(await original());
+const KERNELS = {
+  'as most are': usual,
+  'without sections': new Subject(await original({ sections: false })),
+  'whose program headers have to move': new Subject(await original({ crowded: true })),
+};
+
+for (const [name, subject] of Object.entries(KERNELS)) {
+  const { kernel, converted } = subject;
+
+  test(`a kernel ${name}: every byte`, () => {
+    for (let at = 0; at < converted.length; at++) subject.refuted(at, converted[at]! ^ 0xff);
+  });
+
+  test(`a kernel ${name}: every length`, () => {
+    for (let length = 0; length < converted.length; length += length < 0x400 ? 1 : 7) {
+      const { verdict, offence } = examined(kernel, converted.subarray(0, length));
+      assert.equal(verdict, 'refuted', `${length}`);
+      assert.ok(offence!.offset <= converted.length);
+    }
+  });
+}
+
+test('every bit of all that is not the original', () => {
+  const { elf, entryOffset } = usual.kernel.kernel;
+  const places = [
+    [0, usual.elf.header.phoff + usual.elf.header.phnum * PHDR_SIZE[64]],
+    [entryOffset, entryOffset + ENTRY_BYTES],
+    [elf.bytes.length, usual.converted.length],
+  ] as const;
+  for (const [start, end] of places)
+    for (let at = start; at < end; at++)
+      for (let bit = 0; bit < 8; bit++) usual.refuted(at, usual.converted[at]! ^ (1 << bit));
+});
+
+test('every value of every byte of ELF header, program header, hook, parameters and table', () => {
+  const { kernel, elf, segment } = usual;
+  const { phoff, phnum } = elf.header;
+  const { entryOffset } = kernel.kernel;
+  const places = [
+    [0, EHDR_SIZE[64]],
+    [phoff + (phnum - 1) * PHDR_SIZE[64], phoff + phnum * PHDR_SIZE[64]],
+    [entryOffset - 1, entryOffset + ENTRY_BYTES + 1],
+    [segment.offset, segment.offset + PARAMS.size],
+    [segment.offset + PARAMS.size + program.length, segment.offset + segment.filesz],
+  ] as const;
+  for (const [start, end] of places)
+    for (let at = start; at < end; at++) for (let value = 0; value < 256; value++) usual.refuted(at, value);
+});
+
+test('the structures that are compared field by field have no gaps', () => {
+  for (const [layout, size] of [
+    [EHDR, EHDR_SIZE[64]],
+    [PHDR, PHDR_SIZE[64]],
+    [SHDR, SHDR_SIZE[64]],
+    [PARAMETERS, PARAMS.table_format + 4],
+  ] as const) {
+    let end = 0;
+    for (const [offset, width] of Object.values(layout)) {
+      assert.equal(offset, end);
+      end += width;
+    }
+    assert.equal(end, size);
+  }
+});

@@ -1,0 +1,72 @@
+/**
+ * Converted kernels that are wrong and yet agree with themselves: put together by the writer from parts that were changed first, so that every
+ * offset, size and address follows.
+ */
+import { Reader, Writer } from '../../src/bytes.ts';
+import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { addSegment, appendOffset, joinParts } from '../../src/elf/write.ts';
+import type { NewSegment } from '../../src/elf/write.ts';
+import { slotsOf } from '../../src/kaslr/slots.ts';
+import type { Slots } from '../../src/kaslr/slots.ts';
+import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import type { RelocationTable } from '../../src/relocs/table.ts';
+import { PARAMS, TABLE_FORMAT } from '../../src/stub/layout.ts';
+import { buildHook, buildSegment } from '../../src/stub/segment.ts';
+import { assembleStub } from '../../src/stub/program.ts';
+import { examine } from '../../src/verify.ts';
+import type { Examination } from '../../src/verify.ts';
+import { readOriginal } from '../../src/verify/original.ts';
+import type { Original } from '../../src/verify/original.ts';
+import { makeVmlinux } from '../make-vmlinux.ts';
+import type { VmlinuxOptions } from '../make-vmlinux.ts';
+
+export const program = assembleStub().code;
+
+export function original(options: VmlinuxOptions = {}): Promise<Original> {
+  return readOriginal(makeVmlinux(options), { codecs: coreCodecs });
+}
+
+export function examined(kernel: Original, converted: Uint8Array): Examination {
+  return examine(kernel, converted, { program });
+}
+
+export interface Forgery {
+  readonly table?: Partial<RelocationTable>;
+  readonly tableBytes?: Uint8Array;
+  readonly slots?: Slots;
+  /** In the file. */
+  readonly offset?: number;
+  readonly segment?: (segment: NewSegment) => NewSegment;
+  /** Once more, over the parameters as they were made for the segment. */
+  readonly params?: (params: Writer, segment: NewSegment) => void;
+  readonly hook?: (segment: NewSegment) => Uint8Array;
+}
+
+/** Without any changes, what `convert` writes. */
+export function forge({ kernel, table }: Original, forgery: Forgery = {}): Uint8Array {
+  const bytes = forgery.tableBytes ?? encodeRelocationTable({ ...table, ...forgery.table }, 3);
+  const slots = forgery.slots ?? slotsOf(kernel.imageEnd);
+  const offset = forgery.offset ?? appendOffset(kernel.elf);
+  const built = buildSegment(kernel, slots, { format: TABLE_FORMAT.kernel, bytes }, offset);
+  const segment = forgery.segment?.(built) ?? built;
+  forgery.params?.(new Writer(segment.content[0]!), segment);
+  const hook = forgery.hook?.(segment) ?? buildHook(kernel.entry, segment.paddr);
+  return joinParts(addSegment(kernel.elf, segment, [{ offset: kernel.entryOffset, bytes: hook }]));
+}
+
+/** The segment elsewhere in memory, and the parameters knowing it. */
+export function movedTo(paddr: number): Forgery {
+  return {
+    segment: (segment) => ({ ...segment, paddr }),
+    params: (params) => params.u64(PARAMS.link_base, paddr),
+  };
+}
+
+/** Bytes put in at `offset`, the rest behind them. */
+export function inserted(bytes: Uint8Array, offset: number, ...values: number[]): Uint8Array {
+  return joinParts([bytes.subarray(0, offset), Uint8Array.from(values), bytes.subarray(offset)]);
+}
+
+export function field(bytes: Uint8Array, offset: number): number {
+  return new Reader(bytes).u64AsNumber(offset, 'field');
+}
