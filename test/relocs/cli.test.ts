@@ -15,7 +15,7 @@ import type { Flag } from './judge.ts';
 const directory = mkdtempSync(join(tmpdir(), 'kslide-relocs-cli-'));
 after(() => rmSync(directory, { recursive: true }));
 
-const script = fileURLToPath(new URL('program.ts', import.meta.url));
+const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 function relocs(args: readonly string[], input?: Uint8Array): { code: number | null; stdout: Buffer; stderr: string } {
