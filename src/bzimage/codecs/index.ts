@@ -1,5 +1,8 @@
 /**
- * Which compression a bzImage's payload is in, and the decoders that work anywhere. Node has better ones for two: src/node/codecs.ts.
+ * Which compression a bzImage's payload is in, and decoders for all seven that work in browsers as in Node.
+ *
+ * A format has a file that reads its headers and checks everything that can be checked, and an inner loop in WebAssembly (wasm.ts), but
+ * for gzip, which the platform has. Node's own gzip is in src/node/codecs.ts.
  */
 import { decodeBzip2 } from './bzip2.ts';
 import type { Codecs, Compression } from './codec.ts';
