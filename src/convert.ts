@@ -4,6 +4,7 @@
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
 import type { Codecs, Compression } from './bzimage/codecs/index.ts';
+import { EHDR_SIZE, PHDR_SIZE } from './elf/constants.ts';
 import { addSegment, appendOffset, joinParts } from './elf/write.ts';
 import { KernelImageError } from './errors.ts';
 import { readInput } from './input.ts';
@@ -60,6 +61,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
   const input = await readInput(image, options);
   const kernel = readVmlinux(input.vmlinux);
   refuseConverted(kernel);
+  refuseSharedBytes(kernel);
 
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
@@ -107,6 +109,28 @@ function refuseConverted(kernel: Vmlinux): void {
     what: 'vmlinux',
     hint: 'convert the kernel that it was made from',
   });
+}
+
+/** What is rewritten must be in memory nowhere (the headers) or once (the hook): then the image in memory is the original's. */
+function refuseSharedBytes({ elf, loads }: Vmlinux): void {
+  const { phoff, phnum } = elf.header;
+  const taken = [
+    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
+    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
+  ];
+  for (const { index, offset, filesz } of loads) {
+    if (filesz === 0) continue;
+    const other = taken.find(({ start, end }) => offset < end && offset + filesz > start);
+    if (other !== undefined) {
+      throw new KernelImageError({
+        code: 'unsupported',
+        what: `program header ${index}: p_offset`,
+        found: offset,
+        expected: `file bytes of its own: those of ${other.what} are loaded with it`,
+      });
+    }
+    taken.push({ what: `program header ${index}`, start: offset, end: offset + filesz });
+  }
 }
 
 /** The program puts ENTRY_BYTES back at the entry, so they must all be there. */

@@ -15,5 +15,7 @@ export { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 export type { Slots } from './kaslr/slots.ts';
 export { countRelocations, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';
 export type { RelocationTable } from './relocs/table.ts';
+export { verify } from './verify.ts';
+export type { Verification, VerifyOptions } from './verify.ts';
 export { readVmlinux } from './vmlinux.ts';
 export type { Vmlinux } from './vmlinux.ts';

@@ -128,7 +128,24 @@ function readLoads(elf: ElfFile): Segment[] {
     }
     end = load.paddr + load.memsz;
   }
+  checkVirtual(loads);
   return loads;
+}
+
+/** Physically apart is virtually apart for all that is linked in the kernel's map; what is linked below it, per-cpu data, may still collide. */
+function checkVirtual(loads: readonly Segment[]): void {
+  let end: VirtAddr = 0n;
+  for (const load of loads.toSorted((a, b) => (a.vaddr < b.vaddr ? -1 : 1))) {
+    if (load.vaddr < end) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what: `program header ${load.index}: p_vaddr`,
+        found: load.vaddr,
+        expected: `${hex(end)} or above: segments overlap`,
+      });
+    }
+    end = load.vaddr + BigInt(load.memsz);
+  }
 }
 
 /** `e_entry` is startup_64's physical link address, wherever in the image that lies: since 6.17 it is in .init.text. */

@@ -171,6 +171,26 @@ test('what cannot be converted is refused, each in its own words', async () => {
     'bad-value',
     /p_paddr \+ p_memsz is 0x41004000, expected at most 0x40000000/,
   );
+  await refused(
+    makeVmlinux({ edit: (elf) => [elf.u64(64 + 8, 0), elf.u64(24, LINK + 0x10)] }),
+    'unsupported',
+    /program header 0: p_offset is 0x0, expected file bytes of its own: those of the ELF header are loaded with it/,
+  );
+  await refused(
+    makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 8, TEXT.offset) }),
+    'unsupported',
+    /program header 2: p_offset is 0x1000, expected file bytes of its own: those of program header 0 are loaded with it/,
+  );
+  await refused(
+    makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 16, 0x800) }),
+    'bad-value',
+    /program header 2: p_vaddr is 0x800, expected 0x1000 or above: segments overlap/,
+  );
+  await refused(
+    makeVmlinux({ edit: (elf) => elf.u8(DATA.offset + DATA.size + 27, 0x41) }),
+    'bad-value',
+    /last byte of the section name table at offset 0x701b is 0x41, expected 0/,
+  );
   const user = makeVmlinux({ edit: (elf) => [0, 2].forEach((index) => elf.u64(64 + index * 56 + 16, 0x40_0000)) });
   await refused(user, 'not-a-kernel', /a PT_LOAD at 0xffffffff80000000 \(__START_KERNEL_map\) or above/);
   await refused(

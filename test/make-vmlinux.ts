@@ -18,7 +18,7 @@ const NOTE = { offset: 0x1800, size: 24 };
 export interface VmlinuxOptions {
   readonly table?: RelocationTable | undefined;
   /** Changes the finished bytes, before the table is put behind. */
-  readonly edit?: ((writer: Writer) => void) | undefined;
+  readonly edit?: ((writer: Writer) => unknown) | undefined;
   readonly sections?: boolean | undefined;
   /** File bytes between the program headers and the first segment that a section claims, so that no header fits in. */
   readonly crowded?: boolean | undefined;

@@ -14,6 +14,7 @@ const COMMANDS: Record<string, () => Promise<AddCommand>> = {
   convert: async () => (await import('./convert.ts')).addConvert,
   extract: async () => (await import('./extract.ts')).addExtract,
   relocs: async () => (await import('./relocs.ts')).addRelocs,
+  verify: async () => (await import('./verify.ts')).addVerify,
   boot: async () => (await import('./boot.ts')).addBoot,
   audit: async () => (await import('./audit.ts')).addAudit,
   offset: async () => (await import('./offset.ts')).addOffset,

@@ -186,14 +186,24 @@ function sectionNames(elf: ElfFile, added: readonly NewSection[]): SectionNames 
       expected: 'the number of a SHT_STRTAB section',
     });
   }
+  const oldBytes = known ? sectionBytes(elf, old) : new Uint8Array(0);
+  const start = oldBytes.length;
+  if (known && oldBytes.at(-1) !== 0) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'last byte of the section name table',
+      offset: old.offset + old.size - 1,
+      found: oldBytes.at(-1),
+      expected: '0',
+    });
+  }
   let text = known ? '' : '\0.shstrtab\0';
-  const start = known ? old.size : 0;
   const offsets = added.map(({ name }) => {
     const at = start + text.length;
     text += `${name}\0`;
     return at;
   });
-  const bytes = known ? joinParts([sectionBytes(elf, old), ascii(text)]) : ascii(text);
+  const bytes = joinParts([oldBytes, ascii(text)]);
   return { bytes, index: known ? elf.header.shstrndx : 1, offsets };
 }
 

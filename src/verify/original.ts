@@ -5,7 +5,8 @@ import { segmentBytes } from '../elf/read.ts';
 import { KernelImageError } from '../errors.ts';
 import { readInput } from '../input.ts';
 import type { KernelInput } from '../input.ts';
-import { checkSites, readRelocationTable } from '../relocs/table.ts';
+import { findRelocations } from '../relocs/find.ts';
+import { checkSites } from '../relocs/table.ts';
 import type { RelocationTable } from '../relocs/table.ts';
 import { ENTRY_BYTES, PARAMS_MAGIC } from '../stub/layout.ts';
 import { fileOffsetOf, readVmlinux } from '../vmlinux.ts';
@@ -38,7 +39,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   const kernel = readVmlinux(input.vmlinux);
   refuseConverted(kernel);
   refuseCrowded(kernel);
-  const table = readTable(kernel, input);
+  const table = findRelocations(kernel, input);
   checkSites(table, kernel.loads);
   return {
     input,
@@ -47,18 +48,6 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
     slotAlign: input.header?.kernelAlignment ?? LEAST_ALIGN,
     entryBytes: readEntry(kernel),
   };
-}
-
-/** A table given apart goes before one behind the ELF file, as when converting. */
-function readTable({ trailer, elf }: Vmlinux, { relocs }: KernelInput): RelocationTable {
-  if (relocs !== undefined) return readRelocationTable(relocs);
-  if (trailer.length > 0) return readRelocationTable(trailer, elf.bytes.length);
-  throw new KernelImageError({
-    code: 'no-relocations',
-    what: 'file',
-    expected: 'a relocation table behind the ELF file',
-    hint: 'if convert was given one with --relocs, give it here too',
-  });
 }
 
 function refuseConverted({ loads, elf }: Vmlinux): void {

@@ -129,7 +129,7 @@ test('unusable: one line, exit code 2', () => {
     assert.match(stderr, line);
     assert.equal(stderr.trimEnd().split('\n').length, 1);
   };
-  refused([vmlinux, good], /^kslide: kernel has no relocation table: original: file: expected/);
+  refused([vmlinux, good], /^kslide: kernel has no relocation table: original: vmlinux: expected/);
   refused([good, bzImage], /^kslide: kernel is already converted: original/);
   refused([bzImage, bzImage], /^kslide: not a kernel image: converted: file is a bzimage/);
   refused([bzImage, join(directory, 'missing')], /missing/);
