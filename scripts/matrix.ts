@@ -67,20 +67,27 @@ if (options.json !== undefined)
   await writeFileAtomic(options.json, [new TextEncoder().encode(`${JSON.stringify(lines, null, 2)}\n`)]);
 process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
 
+/** Whatever order the factors of a line were written in. */
+function keyOf(cell: MatrixCell): string {
+  return Object.keys(MATRIX)
+    .map((factor) => cell[factor as keyof MatrixCell])
+    .join(' · ');
+}
+
 async function runKernel(kernel: MatrixKernel, image: string): Promise<Line[]> {
   const done = new Map<string, Line>();
   for (const line of known?.values ?? []) {
     if (line.image !== image || (options.again && line.outcome !== 'ok')) continue;
-    done.set(JSON.stringify(line.cell), line);
+    done.set(keyOf(line.cell), line);
   }
-  const wanted = cells.map((cell) => JSON.stringify(cell));
-  const missing = cells.filter((cell) => !done.has(JSON.stringify(cell)));
+  const wanted = cells.map(keyOf);
+  const missing = cells.filter((cell) => !done.has(keyOf(cell)));
   process.stdout.write(`${kernel.name}: ${cells.length} cells, ${cells.length - missing.length} of them done before\n`);
   await inParallel(missing, Number(options.jobs), async (cell) => {
     const line: Line = { kernel: kernel.name, image, cell, ...(await runCell(kernel, cell)) };
     results.append(line);
-    done.set(JSON.stringify(cell), line);
-    process.stdout.write(`${kernel.name}  ${Object.values(cell).join(' · ')}  ${inWords(line)}\n`);
+    done.set(keyOf(cell), line);
+    process.stdout.write(`${kernel.name}  ${keyOf(cell)}  ${inWords(line)}\n`);
   });
   return wanted.map((key) => done.get(key)).filter((line) => line !== undefined);
 }
@@ -156,6 +163,6 @@ function table(all: readonly Line[]): string {
   );
   const notes = all
     .filter(({ outcome }) => outcome !== 'ok')
-    .map((line) => `${line.kernel}  ${Object.values(line.cell).join(' · ')}  ${inWords(line)}`);
+    .map((line) => `${line.kernel}  ${keyOf(line.cell)}  ${inWords(line)}`);
   return `${[...text, ...notes].join('\n')}\n`;
 }

@@ -29,7 +29,7 @@ export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[
     cells.push(cell);
     cover(open, cell);
   }
-  return cells as Cell<F>[];
+  return cells.map((cell) => inOrder(names, cell)) as Cell<F>[];
 }
 
 /** All that are allowed. */
@@ -38,6 +38,11 @@ export function product<F extends Factors>(factors: F, allowed: Rule): Cell<F>[]
   for (const [name, levels] of Object.entries(factors))
     cells = cells.flatMap((cell) => levels.map((level) => Object.assign({}, cell, { [name]: level }))).filter(allowed);
   return cells as Cell<F>[];
+}
+
+/** Factors in the order that they were given in. */
+function inOrder(names: readonly string[], cell: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(names.map((name) => [name, cell[name]!]));
 }
 
 type Pair = Readonly<Record<string, string>>;
