@@ -112,6 +112,8 @@ for (const [name, kernel] of Object.entries(kernels)) {
         const bytes = apply(kernel, changes, cut);
         writeFileSync(file, bytes);
         const ours = kslideRelocs(bytes, flags, 3);
+        // Of a section that is not there, the tool takes what lies behind its array, and no check sees that.
+        if (ours.refusal?.startsWith('invalid value: sh_info of section')) return;
         const theirs = judge(file, flags, { checked: true });
         if (theirs.status === 1) assert.equal(ours.status, 1, 'refused by the kernel tool only');
         if (theirs.status !== 0) return;
