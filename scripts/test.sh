@@ -11,4 +11,4 @@ case "$lane" in
   *) echo "test.sh: no lane '$lane'" >&2; exit 2 ;;
 esac
 # shellcheck disable=SC2086 # one word a file
-exec node --import tsx --test --test-reporter=spec "$@" $files
+exec node --import tsx --import ./test/property-seed.ts --test --test-reporter=spec "$@" $files

@@ -1,7 +1,7 @@
 /** `kslide relocs` against the kernel's own tool: every flag, on every kind of file, byte for byte, and every cell of the rules. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { SHT_SYMTAB_SHNDX } from '../../src/elf/constants.ts';
+import { SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
 import { makeKernel32, makeKernel64, makeManySections, makeRealMode, Patchable } from './fixtures.ts';
 import { assertAgree, skip } from './judge.ts';
@@ -118,4 +118,11 @@ test('x86-64: offsets that do not fit 32 bits when sign-extended', { skip }, () 
       patchable.bytes.set(original);
     }
   }
+});
+
+test('a symbol table without symbols needs no names', { skip }, () => {
+  const kernel = makeKernel64();
+  const SH_TYPE = 4;
+  kernel[readElf(kernel).header.shoff + SH_TYPE] = SHT_SYMTAB; // section 0: no bytes, and linked to itself
+  assertAgree(kernel, [], 'section 0 as a symbol table');
 });

@@ -2,7 +2,8 @@
  * Broken files: `kslide relocs` takes what the kernel's tool takes, with the same output, and refuses what it refuses.
  *
  * The tool itself trusts much of what it reads. Where its build with checks stops at a read outside of a table, anything goes but for a
- * crash: ours refuses, or does not look.
+ * crash: ours refuses, or does not look. Those checks see a read just outside, but not one that goes so far that it ends in another
+ * allocation (symbol 255 of 88, say); so where ours refuses a number that is past its table, that is right whatever the tool does.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -26,6 +27,10 @@ const FLAGS: readonly (readonly Flag[])[] = [
   ['--abs-relocs', '--realmode'],
   ['--reloc-info'],
 ];
+
+/** Section numbers, symbol numbers and offsets of names: src/relocs/{sections,image,symbols,walk}.ts. */
+const PAST_ITS_TABLE =
+  /^invalid value: .*expected (?:a section number below|less than the number of (?:symbols|sections),|an offset below) 0x/;
 
 /** What to change: a field of the ELF header, a section header, a symbol, a relocation, a name, or any byte; and the file's length. */
 interface Change {
@@ -112,11 +117,9 @@ for (const [name, kernel] of Object.entries(kernels)) {
         const bytes = apply(kernel, changes, cut);
         writeFileSync(file, bytes);
         const ours = kslideRelocs(bytes, flags, 3);
-        // Of a section that is not there, the tool takes what lies behind its array, and no check sees that.
-        if (ours.refusal?.startsWith('invalid value: sh_info of section')) return;
         const theirs = judge(file, flags, { checked: true });
         if (theirs.status === 1) assert.equal(ours.status, 1, 'refused by the kernel tool only');
-        if (theirs.status !== 0) return;
+        if (theirs.status !== 0 || PAST_ITS_TABLE.test(ours.refusal ?? '')) return;
         assert.equal(ours.status, 0, 'refused here only');
         assert.ok(ours.stdout.equals(theirs.stdout), 'standard output differs');
       }),
