@@ -17,6 +17,7 @@ const COMMANDS: Record<string, () => Promise<AddCommand>> = {
   verify: async () => (await import('./verify.ts')).addVerify,
   boot: async () => (await import('./boot.ts')).addBoot,
   audit: async () => (await import('./audit.ts')).addAudit,
+  bench: async () => (await import('./bench.ts')).addBench,
   offset: async () => (await import('./offset.ts')).addOffset,
 };
 

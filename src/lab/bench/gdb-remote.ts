@@ -6,6 +6,8 @@
  * likes, and change no byte of the guest.
  */
 import type { Socket } from 'node:net';
+import type { PhysAddr } from '../../addresses.ts';
+import { HungUp } from './hung-up.ts';
 
 /** What a stop reply's signal means (gdbstub.c of QEMU): a breakpoint, or a guest that has ended while QEMU stays. */
 const SIGNAL_QUIT = 3;
@@ -24,8 +26,8 @@ export class GdbRemote {
   }
 
   /**
-   * Lets the guest run until it is about to execute one of `addresses` (linear, in whatever mode the CPU is), and says which; undefined
-   * if the guest ended before.
+   * Lets the guest run until it is about to execute one of `addresses`, and says which; undefined if the guest ended before. They are linear
+   * addresses, which are physical ones until the kernel has its own page tables.
    */
   async runTo(addresses: readonly number[]): Promise<number | undefined> {
     for (const address of addresses) await this.#expectOk(`Z1,${address.toString(16)},1`);
@@ -38,7 +40,7 @@ export class GdbRemote {
     return addresses.length === 1 ? addresses[0] : this.#instructionPointer();
   }
 
-  async readMemory(address: number, length: number): Promise<Uint8Array> {
+  async readMemory(address: PhysAddr, length: number): Promise<Uint8Array> {
     return Buffer.from(await this.#ask(`m${address.toString(16)},${length.toString(16)}`), 'hex');
   }
 
@@ -55,7 +57,7 @@ export class GdbRemote {
     const sum = Buffer.from(command, 'latin1').reduce((total, byte) => total + byte, 0) % 256;
     this.#socket.write(`$${command}#${sum.toString(16).padStart(2, '0')}`);
     const { value, done } = await this.#packets.next();
-    if (done === true) throw new Error(`QEMU hung up at ${command}`);
+    if (done === true) throw new HungUp(command);
     this.#socket.write('+');
     return value;
   }

@@ -1,6 +1,13 @@
 /** QEMU's machine protocol (docs/interop/qmp-spec in its source): one JSON object a line, each way. */
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { HungUp } from './hung-up.ts';
+
+interface Message {
+  readonly return?: unknown;
+  readonly error?: { readonly desc: string };
+  readonly event?: string;
+}
 
 export class Monitor {
   readonly #socket: Socket;
@@ -17,17 +24,20 @@ export class Monitor {
     return monitor;
   }
 
-  /** What the command returns. */
+  /** What the command returns. Events before its answer are lost. */
   async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
     for (;;) {
-      const { value, done } = await this.#lines.next();
-      if (done === true) throw new Error(`QEMU hung up at ${command}`);
-      const answer = JSON.parse(value) as { readonly return?: unknown; readonly error?: { readonly desc: string } };
+      const answer = await this.#next(command);
       if (answer.error !== undefined) throw new Error(`QEMU refused ${command}: ${answer.error.desc}`);
       // The greeting and events have neither.
       if ('return' in answer) return answer.return;
     }
+  }
+
+  /** Waits for an event that is still to come. */
+  async event(name: string): Promise<void> {
+    while ((await this.#next(name)).event !== name);
   }
 
   /** Guest instructions since power-on. Only while QEMU records (rr=record); exact only while the guest stands still. */
@@ -36,5 +46,11 @@ export class Monitor {
     const digits = /instruction count = (\d+)/.exec(text)?.[1];
     if (digits === undefined) throw new Error(`QEMU does not count instructions: ${text.trim()}`);
     return Number(digits);
+  }
+
+  async #next(what: string): Promise<Message> {
+    const { value, done } = await this.#lines.next();
+    if (done === true) throw new HungUp(what);
+    return JSON.parse(value) as Message;
   }
 }

@@ -1,0 +1,92 @@
+/** `kslide bench IN`: what a boot costs by bzImage, by plain vmlinux, and by a vmlinux that relocates itself. */
+import type { Command } from 'commander';
+import { runBench } from '../lab/bench/bench.ts';
+import { nodeCodecs } from '../node/codecs.ts';
+import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { integer, oneOf } from './arguments.ts';
+import { Progress } from './progress.ts';
+import { reportBench } from './report-bench.ts';
+import { reportBenchPage } from './report-bench-html.ts';
+
+interface BenchArguments {
+  readonly relocs?: string;
+  readonly initrd?: string;
+  readonly append: string;
+  readonly accel: string;
+  readonly runs?: string;
+  readonly memory: string;
+  readonly timeout: string;
+  readonly html?: string;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+const ACCELS = ['auto', 'tcg', 'kvm'] as const;
+const DEADLY = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Nothing a bench measures is a finding: the exit code is 0, or that of a failure. */
+export function addBench(program: Command): void {
+  program
+    .command('bench')
+    .description('boot a kernel as bzImage, as vmlinux and converted, and compare what each boot costs')
+    .argument('<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input')
+    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .option('--initrd <FILE>', 'initramfs whose guest ends by itself: boots are measured to that, not to /init')
+    .option('--append <WORDS>', 'further words on the kernel command line', 'quiet')
+    .option('--accel <ACCEL>', 'tcg counts instructions, kvm takes time; auto is kvm if a guest lives under it', 'auto')
+    .option('--runs <N>', 'boots of each (default: 5 counted, 25 timed)')
+    .option('--memory <MIB>', 'guest memory', '256')
+    .option('--timeout <SECONDS>', 'a boot that takes longer hangs', '600')
+    .option('--html <FILE>', 'write a report that stands alone')
+    .option('--json', 'print the summary as JSON')
+    .option('--quiet', 'print nothing')
+    .action(run);
+}
+
+async function run(path: string, options: BenchArguments): Promise<void> {
+  for (const input of [path, options.relocs, options.initrd])
+    if (input !== undefined && options.html !== undefined) refuseSameFile(input, options.html);
+  const accel = oneOf('--accel', ACCELS, options.accel);
+  const runs = options.runs === undefined ? undefined : integer('--runs', options.runs, 1);
+  const memoryMib = integer('--memory', options.memory, 64);
+  const timeoutMs = integer('--timeout', options.timeout, 1) * 1000;
+  const file = await readInputFile(path);
+  const relocs = options.relocs === undefined ? undefined : await readInputFile(options.relocs);
+  const initrd = options.initrd === undefined ? undefined : await readInputFile(options.initrd);
+  const progress = new Progress(options.quiet === true);
+  const summary = await interruptible((signal) =>
+    runBench(file, {
+      codecs: nodeCodecs,
+      relocs,
+      accel,
+      runs,
+      memoryMib,
+      timeoutMs,
+      append: options.append,
+      initrd,
+      signal,
+      onStep: (text) => progress.show(text),
+    }).finally(() => progress.clear()),
+  );
+  if (options.html !== undefined)
+    await writeFileAtomic(options.html, [new TextEncoder().encode(reportBenchPage(summary))]);
+  if (options.json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
+  else if (!options.quiet) process.stdout.write(reportBench(summary));
+}
+
+/** A signal ends the guests first, and then takes its usual course. */
+async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const interrupted = new AbortController();
+  let by: NodeJS.Signals | undefined;
+  const stop = (signal: NodeJS.Signals): void => {
+    by = signal;
+    interrupted.abort();
+  };
+  for (const signal of DEADLY) process.once(signal, stop);
+  try {
+    return await work(interrupted.signal);
+  } finally {
+    for (const signal of DEADLY) process.off(signal, stop);
+    if (by !== undefined) process.kill(process.pid, by);
+  }
+}
