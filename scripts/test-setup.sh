@@ -14,3 +14,7 @@ need lzop lzop
 need lz4 lz4
 need zstd zstd
 install_missing
+# For the pages of the reports. Where it is no package (Ubuntu has a snap), the tests that look at pages say that they are skipped.
+missing=''
+need chromium chromium
+(install_missing) || echo "no chromium: tests of HTML reports in a browser will be skipped" >&2

@@ -4,6 +4,7 @@ import { runBench } from '../lab/bench/bench.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
 import { integer, oneOf } from './arguments.ts';
+import { interruptible } from './interruptible.ts';
 import { Progress } from './progress.ts';
 import { reportBench } from './report-bench.ts';
 import { reportBenchPage } from './report-bench-html.ts';
@@ -22,7 +23,6 @@ interface BenchArguments {
 }
 
 const ACCELS = ['auto', 'tcg', 'kvm'] as const;
-const DEADLY = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Nothing a bench measures is a finding: the exit code is 0, or that of a failure. */
 export function addBench(program: Command): void {
@@ -72,21 +72,4 @@ async function run(path: string, options: BenchArguments): Promise<void> {
     await writeFileAtomic(options.html, [new TextEncoder().encode(reportBenchPage(summary))]);
   if (options.json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
   else if (!options.quiet) process.stdout.write(reportBench(summary));
-}
-
-/** A signal ends the guests first, and then takes its usual course. */
-async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T> {
-  const interrupted = new AbortController();
-  let by: NodeJS.Signals | undefined;
-  const stop = (signal: NodeJS.Signals): void => {
-    by = signal;
-    interrupted.abort();
-  };
-  for (const signal of DEADLY) process.once(signal, stop);
-  try {
-    return await work(interrupted.signal);
-  } finally {
-    for (const signal of DEADLY) process.off(signal, stop);
-    if (by !== undefined) process.kill(process.pid, by);
-  }
 }

@@ -1,12 +1,10 @@
 /**
- * The two figures of an audit's page, as SVG without scripts: how often slides of each range came, and how many slots came how often. Beside
- * what was seen stands what chance would have done.
- *
- * A figure is drawn for a width in CSS pixels and not scaled, so that its letters are as large as the text around it. Colours are
- * classes; the page's style sheet has them.
+ * The two figures of an audit's page: how often slides of each range came, and how many slots came how often. Beside what was seen stands what
+ * chance would have done.
  */
 import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
 import type { Slots } from '../kaslr/slots.ts';
+import { NARROW, round, steps, svg } from './svg.ts';
 import { count as thousands } from './text.ts';
 
 const MIB = 0x10_0000;
@@ -14,8 +12,6 @@ const HEIGHT = 260;
 const MARGIN = { left: 44, right: 12, top: 12, bottom: 44 };
 /** Below this a bar is no longer told from its neighbour. */
 const BAR_AT_LEAST = 7;
-/** A figure for a phone has fewer numbers at its axis. */
-const NARROW = 500;
 
 interface Bar {
   readonly label: string;
@@ -148,22 +144,5 @@ function draw({ title, width, bars, ticks, below }: Figure): string {
   for (const { at, text } of ticks)
     parts.push(`<text class="middle" x="${x(at)}" y="${HEIGHT - MARGIN.bottom + 16}">${text}</text>`);
   parts.push(`<text class="middle" x="${MARGIN.left + plot.width / 2}" y="${HEIGHT - 8}">${below}</text>`);
-  return `<svg role="img" aria-label="${title}" width="${width}" height="${HEIGHT}" viewBox="0 0 ${width} ${HEIGHT}">${parts.join('')}</svg>`;
-}
-
-/** Round numbers at equal distances, from `least` to below `end`: some `about` of them, and at least two where `least` is 0. */
-function steps(least: number, end: number, about: number): number[] {
-  const wanted = Math.max(1, (end - least) / about);
-  const power = 10 ** Math.floor(Math.log10(wanted));
-  const step = [1, 2, 2.5, 5, 10]
-    .map((factor) => factor * power)
-    .find((size) => size >= wanted && Number.isInteger(size))!;
-  const first = Math.ceil(least / step);
-  const length = Math.max(least === 0 ? 2 : 1, Math.ceil(end / step) - first);
-  return Array.from({ length }, (_, i) => (first + i) * step);
-}
-
-/** A tenth of a pixel is enough. */
-function round(value: number): number {
-  return Math.round(value * 10) / 10;
+  return svg({ title, width, height: HEIGHT }, parts);
 }

@@ -22,7 +22,7 @@ export function benchFacts({ kernel, guest, unit, point, rows: boots }: BenchSum
     ['guest', `${guest.memoryMib} MiB, ${kernel.entry}${words}, QEMU ${guest.qemu}`],
     ['measure', guest.fellBack ? `${how}; KVM does not run this kernel here` : how],
     ['to', point === 'init' ? 'the first instruction of /init' : "the guest's own end"],
-    ['boots', `${count(boots[0]!.boots.length)} of each: median, and the range of all`],
+    ['boots', `${count(boots[0]!.boots.length)} of each: median, and the spread from least to most`],
   ];
 }
 
@@ -33,12 +33,12 @@ export function benchTable({ rows: boots, unit, kaslr }: BenchSummary): readonly
     return cost === undefined ? '' : percent(cost.share);
   };
   return [
-    ['', unit, 'range', 'over vmlinux', 'relocation', 'file', 'loaded'],
+    ['', unit === 'instructions' ? unit : 'time', 'spread', 'over vmlinux', 'relocation', 'file', 'loaded'],
     ...boots.map((row) => [
       row.title,
       amount(row.median, unit),
-      range(row),
-      row.name === PLAIN ? '' : overPlain(row),
+      spread(row),
+      overPlain(row),
       share(row),
       size(row.file),
       size(row.loaded),
@@ -79,15 +79,18 @@ export function million(value: number): string {
   return `${value < 0 && tenths > 0 ? '−' : ''}${count(Math.floor(tenths / 10))}.${tenths % 10} M`;
 }
 
-function overPlain({ overPlain: more, median }: BenchRow): string {
+/** "+53.6%"; nothing for the plain vmlinux itself. */
+export function overPlain({ name, overPlain: more, median }: BenchRow): string {
+  if (name === PLAIN) return '';
   return `${more < 0 ? '−' : '+'}${percent(Math.abs(more) / (median - more))}`;
 }
 
-function range({ least, most, median }: BenchRow): string {
-  return `−${percent((median - least) / median)} +${percent((most - median) / median)}`;
+/** From the least to the most of all boots, as a part of the median. */
+export function spread({ least, most, median }: BenchRow): string {
+  return percent((most - least) / median);
 }
 
-function percent(part: number): string {
+export function percent(part: number): string {
   const value = part * 100;
   return `${value >= 10 ? value.toFixed(1) : value.toFixed(2)}%`;
 }

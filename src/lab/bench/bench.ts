@@ -7,15 +7,15 @@
  */
 import { availableParallelism } from 'node:os';
 import type { InputOptions } from '../../input.ts';
-import { EnvironmentError } from '../../node/environment.ts';
 import { runProgram } from '../../node/processes.ts';
 import { inParallel } from '../parallel.ts';
+import { chooseAccel } from './accel.ts';
 import { countStub } from './count-stub.ts';
 import { packBenchInit } from './init.ts';
 import { mapRelocations } from './map.ts';
 import { countBoot, timeBoot } from './measure.ts';
 import type { GuestSettings, MeasuredBoot } from './measure.ts';
-import { PLAIN, readSubject } from './subject.ts';
+import { readSubject } from './subject.ts';
 import type { Subject } from './subject.ts';
 import { summarize } from './summary.ts';
 import type { BenchSummary, StubCount } from './summary.ts';
@@ -40,8 +40,6 @@ export interface BenchOptions extends InputOptions {
 export const RUNS = { tcg: 5, kvm: 25 } as const;
 /** A count takes 3 s where nothing else runs, and many times that on a busy machine. */
 const BOOT_MS = 600_000;
-/** KVM needs about one second to /init, nested perhaps ten. */
-const PROBE_MS = 20_000;
 
 /** Throws KernelImageError for a kernel that cannot be converted or does not boot, and EnvironmentError when QEMU fails. */
 export async function runBench(file: Uint8Array, options: BenchOptions): Promise<BenchSummary> {
@@ -59,7 +57,8 @@ export async function runBench(file: Uint8Array, options: BenchOptions): Promise
 
   options.onStep?.('counting the stub');
   const stubs = await countStubs(subject, settings);
-  const { accel, fellBack } = await chooseAccel(subject, settings, options);
+  if (options.accel !== 'tcg') options.onStep?.('trying KVM');
+  const { accel, fellBack } = await chooseAccel(subject, settings, options.accel);
   const runs = options.runs ?? RUNS[accel];
   const boots = await measureBoots(subject, settings, { accel, runs, onStep: options.onStep });
   const guest = {
@@ -82,32 +81,6 @@ async function countStubs(subject: Subject, settings: GuestSettings): Promise<re
     stubs.push(await countStub(subject, variant, nokaslr, settings));
   }
   return stubs;
-}
-
-/** That /dev/kvm opens proves nothing, so a whole boot is the probe. Throws EnvironmentError when KVM is asked for and runs no guest. */
-async function chooseAccel(
-  subject: Subject,
-  settings: GuestSettings,
-  { accel, onStep }: BenchOptions,
-): Promise<{ readonly accel: 'tcg' | 'kvm'; readonly fellBack: boolean }> {
-  if (accel === 'tcg') return { accel, fellBack: false };
-  onStep?.('trying KVM');
-  const plain = subject.variants.find(({ name }) => name === PLAIN)!;
-  const probe: GuestSettings = { ...settings, initrd: packBenchInit(), point: 'init', timeoutMs: PROBE_MS };
-  try {
-    await timeBoot(subject, plain, probe);
-    return { accel: 'kvm', fellBack: false };
-  } catch (error) {
-    if (settings.signal?.aborted === true) throw error;
-    if (accel === 'auto') return { accel: 'tcg', fellBack: true };
-    const reason = error instanceof Error ? error.message : String(error);
-    throw new EnvironmentError({
-      problem: 'command-failed',
-      what: `KVM does not run this kernel here: ${reason}`,
-      otherwise: '--accel tcg counts instructions instead',
-      cause: error,
-    });
-  }
 }
 
 /** For each variant, in their order, one measurement a run. */

@@ -32,6 +32,8 @@ export class GdbRemote {
   async runTo(addresses: readonly number[]): Promise<number | undefined> {
     for (const address of addresses) await this.#expectOk(`Z1,${address.toString(16)},1`);
     const stop = await this.#ask('c');
+    // QEMU exits, for whatever reason.
+    if (stop.startsWith('W') || stop.startsWith('X')) throw new HungUp('c');
     const signal = Number.parseInt(stop.slice(1, 3), 16);
     if (signal === SIGNAL_QUIT) return undefined;
     if (signal !== SIGNAL_TRAP) throw new Error(`the guest stopped by ${stop}`);

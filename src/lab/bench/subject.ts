@@ -16,6 +16,7 @@ import type { Vmlinux } from '../../vmlinux.ts';
 /** The table formats of `convert`, with the options that ask for each. */
 const TABLES = [{ table: 'kernel', options: {} }] as const;
 export type TableName = (typeof TABLES)[number]['table'];
+export const TABLE_NAMES: readonly TableName[] = TABLES.map(({ table }) => table);
 
 /** The name of what all others are compared with: always there. */
 export const PLAIN = 'vmlinux';

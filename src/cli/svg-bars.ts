@@ -1,0 +1,99 @@
+/** Horizontal bars, one below the other, each with its words above it: there is room for them on a phone too. */
+import { escape } from './page.ts';
+import { NARROW, round, steps, svg } from './svg.ts';
+
+export interface BarPart {
+  /** Class of its colour. */
+  readonly colour: string;
+  readonly value: number;
+  readonly label: string;
+}
+
+export interface Bar {
+  readonly title: string;
+  /** The whole, in words. */
+  readonly text: string;
+  readonly parts: readonly BarPart[];
+  /** The least and the most of several measurements. */
+  readonly range?: readonly [least: number, most: number] | undefined;
+}
+
+export interface Bars {
+  readonly title: string;
+  readonly bars: readonly Bar[];
+  /** Colours and what they mean; none where there is but one. */
+  readonly legend: readonly { readonly colour: string; readonly text: string }[];
+  readonly axis: (value: number) => string;
+  readonly below: string;
+}
+
+const MARGIN = { left: 1, right: 16, bottom: 40 };
+const LEGEND = { height: 28, swatch: 12 };
+const BAR = { pitch: 44, words: 14, top: 20, height: 14 };
+/** What is there is seen, however little it is. */
+const LEAST_WIDTH = 2;
+/** Of the letters that figures have: 12 px, on average. */
+const LETTER = 6.6;
+
+export function drawBars({ title, bars, legend, axis, below }: Bars, width: number): string {
+  const keys = placeLegend(legend, width);
+  const top = legend.length === 0 ? 4 : keys.height;
+  const height = top + bars.length * BAR.pitch + MARGIN.bottom;
+  const plotWidth = width - MARGIN.left - MARGIN.right;
+  const wholes = bars.map(({ parts, range }) => Math.max(sum(parts), range?.[1] ?? 0));
+  const end = Math.max(1, ...wholes) * 1.02;
+  const x = (value: number): number => round(MARGIN.left + (value / end) * plotWidth);
+  const parts: string[] = [...keys.parts];
+  const floor = top + bars.length * BAR.pitch;
+  for (const tick of steps(0, end, width < NARROW ? 3 : 6)) {
+    parts.push(
+      `<line class="grid" x1="${x(tick)}" x2="${x(tick)}" y1="${top}" y2="${floor}"/>`,
+      `<text class="${tick === 0 ? 'start' : 'middle'}" x="${x(tick)}" y="${floor + 16}">${axis(tick)}</text>`,
+    );
+  }
+  bars.forEach((bar, i) => {
+    const y = top + i * BAR.pitch;
+    parts.push(
+      `<text class="name" x="${MARGIN.left}" y="${y + BAR.words}">${escape(bar.title)}</text>`,
+      `<text class="end" x="${width - MARGIN.right}" y="${y + BAR.words}">${escape(bar.text)}</text>`,
+    );
+    let from = 0;
+    for (const part of bar.parts) {
+      const start = x(from);
+      from += part.value;
+      const long = Math.max(LEAST_WIDTH, round(x(from) - start));
+      parts.push(
+        `<rect class="${part.colour}" x="${start}" width="${long}" y="${y + BAR.top}" height="${BAR.height}"><title>${escape(part.label)}</title></rect>`,
+      );
+    }
+    if (bar.range === undefined) return;
+    const middle = y + BAR.top + BAR.height / 2;
+    const [least, most] = bar.range.map(x);
+    parts.push(`<path class="range" d="M${least} ${middle - 4}v8m0-4H${most}m0-4v8"/>`);
+  });
+  parts.push(`<text class="middle" x="${MARGIN.left + plotWidth / 2}" y="${height - 6}">${escape(below)}</text>`);
+  return svg({ title, width, height }, parts);
+}
+
+function sum(parts: readonly BarPart[]): number {
+  return parts.reduce((total, { value }) => total + value, 0);
+}
+
+/** In one line, or in as many as it takes. */
+export function placeLegend(
+  legend: Bars['legend'],
+  width: number,
+): { readonly parts: readonly string[]; readonly height: number } {
+  const parts: string[] = [];
+  let [x, y] = [MARGIN.left, 0];
+  for (const { colour, text } of legend) {
+    const long = LEGEND.swatch + 6 + text.length * LETTER + 14;
+    if (x + long > width && x > MARGIN.left) [x, y] = [MARGIN.left, y + LEGEND.height - 8];
+    parts.push(
+      `<rect class="${colour}" x="${round(x)}" y="${y}" width="${LEGEND.swatch}" height="${LEGEND.swatch}"/>`,
+      `<text x="${round(x + LEGEND.swatch + 6)}" y="${y + 10}">${escape(text)}</text>`,
+    );
+    x += long;
+  }
+  return { parts, height: y + LEGEND.height };
+}

@@ -1,0 +1,128 @@
+/** What `kslide bench` prints and refuses. Its page in a browser is pages.test.ts. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { million, reportBench } from '../../src/cli/report-bench.ts';
+import { reportBenchPage } from '../../src/cli/report-bench-html.ts';
+import { stretchesOf } from '../../src/cli/report-bench-map.ts';
+import { makeSummary } from '../lab/bench-summary.ts';
+import { makeVmlinux } from '../make-vmlinux.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-cli-'));
+after(() => rmSync(directory, { recursive: true }));
+const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
+const kernel = join(directory, 'vmlinux');
+writeFileSync(kernel, makeVmlinux());
+
+test('the text, where instructions were counted', () => {
+  assert.equal(
+    reportBench(makeSummary()),
+    `kernel   6.12.0-test, 2,000 relocations
+guest    256 MiB, pvh, "quiet <&>", QEMU 7.2.22
+measure  TCG counts guest instructions (-icount shift=0; 1 takes 1 ns of guest time); KVM does not run this kernel here
+to       the first instruction of /init
+boots    1 of each: median, and the spread from least to most
+
+                      instructions  spread  over vmlinux  relocation     file   loaded
+bzImage                  2,000.0 M   0.15%        +53.8%       0.12%  11.0 MB  11.0 MB
+vmlinux                  1,300.0 M   0.23%                            50.0 MB  45.0 MB
+kslide, kernel table     1,302.1 M   0.23%        +0.16%       0.00%  50.0 MB  45.0 MB
+
+stub, kernel table    12,345 instructions, 6.17 a relocation; again 12,346; with nokaslr 1,105; table 8.01 kB
+                      set-up 501, entropy 602, paging 703, relocate 10,036, leave 503
+bzImage               relocation 2.4 M, the kernel's own randomization −1.5 M (medians against nokaslr)
+kslide, kernel table  relocation 0.0 M, the kernel's own randomization 0.9 M (medians against nokaslr)
+`,
+  );
+});
+
+test('the text, where time was measured', () => {
+  const { guest, rows } = makeSummary();
+  const text = reportBench(
+    makeSummary({
+      unit: 'microseconds',
+      point: 'end',
+      guest: { ...guest, accel: 'kvm', fellBack: false, append: '' },
+      rows: rows.map((row) => Object.assign({}, row, { median: 131_250, least: 131_200, most: 140_000, phases: null })),
+      kaslr: [],
+    }),
+  );
+  assert.match(text, /^guest +256 MiB, pvh, QEMU 7\.2\.22$/m);
+  assert.match(text, /^measure +KVM, time from power-on$/m);
+  assert.match(text, /^to +the guest's own end$/m);
+  assert.match(text, /^ +time +spread +over vmlinux/m);
+  assert.match(text, /^bzImage +131\.3 ms +6\.70% /m);
+});
+
+test('instructions in millions', () => {
+  const of = [0, 49_999, 50_000, -50_000, -49_999, 1_379_849_999, 1_379_850_000];
+  assert.deepEqual(of.map(million), ['0.0 M', '0.0 M', '0.1 M', '−0.1 M', '0.0 M', '1,379.8 M', '1,379.9 M']);
+});
+
+test('the map puts small neighbours together, and loses none', () => {
+  const { map } = makeSummary();
+  const seen = stretchesOf(map).map(({ title, start, bytes, relocations }) => ({ title, start, bytes, relocations }));
+  assert.deepEqual(seen, [
+    { title: '.text<', start: 0x100_0000, bytes: 0x8_0000, relocations: 1008 },
+    { title: '.a to .b', start: 0x108_0000, bytes: 0x3_0000, relocations: 992 },
+  ]);
+});
+
+test('the page is the same each time, escapes what it did not make, and has every number as text', () => {
+  const summary = makeSummary();
+  const html = reportBenchPage(summary);
+  assert.equal(reportBenchPage(makeSummary()), html);
+  assert.ok(html.includes('quiet &lt;&amp;&gt;') && html.includes('.text&lt;'));
+  assert.doesNotMatch(html, /quiet <|\.text</);
+  assert.doesNotMatch(html, /<script|<link|<img|https?:|url\(|@import/i);
+  const text = html.replaceAll(/<svg.*?<\/svg>/g, '').replaceAll(/<[^>]*>/g, ' ');
+  for (const number of ['2,000.0 M', '695.0 M', '+53.8%', '12,345', '12,346', '6.17', '10,036', '8.01 kB', '1,008'])
+    assert.ok(text.includes(number), `${number} is in no table`);
+  for (const [tag, many] of [
+    ['<h1>', 1],
+    ['<h2>', 6],
+    ['<table>', 6],
+    ['<caption>', 6],
+    ['role="img" aria-label="', 8],
+  ] as const)
+    assert.equal(html.split(tag).length - 1, many, tag);
+});
+
+/** Exit code and one line on standard error; nothing printed, nothing left. */
+function refused(args: readonly string[], code: number, message: RegExp, env: NodeJS.ProcessEnv = process.env): void {
+  const temporary = mkdtempSync(join(directory, 'tmp'));
+  const before = readdirSync(directory);
+  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, 'bench', ...args], {
+    cwd: root,
+    encoding: 'utf8',
+    timeout: 120_000,
+    env: { ...env, TMPDIR: temporary },
+  });
+  assert.match(ran.stderr, message);
+  assert.equal(ran.stderr.trimEnd().split('\n').length, 1, ran.stderr);
+  assert.deepEqual([ran.status, ran.stdout], [code, '']);
+  assert.deepEqual(readdirSync(directory), before);
+  assert.deepEqual(
+    readdirSync(temporary).filter((name) => name.startsWith('kslide')),
+    [],
+  );
+}
+
+test('arguments that make no sense are refused before anything boots', () => {
+  refused([kernel, '--accel', 'warp'], 2, /--accel is "warp", expected auto or tcg or kvm/);
+  refused([kernel, '--runs', '0'], 2, /--runs is "0", expected a whole number from 1/);
+  refused([kernel, '--memory', '1'], 2, /--memory is "1"/);
+  refused([kernel, '--html', kernel], 2, /vmlinux/);
+  refused([join(directory, 'nothing')], 2, /nothing/);
+  assert.deepEqual(readFileSync(kernel), Buffer.from(makeVmlinux()));
+});
+
+test('a machine without QEMU is told so', () => {
+  const { PATH: _, ...env } = process.env;
+  refused([kernel, '--accel', 'tcg'], 3, /qemu-system-x86_64 is not installed/, { ...env, PATH: directory });
+});

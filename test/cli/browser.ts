@@ -1,0 +1,142 @@
+/**
+ * A headless Chromium, led through its pipe (Chrome DevTools Protocol; --remote-debugging-pipe: JSON messages that end in a zero byte, to the
+ * browser on descriptor 3, from it on 4). No package does it for us: four methods are all that the tests need.
+ */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+
+const PROGRAM = 'chromium';
+/** A busy machine takes its time. */
+const ANSWER_MS = 120_000;
+
+export interface View {
+  readonly width: number;
+  readonly scheme?: 'light' | 'dark';
+  readonly media?: 'screen' | 'print';
+}
+
+interface Message {
+  readonly id?: number;
+  readonly method?: string;
+  readonly params?: Readonly<Record<string, unknown>>;
+  readonly result?: Readonly<Record<string, unknown>>;
+  readonly error?: { readonly message: string };
+}
+
+export class Browser {
+  readonly #child: ChildProcess;
+  readonly #profile: string;
+  readonly #waiting = new Map<number, (message: Message) => void>();
+  #session: string | undefined;
+  #sent = 0;
+  /** Addresses of everything that the page asked for. */
+  readonly requests: string[] = [];
+
+  private constructor(child: ChildProcess, profile: string) {
+    this.#child = child;
+    this.#profile = profile;
+    let text = '';
+    (child.stdio[4] as Readable).setEncoding('utf8').on('data', (more: string) => {
+      text += more;
+      for (let end = text.indexOf('\0'); end >= 0; end = text.indexOf('\0')) {
+        this.#receive(JSON.parse(text.slice(0, end)) as Message);
+        text = text.slice(end + 1);
+      }
+    });
+  }
+
+  /** scripts/test-setup.sh installs it where the distribution has it. */
+  static isInstalled(): boolean {
+    return (process.env['PATH'] ?? '').split(':').some((folder) => existsSync(join(folder, PROGRAM)));
+  }
+
+  static async start(): Promise<Browser> {
+    const profile = mkdtempSync(join(tmpdir(), 'kslide-browser-'));
+    const args = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run'];
+    // A name that does not resolve: the browser's own errands have no network either.
+    args.push('--host-resolver-rules=MAP * ~NOTFOUND', '--remote-debugging-pipe', `--user-data-dir=${profile}`);
+    const child = spawn(PROGRAM, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
+    await once(child, 'spawn');
+    const browser = new Browser(child, profile);
+    const { targetId } = await browser.#ask('Target.createTarget', { url: 'about:blank' });
+    const { sessionId } = await browser.#ask('Target.attachToTarget', { targetId, flatten: true });
+    browser.#session = String(sessionId);
+    for (const domain of ['Page', 'Network', 'Runtime']) await browser.#ask(`${domain}.enable`);
+    return browser;
+  }
+
+  async open(address: string): Promise<void> {
+    this.requests.length = 0;
+    await this.#ask('Page.navigate', { url: address });
+    await this.evaluate(
+      `new Promise((done) => document.readyState === 'complete' ? done() : addEventListener('load', done))`,
+    );
+  }
+
+  async show({ width, scheme = 'light', media = 'screen' }: View): Promise<void> {
+    await this.#ask('Emulation.setDeviceMetricsOverride', {
+      width,
+      height: 844,
+      deviceScaleFactor: 1,
+      mobile: width < 500,
+    });
+    const features = [{ name: 'prefers-color-scheme', value: scheme }];
+    await this.#ask('Emulation.setEmulatedMedia', { media, features });
+  }
+
+  /** What an expression comes to, once its promise is kept. */
+  async evaluate(expression: string): Promise<unknown> {
+    const { result, exceptionDetails } = (await this.#ask('Runtime.evaluate', {
+      expression,
+      awaitPromise: true,
+      returnByValue: true,
+    })) as { readonly result: { readonly value?: unknown }; readonly exceptionDetails?: unknown };
+    assert.equal(exceptionDetails, undefined, JSON.stringify(exceptionDetails));
+    return result.value;
+  }
+
+  /** PNG of the whole page. */
+  async screenshot(): Promise<Uint8Array> {
+    const { data } = await this.#ask('Page.captureScreenshot', { captureBeyondViewport: true });
+    return Buffer.from(String(data), 'base64');
+  }
+
+  async close(): Promise<void> {
+    const closed = once(this.#child, 'close');
+    this.#child.kill('SIGKILL');
+    await closed;
+    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 10 });
+  }
+
+  async #ask(
+    method: string,
+    params: Readonly<Record<string, unknown>> = {},
+  ): Promise<Readonly<Record<string, unknown>>> {
+    const id = ++this.#sent;
+    const answer = await new Promise<Message>((resolve, reject) => {
+      const timer = setTimeout(() => reject(new Error(`Chromium did not answer to ${method}`)), ANSWER_MS);
+      this.#waiting.set(id, (message) => {
+        clearTimeout(timer);
+        resolve(message);
+      });
+      const message = { id, method, params, ...(this.#session === undefined ? {} : { sessionId: this.#session }) };
+      (this.#child.stdio[3] as Writable).write(`${JSON.stringify(message)}\0`);
+    });
+    assert.equal(answer.error, undefined, `${method}: ${answer.error?.message}`);
+    return answer.result ?? {};
+  }
+
+  #receive(message: Message): void {
+    if (message.method === 'Network.requestWillBeSent') {
+      const { request } = message.params as { readonly request: { readonly url: string } };
+      this.requests.push(request.url);
+    }
+    if (message.id !== undefined) this.#waiting.get(message.id)?.(message);
+  }
+}
