@@ -1,14 +1,16 @@
 /**
  * Whether to randomize at all.
  *
- * Not when KASLR_FLAG is set: the decompressor, or a host tool, has moved the kernel already. Not when the command line holds the word
+ * Not when KASLR_FLAG is set: the decompressor, or a host tool, has moved the kernel already; unless the parameters say that this kernel's
+ * decompressor moves it only physically. Not when the command line holds the word
  * `nokaslr`, found as cmdline_find_option_bool() in arch/x86/boot/cmdline.c finds it: words end at any character up to the space, and
  * quotes mean nothing. Like the decompressor's, the search ends at 64 KiB even without a NUL.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword } from '../asm/operands.ts';
-import { al, eax, ecx, esi, r12, r8, r8d, rax, rdx, rsi } from '../asm/registers.ts';
+import { al, eax, ecx, esi, r12, r15, r8, r8d, rax, rdx, rsi } from '../asm/registers.ts';
 import { BOOT_PARAMS, KASLR_FLAG } from '../boot-params.ts';
+import { PARAMS, STUB_FLAGS } from './layout.ts';
 import type { Stub } from './program.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
@@ -22,9 +24,13 @@ export function emitCmdline(a: Assembler, stub: Stub): void {
   const endOfWord = a.label('end_of_word');
   const absent = a.label('nokaslr_absent');
 
+  const notRandomized = a.label('not_randomized');
   a.note('already randomized?');
   a.test(byte(r12, BOOT_PARAMS.loadflags), KASLR_FLAG);
-  a.jnz(stub.leave);
+  a.jz(notRandomized);
+  a.test(byte(r15, PARAMS.flags), STUB_FLAGS.despite_kaslr_flag);
+  a.jz(stub.leave);
+  a.bind(notRandomized);
 
   a.note('nokaslr?');
   a.mov(eax, dword(r12, BOOT_PARAMS.ext_cmd_line_ptr));

@@ -33,6 +33,8 @@ export const PARAMS = {
   table_end: 0x50,
   /** u32, see TABLE_FORMAT. */
   table_format: 0x58,
+  /** u32, see STUB_FLAGS. */
+  flags: 0x5c,
   /** Up to here zero. */
   size: 0x80,
 } as const;
@@ -43,6 +45,16 @@ export const PARAMS_MAGIC: readonly number[] = [0x4b, 0x53, 0x4c, 0x49, 0x44, 0x
 export const TABLE_FORMAT = {
   /** The kernel's own: always three lists, the inverse one empty where the kernel has none. */
   kernel: 0,
+  /** The kernel's own in the form with two lists, where its decompressor reads the same table. (1 is taken.) */
+  kernel_two_lists: 2,
+} as const;
+
+export const STUB_FLAGS = {
+  /**
+   * Relocate although KASLR_FLAG is set: for the kernel of a bzImage whose decompressor sets it, and picks the physical slide, but has an empty
+   * table and so no virtual slide. `nokaslr` is obeyed all the same.
+   */
+  despite_kaslr_flag: 1 << 0,
 } as const;
 
 /** How many bytes at e_entry the program puts back; the hook is the first 5 of them. */

@@ -1,13 +1,13 @@
 /**
  * The slide applied to every site of the table, as handle_relocations() in boot/compressed/misc.c does it: backwards through three lists, each
- * ended by a zero. `convert` has checked every site, so the loops check nothing. Last, KASLR_FLAG tells the kernel that its image was
+ * ended by a zero, or two where the format has no inverse one. `convert` has checked every site, so the loops check nothing. Last, KASLR_FLAG tells the kernel that its image was
  * randomized; by it the kernel randomizes its direct map, vmalloc and vmemmap areas and module base too.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword, qword } from '../asm/operands.ts';
 import { eax, r12, r13, r14, r14d, r15, r8, rax, rdi } from '../asm/registers.ts';
 import { BOOT_PARAMS, KASLR_FLAG } from '../boot-params.ts';
-import { PARAMS } from './layout.ts';
+import { PARAMS, TABLE_FORMAT } from './layout.ts';
 
 /** Low half of __START_KERNEL_map: a table entry minus this is a physical link address. */
 const START_KERNEL_MAP_LOW = 0x8000_0000;
@@ -20,7 +20,11 @@ export function emitRelocate(a: Assembler): void {
   a.mov(r8, r13);
   a.sub(r8, rax);
   emitList(a, 'abs32', () => a.add(dword(rax, r8, 1), r14d));
+  const abs64 = a.label('abs64');
+  a.cmp(byte(r15, PARAMS.table_format), TABLE_FORMAT.kernel_two_lists);
+  a.je(abs64);
   emitList(a, 'inverse32', () => a.sub(dword(rax, r8, 1), r14d));
+  a.bind(abs64);
   emitList(a, 'abs64', () => a.add(qword(rax, r8, 1), r14));
   a.note('say so');
   a.or(byte(r12, BOOT_PARAMS.loadflags), KASLR_FLAG);

@@ -21,9 +21,15 @@ export interface StubTable {
 
 /**
  * The segment for this kernel, at `offset` in its file. It lies behind the image in memory, at an address congruent to its file offset modulo
- * p_align, as the ELF specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file.
+ * p_align, as the ELF specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file. `stubFlags`: STUB_FLAGS.
  */
-export function buildSegment(kernel: Vmlinux, slots: Slots, table: StubTable, offset: number): NewSegment {
+export function buildSegment(
+  kernel: Vmlinux,
+  slots: Slots,
+  table: StubTable,
+  offset: number,
+  stubFlags = 0,
+): NewSegment {
   const program = assembleStub().code;
   const programAt = PARAMS.size;
   const tableAt = alignUp(programAt + program.length, 16);
@@ -46,6 +52,7 @@ export function buildSegment(kernel: Vmlinux, slots: Slots, table: StubTable, of
   params.u64(PARAMS.table, tableAt);
   params.u64(PARAMS.table_end, fileSize);
   params.u32(PARAMS.table_format, table.format);
+  params.u32(PARAMS.flags, stubFlags);
 
   const section = (name: string, start: number, size: number, flags: bigint, align: number): NewSection => {
     return { name, type: name === '.kslide.bss' ? SHT_NOBITS : SHT_PROGBITS, start, size, flags, align };

@@ -72,6 +72,7 @@ export const PARAMETERS = {
   table: [PARAMS.table, 8],
   table_end: [PARAMS.table_end, 8],
   table_format: [PARAMS.table_format, 4],
+  flags: [PARAMS.flags, 4],
 } as const satisfies Layout;
 
 export function readUint(reader: Reader, offset: FileOffset, width: Width, field: string): bigint {

@@ -22,6 +22,8 @@ export interface Original {
   readonly slotAlign: number;
   /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
   readonly entryBytes: Uint8Array;
+  /** What the parameters' flags have to be: STUB_FLAGS for the form that was asked for. */
+  readonly stubFlags: number;
 }
 
 export interface OriginalOptions {
@@ -47,6 +49,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
     table,
     slotAlign: input.header?.kernelAlignment ?? LEAST_ALIGN,
     entryBytes: readEntry(kernel),
+    stubFlags: 0,
   };
 }
 

@@ -47,7 +47,7 @@ export function checkProgram(file: Evidence, { offset, program }: Segment): void
 }
 
 /** All but the saved bytes, which `checkHook` has, and the slots. Gives the reader for the table's format. */
-export function checkParameters(file: Evidence, { kernel }: Original, segment: Segment): TableReader {
+export function checkParameters(file: Evidence, { kernel, stubFlags }: Original, segment: Segment): TableReader {
   const { offset } = segment;
   file.expectBytes('parameters: magic', offset + PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
   file.expectFields('parameters', offset, PARAMETERS, {
@@ -65,8 +65,10 @@ export function checkParameters(file: Evidence, { kernel }: Original, segment: S
     const expected = `one of ${[...TABLE_READERS.keys()].join(', ')}`;
     return refute('parameters: table_format', offset + PARAMS.table_format, { found: format, expected });
   }
-  const [last, width] = PARAMETERS.table_format;
-  file.accept(offset + last, offset + last + width);
+  const [at, length] = PARAMETERS.table_format;
+  file.accept(offset + at, offset + at + length);
+  file.expectFields('parameters', offset, PARAMETERS, { flags: stubFlags });
+  const [last, width] = PARAMETERS.flags;
   file.expectZeros('reserved byte of the parameters', offset + last + width, offset + PARAMS.size);
   return reader;
 }

@@ -139,7 +139,7 @@ test('the structures that are compared field by field have no gaps', () => {
     [EHDR, EHDR_SIZE[64]],
     [PHDR, PHDR_SIZE[64]],
     [SHDR, SHDR_SIZE[64]],
-    [PARAMETERS, PARAMS.table_format + 4],
+    [PARAMETERS, PARAMS.flags + 4],
   ] as const) {
     let end = 0;
     for (const [offset, width] of Object.values(layout)) {
