@@ -1,9 +1,18 @@
-/** First step: find ourselves, take a stack, and put the kernel's own bytes back at its entry. */
+/**
+ * First steps: find ourselves and take a stack; then, once faults are survivable, put the kernel's own bytes back at its entry.
+ *
+ * Firmware may have write-protected the kernel's text: since 6.6 the EFI stub asks for it (efi_adjust_memory_range_protection) and enters the
+ * kernel on the firmware's page tables. So supervisor write protection is off until the end. CR0 cannot be written everywhere (CR4.CET forbids to
+ * clear WP); where it cannot, the pages had better be writable.
+ */
 import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword, dword } from '../asm/operands.ts';
-import { ebp, r12, r13, r15, rax, rbp, rdi, rsi, rsp } from '../asm/registers.ts';
+import { cr0, ebp, ecx, r12, r13, r15, rax, rbp, rcx, rdi, rsi, rsp } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from './layout.ts';
 import type { Stub } from './program.ts';
+import { emitGuard, emitGuardEnd } from './traps.ts';
+
+const CR0_WP = 1 << 16;
 
 export function emitEnter(a: Assembler, stub: Stub): void {
   a.note('enter');
@@ -18,6 +27,18 @@ export function emitEnter(a: Assembler, stub: Stub): void {
   a.mov(r12, rsi);
   a.mov(r13, r15);
   a.sub(r13, qword(r15, PARAMS.link_base));
+}
+
+export function emitUndoHook(a: Assembler): void {
+  const keepProtection = a.label('keep_write_protection');
+  a.note('write protection off');
+  a.mov(rcx, cr0);
+  a.mov(qword(rbp, SCRATCH.saved_cr0), rcx);
+  emitGuard(a, keepProtection);
+  a.and(ecx, ~CR0_WP);
+  a.mov(cr0, rcx);
+  a.bind(keepProtection);
+  emitGuardEnd(a);
 
   a.note('undo the hook');
   a.add(qword(r15, PARAMS.entry), r13);

@@ -62,7 +62,7 @@ export const ENTRY_BYTES = 8;
 
 /** Offsets in the scratch memory. Its first page is wiped on leaving; the page tables stay in use until the kernel loads its own. */
 export const SCRATCH = {
-  /** What the loader had: RSP, and the 10-byte pseudo-descriptors of IDT and GDT. */
+  /** What the loader had: RSP, the 10-byte pseudo-descriptors of IDT and GDT, and CR0. */
   saved_rsp: 0x000,
   saved_idtr: 0x008,
   saved_gdtr: 0x018,
@@ -71,6 +71,7 @@ export const SCRATCH = {
   gdtr: 0x038,
   /** Where a fault resumes; 0: nowhere. */
   resume: 0x048,
+  saved_cr0: 0x050,
   idt: 0x100,
   gdt: 0x300,
   /** The stack grows down from here to the GDT's end; only traps use it. */

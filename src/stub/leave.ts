@@ -1,11 +1,12 @@
 /**
- * To the kernel, in the state that the loader made: its IDT, GDT and stack pointer back in place, RSI at boot_params. What was random is gone: the
+ * To the kernel, in the state that the loader made: its CR0, IDT, GDT and stack pointer back in place, RSI at boot_params. What was random is gone: the
  * scratch page with the stack is wiped and every other register is zero, so neither the slide nor what it was made of stays
  * in memory that the kernel will hand out later. (The page tables stay, in use; they hold nothing that is secret.)
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword } from '../asm/operands.ts';
 import {
+  cr0,
   eax,
   ebp,
   ebx,
@@ -21,7 +22,9 @@ import {
   r15d,
   r8d,
   r9d,
+  rax,
   rbp,
+  rcx,
   rdi,
   rsi,
   rsp,
@@ -32,6 +35,13 @@ import type { Stub } from './program.ts';
 export function emitLeave(a: Assembler, stub: Stub): void {
   a.bind(stub.leave);
   a.note('leave');
+  const keepCr0 = a.label('keep_cr0');
+  a.mov(rcx, cr0);
+  a.mov(rax, qword(rbp, SCRATCH.saved_cr0));
+  a.cmp(rax, rcx);
+  a.je(keepCr0);
+  a.mov(cr0, rax);
+  a.bind(keepCr0);
   a.lidt(mem(rbp, SCRATCH.saved_idtr));
   a.lgdt(mem(rbp, SCRATCH.saved_gdtr));
   a.mov(rsp, qword(rbp, SCRATCH.saved_rsp));

@@ -14,7 +14,7 @@
 import { Assembler } from '../asm/assembler.ts';
 import type { Assembled, Label } from '../asm/assembler.ts';
 import { emitCmdline } from './cmdline.ts';
-import { emitEnter } from './enter.ts';
+import { emitEnter, emitUndoHook } from './enter.ts';
 import { emitChooseSlide, emitEntropy } from './entropy.ts';
 import { PARAMS } from './layout.ts';
 import { emitLeave } from './leave.ts';
@@ -42,8 +42,9 @@ export function assembleStub(): Assembled {
     nmi: a.label('nmi'),
     leave: a.label('leave'),
   };
-  emitEnter(a, stub); //         own stack; the hook undone
+  emitEnter(a, stub); //         own stack
   emitInstallTraps(a, stub); //  from here a fault is survivable where a step says so
+  emitUndoHook(a); //            the kernel's own bytes back at its entry
   emitCmdline(a, stub); //       KASLR_FLAG set or nokaslr: leave
   emitEntropy(a); //             R14: everything random that can be had
   emitChooseSlide(a); //         R14: the slide

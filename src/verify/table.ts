@@ -27,13 +27,10 @@ export interface DecodedTable extends Sites {
  */
 export type TableReader = (bytes: Uint8Array, origin: FileOffset) => DecodedTable;
 
-export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map<number, TableReader>([
-  [TABLE_FORMAT.kernel, (bytes, origin) => walkKernelTable(bytes, origin)],
-  [TABLE_FORMAT.kernel_two_lists, (bytes, origin) => walkKernelTable(bytes, origin, 2)],
-]);
+export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map([[TABLE_FORMAT.kernel, walkKernelTable]]);
 
 /** Backwards from the end, through 32-bit, inverse and 64-bit list, each up to its zero: what `emitRelocate` in stub/relocate.ts does. */
-export function walkKernelTable(bytes: Uint8Array, origin: FileOffset, lists: 2 | 3 = 3): DecodedTable {
+export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedTable {
   const view = viewOf(bytes);
   let at = bytes.length;
   const starts = { abs64: 0, inverse32: 0, abs32: 0 };
@@ -55,7 +52,7 @@ export function walkKernelTable(bytes: Uint8Array, origin: FileOffset, lists: 2 
     return Uint32Array.from(entries.toReversed());
   };
   const abs32 = walkList('abs32', '32-bit');
-  const inverse32 = lists === 3 ? walkList('inverse32', 'inverse 32-bit') : new Uint32Array();
+  const inverse32 = walkList('inverse32', 'inverse 32-bit');
   const abs64 = walkList('abs64', '64-bit');
   if (at > 0) {
     const found = `${hex(at)} bytes that the program never reads`;
