@@ -1,0 +1,282 @@
+/**
+ * Finds out all that a shuffle of this kernel has to know, from its debug vmlinux and from its code. A page of passes: what each needs is what
+ * those before it have made.
+ */
+import { sectionBytes } from '../elf/read.ts';
+import { PT_NOTE, SHF_ALLOC, SHT_NOBITS, SHT_NOTE } from '../elf/constants.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import type { ByteSource } from '../relocs/byte-source.ts';
+import { LISTS } from '../relocs/table.ts';
+import type { ListName, RelocationTable } from '../relocs/table.ts';
+import type { Vmlinux } from '../vmlinux.ts';
+import { holdBefore, readCode, STAY } from './code.ts';
+import type { Pieces } from './code.ts';
+import { findBuildId, openDebugKernel } from './debug-kernel.ts';
+import type { DebugKernel } from './debug-kernel.ts';
+import { loadDisassembler } from './disassembler.ts';
+import { FIXED, FieldList, pieceAt } from './fields.ts';
+import { fingerprint } from './fingerprint.ts';
+import { ImageBytes, placeOfLow } from './kernel-image.ts';
+import { ownersOf } from './owners.ts';
+import { trimPadding } from './padding.ts';
+import type { FieldColumns, Plan } from './plan.ts';
+import { readCodeRelocations, readDataReferences } from './references.ts';
+import type { SortedRange } from './references.ts';
+import { sweepCode } from './sweep.ts';
+import { readExtable } from './tables/extable.ts';
+import { readKallsyms } from './tables/kallsyms.ts';
+import { readMcount } from './tables/mcount.ts';
+import { readOrc } from './tables/orc.ts';
+import { findRuns, joinUnits } from './units.ts';
+import type { Units } from './units.ts';
+
+export interface AnalyseInput {
+  readonly kernel: Vmlinux;
+  /** Checked against the kernel's segments. */
+  readonly table: RelocationTable;
+  readonly debug: ByteSource;
+  readonly kernelVersion: string | undefined;
+  readonly onPass?: ((pass: AnalysePass) => void) | undefined;
+}
+
+export type AnalysePass = 'compare' | 'disassemble' | 'references' | 'tables';
+
+export async function analyse({ kernel, table, debug: source, kernelVersion, onPass }: AnalyseInput): Promise<Plan> {
+  const makeDisassembler = await loadDisassembler();
+  const debug = openDebugKernel(source);
+  const image = new ImageBytes(kernel);
+  onPass?.('compare');
+  const buildId = compareBuilds(kernel, debug);
+  compareContents(image, debug);
+
+  // Pieces of code, and what ties them. From here nothing new is found out about where pieces begin and end, only that one has to stay.
+  onPass?.('disassemble');
+  const { text } = debug;
+  const code = image.range(text.start, text.end, '.text');
+  const { pieces, functions } = readCode(debug, (start, end) => {
+    const [first, last] = trimPadding(code, start - text.start, end - text.start);
+    return [first + text.start, last + text.start];
+  });
+  const relocations = readCodeRelocations(debug, image);
+  const disassembler = makeDisassembler(code);
+  const sweep = sweepCode(code, text.start, pieces, relocations, disassembler);
+  disassembler.free();
+
+  onPass?.('references');
+  const sorted = sortedRanges(debug);
+  const data = readDataReferences(debug, image, pieces, sorted);
+  const absolute = readAbsolute(table, image, pieces, debug, sorted);
+  for (const place of [...sweep.strays, ...absolute.strays, ...data.strays])
+    holdBefore(pieces, place, STAY['tied to fixed code']);
+
+  // Units and runs: from here it is known what moves.
+  const units = joinUnits(pieces, sweep.tied);
+  const runs = findRuns(units, text.end);
+
+  onPass?.('tables');
+  const ownerOf = ownersOf(units);
+  const relative = (list: FieldList, width: number): FieldColumns => ownedColumns(list, units, image, width, isChanged);
+  const absolutes = (list: FieldList, width: number): FieldColumns => ownedColumns(list, units, image, width, isMoved);
+  return {
+    kernel: { buildId, size: kernel.elf.bytes.length, checksum: fingerprint(kernel.elf.bytes) },
+    text: { start: text.start, end: text.end, offset: image.at(text.start, text.end - text.start, '.text') },
+    starts: units.starts,
+    ends: units.ends,
+    functions: units.functions,
+    runs,
+    relative32: joinColumns(relative(sweep.fields, 4), relative(data.relative32, 4)),
+    relative64: relative(data.relative64, 8),
+    absolute32: absolutes(absolute.abs32, 4),
+    absolute64: absolutes(absolute.abs64, 8),
+    table,
+    tableOwners: {
+      abs64: siteOwners(table.abs64, ownerOf),
+      inverse32: siteOwners(table.inverse32, ownerOf),
+      abs32: siteOwners(table.abs32, ownerOf),
+    },
+    extable: readExtable(debug, image, ownerOf),
+    mcount: readMcount(debug, image, ownerOf),
+    kallsyms: readKallsyms(debug, image, ownerOf),
+    orc: readOrc(debug, image, units),
+    facts: {
+      kernelVersion,
+      functions,
+      staying: countStaying(units, functions),
+      instructions: sweep.counts.instructions,
+      relocations: relocations.places.length,
+      branches: {
+        resolved: sweep.counts.resolvedBranches,
+        crossing: sweep.counts.crossing,
+        short: sweep.counts.short,
+      },
+    },
+  };
+}
+
+/** The kernel's own note; the debug vmlinux must have the same. */
+function compareBuilds({ elf }: Vmlinux, debug: DebugKernel): string {
+  const id = buildIdOf({ elf });
+  if (id === debug.buildId) return id;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'build-id of the debug vmlinux',
+    found: debug.buildId,
+    expected: `${id ?? 'none'}, that of the kernel`,
+    hint: 'take the debug package of this very build',
+  });
+}
+
+export function buildIdOf({ elf }: Pick<Vmlinux, 'elf'>): string | undefined {
+  for (const segment of elf.segments) {
+    if (segment.type !== PT_NOTE) continue;
+    const id = findBuildId(elf.bytes.subarray(segment.offset, segment.offset + segment.filesz));
+    if (id !== undefined) return id;
+  }
+  for (const section of elf.sections) {
+    const id = section.type === SHT_NOTE ? findBuildId(sectionBytes(elf, section)) : undefined;
+    if (id !== undefined) return id;
+  }
+  return undefined;
+}
+
+const CHUNK = 1 << 20;
+
+/** Every byte that the debug vmlinux has and the kernel loads. A build-id is a name; this is the thing. */
+function compareContents(image: ImageBytes, debug: DebugKernel): void {
+  const { sections, source } = debug.image;
+  const scratch = new Uint8Array(CHUNK);
+  for (let index = 0; index < sections.count; index++) {
+    if ((sections.word(index, 'sh_flags') & Number(SHF_ALLOC)) === 0) continue;
+    const place = debug.placeOfSection(index);
+    const size = sections.address(index, 'sh_size');
+    if (sections.word(index, 'sh_type') === SHT_NOBITS || size === 0) continue;
+    const title = debug.image.sectionTitle(index);
+    const offset = sections.address(index, 'sh_offset');
+    const mine = image.range(place, place + size, `section ${title} of the debug vmlinux`);
+    if (offset + size > source.size)
+      throw new KernelImageError({ code: 'truncated', what: `section ${title} of the debug vmlinux`, offset });
+    for (let at = 0; at < size; at += CHUNK) {
+      const length = Math.min(CHUNK, size - at);
+      const theirs = source.readAt(offset + at, length, scratch);
+      for (let byte = 0; byte < length; byte++) {
+        if (mine[at + byte] === theirs[byte]) continue;
+        throw new KernelImageError({
+          code: 'bad-value',
+          what: `section ${title} of the debug vmlinux`,
+          offset: offset + at + byte,
+          found: theirs[byte],
+          expected: `${hex(mine[at + byte]!)}, as in the kernel`,
+        });
+      }
+    }
+  }
+}
+
+/** Tables that sorttable sorts after the link: their relocations are those of other entries. */
+function sortedRanges(debug: DebugKernel): SortedRange[] {
+  const pairs = [
+    ['__start___ex_table', '__stop___ex_table'],
+    ['__start_orc_unwind_ip', '__stop_orc_unwind_ip'],
+    ['__start_mcount_loc', '__stop_mcount_loc'],
+  ] as const;
+  return pairs.flatMap(([first, last]) => {
+    const start = debug.find(first);
+    const end = debug.find(last);
+    return start === undefined || end === undefined ? [] : [{ start, end }];
+  });
+}
+
+interface Absolute {
+  readonly abs64: FieldList;
+  readonly abs32: FieldList;
+  readonly strays: readonly number[];
+}
+
+/** The absolute fields that aim at code: what they hold says what at. Sorted tables write theirs themselves. */
+function readAbsolute(
+  table: RelocationTable,
+  image: ImageBytes,
+  { starts, ends }: Pieces,
+  { text }: DebugKernel,
+  sorted: readonly SortedRange[],
+): Absolute {
+  const found = { abs64: new FieldList(), abs32: new FieldList() };
+  const strays: number[] = [];
+  for (const name of ['abs64', 'abs32'] as const) {
+    const width = widthOf(name);
+    for (const entry of table[name]) {
+      const place = placeOfLow(entry);
+      if (sorted.some(({ start, end }) => place >= start && place < end)) continue;
+      const target = placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
+      if (target < text.start || target >= text.end) continue;
+      const piece = pieceAt(starts, ends, target);
+      if (piece === FIXED) strays.push(target);
+      else found[name].add(place, pieceAt(starts, ends, place), piece);
+    }
+  }
+  return { ...found, strays };
+}
+
+function widthOf(name: ListName): number {
+  return LISTS.find((list) => list.name === name)!.width;
+}
+
+/** A PC-relative field changes when its ends may move apart, an absolute one when its target may move. */
+const isChanged = (site: number, target: number): boolean => site !== target;
+const isMoved = (_: number, target: number): boolean => target !== 0;
+
+/** With file offsets for places and owners for pieces; fields that no layout changes are left out. */
+function ownedColumns(
+  list: FieldList,
+  units: Units,
+  image: ImageBytes,
+  width: number,
+  matters: (site: number, target: number) => boolean,
+): FieldColumns {
+  const { ofPiece, stay } = units;
+  const owner = (piece: number): number => {
+    if (piece === FIXED) return 0;
+    const unit = ofPiece[piece]!;
+    return stay[unit] === STAY.none ? unit + 1 : 0;
+  };
+  const offsets: number[] = [];
+  const sites: number[] = [];
+  const targets: number[] = [];
+  for (let field = 0; field < list.places.length; field++) {
+    const site = owner(list.sites[field]!);
+    const target = owner(list.targets[field]!);
+    if (!matters(site, target)) continue;
+    offsets.push(image.at(list.places[field]!, width, 'field'));
+    sites.push(site);
+    targets.push(target);
+  }
+  return { offsets: new Uint32Array(offsets), sites: new Uint32Array(sites), targets: new Uint32Array(targets) };
+}
+
+function joinColumns(a: FieldColumns, b: FieldColumns): FieldColumns {
+  const join = (name: keyof FieldColumns): Uint32Array => {
+    const joined = new Uint32Array(a[name].length + b[name].length);
+    joined.set(a[name]);
+    joined.set(b[name], a[name].length);
+    return joined;
+  };
+  return { offsets: join('offsets'), sites: join('sites'), targets: join('targets') };
+}
+
+function siteOwners(entries: Uint32Array, ownerOf: (place: number) => number): Uint32Array {
+  return entries.map((entry) => ownerOf(placeOfLow(entry)));
+}
+
+function countStaying({ stay, functions }: Units, all: number): Record<string, number> {
+  const names = Object.keys(STAY);
+  const counts: Record<string, number> = {};
+  let counted = 0;
+  for (let unit = 0; unit < stay.length; unit++) {
+    counted += functions[unit]!;
+    const reason = names[stay[unit]!]!;
+    if (stay[unit] !== STAY.none && functions[unit]! > 0) counts[reason] = (counts[reason] ?? 0) + functions[unit]!;
+  }
+  // Functions that are no piece: of unknown size, or inside another's overlap.
+  if (all > counted) counts['unknown size'] = all - counted;
+  return counts;
+}

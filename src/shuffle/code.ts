@@ -1,0 +1,149 @@
+/**
+ * The code in .text, cut into pieces by the symbols of the debug vmlinux.
+ *
+ * A piece is a function, or code that has to stay: whatever has no symbol of type STT_FUNC and a size. Between pieces there is nothing but padding, and
+ * a piece never shares a byte with another. Which pieces then move is decided in units.ts; this says of each why it may not, as far as symbols tell.
+ *
+ * Ranges of code that the kernel recognises by address have a pair of linker symbols around them: `__sched_text_start` and `__sched_text_end`,
+ * noinstr, cpuidle, lock, kprobes, entry, irqentry, softirqentry, static_call, indirect_thunk. All that lies in such a pair stays, whatever its name.
+ */
+import type { PhysAddr } from '../addresses.ts';
+import type { DebugKernel } from './debug-kernel.ts';
+import { pieceBefore } from './fields.ts';
+
+/** Why a piece of code stays where it is; `none` means that it moves. The words of the summary. */
+export const STAY = {
+  none: 0,
+  /** Code without a function symbol: entry points, labels, thunks. */
+  unnamed: 1,
+  /** A function symbol without a size. */
+  'unknown size': 2,
+  /** Between a pair of linker symbols. */
+  'fixed range': 3,
+  /** A linker symbol, such as _stext, is at its start, or at its end: references to that must not move. */
+  'linker symbol': 4,
+  /** Function symbols that overlap. */
+  overlap: 5,
+  /** Held by a short branch or by falling through from, or into, code that stays. */
+  'tied to fixed code': 6,
+  /** Instructions or relocations in it that are not what they should be. */
+  undecodable: 7,
+  /** Nothing else to change places with. */
+  alone: 8,
+  /** Something in it that a table does not allow to move. */
+  'table entry': 9,
+} as const;
+export type StayReason = Exclude<keyof typeof STAY, 'none'>;
+
+const STT_NOTYPE = 0;
+const STT_FUNC = 2;
+const STB_LOCAL = 0;
+
+/** Pieces by rising address, none overlapping. */
+export interface Pieces {
+  readonly starts: number[];
+  readonly ends: number[];
+  /** STAY */
+  readonly stay: number[];
+  /** Symbol number, for messages; -1 for code without one. */
+  readonly symbols: number[];
+}
+
+export interface CodeSymbols {
+  readonly pieces: Pieces;
+  /** Distinct functions: places with an STT_FUNC symbol. */
+  readonly functions: number;
+}
+
+/** `trim` takes the padding off both ends of what is between two pieces. */
+export function readCode(debug: DebugKernel, trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr]): CodeSymbols {
+  const { text } = debug;
+  const { functions, linkerSymbols, labels, ranges } = collectSymbols(debug);
+  const pieces: Pieces = { starts: [], ends: [], stay: [], symbols: [] };
+  const add = (start: number, end: number, stay: number, symbol: number): void => {
+    pieces.starts.push(start);
+    pieces.ends.push(end);
+    pieces.stay.push(stay);
+    pieces.symbols.push(symbol);
+  };
+  const addGap = (from: number, to: number): void => {
+    const [start, end] = trim(from, to);
+    if (start < end) add(start, end, STAY.unnamed, -1);
+  };
+  let end: number = text.start;
+  let distinct = 0;
+  let last = -1;
+  for (const { place, size, symbol } of functions) {
+    if (place === last) continue; // an alias; the longest comes first
+    last = place;
+    distinct++;
+    if (place < end) {
+      // Reaches into the piece before it: the two become one, which stays.
+      const before = pieces.starts.length - 1;
+      pieces.stay[before] = STAY.overlap;
+      pieces.ends[before] = end = Math.max(end, Math.min(place + size, text.end));
+      continue;
+    }
+    if (size === 0) continue; // whatever is there becomes a gap
+    addGap(end, place);
+    const inRange = ranges.some((range) => place < range.end && place + size > range.start);
+    const reason = inRange ? STAY['fixed range'] : linkerSymbols.has(place) ? STAY['linker symbol'] : STAY.none;
+    add(place, place + size, reason, symbol);
+    end = place + size;
+  }
+  addGap(end, text.end);
+  for (const label of labels) holdBefore(pieces, label, STAY['linker symbol']);
+  return { pieces, functions: distinct };
+}
+
+/**
+ * Something is known to be in the padding behind a piece: when that stays, so does the padding. Nothing is done for a place in a piece.
+ */
+export function holdBefore({ starts, ends, stay }: Pieces, place: PhysAddr, reason: number): void {
+  const before = pieceBefore(starts, place);
+  if (before >= 0 && place >= ends[before]! && stay[before] === STAY.none) stay[before] = reason;
+}
+
+interface FunctionSymbol {
+  readonly place: PhysAddr;
+  readonly size: number;
+  readonly symbol: number;
+}
+
+interface Collected {
+  /** By rising place, the longest first. */
+  readonly functions: FunctionSymbol[];
+  /** Global symbols without type and size. */
+  readonly linkerSymbols: ReadonlySet<number>;
+  /** All symbols without type. */
+  readonly labels: readonly number[];
+  readonly ranges: readonly { readonly start: PhysAddr; readonly end: PhysAddr }[];
+}
+
+const RANGE_SYMBOL = /^__(\w+)_(start|end)$/;
+
+function collectSymbols({ symbols, places, text }: DebugKernel): Collected {
+  const functions: FunctionSymbol[] = [];
+  const linkerSymbols = new Set<number>();
+  const labels: number[] = [];
+  const bounds = { start: new Map<string, number>(), end: new Map<string, number>() };
+  for (let symbol = 0; symbol < symbols.count; symbol++) {
+    const place = places[symbol]!;
+    if (symbols.shndx(symbol) !== text.index || place < text.start || place > text.end) continue;
+    const info = symbols.info(symbol);
+    const size = Number(symbols.size(symbol));
+    if ((info & 15) === STT_FUNC && place + size <= text.end) functions.push({ place, size, symbol });
+    if ((info & 15) !== STT_NOTYPE) continue;
+    labels.push(place);
+    if (info >> 4 === STB_LOCAL || size > 0) continue;
+    linkerSymbols.add(place);
+    const [, name, bound] = RANGE_SYMBOL.exec(symbols.name(symbol)) ?? [];
+    if (name !== undefined) bounds[bound as 'start' | 'end'].set(name, place);
+  }
+  functions.sort((a, b) => a.place - b.place || b.size - a.size || a.symbol - b.symbol);
+  const ranges = [...bounds.start].flatMap(([name, start]) => {
+    const end = bounds.end.get(name);
+    return end === undefined || end <= start ? [] : [{ start, end }];
+  });
+  return { functions, linkerSymbols, labels, ranges };
+}

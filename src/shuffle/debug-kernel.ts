@@ -1,0 +1,132 @@
+/**
+ * The debug vmlinux of a kernel: what the kernel that boots does not carry any more, its symbols and its `.rela` sections.
+ *
+ * Here and everywhere under src/shuffle, an address in the image is a number: the physical link address, `virtual - __START_KERNEL_map`.
+ * A kernel linked at 16 MiB has its `_text` at 0x1000000. What lies outside the image (per-cpu symbols, absolute ones) does not move with it, and is
+ * NOWHERE.
+ */
+import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
+import type { PhysAddr } from '../addresses.ts';
+import { NT_GNU_BUILD_ID, SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
+import { Reader } from '../bytes.ts';
+import { KernelImageError } from '../errors.ts';
+import type { ByteSource } from '../relocs/byte-source.ts';
+import { openRelocsImage } from '../relocs/image.ts';
+import type { RelocsImage } from '../relocs/image.ts';
+import { readTable } from '../relocs/sections.ts';
+import type { SymbolTable } from '../relocs/symbols.ts';
+import { relocationSections } from '../relocs/walk.ts';
+
+export const NOWHERE = -1;
+
+export interface DebugKernel {
+  readonly image: RelocsImage;
+  readonly symbols: SymbolTable;
+  /** By symbol number: where it is in the image, or NOWHERE. */
+  readonly places: Int32Array;
+  /** GNU build-id, in hex. */
+  readonly buildId: string;
+  /** .text: its section number and extent. */
+  readonly text: { readonly index: number; readonly start: PhysAddr; readonly end: PhysAddr };
+  /** Where a section is loaded, or NOWHERE. */
+  placeOfSection(index: number): PhysAddr;
+  /** The place of a symbol that must be there. */
+  need(name: string): PhysAddr;
+  find(name: string): PhysAddr | undefined;
+}
+
+/** Throws KernelImageError for a file that is not an unstripped vmlinux with its relocations. */
+export function openDebugKernel(source: ByteSource): DebugKernel {
+  const image = openRelocsImage(source);
+  if (image.sections.bits !== 64)
+    throw new KernelImageError({ code: 'wrong-architecture', what: 'debug vmlinux: EI_CLASS', offset: 4, expected: 2 });
+  const symbols = openSymbols(image);
+  const textIndex = image.findSection('.text');
+  if (textIndex < 0) throw unusable('section .text', 'missing', 'a vmlinux');
+  if (relocationSections(image).next().done === true)
+    throw unusable('.rela sections', 'missing', 'those of --emit-relocs, as up to Linux 6.7');
+
+  const perCpu = image.perCpu;
+  const placeOfSection = (index: number): PhysAddr => {
+    if (index === perCpu?.index) return placeOf(perCpu.loadAddress);
+    return placeOf(exactAddress(image, index));
+  };
+  const places = new Int32Array(symbols.count);
+  for (let symbol = 0; symbol < symbols.count; symbol++) places[symbol] = placeOf(symbols.value(symbol));
+  const start = placeOfSection(textIndex);
+  if (start === NOWHERE) throw unusable('sh_addr of .text', 'outside the image', 'a kernel');
+  const byName = new Map<string, number>();
+  const find = (name: string): PhysAddr | undefined => {
+    let symbol = byName.get(name);
+    if (symbol === undefined) byName.set(name, (symbol = symbols.find(name)));
+    return symbol < 0 || places[symbol] === NOWHERE ? undefined : places[symbol];
+  };
+  return {
+    image,
+    symbols,
+    places,
+    buildId: readBuildId(image),
+    text: { index: textIndex, start, end: start + image.sections.address(textIndex, 'sh_size') },
+    placeOfSection,
+    find,
+    need(name) {
+      const place = find(name);
+      if (place !== undefined) return place;
+      throw unusable(`symbol ${name}`, 'missing', 'one in the image');
+    },
+  };
+}
+
+/** `virtual` as a place in the image; the image's end counts, symbols name it. */
+function placeOf(virtual: bigint): number {
+  const place = virtual - 0xffff_ffff_8000_0000n;
+  return place >= 0n && place <= BigInt(KERNEL_IMAGE_SIZE) ? Number(place) : NOWHERE;
+}
+
+/** sh_addr, all 64 bits of it: a double would lose the low ones of a kernel address. */
+function exactAddress({ source, sections }: RelocsImage, index: number): bigint {
+  const header = new Reader(source.readAt(0, 64));
+  const at = header.u64AsNumber(40, 'e_shoff') + index * 64 + 16;
+  if (index >= sections.count) throw new RangeError(`no section ${index}`);
+  return new Reader(source.readAt(at, 8)).u64(0, 'sh_addr');
+}
+
+function openSymbols(image: RelocsImage): SymbolTable {
+  for (let index = 0; index < image.sections.count; index++) {
+    if (image.sections.word(index, 'sh_type') === SHT_SYMTAB) return image.symbols(index, 'shuffle');
+  }
+  throw unusable('.symtab', 'missing', 'an unstripped vmlinux');
+}
+
+function readBuildId(image: RelocsImage): string {
+  for (let index = 0; index < image.sections.count; index++) {
+    if (image.sections.word(index, 'sh_type') !== SHT_NOTE) continue;
+    const size = image.sections.address(index, 'sh_size');
+    const offset = image.sections.address(index, 'sh_offset');
+    const id = findBuildId(readTable(image.source, offset, size, `section ${index}`));
+    if (id !== undefined) return id;
+  }
+  throw unusable('GNU build-id', 'missing', 'a note that says which build this is');
+}
+
+/** In the bytes of a note section or segment. */
+export function findBuildId(notes: Uint8Array): string | undefined {
+  const reader = new Reader(notes);
+  const padded = (size: number): number => Math.ceil(size / 4) * 4;
+  for (let at = 0; at + 12 <= notes.length;) {
+    const nameSize = reader.u32(at, 'n_namesz');
+    const descSize = reader.u32(at + 4, 'n_descsz');
+    const desc = at + 12 + padded(nameSize);
+    if (desc + descSize > notes.length) return undefined;
+    const isGnu = nameSize === 4 && reader.u32(at + 12, 'note name') === 0x55_4e47; // "GNU\0"
+    if (isGnu && reader.u32(at + 8, 'n_type') === NT_GNU_BUILD_ID) {
+      return Array.from(notes.subarray(desc, desc + descSize), (byte) => byte.toString(16).padStart(2, '0')).join('');
+    }
+    at = desc + padded(descSize);
+  }
+  return undefined;
+}
+
+function unusable(what: string, found: string, expected: string): KernelImageError {
+  return new KernelImageError({ code: 'bad-value', what: `debug vmlinux: ${what}`, found, expected });
+}

@@ -1,0 +1,72 @@
+/**
+ * __ex_table: instructions that may fault, and where to go on (arch/x86/include/asm/extable.h). Sorted by instruction at build time, and searched
+ * by halving: after a shuffle it is sorted anew.
+ *
+ *     s32 insn    relative to this field
+ *     s32 fixup   relative to this field
+ *     u32 data    EX_TYPE_… in the low byte, since Linux 5.16
+ */
+import type { FileOffset, PhysAddr } from '../../addresses.ts';
+import { KernelImageError } from '../../errors.ts';
+import type { DebugKernel } from '../debug-kernel.ts';
+import type { ImageBytes } from '../kernel-image.ts';
+import type { OwnerOf } from '../owners.ts';
+import { orderOf } from '../owners.ts';
+
+const ENTRY = 12;
+/** Types go up to EX_TYPE_… 20 or so; before 5.16 a relative pointer stands here, which in a whole table shows. */
+const LARGEST_TYPE = 31;
+
+export interface ExtableData {
+  readonly offset: FileOffset;
+  readonly place: PhysAddr;
+  readonly insns: Uint32Array;
+  readonly insnOwners: Uint32Array;
+  readonly fixups: Uint32Array;
+  readonly fixupOwners: Uint32Array;
+  readonly data: Uint32Array;
+}
+
+export function readExtable(debug: DebugKernel, image: ImageBytes, ownerOf: OwnerOf): ExtableData {
+  const place = debug.need('__start___ex_table');
+  const end = debug.need('__stop___ex_table');
+  const offset = image.at(place, end - place, '__ex_table');
+  const count = (end - place) / ENTRY;
+  const { view } = image;
+  const insns = new Uint32Array(count);
+  const fixups = new Uint32Array(count);
+  const data = new Uint32Array(count);
+  for (let index = 0, at = offset; index < count; index++, at += ENTRY) {
+    const here = place + index * ENTRY;
+    insns[index] = here + view.getInt32(at, true);
+    fixups[index] = here + 4 + view.getInt32(at + 4, true);
+    data[index] = view.getUint32(at + 8, true);
+    const bad =
+      (index > 0 && insns[index]! < insns[index - 1]! && '__ex_table is not sorted') ||
+      ((data[index]! & 0xff) > LARGEST_TYPE && '__ex_table has the form from before Linux 5.16');
+    if (bad !== false) throw new KernelImageError({ code: 'unsupported', what: bad, offset: at });
+  }
+  return {
+    offset,
+    place,
+    insns,
+    insnOwners: insns.map(ownerOf),
+    fixups,
+    fixupOwners: fixups.map(ownerOf),
+    data,
+  };
+}
+
+export function writeExtable(view: DataView, table: ExtableData, moves: Int32Array): void {
+  const { offset, place, insns, insnOwners, fixups, fixupOwners, data } = table;
+  const moved = insns.map((insn, index) => insn + moves[insnOwners[index]!]!);
+  const order = orderOf(moved);
+  for (let index = 0; index < order.length; index++) {
+    const entry = order[index]!;
+    const at = offset + index * ENTRY;
+    const here = place + index * ENTRY;
+    view.setInt32(at, moved[entry]! - here, true);
+    view.setInt32(at + 4, fixups[entry]! + moves[fixupOwners[entry]!]! - (here + 4), true);
+    view.setUint32(at + 8, data[entry]!, true);
+  }
+}

@@ -1,0 +1,121 @@
+/**
+ * kallsyms: the kernel's own symbol table (kernel/kallsyms.c, scripts/kallsyms.c), sorted by address. Four arrays are permuted together:
+ *
+ *     kallsyms_offsets         s32 a symbol: negative ones count down from kallsyms_relative_base - 1; the others are per-cpu, and absolute
+ *     kallsyms_names           a stream: a length of one byte, or two with bit 7 set in the first, and so many bytes of token numbers
+ *     kallsyms_markers         u32: where in the stream each 256th symbol begins
+ *     kallsyms_seqs_of_names   3 bytes a symbol, big-endian, in the order of names: its number. Since 6.2, and in stable 6.1
+ *
+ * Only symbols of .text change places, and only among each other: the others are left alone. Symbols at one address keep their order.
+ */
+import type { FileOffset, PhysAddr } from '../../addresses.ts';
+import { KernelImageError } from '../../errors.ts';
+import type { DebugKernel } from '../debug-kernel.ts';
+import type { ImageBytes } from '../kernel-image.ts';
+import { placeOfLow } from '../kernel-image.ts';
+import type { OwnerOf } from '../owners.ts';
+import { orderOf } from '../owners.ts';
+
+const MARKER_EVERY = 256;
+const SEQ = 3;
+
+export interface KallsymsData {
+  /** Place of kallsyms_relative_base's value. */
+  readonly base: PhysAddr;
+  readonly count: number;
+  readonly offsets: FileOffset;
+  readonly names: FileOffset;
+  readonly markers: FileOffset;
+  /** 0 for a kernel without. */
+  readonly seqs: FileOffset;
+  readonly tokens: FileOffset;
+  readonly tokenIndex: FileOffset;
+  /** Symbols first … first + places.length - 1 lie in .text. */
+  readonly first: number;
+  readonly places: Uint32Array;
+  readonly owners: Uint32Array;
+}
+
+/** Undefined for a kernel without CONFIG_KALLSYMS. */
+export function readKallsyms(debug: DebugKernel, image: ImageBytes, ownerOf: OwnerOf): KallsymsData | undefined {
+  const namesPlace = debug.find('kallsyms_names');
+  if (namesPlace === undefined) return undefined;
+  const { view } = image;
+  const at = (name: string, width: number): FileOffset => image.at(debug.need(name), width, name);
+  const count = view.getUint32(at('kallsyms_num_syms', 4), true);
+  const offsets = at('kallsyms_offsets', count * 4);
+  const base = placeOfLow(view.getUint32(at('kallsyms_relative_base', 8), true));
+  const seqsPlace = debug.find('kallsyms_seqs_of_names');
+  const data = {
+    base,
+    count,
+    offsets,
+    names: image.at(namesPlace, count * 2, 'kallsyms_names'),
+    markers: at('kallsyms_markers', Math.ceil(count / MARKER_EVERY) * 4),
+    seqs: seqsPlace === undefined ? 0 : image.at(seqsPlace, count * SEQ, 'kallsyms_seqs_of_names'),
+    tokens: at('kallsyms_token_table', 1),
+    tokenIndex: at('kallsyms_token_index', 512),
+  };
+  const { text } = debug;
+  const places: number[] = [];
+  let first = -1;
+  let last = -1;
+  for (let symbol = 0; symbol < count; symbol++) {
+    const value = view.getInt32(offsets + symbol * 4, true);
+    if (value >= 0) continue;
+    const place = base - 1 - value;
+    if (place < last) throw unsupported('kallsyms_offsets', 'symbols by rising address', offsets + symbol * 4);
+    last = place;
+    if (place < text.start || place > text.end) continue;
+    if (first < 0) first = symbol;
+    places.push(place);
+  }
+  if (first < 0) throw unsupported('kallsyms_offsets', 'symbols of .text, relative to the base', offsets);
+  return { ...data, first, places: new Uint32Array(places), owners: new Uint32Array(places.map(ownerOf)) };
+}
+
+/** Where each symbol's name begins in the file, and behind the last where the stream ends. Bounded by `bytes`. */
+export function nameOffsets(bytes: Uint8Array, { names, count }: Pick<KallsymsData, 'names' | 'count'>): Uint32Array {
+  const begins = new Uint32Array(count + 1);
+  let at = names;
+  for (let symbol = 0; symbol < count; symbol++) {
+    begins[symbol] = at;
+    const length = bytes[at] ?? 0;
+    at += length & 0x80 ? 2 + ((length & 0x7f) | ((bytes[at + 1] ?? 0) << 7)) : 1 + length;
+  }
+  if (at > bytes.length) throw unsupported('kallsyms_names', 'a stream that ends inside the file', names);
+  begins[count] = at;
+  return begins;
+}
+
+export function writeKallsyms(bytes: Uint8Array, view: DataView, table: KallsymsData, moves: Int32Array): void {
+  const { base, count, offsets, names, markers, seqs, first, places, owners } = table;
+  const moved = places.map((place, index) => place + moves[owners[index]!]!);
+  const order = orderOf(moved);
+  const begins = nameOffsets(bytes, table);
+  const stream = bytes.slice(names, begins[count]);
+  let at = begins[first]!;
+  for (let index = 0; index < order.length; index++) {
+    const old = order[index]!;
+    const symbol = first + index;
+    view.setInt32(offsets + symbol * 4, base - 1 - moved[old]!, true);
+    if (symbol % MARKER_EVERY === 0) view.setUint32(markers + (symbol / MARKER_EVERY) * 4, at - names, true);
+    for (let from = begins[first + old]! - names, end = begins[first + old + 1]! - names; from < end; from++)
+      bytes[at++] = stream[from]!;
+  }
+  if (seqs === 0) return;
+  const numbers = new Uint32Array(order.length);
+  for (let index = 0; index < order.length; index++) numbers[order[index]!] = first + index;
+  for (let rank = 0, field = seqs; rank < count; rank++, field += SEQ) {
+    const symbol = (bytes[field]! << 16) | (bytes[field + 1]! << 8) | bytes[field + 2]!;
+    if (symbol < first || symbol - first >= numbers.length) continue;
+    const number = numbers[symbol - first]!;
+    bytes[field] = number >> 16;
+    bytes[field + 1] = number >> 8;
+    bytes[field + 2] = number;
+  }
+}
+
+function unsupported(what: string, expected: string, offset: FileOffset): KernelImageError {
+  return new KernelImageError({ code: 'unsupported', what, offset, expected });
+}

@@ -1,0 +1,158 @@
+/**
+ * ORC: how to unwind from each address (arch/x86/include/asm/orc_types.h). .orc_unwind_ip has the addresses, relative to their own fields, sorted;
+ * .orc_unwind has 6 bytes for each. An entry is good up to the next one. The kernel looks an address up by halving, from bounds that it puts into
+ * .orc_lookup when it boots.
+ *
+ * objtool writes an entry only where something changes, so a function may begin with what the one before it ended with. Away from that one it needs
+ * an entry of its own. And behind the last code of a section stands a terminator ("undefined"), which belongs to that code, not to what
+ * follows at the same address. So each unit gets an entry at its start, and keeps its terminator behind it. The table may not
+ * grow: for each entry that is new, a terminator is left out, the next unit's own entry ending what was before it. What
+ * room is left at the end repeats the last entry.
+ */
+import type { FileOffset, PhysAddr } from '../../addresses.ts';
+import { KernelImageError } from '../../errors.ts';
+import type { DebugKernel } from '../debug-kernel.ts';
+import type { ImageBytes } from '../kernel-image.ts';
+import type { Units } from '../units.ts';
+
+const IP = 4;
+const ENTRY = 6;
+
+export interface OrcData {
+  readonly ipOffset: FileOffset;
+  readonly ipPlace: PhysAddr;
+  readonly entryOffset: FileOffset;
+  readonly count: number;
+  /** Entries of unit u: firsts[u] … firsts[u + 1] - 1; behind the last unit's those of other sections, which stay. */
+  readonly firsts: Uint32Array;
+  readonly ips: Uint32Array;
+  /** ENTRY bytes each. */
+  readonly entries: Uint8Array;
+}
+
+/** Undefined for a kernel with another unwinder. */
+export function readOrc(debug: DebugKernel, image: ImageBytes, units: Units): OrcData | undefined {
+  const ipPlace = debug.find('__start_orc_unwind_ip');
+  if (ipPlace === undefined) return undefined;
+  const ipEnd = debug.need('__stop_orc_unwind_ip');
+  const count = (ipEnd - ipPlace) / IP;
+  const ipOffset = image.at(ipPlace, ipEnd - ipPlace, '.orc_unwind_ip');
+  const entryOffset = image.at(debug.need('__start_orc_unwind'), count * ENTRY, '.orc_unwind');
+  const [lookup, lookupEnd] = [debug.find('orc_lookup'), debug.find('orc_lookup_end')];
+  if (lookup !== undefined && lookupEnd !== undefined && !image.isZero(lookup, lookupEnd))
+    throw new KernelImageError({ code: 'unsupported', what: '.orc_lookup', expected: 'zeros: the kernel fills it' });
+
+  const old = new Uint32Array(count);
+  for (let index = 0; index < count; index++) {
+    old[index] = ipPlace + index * IP + image.view.getInt32(ipOffset + index * IP, true);
+    if (index > 0 && old[index]! < old[index - 1]!) {
+      throw new KernelImageError({
+        code: 'unsupported',
+        what: '.orc_unwind_ip',
+        offset: ipOffset + index * IP,
+        expected: 'entries by rising address',
+      });
+    }
+  }
+  const isTerminator = (index: number): boolean => (image.bytes[entryOffset + index * ENTRY + 4]! & 0xf) === 0;
+  const picked = pick(units, old, isTerminator);
+  const spare = count - picked.indexes.length;
+  const kept = spare < 0 ? dropTerminators(picked, -spare) : picked;
+  const { firsts, indexes, ips } = kept;
+  const entries = new Uint8Array(indexes.length * ENTRY);
+  indexes.forEach((index, at) => {
+    const from = entryOffset + index * ENTRY;
+    entries.set(image.bytes.subarray(from, from + ENTRY), at * ENTRY);
+  });
+  return { ipOffset, ipPlace, entryOffset, count, firsts, ips: new Uint32Array(ips), entries };
+}
+
+interface Picked {
+  readonly firsts: Uint32Array;
+  /** By new entry: which old one it is a copy of, and its address before the shuffle. */
+  readonly indexes: number[];
+  readonly ips: number[];
+  /** By new entry: 1 when it only ends its unit. */
+  readonly terminators: number[];
+}
+
+function pick({ starts, ends }: Units, old: Uint32Array, isTerminator: (index: number) => boolean): Picked {
+  const picked = { indexes: [] as number[], ips: [] as number[], terminators: [] as number[] };
+  const firsts = new Uint32Array(starts.length + 1);
+  const add = (index: number, ip: number, terminator: boolean): void => {
+    picked.indexes.push(index);
+    picked.ips.push(ip);
+    picked.terminators.push(terminator ? 1 : 0);
+  };
+  let index = 0;
+  /** A terminator that another entry at the same address follows belongs to what is before. */
+  const isTail = (place: number): boolean => old[index] === place && isTerminator(index) && old[index + 1] === place;
+  for (let unit = 0; unit < starts.length; unit++) {
+    firsts[unit] = picked.indexes.length;
+    const start = starts[unit]!;
+    const end = ends[unit]!;
+    const next = unit + 1 < starts.length ? starts[unit + 1]! : Infinity;
+    while (index < old.length && old[index]! < start) index++; // only before the first unit
+    // Of several entries at one address the last counts.
+    while (index + 1 < old.length && old[index + 1] === start) index++;
+    if (old[index] === start) add(index++, start, false);
+    else if (index > 0) add(index - 1, start, false);
+    while (index < old.length && old[index]! < Math.min(next, end)) add(index, old[index]!, false), index++;
+    // Behind its code: the end of it, and padding, which nothing returns to. A section's end is known by its terminator.
+    let tail = -1;
+    while (index < old.length && old[index]! < next && unit + 1 < starts.length) tail = index++;
+    if (tail < 0 && isTail(next)) tail = index++;
+    if (tail >= 0) add(tail, end, true);
+  }
+  firsts[starts.length] = picked.indexes.length;
+  for (; index < old.length; index++) add(index, old[index]!, false);
+  return { firsts, ...picked };
+}
+
+/** Leaves out `many` terminators, the first ones: which does not matter. */
+function dropTerminators({ firsts, indexes, ips, terminators }: Picked, many: number): Picked {
+  const kept: Picked = { firsts: firsts.slice(), indexes: [], ips: [], terminators: [] };
+  let dropped = 0;
+  let unit = 0;
+  for (let entry = 0; entry < indexes.length; entry++) {
+    while (unit < firsts.length && firsts[unit]! <= entry) kept.firsts[unit++] = kept.indexes.length;
+    if (terminators[entry] === 1 && dropped < many) {
+      dropped++;
+      continue;
+    }
+    kept.indexes.push(indexes[entry]!);
+    kept.ips.push(ips[entry]!);
+    kept.terminators.push(terminators[entry]!);
+  }
+  if (dropped === many) return kept;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: '.orc_unwind',
+    found: `${many - dropped} entries too few`,
+    expected: 'room for an entry at the start of each function',
+  });
+}
+
+/** `order`: units by rising new address. */
+export function writeOrc(
+  bytes: Uint8Array,
+  view: DataView,
+  table: OrcData,
+  moves: Int32Array,
+  order: Uint32Array,
+): void {
+  const { ipOffset, ipPlace, entryOffset, count, firsts, ips, entries } = table;
+  let index = 0;
+  const put = (entry: number, move: number): void => {
+    view.setInt32(ipOffset + index * IP, ips[entry]! + move - (ipPlace + index * IP), true);
+    const from = entry * ENTRY;
+    const to = entryOffset + index * ENTRY;
+    for (let byte = 0; byte < ENTRY; byte++) bytes[to + byte] = entries[from + byte]!;
+    index++;
+  };
+  for (const unit of order)
+    for (let entry = firsts[unit]!, end = firsts[unit + 1]!; entry < end; entry++) put(entry, moves[unit + 1]!);
+  for (let entry = firsts[firsts.length - 1]!; entry < ips.length; entry++) put(entry, 0);
+  const last = ips.length - 1;
+  while (index < count) put(last, 0);
+}
