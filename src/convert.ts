@@ -22,6 +22,8 @@ export interface ConvertOptions {
   readonly codecs: Codecs;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
+  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, where that is known; a bzImage says it. */
+  readonly align?: number | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: ConvertPass) => void) | undefined;
 }
@@ -69,7 +71,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
   checkSites(table, kernel.loads);
 
   options.onPass?.('write');
-  const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment);
+  const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
   const hookable = checkEntry(kernel);
   const stubTable = { format: TABLE_FORMAT.kernel, bytes: encodeRelocationTable(table, 3) };
   const segment = buildSegment(hookable, slots, stubTable, appendOffset(kernel.elf));

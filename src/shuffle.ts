@@ -3,46 +3,197 @@
  * and the result relocates itself at its entry as any converted kernel does.
  *
  * Two halves. `planShuffle` finds out, once for each kernel, what can move and all that names it. `shuffle` makes a kernel of a plan and a seed: the same
- * seed, the same bytes.
+ * kernel, plan and seed, the same bytes.
  */
 import type { Codecs } from './bzimage/codecs/index.ts';
-import { joinParts } from './elf/write.ts';
+import { convert } from './convert.ts';
+import type { ConvertSummary } from './convert.ts';
+import { addFileSections, joinParts } from './elf/write.ts';
 import { KernelImageError } from './errors.ts';
 import { readInput } from './input.ts';
+import type { KernelInput } from './input.ts';
 import { findRelocations } from './relocs/find.ts';
 import type { ByteSource } from './relocs/byte-source.ts';
-import { checkSites } from './relocs/table.ts';
-import { analyse, buildIdOf } from './shuffle/analyse.ts';
+import { checkSites, encodeRelocationTable } from './relocs/table.ts';
+import { analyse } from './shuffle/analyse.ts';
 import type { AnalysePass } from './shuffle/analyse.ts';
+import { buildIdOf } from './shuffle/build-id.ts';
 import { fingerprint } from './shuffle/fingerprint.ts';
 import { layOut } from './shuffle/layout.ts';
+import { encodeMoves, MOVES_SECTION } from './shuffle/moves-section.ts';
 import type { Plan } from './shuffle/plan.ts';
 import { rewrite } from './shuffle/rewrite.ts';
+import { withoutSymbols } from './shuffle/strip.ts';
+import { systemMap } from './shuffle/system-map.ts';
+import { measure } from './shuffle/worth.ts';
+import type { Worth } from './shuffle/worth.ts';
+import { isConverted } from './stub/segment.ts';
 import { readVmlinux } from './vmlinux.ts';
-void joinParts; void KernelImageError; void buildIdOf; void fingerprint;
+import type { Vmlinux } from './vmlinux.ts';
+
+export { decodePlan, encodePlan } from './shuffle/plan-file.ts';
+export type { Plan } from './shuffle/plan.ts';
+
 export interface PlanOptions {
   readonly codecs: Codecs;
+  /** The unstripped vmlinux of the same build, with `.symtab` and `.rela` sections. */
   readonly debug: ByteSource;
+  /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
-  readonly onPass?: ((pass: AnalysePass | 'read') => void) | undefined;
+  /** Called as each pass begins. */
+  readonly onPass?: ((pass: ShufflePass) => void) | undefined;
 }
 
-export async function planShuffle(image: Uint8Array, options: PlanOptions): Promise<{ plan: Plan; vmlinux: Uint8Array }> {
+export type ShufflePass = AnalysePass | 'read' | 'layout' | 'write';
+
+/** Throws KernelImageError for a kernel that cannot be shuffled, and for a debug vmlinux that is not this kernel's. */
+export async function planShuffle(image: Uint8Array, options: PlanOptions): Promise<Plan> {
   options.onPass?.('read');
-  const input = await readInput(image, options);
-  const kernel = readVmlinux(input.vmlinux);
+  const { input, kernel } = await readKernel(image, options);
   const table = findRelocations(kernel, input);
   checkSites(table, kernel.loads);
-  const plan = await analyse({
-    kernel,
+  return analyse({
+    kernel: withoutSymbols(kernel),
     table,
     debug: options.debug,
     kernelVersion: input.kernelVersion,
     onPass: options.onPass,
   });
-  return { plan, vmlinux: kernel.elf.bytes };
 }
 
-export function shuffleOnce(vmlinux: Uint8Array, plan: Plan, seed: Uint8Array) {
-  return rewrite(vmlinux, plan, layOut(plan, seed));
+export interface ShuffleOptions {
+  readonly codecs: Codecs;
+  readonly plan: Plan;
+  /** Up to 32 bytes, all of them as secret as the layout is to be. */
+  readonly seed: Uint8Array;
+  /** Without the program that relocates: with the relocation table behind the file, as in a bzImage. */
+  readonly plain?: boolean | undefined;
+  readonly onPass?: ((pass: ShufflePass) => void) | undefined;
+}
+
+/** The shape of `kslide shuffle --json`, seed and file names aside. */
+export interface ShuffleSummary {
+  readonly input: KernelInput['kind'];
+  readonly kernelVersion: string | undefined;
+  readonly buildId: string;
+  /** Of all that there are; those that stay, by reason. */
+  readonly functions: {
+    readonly all: number;
+    readonly moved: number;
+    readonly staying: Readonly<Record<string, number>>;
+  };
+  readonly worth: Worth;
+  readonly rewritten: {
+    readonly relative: number;
+    readonly absolute: number;
+    readonly branchesFound: number;
+    readonly kallsyms: number;
+    readonly orc: number;
+    readonly extable: number;
+    readonly mcount: number;
+  };
+  readonly sizes: { readonly input: number; readonly output: number };
+  /** What `convert` says; undefined for a plain one. */
+  readonly converted: ConvertSummary | undefined;
+}
+
+export interface Shuffled {
+  /** The file, in order. */
+  readonly parts: readonly Uint8Array[];
+  readonly summary: ShuffleSummary;
+  /** The file as one array. */
+  bytes(): Uint8Array;
+  /** The new System.map; undefined for a kernel without kallsyms. */
+  symbols(): Uint8Array | undefined;
+}
+
+/** Throws KernelImageError, also when the plan is of another kernel. */
+export async function shuffle(image: Uint8Array, options: ShuffleOptions): Promise<Shuffled> {
+  const { plan, seed, onPass } = options;
+  onPass?.('read');
+  const { input, kernel: original } = await readKernel(image, options);
+  const kernel = withoutSymbols(original);
+  expectPlanned(kernel, plan);
+
+  onPass?.('layout');
+  const placed = layOut(plan, seed);
+  const { vmlinux, table } = rewrite(kernel.elf.bytes, plan, placed);
+
+  onPass?.('write');
+  const moves = { name: MOVES_SECTION, bytes: encodeMoves(plan, placed) };
+  const plain = addFileSections({ ...kernel.elf, bytes: vmlinux }, [moves]);
+  const relocs = encodeRelocationTable(table);
+  const converted = options.plain
+    ? undefined
+    : await convert(joinParts(plain), { codecs: options.codecs, relocs, align: input.header?.kernelAlignment });
+  const parts = converted?.parts ?? [...plain, relocs];
+  return {
+    parts,
+    summary: {
+      input: input.kind,
+      kernelVersion: input.kernelVersion ?? plan.facts.kernelVersion,
+      buildId: plan.kernel.buildId,
+      functions: countFunctions(plan),
+      worth: measure(plan),
+      rewritten: countRewritten(plan),
+      sizes: { input: image.length, output: parts.reduce((sum, part) => sum + part.length, 0) },
+      converted: converted?.summary,
+    },
+    bytes: () => joinParts(parts),
+    symbols: () => (plan.kallsyms === undefined ? undefined : systemMap(vmlinux, plan.kallsyms)),
+  };
+}
+
+async function readKernel(
+  image: Uint8Array,
+  options: { readonly codecs: Codecs; readonly relocs?: Uint8Array | undefined },
+): Promise<{ input: KernelInput; kernel: Vmlinux }> {
+  const input = await readInput(image, options);
+  const kernel = readVmlinux(input.vmlinux);
+  if (isConverted(kernel)) {
+    throw new KernelImageError({
+      code: 'already-converted',
+      what: 'vmlinux',
+      hint: 'shuffle the kernel that it was made from',
+    });
+  }
+  return { input, kernel };
+}
+
+function expectPlanned(kernel: Vmlinux, { kernel: planned }: Plan): void {
+  const id = buildIdOf(kernel);
+  if (id !== planned.buildId) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'build-id of the kernel',
+      found: id ?? 'none',
+      expected: `${planned.buildId}, that of the plan`,
+    });
+  }
+  const { bytes } = kernel.elf;
+  if (bytes.length === planned.size && fingerprint(bytes) === planned.checksum) return;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'contents of the kernel',
+    found: 'changed since the plan was made',
+    expected: 'the same bytes',
+  });
+}
+
+function countFunctions({ runs, functions, facts }: Plan): ShuffleSummary['functions'] {
+  let moved = 0;
+  for (const { first, count } of runs) for (let unit = first; unit < first + count; unit++) moved += functions[unit]!;
+  return { all: facts.functions, moved, staying: facts.staying };
+}
+
+function countRewritten(plan: Plan): ShuffleSummary['rewritten'] {
+  return {
+    relative: plan.relative32.offsets.length + plan.relative64.offsets.length,
+    absolute: plan.absolute32.offsets.length + plan.absolute64.offsets.length,
+    branchesFound: plan.facts.branches.crossing,
+    kallsyms: plan.kallsyms?.places.length ?? 0,
+    orc: plan.orc?.count ?? 0,
+    extable: plan.extable.insns.length,
+    mcount: plan.mcount?.callsites.length ?? 0,
+  };
 }

@@ -6,11 +6,12 @@
  * original.
  */
 import { physToVirt } from '../addresses.ts';
-import type { FileOffset, PhysAddr } from '../addresses.ts';
+import type { FileOffset, PhysAddr, VirtAddr } from '../addresses.ts';
 import { alignUp, ascii, isZero, Writer } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import {
   EHDR64,
+  EHDR_SIZE,
   PHDR_SIZE,
   PN_XNUM,
   PT_LOAD,
@@ -19,6 +20,7 @@ import {
   SHN_LORESERVE,
   SHT_NOBITS,
   SHT_NULL,
+  SHT_PROGBITS,
   SHT_STRTAB,
 } from './constants.ts';
 import { sectionBytes } from './read.ts';
@@ -76,21 +78,25 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
   const names = sectionNames(elf, segment.sections);
   const namesAt = segment.offset + filesz;
   const sectionsAt = alignUp(namesAt + names.bytes.length, 8);
-  const sections = sectionTable(elf, segment, names, namesAt);
+  const sections = sectionTable(
+    elf,
+    segment.sections.map((section) => ({
+      ...section,
+      flags: section.flags | SHF_ALLOC,
+      addr: physToVirt(segment.paddr + section.start),
+      offset: segment.offset + section.start,
+    })),
+    names,
+    namesAt,
+  );
   const segments = programHeaders(elf, segment, filesz);
   const moved = !hasRoomForProgramHeader(elf);
   const segmentsAt = moved ? alignUp(sectionsAt + sections.bytes.length, 8) : header.phoff;
 
   // Emit.
-  const ehdr = new Writer(bytes.slice(0, 64));
+  const ehdr = headerWithSections(elf, sections, names, sectionsAt);
   ehdr.u64(EHDR64.e_phoff, segmentsAt);
-  ehdr.u64(EHDR64.e_shoff, sectionsAt);
   ehdr.u16(EHDR64.e_phnum, header.phnum + 1);
-  ehdr.u16(EHDR64.e_shnum, sections.count < SHN_LORESERVE ? sections.count : 0);
-  if (header.shnum === 0) {
-    ehdr.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
-    ehdr.u16(EHDR64.e_shstrndx, names.index);
-  }
   const all: Patch[] = [{ offset: 0, bytes: ehdr.bytes }, ...patches];
   if (!moved) all.push({ offset: header.phoff, bytes: segments });
   const parts = patched(bytes, all);
@@ -109,6 +115,54 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
   append(sectionsAt, sections.bytes);
   if (moved) append(segmentsAt, segments);
   return parts;
+}
+
+/** A section that is in the file only, and not loaded. */
+export interface FileSection {
+  readonly name: string;
+  readonly bytes: Uint8Array;
+}
+
+/** The original with sections behind it that no loader looks at, as parts. Only ELF64. */
+export function addFileSections(elf: ElfFile, added: readonly FileSection[]): Uint8Array[] {
+  const { bytes } = elf;
+  if (elf.header.bits !== 64) throw new RangeError('addFileSections writes ELF64 only');
+  // Layout: the sections, their names, the headers; all at multiples of 8.
+  let end = alignUp(bytes.length, 8);
+  const rows = added.map(({ name, bytes: { length } }) => {
+    const offset = end;
+    end = alignUp(end + length, 8);
+    return { name, type: SHT_PROGBITS, flags: 0n, addr: 0n, offset, size: length, align: 8 };
+  });
+  const names = sectionNames(elf, rows);
+  const namesAt = end;
+  const sections = sectionTable(elf, rows, names, namesAt);
+  const sectionsAt = alignUp(namesAt + names.bytes.length, 8);
+
+  // Emit.
+  const { bytes: header } = headerWithSections(elf, sections, names, sectionsAt);
+  const padded = (part: Uint8Array): Uint8Array[] => [part, new Uint8Array(alignUp(part.length, 8) - part.length)];
+  const parts = [header, bytes.subarray(header.length), new Uint8Array(alignUp(bytes.length, 8) - bytes.length)];
+  for (const { bytes: content } of added) parts.push(...padded(content));
+  parts.push(...padded(names.bytes), sections.bytes);
+  return parts;
+}
+
+/** The first 64 bytes, with a new section header table. */
+function headerWithSections(
+  { bytes, header }: ElfFile,
+  sections: { readonly count: number },
+  names: SectionNames,
+  sectionsAt: FileOffset,
+): Writer {
+  const ehdr = new Writer(bytes.slice(0, EHDR_SIZE[64]));
+  ehdr.u64(EHDR64.e_shoff, sectionsAt);
+  ehdr.u16(EHDR64.e_shnum, sections.count < SHN_LORESERVE ? sections.count : 0);
+  if (header.shnum === 0) {
+    ehdr.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
+    ehdr.u16(EHDR64.e_shstrndx, names.index);
+  }
+  return ehdr;
 }
 
 /** The original, cut around the patches. Patches may not overlap each other or reach past the end. */
@@ -174,7 +228,7 @@ interface SectionNames {
 }
 
 /** The old name table with the new names behind; a new table, section 1, where there was none. */
-function sectionNames(elf: ElfFile, added: readonly NewSection[]): SectionNames {
+function sectionNames(elf: ElfFile, added: readonly { readonly name: string }[]): SectionNames {
   const old = elf.sections[elf.header.shstrndx];
   const known = elf.header.shnum > 0 && old !== undefined && old.type === SHT_STRTAB;
   if (elf.header.shnum > 0 && !known) {
@@ -207,9 +261,19 @@ function sectionNames(elf: ElfFile, added: readonly NewSection[]): SectionNames 
   return { bytes, index: known ? elf.header.shstrndx : 1, offsets };
 }
 
+interface SectionRow {
+  readonly type: number;
+  readonly flags: bigint;
+  readonly addr: VirtAddr;
+  readonly offset: FileOffset;
+  readonly size: number;
+  readonly align: number;
+}
+
+/** The old headers, and one for each of `added`, in the order of their names. */
 function sectionTable(
   elf: ElfFile,
-  segment: NewSegment,
+  added: readonly SectionRow[],
   names: SectionNames,
   namesAt: FileOffset,
 ): { bytes: Uint8Array; count: number } {
@@ -217,8 +281,8 @@ function sectionTable(
   const { shoff, shnum } = elf.header;
   const kept = shnum > 0 ? elf.bytes.subarray(shoff, shoff + shnum * size) : new Uint8Array(2 * size);
   const first = kept.length / size;
-  const count = first + segment.sections.length;
-  const writer = new Writer(joinParts([kept, new Uint8Array(segment.sections.length * size)]));
+  const count = first + added.length;
+  const writer = new Writer(joinParts([kept, new Uint8Array(added.length * size)]));
   const own = names.index * size;
   if (shnum === 0) {
     writer.u32(own, 1);
@@ -228,13 +292,13 @@ function sectionTable(
   writer.u64(own + 24, namesAt);
   writer.u64(own + 32, names.bytes.length);
   if (count >= SHN_LORESERVE) writer.u64(32, count);
-  segment.sections.forEach((section, index) => {
+  added.forEach((section, index) => {
     const at = (first + index) * size;
     writer.u32(at, names.offsets[index]!);
     writer.u32(at + 4, section.type);
-    writer.u64(at + 8, section.flags | SHF_ALLOC);
-    writer.u64(at + 16, physToVirt(segment.paddr + section.start));
-    writer.u64(at + 24, segment.offset + section.start);
+    writer.u64(at + 8, section.flags);
+    writer.u64(at + 16, section.addr);
+    writer.u64(at + 24, section.offset);
     writer.u64(at + 32, section.size);
     writer.u64(at + 48, section.align);
   });

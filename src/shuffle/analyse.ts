@@ -2,16 +2,16 @@
  * Finds out all that a shuffle of this kernel has to know, from its debug vmlinux and from its code. A page of passes: what each needs is what
  * those before it have made.
  */
-import { sectionBytes } from '../elf/read.ts';
-import { PT_NOTE, SHF_ALLOC, SHT_NOBITS, SHT_NOTE } from '../elf/constants.ts';
+import { SHF_ALLOC, SHT_NOBITS } from '../elf/constants.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import type { ByteSource } from '../relocs/byte-source.ts';
 import { LISTS } from '../relocs/table.ts';
 import type { ListName, RelocationTable } from '../relocs/table.ts';
 import type { Vmlinux } from '../vmlinux.ts';
+import { buildIdOf } from './build-id.ts';
 import { holdBefore, readCode, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
-import { findBuildId, openDebugKernel } from './debug-kernel.ts';
+import { openDebugKernel } from './debug-kernel.ts';
 import type { DebugKernel } from './debug-kernel.ts';
 import { loadDisassembler } from './disassembler.ts';
 import { FIXED, FieldList, pieceAt } from './fields.ts';
@@ -53,12 +53,12 @@ export async function analyse({ kernel, table, debug: source, kernelVersion, onP
   onPass?.('disassemble');
   const { text } = debug;
   const code = image.range(text.start, text.end, '.text');
+  const disassembler = makeDisassembler(code);
   const { pieces, functions } = readCode(debug, (start, end) => {
-    const [first, last] = trimPadding(code, start - text.start, end - text.start);
+    const [first, last] = trimPadding(code, start - text.start, end - text.start, disassembler);
     return [first + text.start, last + text.start];
   });
   const relocations = readCodeRelocations(debug, image);
-  const disassembler = makeDisassembler(code);
   const sweep = sweepCode(code, text.start, pieces, relocations, disassembler);
   disassembler.free();
 
@@ -124,19 +124,6 @@ function compareBuilds({ elf }: Vmlinux, debug: DebugKernel): string {
     expected: `${id ?? 'none'}, that of the kernel`,
     hint: 'take the debug package of this very build',
   });
-}
-
-export function buildIdOf({ elf }: Pick<Vmlinux, 'elf'>): string | undefined {
-  for (const segment of elf.segments) {
-    if (segment.type !== PT_NOTE) continue;
-    const id = findBuildId(elf.bytes.subarray(segment.offset, segment.offset + segment.filesz));
-    if (id !== undefined) return id;
-  }
-  for (const section of elf.sections) {
-    const id = section.type === SHT_NOTE ? findBuildId(sectionBytes(elf, section)) : undefined;
-    if (id !== undefined) return id;
-  }
-  return undefined;
 }
 
 const CHUNK = 1 << 20;

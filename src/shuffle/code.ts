@@ -56,7 +56,10 @@ export interface CodeSymbols {
 }
 
 /** `trim` takes the padding off both ends of what is between two pieces. */
-export function readCode(debug: DebugKernel, trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr]): CodeSymbols {
+export function readCode(
+  debug: DebugKernel,
+  trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr],
+): CodeSymbols {
   const { text } = debug;
   const { functions, linkerSymbols, labels, ranges } = collectSymbols(debug);
   const pieces: Pieces = { starts: [], ends: [], stay: [], symbols: [] };

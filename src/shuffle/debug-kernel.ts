@@ -7,7 +7,7 @@
  */
 import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
 import type { PhysAddr } from '../addresses.ts';
-import { NT_GNU_BUILD_ID, SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
+import { SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
 import { Reader } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import type { ByteSource } from '../relocs/byte-source.ts';
@@ -16,6 +16,7 @@ import type { RelocsImage } from '../relocs/image.ts';
 import { readTable } from '../relocs/sections.ts';
 import type { SymbolTable } from '../relocs/symbols.ts';
 import { relocationSections } from '../relocs/walk.ts';
+import { findBuildId } from './build-id.ts';
 
 export const NOWHERE = -1;
 
@@ -107,24 +108,6 @@ function readBuildId(image: RelocsImage): string {
     if (id !== undefined) return id;
   }
   throw unusable('GNU build-id', 'missing', 'a note that says which build this is');
-}
-
-/** In the bytes of a note section or segment. */
-export function findBuildId(notes: Uint8Array): string | undefined {
-  const reader = new Reader(notes);
-  const padded = (size: number): number => Math.ceil(size / 4) * 4;
-  for (let at = 0; at + 12 <= notes.length;) {
-    const nameSize = reader.u32(at, 'n_namesz');
-    const descSize = reader.u32(at + 4, 'n_descsz');
-    const desc = at + 12 + padded(nameSize);
-    if (desc + descSize > notes.length) return undefined;
-    const isGnu = nameSize === 4 && reader.u32(at + 12, 'note name') === 0x55_4e47; // "GNU\0"
-    if (isGnu && reader.u32(at + 8, 'n_type') === NT_GNU_BUILD_ID) {
-      return Array.from(notes.subarray(desc, desc + descSize), (byte) => byte.toString(16).padStart(2, '0')).join('');
-    }
-    at = desc + padded(descSize);
-  }
-  return undefined;
 }
 
 function unusable(what: string, found: string, expected: string): KernelImageError {

@@ -77,7 +77,7 @@ function moveUnits(bytes: Uint8Array, { text, runs, starts, ends }: Plan, placed
 function moveTable({ table, tableOwners }: Plan, moves: Int32Array): RelocationTable {
   const move = (name: keyof typeof tableOwners): Uint32Array => {
     const owners = tableOwners[name];
-    return table[name].map((entry, index) => entry + moves[owners[index]!]!).sort();
+    return table[name].map((entry, index) => entry + moves[owners[index]!]!).toSorted();
   };
   return { lists: table.lists, abs64: move('abs64'), inverse32: move('inverse32'), abs32: move('abs32') };
 }

@@ -107,8 +107,7 @@ export function sweepCode(
         if (type === R_X86_64_PC32 || type === R_X86_64_PLT32) {
           const target = next + view.getInt32(place, true);
           relative = true;
-          if (target < start || target >= end)
-            fields.add(place + origin, piece, aimAt(target));
+          if (target < start || target >= end) fields.add(place + origin, piece, aimAt(target));
         } else if (type !== R_X86_64_32 && type !== R_X86_64_32S && type !== R_X86_64_64) return false;
       }
       if (!relative && flow >= FLOW.branch) {

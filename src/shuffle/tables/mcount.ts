@@ -32,7 +32,7 @@ export function readMcount(debug: DebugKernel, image: ImageBytes, ownerOf: Owner
 }
 
 export function writeMcount(view: DataView, { offset, callsites, owners }: McountData, moves: Int32Array): void {
-  const moved = callsites.map((callsite, index) => callsite + moves[owners[index]!]!).sort();
+  const moved = callsites.map((callsite, index) => callsite + moves[owners[index]!]!).toSorted();
   const low = Number(START_KERNEL_MAP & 0xffff_ffffn);
   for (let index = 0; index < moved.length; index++) view.setUint32(offset + index * ENTRY, low + moved[index]!, true);
 }

@@ -97,7 +97,7 @@ function pick({ starts, ends }: Units, old: Uint32Array, isTerminator: (index: n
     while (index + 1 < old.length && old[index + 1] === start) index++;
     if (old[index] === start) add(index++, start, false);
     else if (index > 0) add(index - 1, start, false);
-    while (index < old.length && old[index]! < Math.min(next, end)) add(index, old[index]!, false), index++;
+    for (; index < old.length && old[index]! < Math.min(next, end); index++) add(index, old[index]!, false);
     // Behind its code: the end of it, and padding, which nothing returns to. A section's end is known by its terminator.
     let tail = -1;
     while (index < old.length && old[index]! < next && unit + 1 < starts.length) tail = index++;
@@ -142,17 +142,16 @@ export function writeOrc(
   order: Uint32Array,
 ): void {
   const { ipOffset, ipPlace, entryOffset, count, firsts, ips, entries } = table;
-  let index = 0;
-  const put = (entry: number, move: number): void => {
+  const put = (index: number, entry: number, move: number): void => {
     view.setInt32(ipOffset + index * IP, ips[entry]! + move - (ipPlace + index * IP), true);
     const from = entry * ENTRY;
     const to = entryOffset + index * ENTRY;
     for (let byte = 0; byte < ENTRY; byte++) bytes[to + byte] = entries[from + byte]!;
-    index++;
   };
+  let index = 0;
   for (const unit of order)
-    for (let entry = firsts[unit]!, end = firsts[unit + 1]!; entry < end; entry++) put(entry, moves[unit + 1]!);
-  for (let entry = firsts[firsts.length - 1]!; entry < ips.length; entry++) put(entry, 0);
-  const last = ips.length - 1;
-  while (index < count) put(last, 0);
+    for (let entry = firsts[unit]!, end = firsts[unit + 1]!; entry < end; entry++)
+      put(index++, entry, moves[unit + 1]!);
+  for (let entry = firsts[firsts.length - 1]!; entry < ips.length; entry++) put(index++, entry, 0);
+  for (; index < count; index++) put(index, ips.length - 1, 0);
 }

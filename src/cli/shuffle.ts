@@ -1,0 +1,129 @@
+/** `kslide shuffle IN --debug VMLINUX -o OUT`: every function in a place of its own, and the whole self-relocating. */
+import { randomBytes } from 'node:crypto';
+import type { Command } from 'commander';
+import { openByteSource } from '../node/byte-source.ts';
+import { nodeCodecs } from '../node/codecs.ts';
+import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { SEED_BYTES } from '../shuffle/random.ts';
+import { decodePlan, encodePlan, planShuffle, shuffle } from '../shuffle.ts';
+import type { Plan, ShufflePass } from '../shuffle.ts';
+import { UsageError } from './failure.ts';
+import { Progress } from './progress.ts';
+import { reportPlan, reportShuffle } from './report-shuffle.ts';
+
+interface ShuffleArguments {
+  readonly output?: string;
+  readonly debug?: string;
+  readonly relocs?: string;
+  readonly plan?: string;
+  readonly planOut?: string;
+  readonly seed?: string;
+  readonly symbols?: string;
+  readonly plain?: true;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+const PASSES: Record<ShufflePass, string> = {
+  read: 'reading the kernel',
+  compare: 'comparing it with its debug vmlinux',
+  disassemble: 'disassembling its code',
+  references: 'collecting references',
+  tables: 'reading its tables',
+  layout: 'laying it out anew',
+  write: 'writing',
+};
+
+export function addShuffle(program: Command): void {
+  program
+    .command('shuffle')
+    .description(
+      'write a vmlinux whose functions are in random places, and that picks its own KASLR slide at each boot',
+    )
+    .argument('<IN>', 'the kernel that boots: bzImage, UKI, or vmlinux')
+    .option('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
+    .option('--debug <VMLINUX>', 'unstripped vmlinux of the same build, with .symtab and .rela sections; default: IN')
+    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .option('--seed <HEX>', 'up to 32 bytes that decide the layout; default: random ones, which are printed')
+    .option('--symbols <FILE>', 'write the new System.map')
+    .option('--plain', 'without the program that relocates: the relocation table stands behind the file')
+    .option('--plan-out <FILE>', 'save the analysis, for fast layouts of the same kernel')
+    .option('--plan <FILE>', 'take the analysis from there, instead of --debug')
+    .option('--json', 'print the summary as JSON')
+    .option('--quiet', 'print nothing')
+    .action(run);
+}
+
+async function run(input: string, options: ShuffleArguments): Promise<void> {
+  const { output, debug, relocs, plan: planFile, planOut, symbols, plain, json, quiet } = options;
+  refuseContradictions(input, options);
+  const seed = readSeed(options.seed);
+  const progress = new Progress(quiet === true);
+  const onPass = (pass: ShufflePass): void => progress.show(PASSES[pass]);
+  try {
+    onPass('read');
+    const image = await readInputFile(input);
+    const plan =
+      planFile === undefined
+        ? await makePlan(image, debug ?? input, relocs, onPass)
+        : decodePlan(await readInputFile(planFile));
+    if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan));
+    if (output === undefined) {
+      progress.clear();
+      if (!quiet) process.stdout.write(json ? `${JSON.stringify(plan.facts, null, 2)}\n` : reportPlan(plan));
+      return;
+    }
+    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass });
+    const map = symbols === undefined ? undefined : shuffled.symbols();
+    if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
+    // The kernel last: where it is, all of it is.
+    if (symbols !== undefined && map !== undefined) await writeFileAtomic(symbols, [map], { mode: 0o600 });
+    await writeFileAtomic(output, shuffled.parts);
+    progress.clear();
+    const hexSeed = Buffer.from(seed).toString('hex');
+    if (json) process.stdout.write(`${JSON.stringify({ seed: hexSeed, ...shuffled.summary }, null, 2)}\n`);
+    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportShuffle(shuffled.summary, hexSeed));
+  } finally {
+    progress.clear();
+  }
+}
+
+async function makePlan(
+  image: Uint8Array,
+  debug: string,
+  relocs: string | undefined,
+  onPass: (pass: ShufflePass) => void,
+): Promise<Plan> {
+  const table = relocs === undefined ? undefined : await readInputFile(relocs);
+  const source = await openByteSource(debug);
+  try {
+    return await planShuffle(image, { codecs: nodeCodecs, debug: source, relocs: table, onPass });
+  } finally {
+    source.close();
+  }
+}
+
+function refuseContradictions(input: string, options: ShuffleArguments): void {
+  const { output, debug, relocs, plan, planOut, seed, symbols, plain, json } = options;
+  if (output === undefined && planOut === undefined)
+    throw new UsageError('neither -o nor --plan-out: nothing to write');
+  if (output === undefined && (seed ?? symbols ?? plain) !== undefined)
+    throw new UsageError('--seed, --symbols and --plain want -o');
+  if (plan !== undefined && (debug ?? relocs ?? planOut) !== undefined)
+    throw new UsageError('--plan goes without --debug, --relocs and --plan-out');
+  const inputs = [input, debug, relocs, plan].filter((file) => file !== undefined);
+  const outputs = [output, planOut, symbols].filter((file) => file !== undefined);
+  if (debug === undefined && plan === undefined && input === '-')
+    throw new UsageError('IN is standard input: --debug or --plan says where its symbols are');
+  if (inputs.filter((file) => file === '-').length > 1) throw new UsageError('only one input can be standard input');
+  if (outputs.filter((file) => file === '-').length > (json ? 0 : 1))
+    throw new UsageError('only one output, the summary of --json included, can be standard output');
+  if (new Set(outputs).size < outputs.length) throw new UsageError('two outputs have the same name');
+  for (const from of inputs) for (const to of outputs) refuseSameFile(from, to);
+}
+
+function readSeed(text: string | undefined): Uint8Array {
+  if (text === undefined) return randomBytes(SEED_BYTES);
+  if (/^(?:[0-9a-f]{2})+$/i.test(text) && text.length <= 2 * SEED_BYTES) return Buffer.from(text, 'hex');
+  throw new UsageError(`--seed is ${JSON.stringify(text)}, expected 1 to ${SEED_BYTES} bytes in hex`);
+}
