@@ -30,7 +30,7 @@ export async function loadDisassembler(): Promise<(code: Uint8Array) => Disassem
   } catch (error) {
     throw new KernelImageError({ code: 'unsupported', what: 'shuffling without the package iced-x86', cause: error });
   }
-  const { Decoder, DecoderOptions, FlowControl, Instruction } = iced;
+  const { Decoder, DecoderOptions, FlowControl, Instruction, OpKind } = iced;
   const flows = new Uint8Array(16).fill(FLOW.next);
   for (const kind of [FlowControl.Return, FlowControl.Interrupt, FlowControl.Exception, FlowControl.IndirectBranch])
     flows[kind] = FLOW.ends;
@@ -48,7 +48,12 @@ export async function loadDisassembler(): Promise<(code: Uint8Array) => Disassem
         decoder.decodeOut(instruction);
         return decoder.lastError === 0 ? decoder.position : -1;
       },
-      flow: () => flows[instruction.flowControl]!,
+      flow() {
+        const flow = flows[instruction.flowControl]!;
+        // Far jumps count as jumps, and SYSCALL and VMMCALL as calls.
+        if (flow < FLOW.branch || instruction.op0Kind === OpKind.NearBranch64) return flow;
+        return flow === FLOW.jump ? FLOW.ends : FLOW.next;
+      },
       ripOperand() {
         if (!instruction.isIpRelMemoryOperand) return -1;
         const offsets = decoder.getConstantOffsets(instruction);
