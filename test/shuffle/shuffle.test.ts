@@ -1,0 +1,189 @@
+/** A small program, linked as a kernel, through the whole pipeline: what moves, what does not, and what is refused. Real kernels are test/boot's. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { findSection, readElf, sectionBytes } from '../../src/elf/read.ts';
+import { joinParts } from '../../src/elf/write.ts';
+import { KernelImageError } from '../../src/errors.ts';
+import type { ErrorData } from '../../src/errors.ts';
+import { memorySource } from '../../src/relocs/byte-source.ts';
+import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
+import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle.ts';
+import type { Plan } from '../../src/shuffle.ts';
+import { readVmlinux } from '../../src/vmlinux.ts';
+import { makeKernel } from './make-kernel.ts';
+
+const codecs = coreCodecs;
+const kernel = makeKernel();
+const relocs = encodeRelocationTable(collectRelocations(kernel.unstripped));
+const plan = await planShuffle(kernel.stripped, { codecs, relocs, debug: memorySource(kernel.unstripped) });
+const seed = Uint8Array.of(1, 2, 3);
+
+const isMoving = (unit: number): boolean => plan.runs.some(({ first, count }) => unit >= first && unit < first + count);
+const moved = plan.runs.reduce((sum, { count }) => sum + count, 0);
+
+async function refusal(work: () => unknown): Promise<ErrorData> {
+  try {
+    await work();
+  } catch (error) {
+    assert.ok(error instanceof KernelImageError, String(error));
+    assert.ok(!error.message.includes('\n'));
+    return error.data;
+  }
+  assert.fail('not refused');
+}
+
+test('what stays stays for its reason; all else moves', () => {
+  assert.equal(plan.facts.functions, 22);
+  assert.deepEqual(plan.facts.staying, { 'fixed range': 2 });
+  const moving = plan.functions.filter((_, unit) => isMoving(unit));
+  assert.equal(
+    moving.reduce((sum, count) => sum + count, 0),
+    20,
+  );
+  // near_a and near_b are one unit, through_a and through_b another. How short the compiler's own branches are is its business.
+  assert.ok(moving.filter((count) => count === 2).length >= 2);
+  assert.ok(plan.facts.branches.short >= 1);
+  assert.ok(plan.facts.branches.crossing > 5);
+});
+
+test('one seed, one layout; another seed, another', async () => {
+  const first = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
+  assert.deepEqual((await shuffle(kernel.stripped, { codecs, plan, seed })).bytes(), first);
+  assert.notDeepEqual((await shuffle(kernel.stripped, { codecs, plan, seed: Uint8Array.of(4) })).bytes(), first);
+});
+
+test('a plain one carries its relocation table, and converting it gives what shuffle gives', async () => {
+  const plain = (await shuffle(kernel.stripped, { codecs, plan, seed, plain: true })).bytes();
+  assert.ok(readVmlinux(plain).trailer.length > 0);
+  const { convert } = await import('../../src/convert.ts');
+  const whole = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
+  assert.deepEqual((await convert(plain, { codecs })).bytes(), whole);
+});
+
+test('an unstripped vmlinux is its own debug file, and what it says of symbols is left out', async () => {
+  const own = await planShuffle(kernel.unstripped, { codecs, debug: memorySource(kernel.unstripped) });
+  assert.deepEqual(own.starts, plan.starts);
+  assert.deepEqual(own.relative32, plan.relative32);
+  const elf = readElf((await shuffle(kernel.unstripped, { codecs, plan: own, seed })).bytes());
+  assert.equal(findSection(elf, '.symtab'), undefined);
+  assert.equal(findSection(elf, '.rela.text'), undefined);
+});
+
+test('.kslide.moves says where everything went: the bytes of each function are there, fields aside', async () => {
+  const elf = readElf((await shuffle(kernel.stripped, { codecs, plan, seed, plain: true })).bytes());
+  const section = sectionBytes(elf, findSection(elf, '.kslide.moves')!);
+  const view = new DataView(section.buffer, section.byteOffset, section.byteLength);
+  assert.equal(section.length, 12 * moved);
+  const rows = Array.from({ length: moved }, (_, row) => [0, 4, 8].map((at) => view.getUint32(row * 12 + at, true)));
+  const old = readVmlinux(kernel.stripped);
+  const fields = new Set<number>();
+  for (const { offsets } of [plan.relative32, plan.absolute32])
+    for (const at of offsets) for (let byte = 0; byte < 4; byte++) fields.add(at + byte);
+  const shift = plan.text.offset - plan.text.start - 0x8000_0000;
+  for (const [from = 0, size = 0, to = 0] of rows) {
+    for (let byte = 0; byte < size; byte++) {
+      if (fields.has(from + shift + byte)) continue;
+      assert.equal(elf.bytes[to + shift + byte], old.elf.bytes[from + shift + byte]);
+    }
+  }
+});
+
+describe('plan files', () => {
+  const file = joinParts(encodePlan(plan));
+
+  test('come back as they were', () => {
+    const back = decodePlan(file);
+    assert.deepEqual(JSON.parse(JSON.stringify(back)), JSON.parse(JSON.stringify(plan)));
+    assert.deepEqual(back.relative32, plan.relative32);
+  });
+
+  test('give the same kernel', async () => {
+    const direct = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
+    assert.deepEqual((await shuffle(kernel.stripped, { codecs, plan: decodePlan(file), seed })).bytes(), direct);
+  });
+
+  test('are refused when any byte is changed, or the end is missing', async () => {
+    for (let at = 0; at < file.length; at += 7) {
+      const changed = file.slice();
+      changed[at] = changed[at]! ^ 0x41;
+      await refusal(() => decodePlan(changed));
+    }
+    for (let length = 0; length < file.length; length += 101) await refusal(() => decodePlan(file.subarray(0, length)));
+  });
+
+  test('are refused when they say what no plan says, with a right fingerprint', async () => {
+    const forge = (change: (forged: Record<string, unknown>) => void): Uint8Array => {
+      const forged: Record<string, unknown> = { ...plan };
+      change(forged);
+      return joinParts(encodePlan(forged as unknown as Plan));
+    };
+    const [run] = plan.runs;
+    const beyond = Uint32Array.of(0xffff_ffff);
+    const cases: ((forged: Record<string, unknown>) => void)[] = [
+      (forged) => (forged['starts'] = plan.starts.toReversed()),
+      (forged) => (forged['ends'] = plan.ends.map((end) => end + 0x100_0000)),
+      (forged) => (forged['runs'] = [{ ...run, end: run!.start }]),
+      (forged) => (forged['runs'] = [{ ...run, first: 1e6 }]),
+      (forged) => (forged['runs'] = [run, run]),
+      (forged) => (forged['runs'] = 'none'),
+      (forged) => (forged['relative32'] = { offsets: beyond, sites: beyond, targets: beyond }),
+      (forged) => (forged['relative32'] = { ...plan.relative32, targets: beyond }),
+      (forged) => (forged['extable'] = { ...plan.extable, offset: 1e9 }),
+      (forged) => (forged['table'] = { ...plan.table, lists: 4 }),
+      (forged) => (forged['kallsyms'] = { count: 1e9 }),
+      (forged) => (forged['orc'] = {}),
+      (forged) => delete forged['facts'],
+      (forged) => delete forged['kernel'],
+    ];
+    for (const change of cases) assert.equal((await refusal(() => decodePlan(forge(change)))).code, 'bad-value');
+  });
+
+  test('are refused for another kernel', async () => {
+    const other = makeKernel('void more_of_it(void) { counter += 2; }');
+    const wrong = await refusal(() => shuffle(other.stripped, { codecs, plan, seed }));
+    assert.equal(wrong.what, 'build-id of the kernel');
+    const changed = kernel.stripped.slice();
+    changed[plan.text.offset + 5]! ^= 1;
+    assert.equal((await refusal(() => shuffle(changed, { codecs, plan, seed }))).what, 'contents of the kernel');
+  });
+});
+
+describe('refused', () => {
+  const planOf = (debug: Uint8Array, image = kernel.stripped): Promise<ErrorData> =>
+    refusal(() => planShuffle(image, { codecs, relocs, debug: memorySource(debug) }));
+
+  test('a debug vmlinux of another build', async () => {
+    const other = makeKernel('void more_of_it(void) { counter += 2; }');
+    assert.equal((await planOf(other.unstripped)).what, 'build-id of the debug vmlinux');
+  });
+
+  test('one of the same name with other contents', async () => {
+    const changed = kernel.unstripped.slice();
+    changed[plan.text.offset + 3]! ^= 1;
+    assert.match((await planOf(changed)).what, /^section \.text of the debug vmlinux/);
+  });
+
+  test('a stripped one, and what is no ELF file', async () => {
+    assert.match((await planOf(kernel.stripped)).what, /^debug vmlinux: \.symtab/);
+    assert.equal((await planOf(new Uint8Array(100))).code, 'not-a-kernel');
+    assert.equal((await planOf(kernel.unstripped.subarray(0, 9000))).code, 'truncated');
+  });
+
+  test('a kernel that is converted already', async () => {
+    const converted = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
+    assert.equal((await refusal(() => shuffle(converted, { codecs, plan, seed }))).code, 'already-converted');
+  });
+
+  test('any changed byte of the debug vmlinux gives a plan or a refusal, no crash', async () => {
+    for (let at = 0; at < kernel.unstripped.length; at += 89) {
+      const changed = kernel.unstripped.slice();
+      changed[at] = changed[at]! ^ 0xff;
+      try {
+        await planShuffle(kernel.stripped, { codecs, relocs, debug: memorySource(changed) });
+      } catch (error) {
+        assert.ok(error instanceof KernelImageError, `byte ${at}: ${String(error)}`);
+      }
+    }
+  });
+});
