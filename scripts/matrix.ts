@@ -1,9 +1,9 @@
 /**
  * Boots converted kernels on machines of many kinds: src/lab/matrix.ts says which, and what counts as a success.
  *
- *     npm run matrix -- [--full] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
+ *     npm run matrix -- [--full] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
- * Without IMAGE, Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every two levels meet in some cell, 100 cells a kernel; --full
+ * Without IMAGE, Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every two levels meet in some cell, 104 cells a kernel; --full
  * is the whole product, 11,880. Results are appended to --out as they come, and what is there is not done again: stop it when you like.
  * --again does over what is not `ok`. Exit code 1 when a cell fails that the original passes.
  */
@@ -45,6 +45,7 @@ const { values: options, positionals: images } = parseArgs({
     again: { type: 'boolean', default: false },
     kernels: { type: 'string', default: KERNELS.join(',') },
     jobs: { type: 'string', default: String(availableParallelism()) },
+    timeout: { type: 'string', default: '90' },
     out: { type: 'string', default: join(cacheFolder(), 'matrix.ndjson') },
     json: { type: 'string' },
   },
@@ -134,6 +135,7 @@ async function prepare(name: string, path: string, found?: KernelPackage): Promi
     slots: summary.slots,
     initrd: packGuest(present),
     modules: present.length,
+    timeoutMs: Number(options.timeout) * 1000,
   };
 }
 

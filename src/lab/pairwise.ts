@@ -16,7 +16,7 @@ export type Rule = (cell: Readonly<Record<string, string | undefined>>) => boole
 export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[] {
   const names = Object.keys(factors);
   const plain = Object.fromEntries(names.map((name) => [name, factors[name]![0]!]));
-  const cells = [plain];
+  const cells: Readonly<Record<string, string>>[] = [plain];
   const open = openPairs(factors, allowed);
   cover(open, plain);
   for (let pair = first(open); pair !== undefined; pair = first(open)) {
@@ -24,7 +24,10 @@ export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[
     for (const name of names) {
       if (cell[name] !== undefined) continue;
       const levels = factors[name]!.filter((level) => allowed({ ...cell, [name]: level }));
-      cell[name] = best(levels, (level) => pairsWith(cell, name, level).filter((key) => open.has(key)).length);
+      const covered = (level: string): number => pairsWith(cell, name, level).filter((key) => open.has(key)).length;
+      // Where two levels cover as much, the one that few cells have: more than pairs meet that way.
+      const uses = (level: string): number => cells.filter((other) => other[name] === level).length;
+      cell[name] = best(levels, (level) => [covered(level), -uses(level)]);
     }
     cells.push(cell);
     cover(open, cell);
@@ -78,10 +81,10 @@ function first(open: ReadonlyMap<string, Pair>): Pair | undefined {
   return undefined;
 }
 
-/** The first of those that score most. */
-function best(levels: readonly string[], score: (level: string) => number): string {
+/** The first of those that score most; a second score breaks ties of the first. */
+function best(levels: readonly string[], score: (level: string) => readonly [number, number]): string {
   const scored = levels.map((level) => ({ level, score: score(level) }));
-  const winner = scored.toSorted((a, b) => b.score - a.score)[0];
+  const winner = scored.toSorted((a, b) => b.score[0] - a.score[0] || b.score[1] - a.score[1])[0];
   if (winner === undefined) throw new RangeError('the rule allows a pair that it does not let complete');
   return winner.level;
 }
