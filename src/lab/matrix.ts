@@ -15,7 +15,8 @@ import { pairwise, product } from './pairwise.ts';
 import type { Cell, Rule } from './pairwise.ts';
 
 const MIB = 0x10_0000;
-const CONSOLE = 'console=ttyS0 panic=-1';
+/** As in node/qemu.ts, which says why. */
+const CONSOLE = 'console=ttyS0 panic=-1 no_timer_check';
 /** A line of 2,000 characters that ends with `last`. The kernel's own limit is 2,048. */
 const long = (last: string): string =>
   `${CONSOLE} ${'fill='.padEnd(2000 - CONSOLE.length - last.length - 2, 'x')} ${last}`;
@@ -26,7 +27,7 @@ const PHYSICAL_SLIDE = 12 * MIB;
 const COMMAND_LINES = {
   none: { line: CONSOLE, stays: false },
   'nokaslr first': { line: `nokaslr ${CONSOLE}`, stays: true },
-  'nokaslr between': { line: 'console=ttyS0 nokaslr panic=-1', stays: true },
+  'nokaslr between': { line: 'console=ttyS0 nokaslr panic=-1 no_timer_check', stays: true },
   'nokaslr last': { line: `${CONSOLE} nokaslr`, stays: true },
   'part of a word': { line: `${CONSOLE} xnokaslr nokaslrx nokaslr=1 no-kaslr`, stays: false },
   'quoted word': { line: `${CONSOLE} "nokaslr"`, stays: false },

@@ -37,11 +37,13 @@ export const SYS = {
   write: 1,
   open: 2,
   ioctl: 16,
+  pread64: 17,
   exit: 60,
   mount: 165,
   reboot: 169,
   sched_getaffinity: 204,
   finit_module: 313,
+  kexec_file_load: 320,
 } as const;
 export const O_RDONLY = 0;
 export const O_RDWR_NOCTTY = 0o402;
