@@ -11,6 +11,8 @@ export { extract } from './extract.ts';
 export type { Extracted } from './extract.ts';
 export { readInput } from './input.ts';
 export type { InputOptions, KernelInput } from './input.ts';
+export { inspect } from './inspect.ts';
+export type { Inspection, InspectOptions } from './inspect.ts';
 export { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 export type { Slots } from './kaslr/slots.ts';
 export { countRelocations, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';

@@ -13,6 +13,7 @@ type AddCommand = (program: Command, setExitCode: (code: number) => void) => voi
 const COMMANDS: Record<string, () => Promise<AddCommand>> = {
   convert: async () => (await import('./convert.ts')).addConvert,
   extract: async () => (await import('./extract.ts')).addExtract,
+  inspect: async () => (await import('./inspect.ts')).addInspect,
   shuffle: async () => (await import('./shuffle.ts')).addShuffle,
   relocs: async () => (await import('./relocs.ts')).addRelocs,
   verify: async () => (await import('./verify.ts')).addVerify,

@@ -22,3 +22,18 @@ export function rows(pairs: readonly (readonly [string, string])[]): string {
   const width = Math.max(...pairs.map(([label]) => label.length));
   return pairs.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
 }
+
+/** Lines of cells, each column as wide as its widest cell: the first to the left, the others, numbers mostly, to the right. */
+export function table(lines: readonly (readonly string[])[]): string {
+  const widths: number[] = [];
+  for (const line of lines)
+    line.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, cell.length)));
+  const align = (cell: string, column: number): string =>
+    column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!);
+  return lines.map((line) => `${line.map(align).join('  ').trimEnd()}\n`).join('');
+}
+
+/** Text out of a file, for a terminal: what is no visible ASCII character becomes a question mark. */
+export function printable(text: string): string {
+  return text.replaceAll(/[^ -~]/g, '?');
+}

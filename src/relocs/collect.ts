@@ -17,9 +17,10 @@ import type { RelocsImage } from './image.ts';
 import { refusal } from './refusal.ts';
 import { ACTION, KINDS, LAST_TYPE, rules32, rules64, rulesRealMode } from './rules.ts';
 import type { Rules, SiteList } from './rules.ts';
+import { readSectionTable } from './sections.ts';
 import type { SymbolTable } from './symbols.ts';
 import type { RelocationTable } from './table.ts';
-import { PIECE, REL_SIZE, readPieces, relocationSections, symbolOf } from './walk.ts';
+import { hasRelocationSections, PIECE, REL_SIZE, readPieces, relocationSections, symbolOf } from './walk.ts';
 
 /** Sites by what is done with them; each list ascending. On x86-64 they are the low halves of link addresses, as in the table. */
 export type Sites = Readonly<Record<SiteList, Uint32Array>>;
@@ -39,7 +40,7 @@ export function collectRelocations(vmlinux: Uint8Array | ByteSource, options: Co
 
 /** Whether any relocation section applies to a loaded section, and is not empty. */
 export function hasRelocations(vmlinux: Uint8Array | ByteSource): boolean {
-  return relocationSections(openRelocsImage(sourceOf(vmlinux))).next().done !== true;
+  return hasRelocationSections(readSectionTable(sourceOf(vmlinux)));
 }
 
 function sourceOf(vmlinux: Uint8Array | ByteSource): ByteSource {

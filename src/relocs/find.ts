@@ -9,11 +9,36 @@ import { collectRelocations, hasRelocations } from './collect.ts';
 import { readRelocationTable } from './table.ts';
 import type { RelocationTable } from './table.ts';
 
+export type RelocationSource = 'relocs-file' | 'behind' | 'rela';
+
+type Given = Pick<KernelInput, 'kind' | 'relocs'>;
+
+/** Undefined for a kernel that has none, or has left them behind. */
+export function locateRelocations(kernel: Vmlinux, { relocs }: Pick<Given, 'relocs'>): RelocationSource | undefined {
+  if (relocs !== undefined) return 'relocs-file';
+  if (kernel.trailer.length > 0) return 'behind';
+  return hasRela(kernel) ? 'rela' : undefined;
+}
+
+/** Whether the file has relocation sections that apply to loaded ones. Without section headers it has not, and need not be one that is whole. */
+export function hasRela({ elf }: Vmlinux): boolean {
+  return elf.header.shnum > 0 && hasRelocations(elf.bytes);
+}
+
+/** Throws KernelImageError: what is wrong with those that are there. */
+export function readFrom(
+  source: RelocationSource,
+  { elf, trailer }: Vmlinux,
+  { relocs }: Pick<Given, 'relocs'>,
+): RelocationTable {
+  if (source === 'relocs-file') return readRelocationTable(relocs!);
+  return source === 'behind' ? readRelocationTable(trailer, elf.bytes.length) : collectRelocations(elf.bytes);
+}
+
 /** Throws KernelImageError: `no-relocations`, saying where they can come from, or what is wrong with those that are there. */
-export function findRelocations(kernel: Vmlinux, input: Pick<KernelInput, 'kind' | 'relocs'>): RelocationTable {
-  if (input.relocs !== undefined) return readRelocationTable(input.relocs);
-  if (kernel.trailer.length > 0) return readRelocationTable(kernel.trailer, kernel.elf.bytes.length);
-  if (hasRelocations(kernel.elf.bytes)) return collectRelocations(kernel.elf.bytes);
+export function findRelocations(kernel: Vmlinux, input: Given): RelocationTable {
+  const source = locateRelocations(kernel, input);
+  if (source !== undefined) return readFrom(source, kernel, input);
   throw new KernelImageError({
     code: 'no-relocations',
     what: input.kind === 'vmlinux' ? 'vmlinux' : 'payload',

@@ -53,3 +53,22 @@ const NAMES = { 32: names(RELOCATION_TYPES[32]), 64: names(RELOCATION_TYPES[64])
 export function relocationTypeName(bits: 32 | 64, type: number): string | undefined {
   return NAMES[bits].get(type);
 }
+
+const PC_RELATIVE: ReadonlySet<number> = new Set(
+  (
+    [
+      'R_X86_64_PC32',
+      'R_X86_64_PLT32',
+      'R_X86_64_GOTPCREL',
+      'R_X86_64_PC16',
+      'R_X86_64_PC8',
+      'R_X86_64_PC64',
+      'R_X86_64_REX_GOTPCRELX',
+    ] satisfies TypeName64[]
+  ).map((name) => RELOCATION_TYPES[64][name]),
+);
+
+/** Whether an x86-64 field of this type holds a distance from its own place: right wherever the kernel is, but for what does not move with it. */
+export function isPcRelative(type: number): boolean {
+  return PC_RELATIVE.has(type);
+}

@@ -8,6 +8,7 @@ import { SHF_ALLOC, SHT_NOTE, SHT_REL, SHT_RELA } from '../elf/constants.ts';
 import { KernelImageError } from '../errors.ts';
 import type { RelocsImage } from './image.ts';
 import { overlapping } from './sections.ts';
+import type { SectionTable } from './sections.ts';
 import type { SymbolTable } from './symbols.ts';
 
 /** Elf32_Rel: r_offset, r_info. Elf64_Rela: r_offset, r_info, r_addend. */
@@ -37,6 +38,26 @@ export interface RelocationSection {
   checkSymbol(symbol: number): number;
 }
 
+/** Whether relocations of this section matter. */
+function counts(sections: SectionTable, target: number): boolean {
+  return (sections.word(target, 'sh_flags') & Number(SHF_ALLOC)) !== 0 && sections.word(target, 'sh_type') !== SHT_NOTE;
+}
+
+/**
+ * Whether there are any, by the section headers alone: a vmlinux that was stripped of them lacks what else it takes to read them, its symbols. One
+ * that refers to a section that is not there is one, and to be refused when it is read.
+ */
+export function hasRelocationSections(sections: SectionTable): boolean {
+  const wanted = sections.bits === 64 ? SHT_RELA : SHT_REL;
+  for (let index = 0; index < sections.count; index++) {
+    if (sections.word(index, 'sh_type') !== wanted) continue;
+    const target = sections.word(index, 'sh_info');
+    const some = sections.address(index, 'sh_size') >= REL_SIZE[sections.bits];
+    if (some && (target >= sections.count || counts(sections, target))) return true;
+  }
+  return false;
+}
+
 /** In file order. Throws for one that refers to sections or a symbol table that are not there, and when they are more than the file. */
 export function* relocationSections(image: RelocsImage): Generator<RelocationSection> {
   const { sections } = image;
@@ -53,8 +74,7 @@ export function* relocationSections(image: RelocsImage): Generator<RelocationSec
         expected: `a section number below 0x${sections.count.toString(16)}`,
       });
     }
-    if ((sections.word(target, 'sh_flags') & Number(SHF_ALLOC)) === 0) continue;
-    if (sections.word(target, 'sh_type') === SHT_NOTE) continue;
+    if (!counts(sections, target)) continue;
     const size = sections.address(index, 'sh_size');
     const count = Math.floor(size / REL_SIZE[sections.bits]);
     if (count === 0) continue;

@@ -115,6 +115,25 @@ test('extract writes the vmlinux, the table, or both; to standard output when no
   );
 });
 
+test('inspect prints a description, as text or JSON; a kernel without relocations is no failure', () => {
+  const input = file(bzImage);
+  const text = kslide(['inspect', input]);
+  assert.deepEqual([text.code, text.stderr], [0, '']);
+  assert.match(text.stdout.toString(), /^kernel {7}6\.12\.0-test [^\n]*\nfile {9}bzimage, /);
+  assert.match(text.stdout.toString(), /^all +3 +1 +2 +4 +3$/m);
+  const json = kslide(['inspect', '--json', '-'], bzImage).stdout.toString();
+  const described = JSON.parse(json) as { relocations: { forms: { kernelTable: number } } };
+  assert.equal(described.relocations.forms.kernelTable, 36);
+  const stripped = file(bare);
+  assert.match(kslide(['inspect', stripped, '--json']).stdout.toString(), /^ {2}"relocations": null$/m);
+  const relocs = file(encodeRelocationTable(TABLE));
+  assert.match(kslide(['inspect', stripped, '--relocs', relocs]).stdout.toString(), /6 from --relocs, three lists/);
+  const quiet = kslide(['inspect', input, '--quiet']);
+  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, '']);
+  refused(['inspect', file(bzImage.subarray(0, 1500))], /^kslide: file is truncated: /);
+  refused(['inspect', '-', '--relocs', '-'], /^kslide: IN and --relocs both want standard input$/m);
+});
+
 test('unusable input: exit code 2, one line, no file', () => {
   const output = join(directory, 'never');
   refused(['convert', file(new Uint8Array(0)), '-o', output], /^kslide: .*empty/);

@@ -161,10 +161,11 @@ ${references('.long')}`;
   }[perCpu];
   // References to absolute symbols that the tool refuses stand in a section that is not loaded, until a test moves them.
   const script = `
-    ENTRY(startup_64)
+    ENTRY(phys_startup_64)
     PHDRS { image PT_LOAD FLAGS(7); percpu PT_LOAD FLAGS(6); init PT_LOAD FLAGS(7); }
     SECTIONS {
       . = 0xffffffff81000000;
+      phys_startup_64 = ABSOLUTE(startup_64 - ${MAP});
       .text : AT(ADDR(.text) - ${MAP}) { *(.head.text .text .empty.text) } :image
       .rodata : { *(.rodata) }
       .notes : { *(.note.*) }
