@@ -70,7 +70,7 @@ export function* listAbsoluteRelocations(
     const symbol = section.checkSymbol(symbolOf(view, at, bits));
     if (symbols.shndx(symbol) !== SHN_ABS) continue;
     const name = symbols.name(symbol);
-    if (isKnownAbsolute(name, bits, realMode)) continue;
+    if (isKnownAbsolute(name, bits === 64 ? lists() : undefined, realMode)) continue;
     const [offset, info] =
       bits === 64
         ? [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)]

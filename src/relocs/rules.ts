@@ -98,8 +98,21 @@ const REAL_MODE: typeof PC_RELATIVE_32 = {
   R_386_32: { relative: 'ignore', linear: 'abs32' },
 };
 
+/**
+ * Whose list of names counts: that of the tool which is built with the kernel. One of two lists (6.15 and newer) does not know of per-cpu data linked
+ * at 0 any more, nor of a vvar page in the image, but of offsets in Xen notes. i386 goes by the older one, which differs in names alone that no
+ * newer kernel has.
+ */
+type Names = '32' | '64, three lists' | '64, two lists';
+
 /** Absolute symbols that hold a number which is meant: they do not change with the kernel's place. */
-const CONSTANT = /^(?:xen_irq_disable_direct_reloc$|xen_save_fl_direct_reloc$|VDSO|__kcfi_typeid_|__crc_)/;
+const CONSTANT = ['xen_irq_disable_direct_reloc$', 'xen_save_fl_direct_reloc$', 'VDSO', '__kcfi_typeid_', '__crc_'];
+const starting = (names: readonly string[]): RegExp => new RegExp(`^(?:${names.join('|')})`);
+const CONSTANT_NAME: Readonly<Record<Names, RegExp>> = {
+  '32': starting(CONSTANT),
+  '64, three lists': starting(CONSTANT),
+  '64, two lists': starting([...CONSTANT, 'xen_elfnote_[^]+_offset$']),
+};
 
 /** Symbols that move with the kernel though the linker made them absolute, for they are defined outside of any section. */
 const RELATIVE = [
@@ -116,22 +129,36 @@ const RELATIVE = [
   '__end_rodata(?:_aligned)?',
   '__initramfs_start',
   'jiffies(?:_64)?',
-  '__vvar_page',
   '_end',
 ];
-const RELATIVE_64 = ['__per_cpu_load', 'init_per_cpu__[^]*', '__end_rodata_hpage_align'];
-
 const whole = (names: readonly string[]): RegExp => new RegExp(`^(?:${names.join('|')})$`);
-const RELATIVE_NAME = { 32: whole(RELATIVE), 64: whole([...RELATIVE, ...RELATIVE_64]) };
+const RELATIVE_NAME: Readonly<Record<Names, RegExp>> = {
+  '32': whole([...RELATIVE, '__vvar_page']),
+  '64, three lists': whole([
+    ...RELATIVE,
+    '__vvar_page',
+    '__per_cpu_load',
+    'init_per_cpu__[^]*',
+    '__end_rodata_hpage_align',
+  ]),
+  '64, two lists': whole([...RELATIVE, '__end_rodata_hpage_align']),
+};
 const REAL_MODE_LINEAR = /^pa_/;
 const REAL_MODE_SEGMENT = 'real_mode_seg';
 
 /** Names of symbols that linkers count as in .data..percpu though they are not. */
 const NOT_PER_CPU = /^(?:__init_begin$|__per_cpu_load$|init_per_cpu_)/;
 
-/** Whether a relocation against an absolute symbol of this name is nothing to warn about (`--abs-relocs`). */
-export function isKnownAbsolute(name: string, bits: 32 | 64, realMode: boolean): boolean {
-  return realMode ? REAL_MODE_LINEAR.test(name) : CONSTANT.test(name) || RELATIVE_NAME[bits].test(name);
+/** Whether a relocation against an absolute symbol of this name is nothing to warn about (`--abs-relocs`). `lists`: of an x86-64 kernel. */
+export function isKnownAbsolute(name: string, lists: 2 | 3 | undefined, realMode: boolean): boolean {
+  if (realMode) return REAL_MODE_LINEAR.test(name);
+  const names = namesFor(lists);
+  return CONSTANT_NAME[names].test(name) || RELATIVE_NAME[names].test(name);
+}
+
+function namesFor(lists: 2 | 3 | undefined): Names {
+  if (lists === undefined) return '32';
+  return lists === 3 ? '64, three lists' : '64, two lists';
 }
 
 export function rules64(perCpu: PerCpuSection | undefined, lists: 2 | 3): Rules {
@@ -144,7 +171,9 @@ export function rules64(perCpu: PerCpuSection | undefined, lists: 2 | 3): Rules 
     kindByName(symbols, symbol) {
       if (symbols.sectionIndex(symbol) === perCpu?.index && !NOT_PER_CPU.test(symbols.name(symbol)))
         return SYMBOL_KIND.perCpu;
-      return symbols.shndx(symbol) === SHN_ABS ? kindOfAbsolute(symbols.name(symbol), 64) : SYMBOL_KIND.relative;
+      return symbols.shndx(symbol) === SHN_ABS
+        ? kindOfAbsolute(symbols.name(symbol), namesFor(lists))
+        : SYMBOL_KIND.relative;
     },
   };
 }
@@ -154,7 +183,7 @@ export function rules32(): Rules {
   return {
     actions: tabulate(RELOCATION_TYPES[32], I386),
     kindByIndex: (shndx) => (shndx === SHN_ABS ? 0 : SYMBOL_KIND.relative),
-    kindByName: (symbols, symbol) => kindOfAbsolute(symbols.name(symbol), 32),
+    kindByName: (symbols, symbol) => kindOfAbsolute(symbols.name(symbol), '32'),
   };
 }
 
@@ -171,9 +200,9 @@ export function rulesRealMode(): Rules {
   };
 }
 
-function kindOfAbsolute(name: string, bits: 32 | 64): number {
-  if (RELATIVE_NAME[bits].test(name)) return SYMBOL_KIND.relative;
-  return CONSTANT.test(name) ? SYMBOL_KIND.constant : SYMBOL_KIND.absolute;
+function kindOfAbsolute(name: string, names: Names): number {
+  if (RELATIVE_NAME[names].test(name)) return SYMBOL_KIND.relative;
+  return CONSTANT_NAME[names].test(name) ? SYMBOL_KIND.constant : SYMBOL_KIND.absolute;
 }
 
 /** What no row or cell mentions is refused. */

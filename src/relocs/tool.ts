@@ -19,7 +19,8 @@ export interface RelocsToolOptions extends CollectOptions {
 export function* runRelocsTool(source: ByteSource, options: RelocsToolOptions): Generator<Uint8Array> {
   const image = openRelocsImage(source);
   const { print, realMode } = options;
-  const lists = (): 2 | 3 => options.lists ?? decideLists(image);
+  let decided = options.lists;
+  const lists = (): 2 | 3 => (decided ??= decideLists(image)); // once: it takes a look at all symbols
   if (print === 'abs-syms') yield* listAbsoluteSymbols(image);
   else if (print === 'abs-relocs') yield* listAbsoluteRelocations(image, { realMode, lists });
   else if (print === 'reloc-info') yield* listRelocations(image, lists);

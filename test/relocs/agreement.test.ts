@@ -3,8 +3,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
+import { readRelocationTable } from '../../src/relocs/table.ts';
 import { makeKernel32, makeKernel64, makeManySections, makeRealMode, Patchable } from './fixtures.ts';
-import { assertAgree, skip } from './judge.ts';
+import { assertAgree, kslideRelocs, skip, skipNewer } from './judge.ts';
 import type { Flag } from './judge.ts';
 
 const LISTINGS: readonly Flag[] = ['--abs-syms', '--abs-relocs', '--reloc-info'];
@@ -36,6 +37,48 @@ for (const [name, make] of Object.entries(kernels)) {
   });
 }
 
+test('two lists, as the tool of newer kernels: every flag, symbol and type', { skip: skipNewer }, () => {
+  for (const perCpu of ['placed', 'empty', 'single', 'none'] as const)
+    for (const flags of FLAGS) assertAgree(makeKernel64({ perCpu }), flags, `two lists, ${perCpu}`, 2);
+  const kernel = makeKernel64({ perCpu: 'placed' });
+  sweep(kernel, '.rodata', [1, 2, 9, 11, 24, 42], [], 'two lists', 2);
+  sweep(kernel, '.rodata', [11], ['--abs-relocs'], 'two lists', 2);
+  const patchable = new Patchable(kernel);
+  for (const type of [...Array.from({ length: 70 }, (_, index) => index), 255, 0xffff_ffff]) {
+    for (const symbol of [0, 2]) {
+      patchable.setRelocation('.rodata', 3, type, symbol);
+      for (const flags of [[], ['--reloc-info']] as const)
+        assertAgree(patchable.bytes, flags, `two lists: type ${type}`, 2);
+    }
+  }
+});
+
+test('names that only one of the two tools knows', () => {
+  const outcome = (name: string, lists: 2 | 3): [number | null, string] => {
+    const patchable = new Patchable(makeKernel64({ perCpu: 'placed' }));
+    patchable.setRelocation('.rodata', 0, 11, patchable.symbol(name)); // R_X86_64_32S, instead of an R_X86_64_64
+    const { abs32 = 0 } = countLists(patchable.bytes, lists) ?? {};
+    return [abs32, kslideRelocs(patchable.bytes, [], lists).refusal?.match(/expected (.*)/)?.[1] ?? ''];
+  };
+  const plain = countLists(makeKernel64({ perCpu: 'placed' }), 2)!.abs32;
+  const refused = [0, 'a symbol that moves with the kernel'];
+  for (const name of ['__vvar_page', 'init_per_cpu__gdt_page']) {
+    assert.deepEqual(outcome(name, 3), [plain + 1, ''], name);
+    assert.deepEqual(outcome(name, 2), refused, name);
+  }
+  assert.deepEqual(outcome('xen_elfnote_phys32_entry_offset', 2), [plain, '']);
+  assert.deepEqual(outcome('xen_elfnote_phys32_entry_offset', 3), refused);
+  for (const name of ['xen_elfnote__offset', 'xen_elfnote_entry_offsets']) assert.deepEqual(outcome(name, 2), refused);
+  for (const lists of [2, 3] as const) assert.deepEqual(outcome('__end_rodata_hpage_align', lists), [plain + 1, '']);
+});
+
+function countLists(kernel: Uint8Array, lists: 2 | 3): { readonly abs32: number } | undefined {
+  const { status, stdout } = kslideRelocs(kernel, [], lists);
+  if (status !== 0) return undefined;
+  const table = readRelocationTable(new Uint8Array(stdout));
+  return { abs32: table.abs32.length };
+}
+
 /** Each symbol with each type that any rule is about, and some that none is. */
 function sweep(
   kernel: Uint8Array,
@@ -43,12 +86,13 @@ function sweep(
   types: readonly number[],
   flags: readonly Flag[],
   what: string,
+  lists?: 2,
 ): void {
   const patchable = new Patchable(kernel);
   for (let symbol = 0; symbol < patchable.symbolCount(); symbol++) {
     for (const type of types) {
       patchable.setRelocation(section, 0, type, symbol);
-      assertAgree(patchable.bytes, flags, `${what}: type ${type}, symbol ${symbol}`);
+      assertAgree(patchable.bytes, flags, `${what}: type ${type}, symbol ${symbol}`, lists);
     }
   }
 }

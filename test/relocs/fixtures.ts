@@ -28,7 +28,7 @@ export const ABSOLUTE_NAMES: readonly string[] = `
   __start_notes __stop_notes __start__notes __end_rodata __end_rodata_aligned __end_rodata_hpage_align
   __end_rodata_ __initramfs_start __initramfs_size jiffies jiffies_64 jiffies_32 init_per_cpu__gdt_page
   init_per_cpu_gdt_page __vvar_page _end _end2 a_end pa_start apa_ real_mode_seg real_mode_segment
-  LOAD_PHYSICAL_ADDR`
+  LOAD_PHYSICAL_ADDR xen_elfnote_phys32_entry_offset xen_elfnote__offset xen_elfnote_entry_offsets`
   .trim()
   .split(/\s+/);
 

@@ -6,10 +6,11 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { KernelImageError } from '../../src/errors.ts';
+import { cacheFolder } from '../../src/node/debian.ts';
 import { memorySource } from '../../src/relocs/byte-source.ts';
 import { runRelocsTool } from '../../src/relocs/tool.ts';
 import type { RelocsToolOptions } from '../../src/relocs/tool.ts';
@@ -25,6 +26,22 @@ export const skip: string | false =
     ? `the kernel's relocs tool could not be built: ${built.stderr.trim().split('\n').at(-1)}`
     : false;
 
+/**
+ * The tool of a kernel with two lists, where the script has been run for one: `build-relocs-judge.sh 7.2`, on a machine whose apt knows such a
+ * linux-source package. Debian 12 has none.
+ */
+const newer = ((): string | undefined => {
+  const cache = cacheFolder();
+  const names = existsSync(cache) ? readdirSync(cache) : [];
+  const name = names.find((entry) => {
+    const [, major, minor] = /^relocs-judge-(\d+)\.(\d+)$/.exec(entry) ?? [];
+    return Number(major) * 1000 + Number(minor) >= 6015;
+  });
+  return name === undefined ? undefined : join(cache, name);
+})();
+export const skipNewer: string | false =
+  newer === undefined && 'no relocs tool of Linux 6.15 or newer in the cache: scripts/build-relocs-judge.sh VERSION';
+
 export type Flag = '--abs-syms' | '--abs-relocs' | '--reloc-info' | '--text' | '--realmode';
 
 export interface Outcome {
@@ -35,10 +52,11 @@ export interface Outcome {
   readonly refusal?: string;
 }
 
-/** The kernel's tool. `checked` takes the build that stops at a read outside of a table. */
-export function judge(file: string, flags: readonly Flag[], { checked = false } = {}): Outcome {
-  assert.ok(folder);
-  const tool = join(folder, checked ? 'relocs-asan' : 'relocs');
+/** The kernel's tool. `checked` takes the build that stops at a read outside of a table; `lists` 2 that of a newer kernel. */
+export function judge(file: string, flags: readonly Flag[], { checked = false, lists = 3 } = {}): Outcome {
+  const from = lists === 3 ? folder : newer;
+  assert.ok(from);
+  const tool = join(from, checked ? 'relocs-asan' : 'relocs');
   const env = { ...process.env, ASAN_OPTIONS: 'exitcode=99:detect_leaks=0:allocator_may_return_null=1' };
   const { status, stdout } = spawnSync(tool, [...flags, file], { maxBuffer: 1 << 30, env });
   return { status, stdout };
@@ -65,12 +83,12 @@ export function kslideRelocs(bytes: Uint8Array, flags: readonly Flag[], lists?: 
 
 let files = 0;
 
-/** Both must do the same with this file. `what` names the case in a failure. */
-export function assertAgree(bytes: Uint8Array, flags: readonly Flag[], what: string): void {
+/** Both must do the same with this file. `what` names the case in a failure; `lists` 2 takes the newer tool, and makes ours one. */
+export function assertAgree(bytes: Uint8Array, flags: readonly Flag[], what: string, lists?: 2): void {
   const file = scratchFile(`judged-${files++ % 8}.elf`);
   writeFileSync(file, bytes);
-  const theirs = judge(file, flags);
-  const ours = kslideRelocs(bytes, flags);
+  const theirs = judge(file, flags, { lists });
+  const ours = kslideRelocs(bytes, flags, lists);
   const title = `${what}, ${flags.join(' ') || 'no flags'}`;
   assert.equal(ours.status, theirs.status, `${title}: exit status`);
   // Where a listing is cut off by a refusal, what was printed before it is not the point.
