@@ -15,6 +15,8 @@ export { inspect } from './inspect.ts';
 export type { Inspection, InspectOptions } from './inspect.ts';
 export { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 export type { Slots } from './kaslr/slots.ts';
+export type { Sites } from './relocs/apply.ts';
+export { encodeCompactTable, readCompactTable } from './relocs/compact.ts';
 export { countRelocations, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';
 export type { RelocationTable } from './relocs/table.ts';
 export { verify } from './verify.ts';

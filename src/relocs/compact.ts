@@ -1,0 +1,274 @@
+/**
+ * The relocation table in about a sixth of the bytes: kslide's own format, TABLE_FORMAT.compact. docs/formats.md is its specification.
+ *
+ * Three lists, one behind the other: 32-bit, inverse 32-bit, 64-bit. 32-bit sites lie scattered in code, seldom more than 5,099 bytes
+ * apart: each is the gap to the one before it, in one byte, or two, with an escape to an address. 64-bit sites lie in dense
+ * tables of pointers: each item is a bitmap of 64 words of 8 bytes, or the length of a long run.
+ *
+ * There is one way to write a table, so that two tables are equal if their bytes are. The reader decodes with every read checked, then encodes
+ * what it got and compares: whatever is not exactly what the writer writes is refused.
+ *
+ * What else was tried, and why this: docs/performance.md.
+ */
+import { physToTableEntry, tableEntryToPhys } from '../addresses.ts';
+import type { FileOffset, PhysAddr } from '../addresses.ts';
+import { Reader, Writer } from '../bytes.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import type { Sites } from './apply.ts';
+import { LISTS } from './table.ts';
+
+/** The first byte of a gap. Below `address`: the gap itself. Above: the high part of a gap of two bytes. */
+export const GAP = {
+  /** A u32 follows: the address of the site; 0 ends the list. */
+  address: 236,
+  /** Gaps of two bytes are one of these and the byte behind it, ascending from `address` on. */
+  firstOfTwo: 237,
+  /** The first gap that two bytes do not hold. */
+  limit: 236 + (256 - 237) * 256,
+} as const;
+
+/** The first byte of an item in the 64-bit list. Below `run`: so many words are skipped, and a bitmap of 8 bytes follows. */
+export const ITEM = {
+  /** A u32 follows: how many times 16 sites follow, each in the word behind the one before it. */
+  run: 254,
+  /** A u32 follows: the address at which the next item begins; 0 ends the list. */
+  address: 255,
+  runUnit: 16,
+  /** Shorter runs are written as bitmaps. */
+  runSites: 128,
+  /** Bytes that a bitmap covers, 8 a bit. */
+  span: 512,
+} as const;
+
+const WORD = 8;
+/** Sites in a list. Kernels have some 150,000; five bytes can claim 2^36, and memory is spent on each. */
+const SITES_AT_MOST = 2 ** 24;
+
+/**
+ * The table in the compact format. Lists must be as `checkSites` wants them: ascending, apart, inside the kernel's map; throws RangeError when
+ * they are not, and KernelImageError, `too-large`, for one that no kernel has.
+ */
+export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Array {
+  for (const { length } of [abs32, inverse32, abs64]) if (length > SITES_AT_MOST) refuseSize(length);
+  // At most an address a gap, an address and a bitmap an item, and three ends.
+  const out = new Writer(new Uint8Array((abs32.length + inverse32.length) * 5 + abs64.length * 14 + 15));
+  let at = writeGaps(out, 0, abs32);
+  at = writeGaps(out, at, inverse32);
+  at = writeItems(out, at, abs64);
+  return out.bytes.slice(0, at);
+}
+
+function writeGaps(out: Writer, start: number, list: Uint32Array): number {
+  let at = start;
+  let free = 0; // behind the site before
+  for (const entry of list) {
+    const site = addressOf(entry);
+    const gap = site - free;
+    if (gap < 0) throw new RangeError(`sites that overlap or descend at ${hex(entry)}`);
+    if (gap < GAP.address) {
+      out.u8(at++, gap);
+    } else if (gap < GAP.limit) {
+      out.u8(at++, GAP.firstOfTwo + ((gap - GAP.address) >> 8));
+      out.u8(at++, (gap - GAP.address) & 0xff);
+    } else {
+      at = writeTagged(out, at, GAP.address, site);
+    }
+    free = site + 4;
+  }
+  return writeTagged(out, at, GAP.address, 0);
+}
+
+/** Sites of each remainder modulo 8 by themselves, those that are aligned (all but some thirty of 146,000) first. */
+function writeItems(out: Writer, start: number, list: Uint32Array): number {
+  let at = start;
+  let cursor = 0;
+  for (const sites of byRemainder(list)) {
+    for (let index = 0; index < sites.length;) {
+      const site = sites[index]!;
+      const skip = site - cursor;
+      const run = runLength(sites, index);
+      const isRun = run >= ITEM.runSites;
+      const reach = isRun ? 1 : ITEM.run * WORD;
+      if (skip < 0 || skip % WORD !== 0 || skip >= reach) {
+        at = writeTagged(out, at, ITEM.address, site);
+        cursor = site;
+      }
+      if (isRun) {
+        const units = Math.floor(run / ITEM.runUnit);
+        at = writeTagged(out, at, ITEM.run, units);
+        index += units * ITEM.runUnit;
+        cursor += units * ITEM.runUnit * WORD;
+      } else {
+        const bitmap: [low: number, high: number] = [0, 0];
+        for (; index < sites.length && sites[index]! < site + ITEM.span; index++) {
+          const bit = (sites[index]! - site) / WORD;
+          bitmap[bit < 32 ? 0 : 1] |= 1 << (bit % 32);
+        }
+        out.u8(at, (site - cursor) / WORD);
+        out.u32(at + 1, bitmap[0] >>> 0);
+        out.u32(at + 5, bitmap[1] >>> 0);
+        at += 9;
+        cursor = site + ITEM.span;
+      }
+    }
+  }
+  return writeTagged(out, at, ITEM.address, 0);
+}
+
+/** Addresses of the sites, ascending in each of eight lists. */
+function byRemainder(list: Uint32Array): PhysAddr[][] {
+  const lists: PhysAddr[][] = Array.from({ length: WORD }, () => []);
+  let free = 0;
+  for (const entry of list) {
+    const site = addressOf(entry);
+    if (site < free) throw new RangeError(`sites that overlap or descend at ${hex(entry)}`);
+    free = site + WORD;
+    lists[site % WORD]!.push(site);
+  }
+  return lists;
+}
+
+/** How many sites from `index` on follow each other without a gap. */
+function runLength(sites: readonly PhysAddr[], index: number): number {
+  let end = index + 1;
+  while (end < sites.length && WORD === sites[end]! - sites[end - 1]!) end++;
+  return end - index;
+}
+
+function writeTagged(out: Writer, at: number, tag: number, value: number): number {
+  out.u8(at, tag);
+  out.u32(at + 1, value);
+  return at + 5;
+}
+
+function addressOf(entry: number): PhysAddr {
+  const address = tableEntryToPhys(entry);
+  if (address === undefined) throw new RangeError(`${hex(entry)} is no link address`);
+  return address;
+}
+
+/**
+ * Reads a whole table. `origin` is where it starts in its file, for errors. Throws KernelImageError for anything that is not, byte for byte, what
+ * `encodeCompactTable` writes, and spends memory on no more sites than a table may have.
+ */
+export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0): Sites {
+  const decoder = new Decoder(bytes, origin);
+  const abs32 = decoder.gaps('32-bit');
+  const inverse32 = decoder.gaps('inverse 32-bit');
+  const abs64 = decoder.items().toSorted();
+  const sites = { abs32, inverse32, abs64 };
+  for (const { name, title, width } of LISTS) refuseDisorder(sites[name], width, title, origin);
+  const canonical = encodeCompactTable(sites);
+  const length = Math.min(canonical.length, bytes.length);
+  let same = 0;
+  while (same < length && canonical[same] === bytes[same]) same++;
+  if (same === bytes.length) return sites;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'relocation table: byte of the compact format',
+    offset: origin + same,
+    found: bytes[same],
+    expected: same < canonical.length ? canonical[same] : 'the end of the table',
+  });
+}
+
+function refuseSize(found: number): never {
+  const what = 'relocation table: list';
+  throw new KernelImageError({ code: 'too-large', what, found, expected: `at most ${hex(SITES_AT_MOST)} sites` });
+}
+
+function refuseDisorder(list: Uint32Array, width: number, title: string, origin: FileOffset): void {
+  for (let index = 1; index < list.length; index++) {
+    if (list[index]! >= list[index - 1]! + width) continue;
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `relocation table: entry ${index} of the ${title} list, of the table`,
+      offset: origin,
+      found: list[index],
+      expected: `at least 0x${(list[index - 1]! + width).toString(16)}, behind the entry before it`,
+    });
+  }
+}
+
+/** Decodes what the format allows; whether it is the one way to write it is seen afterwards. */
+class Decoder {
+  readonly #reader: Reader;
+  readonly #origin: FileOffset;
+  #at = 0;
+  /** Table entries found so far in this list. */
+  #found = new Uint32Array(1024);
+  #count = 0;
+
+  constructor(bytes: Uint8Array, origin: FileOffset) {
+    this.#reader = new Reader(bytes, origin);
+    this.#origin = origin;
+  }
+
+  gaps(title: string): Uint32Array {
+    const what = `relocation table: ${title} list`;
+    for (let free = 0; ;) {
+      const first = this.#reader.u8(this.#at++, what);
+      let site = free + first;
+      if (first === GAP.address) {
+        site = this.#u32(what);
+        if (site === 0) return this.#take();
+      } else if (first >= GAP.firstOfTwo) {
+        const second = this.#reader.u8(this.#at++, what);
+        site = free + GAP.address + (first - GAP.firstOfTwo) * 256 + second;
+      }
+      this.#add(site, what);
+      free = site + 4;
+    }
+  }
+
+  items(): Uint32Array {
+    const what = 'relocation table: 64-bit list';
+    for (let cursor = 0; ;) {
+      const first = this.#reader.u8(this.#at++, what);
+      if (first === ITEM.address) {
+        cursor = this.#u32(what);
+        if (cursor === 0) return this.#take();
+      } else if (first === ITEM.run) {
+        for (let left = this.#u32(what) * ITEM.runUnit; left > 0; left--, cursor += WORD) this.#add(cursor, what);
+      } else {
+        cursor += first * WORD;
+        for (let half = 0; half < 2; half++) {
+          const bits = this.#u32(what);
+          for (let bit = 0; bit < 32; bit++) if ((bits >>> bit) & 1) this.#add(cursor + (half * 32 + bit) * WORD, what);
+        }
+        cursor += ITEM.span;
+      }
+    }
+  }
+
+  #u32(what: string): number {
+    this.#at += 4;
+    return this.#reader.u32(this.#at - 4, what);
+  }
+
+  #add(site: PhysAddr, what: string): void {
+    const entry = physToTableEntry(site);
+    if (tableEntryToPhys(entry) === undefined) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what,
+        offset: this.#origin + this.#at,
+        found: entry,
+        expected: 'a link address inside the kernel image',
+      });
+    }
+    if (this.#count === this.#found.length) {
+      if (this.#count === SITES_AT_MOST) refuseSize(this.#count + 1);
+      const wider = new Uint32Array(this.#count * 2);
+      wider.set(this.#found);
+      this.#found = wider;
+    }
+    this.#found[this.#count++] = entry;
+  }
+
+  #take(): Uint32Array {
+    const list = this.#found.slice(0, this.#count);
+    this.#count = 0;
+    return list;
+  }
+}
