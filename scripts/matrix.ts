@@ -13,6 +13,8 @@ import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
+import { integer, oneOf } from '../src/cli/arguments.ts';
+import { describeFailure } from '../src/cli/failure.ts';
 import { convert } from '../src/convert.ts';
 import { readInput } from '../src/input.ts';
 import { MATRIX, matrixCells, runCell } from '../src/lab/matrix.ts';
@@ -38,6 +40,12 @@ const KERNELS = ['6.1', '6.12'].flatMap((series) =>
   ['cloud', 'generic', 'rt'].map((flavour) => `${series}-${flavour}`),
 );
 
+process.on('uncaughtException', (error) => {
+  const { text, exitCode } = describeFailure(error);
+  process.stderr.write(`matrix: ${text}\n`);
+  process.exit(exitCode);
+});
+
 const { values: options, positionals: images } = parseArgs({
   allowPositionals: true,
   options: {
@@ -51,6 +59,8 @@ const { values: options, positionals: images } = parseArgs({
   },
 });
 
+const jobs = integer('--jobs', options.jobs, 1);
+const timeoutMs = integer('--timeout', options.timeout, 1) * 1000;
 const cells = matrixCells(options.full);
 const kernels = images.length > 0 ? images : options.kernels.split(',');
 mkdirSync(dirname(options.out), { recursive: true });
@@ -84,7 +94,7 @@ async function runKernel(kernel: MatrixKernel, image: string): Promise<Line[]> {
   const wanted = cells.map(keyOf);
   const missing = cells.filter((cell) => !done.has(keyOf(cell)));
   process.stdout.write(`${kernel.name}: ${cells.length} cells, ${cells.length - missing.length} of them done before\n`);
-  await inParallel(missing, Number(options.jobs), async (cell) => {
+  await inParallel(missing, jobs, async (cell) => {
     const line: Line = { kernel: kernel.name, image, cell, ...(await runCell(kernel, cell)) };
     results.append(line);
     done.set(keyOf(cell), line);
@@ -108,7 +118,7 @@ function inWords({ outcome, what, original, ms }: Line): string {
 }
 
 async function prepareDebian(name: string): Promise<MatrixKernel> {
-  const [series, flavour] = name.split('-');
+  const [series, flavour] = oneOf('--kernels', KERNELS, name).split('-');
   const found = await fetchKernel({ series, flavour: flavour as Flavour }, { onStep: (text) => console.error(text) });
   return prepare(name, found.image, found);
 }
@@ -135,7 +145,7 @@ async function prepare(name: string, path: string, found?: KernelPackage): Promi
     slots: summary.slots,
     initrd: packGuest(present),
     modules: present.length,
-    timeoutMs: Number(options.timeout) * 1000,
+    timeoutMs,
   };
 }
 

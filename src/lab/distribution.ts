@@ -51,7 +51,7 @@ export interface Draws extends DrawCounts {
   readonly milliseconds: number;
 }
 
-const TIMEOUT_MS = 600_000;
+const TIMEOUT_MS = 1_800_000;
 
 /** Whether `drawInGuest` can: QEMU's emulation lacks RDSEED. */
 export function guestHas(source: EntropySource): boolean {
