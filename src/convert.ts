@@ -61,6 +61,16 @@ export interface Converted {
 export async function convert(image: Uint8Array, options: ConvertOptions): Promise<Converted> {
   options.onPass?.('read');
   const input = await readInput(image, options);
+  return convertInput(input, image.length, options);
+}
+
+export interface ConvertInputOptions extends Pick<ConvertOptions, 'onPass'> {
+  /** STUB_FLAGS for the parameters. */
+  readonly stubFlags?: number | undefined;
+}
+
+/** The rest of it, for a kernel that was read from a file of `size` bytes. */
+export function convertInput(input: KernelInput, size: number, options: ConvertInputOptions): Converted {
   const kernel = readVmlinux(input.vmlinux);
   refuseConverted(kernel);
   refuseSharedBytes(kernel);
@@ -74,7 +84,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
   const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
   const hookable = checkEntry(kernel);
   const stubTable = { format: TABLE_FORMAT.kernel, bytes: encodeRelocationTable(table, 3) };
-  const segment = buildSegment(hookable, slots, stubTable, appendOffset(kernel.elf));
+  const segment = buildSegment(hookable, slots, stubTable, appendOffset(kernel.elf), options.stubFlags);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
   const output = parts.reduce((sum, part) => sum + part.length, 0);
@@ -89,7 +99,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
       slots: describeSlots(slots),
       segment: { paddr: segment.paddr, memory: segment.memsz },
       sizes: {
-        input: image.length,
+        input: size,
         vmlinux: kernel.elf.bytes.length,
         added: output - kernel.elf.bytes.length,
         table: stubTable.bytes.length,

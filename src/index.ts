@@ -1,6 +1,6 @@
 /** The public names of the core. It runs in a browser as well as in Node; `kslide/node` adds files, QEMU and Node's own decoders. */
 export { coreCodecs, detectCompression } from './bzimage/codecs/index.ts';
-export type { Codecs, Compression, Decoder } from './bzimage/codecs/index.ts';
+export type { Codecs, Compression, Decoder, Encoder, Encoders } from './bzimage/codecs/index.ts';
 export { isBzImage, readSetupHeader } from './bzimage/header.ts';
 export type { SetupHeader } from './bzimage/header.ts';
 export { convert } from './convert.ts';
@@ -17,6 +17,8 @@ export { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 export type { Slots } from './kaslr/slots.ts';
 export type { Sites } from './relocs/apply.ts';
 export { encodeCompactTable, readCompactTable } from './relocs/compact.ts';
+export { rebuildBzImage } from './rebuild.ts';
+export type { Rebuilt, RebuildOptions, RebuildPass, RebuildSummary } from './rebuild.ts';
 export { countRelocations, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';
 export type { RelocationTable } from './relocs/table.ts';
 export { verify } from './verify.ts';

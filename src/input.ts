@@ -18,7 +18,8 @@ export interface KernelInput {
   readonly kind: 'uki' | 'bzimage' | 'vmlinux';
   /** An ELF64 x86-64 file with whatever lies behind it. A view on the input when nothing had to be decompressed. */
   readonly vmlinux: Uint8Array;
-  /** Undefined for a vmlinux. */
+  /** The bzImage itself: the input, or a UKI's .linux section. Undefined for a vmlinux, as is `header`. */
+  readonly bzImage: Uint8Array | undefined;
   readonly header: SetupHeader | undefined;
   /** Undefined for a vmlinux, and for a bzImage whose payload is not compressed. */
   readonly compression: Compression | undefined;
@@ -42,6 +43,7 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs }: InputOpti
     return {
       kind: 'vmlinux',
       vmlinux: bytes,
+      bzImage: undefined,
       header: undefined,
       compression: undefined,
       kernelVersion: readBanner(bytes),
@@ -65,7 +67,7 @@ async function readBzImage(bytes: Uint8Array, codecs: Codecs): Promise<BzImageCo
   const payload = readPayload(bytes, header);
   const vmlinux = await decodePayload(payload, codecs);
   await within('payload', () => checkElf(vmlinux));
-  return { vmlinux, header, compression: payload.compression, kernelVersion: header.kernelVersion };
+  return { vmlinux, bzImage: bytes, header, compression: payload.compression, kernelVersion: header.kernelVersion };
 }
 
 function readUkiKernel(bytes: Uint8Array): Uint8Array {

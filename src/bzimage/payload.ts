@@ -4,11 +4,11 @@
  * The build appends the uncompressed size as a u32 to every compressed stream but gzip's, whose own trailer ends in the same word (ISIZE).
  * That word is input like any other, and memory is spent on what it says: so it is bounded before anything is decoded.
  */
-import { Reader } from '../bytes.ts';
+import { Reader, Writer } from '../bytes.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import { KERNEL_IMAGE_SIZE, type FileOffset } from '../addresses.ts';
 import { isElf } from '../elf/read.ts';
-import { detectCompression, type Codecs, type Compression } from './codecs/index.ts';
+import { detectCompression, type Codecs, type Compression, type Encoders } from './codecs/index.ts';
 import { SETUP, type SetupHeader } from './header.ts';
 
 export interface Payload {
@@ -62,6 +62,20 @@ export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
 /** The vmlinux.bin and what lies behind it: new memory, or for an ELF payload a view. Throws KernelImageError: corrupt or unsupported data. */
 export async function decodePayload({ compression, data, claimedSize }: Payload, codecs: Codecs): Promise<Uint8Array> {
   return compression === undefined ? data : codecs[compression](data, claimedSize);
+}
+
+/** A payload as a kernel's build makes it: compressed, and the size word behind it. */
+export async function encodePayload(
+  data: Uint8Array,
+  compression: Compression,
+  encoders: Encoders,
+): Promise<Uint8Array> {
+  const stream = await encoders[compression](data);
+  if (compression === 'gzip') return stream;
+  const payload = new Writer(new Uint8Array(stream.length + SIZE_WORD));
+  payload.copy(0, stream);
+  payload.u32(stream.length, data.length);
+  return payload.bytes;
 }
 
 /**

@@ -1,11 +1,11 @@
 /**
- * PE/COFF, as much of it as finds the sections of a UKI: Microsoft's "PE Format", "COFF File Header" and "Section Table".
+ * PE/COFF, as much of it as finds the sections of a UKI and keeps a rebuilt bzImage right: Microsoft's "PE Format".
  *
  * A UKI (uapi-group.org, "Unified Kernel Image") is an EFI program with a kernel in its `.linux` section. A bzImage with an EFI stub is PE
  * too, so a caller asks isBzImage first.
  */
-import { cString, Reader } from '../bytes.ts';
-import { KernelImageError } from '../errors.ts';
+import { alignUp, cString, Reader, Writer } from '../bytes.ts';
+import { hex, KernelImageError } from '../errors.ts';
 import type { FileOffset } from '../addresses.ts';
 
 export const IMAGE_FILE_MACHINE_AMD64 = 0x8664;
@@ -14,6 +14,21 @@ const PE_SIGNATURE = 0x0000_4550; // "PE\0\0"
 const E_LFANEW = 0x3c;
 const COFF_HEADER_SIZE = 20;
 const SECTION_HEADER_SIZE = 40;
+
+/** Fields of the optional header (PE32+), from its start. */
+const OPTIONAL = {
+  Magic: 0,
+  SectionAlignment: 32,
+  SizeOfImage: 56,
+  CheckSum: 64,
+  NumberOfRvaAndSizes: 108,
+  /** Data directory 4: file offset and size. */
+  CertificateTable: 112 + 4 * 8,
+} as const;
+const PE32_PLUS = 0x20b;
+/** In a section header. */
+const VIRTUAL_SIZE = 8;
+const VIRTUAL_ADDRESS = 12;
 
 export interface PeSection {
   readonly name: string;
@@ -33,6 +48,23 @@ export function isPe(bytes: Uint8Array): boolean {
 
 /** Throws KernelImageError: no PE header behind the DOS header, or headers outside the file. Section contents are checked when asked for. */
 export function readPe(bytes: Uint8Array): PeFile {
+  const { reader, coff, table, count } = locateHeaders(bytes);
+  const machine = reader.u16(coff, 'Machine');
+  const sections: PeSection[] = [];
+  for (let index = 0; index < count; index++) sections.push(readSection(reader, table + index * SECTION_HEADER_SIZE));
+  return { machine, sections };
+}
+
+interface PeHeaders {
+  readonly reader: Reader;
+  readonly coff: FileOffset;
+  readonly optional: FileOffset;
+  /** Of `count` section headers, all in the file. */
+  readonly table: FileOffset;
+  readonly count: number;
+}
+
+function locateHeaders(bytes: Uint8Array): PeHeaders {
   const reader = new Reader(bytes);
   if (!isPe(bytes)) {
     throw new KernelImageError({ code: 'not-a-kernel', what: 'e_magic', offset: 0, expected: '"MZ"' });
@@ -48,13 +80,80 @@ export function readPe(bytes: Uint8Array): PeFile {
       expected: PE_SIGNATURE,
     });
   }
-  const machine = reader.u16(coff, 'Machine');
   const count = reader.u16(coff + 2, 'NumberOfSections');
-  const table = coff + COFF_HEADER_SIZE + reader.u16(coff + 16, 'SizeOfOptionalHeader');
+  const optional = coff + COFF_HEADER_SIZE;
+  const table = optional + reader.u16(coff + 16, 'SizeOfOptionalHeader');
   reader.need(table, count * SECTION_HEADER_SIZE, `section table of ${count} entries`);
-  const sections: PeSection[] = [];
-  for (let index = 0; index < count; index++) sections.push(readSection(reader, table + index * SECTION_HEADER_SIZE));
-  return { machine, sections };
+  return { reader, coff, optional, table, count };
+}
+
+export interface Unsigned {
+  /** A copy. */
+  readonly bytes: Uint8Array;
+  readonly signed: boolean;
+}
+
+/**
+ * The image as it was before signing: the certificates behind it, their entry in the data directory and the checksum gone. An image without an
+ * EFI stub is no PE and stays as it is. Throws KernelImageError as readPe, and for certificates that do not end the file.
+ */
+export function dropSignature(image: Uint8Array): Unsigned {
+  if (!isPe(image)) return { bytes: image.slice(), signed: false };
+  const { reader, optional } = locateHeaders(image);
+  expectPe32Plus(reader, optional);
+  const entry = optional + OPTIONAL.CertificateTable;
+  const [offset, size] = [reader.u32(entry, 'CertificateTable'), reader.u32(entry + 4, 'CertificateTable size')];
+  if (offset !== 0 && offset + size !== image.length) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'CertificateTable',
+      offset: entry,
+      found: `${hex(offset)} to ${hex(offset + size)}`,
+      expected: `certificates that end the file, at ${hex(image.length)}`,
+    });
+  }
+  const writer = new Writer(image.slice(0, offset === 0 ? image.length : offset));
+  // Where there are no certificates there was no signer to set a checksum: the kernel's build leaves it 0.
+  if (offset === 0) return { bytes: writer.bytes, signed: false };
+  if (entry + 8 > offset) {
+    throw new KernelImageError({ code: 'bad-value', what: 'CertificateTable', offset: entry, found: offset });
+  }
+  writer.u64(entry, 0);
+  writer.u32(optional + OPTIONAL.CheckSum, 0);
+  return { bytes: writer.bytes, signed: true };
+}
+
+/**
+ * More memory for an EFI stub that decompresses inside its own image, as those before 6.6 did: their SizeOfImage holds `initSize`. Newer ones
+ * ask the firmware for memory, and have nothing to change. In place.
+ */
+export function growImage(image: Uint8Array, initSize: number, growth: number): void {
+  if (!isPe(image) || growth === 0) return;
+  const { reader, optional, table, count } = locateHeaders(image);
+  expectPe32Plus(reader, optional);
+  const size = reader.u32(optional + OPTIONAL.SizeOfImage, 'SizeOfImage');
+  if (size < initSize) return;
+  const more = alignUp(growth, Math.max(1, reader.u32(optional + OPTIONAL.SectionAlignment, 'SectionAlignment')));
+  const writer = new Writer(image);
+  writer.u32(optional + OPTIONAL.SizeOfImage, size + more);
+  const headers = Array.from({ length: count }, (_, index) => table + index * SECTION_HEADER_SIZE);
+  const addressOf = (at: FileOffset): number => reader.u32(at + VIRTUAL_ADDRESS, 'VirtualAddress');
+  const last = headers.toSorted((a, b) => addressOf(b) - addressOf(a))[0];
+  if (last !== undefined) writer.u32(last + VIRTUAL_SIZE, reader.u32(last + VIRTUAL_SIZE, 'VirtualSize') + more);
+}
+
+function expectPe32Plus(reader: Reader, optional: FileOffset): void {
+  reader.need(optional, OPTIONAL.CertificateTable + 8, 'optional header');
+  const magic = reader.u16(optional + OPTIONAL.Magic, 'optional header Magic');
+  const directories = reader.u32(optional + OPTIONAL.NumberOfRvaAndSizes, 'NumberOfRvaAndSizes');
+  if (magic === PE32_PLUS && directories > 4) return;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'optional header Magic, NumberOfRvaAndSizes',
+    offset: optional,
+    found: `${hex(magic)}, ${directories}`,
+    expected: `${hex(PE32_PLUS)} (PE32+), at least 5`,
+  });
 }
 
 /** The first section of that name: a view, or undefined when there is none. Throws KernelImageError as readPe, or when it is cut off. */

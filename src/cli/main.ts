@@ -12,6 +12,7 @@ type AddCommand = (program: Command, setExitCode: (code: number) => void) => voi
 /** In the order of `--help`. Each is loaded when it is wanted: `convert` should not wait for what `audit` needs. */
 const COMMANDS: Record<string, () => Promise<AddCommand>> = {
   convert: async () => (await import('./convert.ts')).addConvert,
+  bzimage: async () => (await import('./bzimage.ts')).addBzImage,
   extract: async () => (await import('./extract.ts')).addExtract,
   inspect: async () => (await import('./inspect.ts')).addInspect,
   shuffle: async () => (await import('./shuffle.ts')).addShuffle,

@@ -43,6 +43,8 @@ const PACKAGE: Record<string, string> = {
   'apt-get': 'apt',
   'apt-cache': 'apt',
   'dpkg-deb': 'dpkg',
+  xz: 'xz-utils',
+  lzma: 'xz-utils',
 };
 
 /** The error for a program that is not in PATH. */

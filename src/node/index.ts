@@ -1,5 +1,6 @@
 /** What kslide adds on Node: decoders of node:zlib, files that appear whole or not at all, and guests in QEMU. */
 export { nodeCodecs } from './codecs.ts';
+export { systemEncoders } from './compressors.ts';
 export { parseConsole } from './console.ts';
 export type { ConsoleReport, GuestReport } from './console.ts';
 export { EnvironmentError } from './environment.ts';

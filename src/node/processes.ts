@@ -13,6 +13,9 @@ export interface RunOptions {
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly directory?: string | undefined;
+  /** Descriptors of ours that the child has as standard input and output; without them, nothing to read, and `output`. */
+  readonly stdin?: number | undefined;
+  readonly stdout?: number | undefined;
   /** Descriptors of ours that the child has as 3, 4 and so on. */
   readonly files?: readonly number[] | undefined;
   /** Standard output as it comes. */
@@ -81,7 +84,8 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     let output = '';
     let errors = '';
 
-    const stdio = ['ignore', 'pipe', 'pipe', ...(options.files ?? [])] as const;
+    const { stdin = 'ignore', stdout = 'pipe', files = [] } = options;
+    const stdio = [stdin, stdout, 'pipe', ...files] as const;
     const child = spawn(program, args, { stdio: [...stdio], cwd: options.directory });
     track(child);
     const end = (reason: Ended['by']): void => {

@@ -10,11 +10,8 @@
  * q35 1.3 to 1.6; but on microvm one boot in eight hangs, when the kernel cannot calibrate its clocks against the PIT. CPU models differ
  * by less than the noise; `max` is what TCG can do.
  */
-import { randomBytes } from 'node:crypto';
-import { open, readFile, unlink } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Slide, VirtAddr } from '../addresses.ts';
 import { START_KERNEL_MAP } from '../addresses.ts';
 import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
@@ -27,6 +24,7 @@ import { buildLinux64Loader } from './linux64-loader.ts';
 import type { Linux64Options } from './linux64-loader.ts';
 import { runProgram } from './processes.ts';
 import type { Ended } from './processes.ts';
+import { unnamedFile } from './unnamed-file.ts';
 
 /** A file, or its contents. */
 export type FileOrBytes = string | Uint8Array;
@@ -81,18 +79,6 @@ const DEFAULT = { memoryMib: 256, cpus: 1, cpu: 'max', machine: 'pc', accel: 'tc
 /** A guest that KVM really runs prints within a fraction of this; TCG needs 0.3 s. */
 const KVM_SILENCE_MS = 5_000;
 
-/**
- * A file that has no name any more: the child opens it as /dev/fd/N, and nothing is left behind, however we end. A kernel is too much for
- * a pipe (QEMU seeks in it).
- */
-async function unnamedFile(bytes: Uint8Array): Promise<FileHandle> {
-  const path = join(tmpdir(), `kslide-${randomBytes(8).toString('hex')}`);
-  const file = await open(path, 'wx+', 0o600);
-  await unlink(path);
-  await file.writeFile(bytes);
-  return file;
-}
-
 /** Where the image's text is linked: its lowest address in the kernel map. Per-cpu data may be linked at 0. */
 function linkedText(elf: ElfFile): VirtAddr | undefined {
   const addresses = elf.segments.filter(({ type, vaddr }) => type === PT_LOAD && vaddr >= START_KERNEL_MAP);
@@ -117,7 +103,7 @@ class Files {
 
   async pathOf(file: FileOrBytes): Promise<string> {
     if (typeof file === 'string') return file;
-    // The child's descriptors 0 to 2 are its standard streams; runProgram puts these behind, in order.
+    // A pipe would not do: QEMU seeks in kernels. The child's descriptors 0 to 2 are its standard streams; runProgram puts these behind, in order.
     this.handles.push(await unnamedFile(file));
     return `/dev/fd/${2 + this.handles.length}`;
   }

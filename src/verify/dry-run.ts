@@ -6,13 +6,14 @@
  * table applied. Afterwards both images must be the same from _text to _end, byte for byte: the kernel cannot tell how it was moved.
  */
 import type { Slide } from '../addresses.ts';
+import { firstDifference } from '../bytes.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf, segmentBytes } from '../elf/read.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
 import { hex } from '../errors.ts';
 import { applyTable } from '../relocs/apply.ts';
 import { fileOffsetOf } from '../vmlinux.ts';
-import { firstDifference, refute } from './evidence.ts';
+import { refute } from './evidence.ts';
 import type { Original } from './original.ts';
 import { runProgram } from './program-model.ts';
 import type { Memory } from './program-model.ts';

@@ -20,6 +20,11 @@ export type Decoder = (data: Uint8Array, size: number) => Uint8Array | Promise<U
 
 export type Codecs = Readonly<Record<Compression, Decoder>>;
 
+/** The way back: a stream that the kernel's own decompressor reads, without the size word that the build appends. */
+export type Encoder = (data: Uint8Array) => Promise<Uint8Array>;
+
+export type Encoders = Readonly<Record<Compression, Encoder>>;
+
 type Details = Omit<ErrorData, 'code' | 'what'>;
 
 /** Errors of one format; offsets count from the start of the payload. */

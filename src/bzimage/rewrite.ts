@@ -1,0 +1,111 @@
+/**
+ * Another payload in a bzImage: everything else stays, but for what says how long it is.
+ *
+ *     boot sector, setup code | decompressor head | payload | decompressor text, rodata, data | CRC-32 |   signature
+ *                                                   ^ in place, up to the old end                        ^ dropped
+ *
+ * The decompressor is position dependent on its payload, so the new one has the old one's room. Patched are, besides the payload:
+ *
+ * - `payload_length`; and the pair (input_len, output_len), which piggy.S puts into the decompressor's read-only data (since 5.10);
+ * - `init_size`, see `initSizeFor`; in images of an EFI stub that decompresses in place (before 6.6), SizeOfImage and the last section grow with it;
+ * - the CRC-32 behind the image, where tools/build wrote one;
+ * - the PE signature: it cannot hold any more. The certificate table goes, and CheckSum is 0 again, as before signing.
+ */
+import type { FileOffset } from '../addresses.ts';
+import { alignUp, indexOfBytes, Reader, Writer } from '../bytes.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import { buildCrc32 } from './crc32.ts';
+import { SETUP } from './header.ts';
+import type { SetupHeader } from './header.ts';
+import type { Payload } from './payload.ts';
+import { dropSignature, growImage } from './pe.ts';
+
+const PAGE = 0x1000;
+const CRC_SIZE = 4;
+
+export interface NewPayload {
+  /** As the decompressor gets it: with the size word behind it, but for gzip. */
+  readonly data: Uint8Array;
+  /** Bytes that it decompresses to. */
+  readonly unpackedSize: number;
+}
+
+export interface Rewritten {
+  readonly bytes: Uint8Array;
+  readonly initSize: number;
+  /** Whether there was a PE signature, which is gone. */
+  readonly signatureDropped: boolean;
+}
+
+/** Throws KernelImageError when the payload does not fit, or the decompressor is not one that can be told of another payload. */
+export function rewritePayload(image: Uint8Array, header: SetupHeader, old: Payload, payload: NewPayload): Rewritten {
+  const lengthsAt = findLengths(image, header, old);
+  if (payload.data.length > old.length) throw tooLarge(payload.data.length, old.length);
+  const { bytes, signed } = dropSignature(image);
+  const hasCrc = buildCrc32(bytes.subarray(0, -CRC_SIZE)) === new Reader(bytes).u32(bytes.length - CRC_SIZE, 'CRC-32');
+
+  const initSize = initSizeFor(header, old, payload);
+  const writer = new Writer(bytes);
+  bytes.fill(0, old.offset, old.offset + old.length);
+  writer.copy(old.offset, payload.data);
+  writer.u32(SETUP.payload_length.offset, payload.data.length);
+  writer.u32(lengthsAt, payload.data.length);
+  writer.u32(lengthsAt + 4, payload.unpackedSize);
+  if (header.initSize !== undefined) {
+    writer.u32(SETUP.init_size.offset, initSize);
+    growImage(bytes, header.initSize, initSize - header.initSize);
+  }
+  // Last: it covers all of the above.
+  if (hasCrc) writer.u32(bytes.length - CRC_SIZE, buildCrc32(bytes.subarray(0, -CRC_SIZE)));
+  return { bytes, initSize, signatureDropped: signed };
+}
+
+/**
+ * Memory from where the image runs, which a boot loader must find free. header.S computes it; the larger of two counts:
+ *
+ *     _end - _text of the kernel, and
+ *     size of the decompressor + output_len + (output_len >> 8) + 128 KiB - input_len, rounded up to pages
+ *
+ * The decompressor puts itself at the end of that memory and unpacks to its start; the second count keeps the unpacked bytes from overtaking
+ * the compressed ones. Its own size is not told anywhere, but the differences are: so much more to unpack, so much less compressed
+ * data before the rest of the decompressor. As output_len reaches the added segment's end (unpacking.ts), that lies below the
+ * decompressor as well, which the program needs: it runs on the decompressor's page tables.
+ */
+export function initSizeFor({ initSize = 0 }: SetupHeader, old: Payload, payload: NewPayload): number {
+  const margin = (size: number): number => size + (size >>> 8);
+  const unpacked = margin(payload.unpackedSize) - margin(old.claimedSize);
+  const packed = old.length - payload.data.length;
+  return initSize + alignUp(Math.max(0, unpacked + packed), PAGE);
+}
+
+/** Where the decompressor has its payload's two lengths: side by side, once. */
+function findLengths(image: Uint8Array, header: SetupHeader, { offset, length, claimedSize }: Payload): FileOffset {
+  const pair = new Writer(new Uint8Array(8));
+  pair.u32(0, length);
+  pair.u32(4, claimedSize);
+  const found: FileOffset[] = [];
+  for (let at = header.protectedModeStart; found.length < 2; at = found.at(-1)! + 1) {
+    const next = indexOfBytes(image, pair.bytes, at);
+    if (next < 0) break;
+    found.push(next);
+  }
+  // In the compressed bytes it would be there by chance, and then there are two.
+  const [at] = found;
+  if (found.length === 1 && at !== undefined && (at >= offset + length || at + 8 <= offset)) return at;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'decompressor',
+    found: `one with ${found.length === 0 ? 'no' : 'more than one'} pair ${hex(length)}, ${hex(claimedSize)}`,
+    expected: 'input_len and output_len side by side once, as kernels since 5.10 have them',
+  });
+}
+
+function tooLarge(found: number, room: number): KernelImageError {
+  return new KernelImageError({
+    code: 'too-large',
+    what: 'new payload',
+    found,
+    expected: `at most ${hex(room)}, the old one's room: ${found - room} bytes too many`,
+    hint: 'the compact table is smaller (--table compact)',
+  });
+}

@@ -1,0 +1,66 @@
+/**
+ * What a stock decompressor does with the file that it unpacks: parse_elf() and handle_relocations() in arch/x86/boot/compressed/misc.c,
+ * after choose_random_location() in kaslr.c. Not code of ours runs there, so a file must be made to suit it.
+ *
+ *     output                                                      output + output_len
+ *     | ELF header |  file bytes of the segments  | headers | 0 ... 0 0 0 |
+ *     | text, data, ... _end |   | added segment, scratch |
+ *       to p_paddr - LOAD_PHYSICAL_ADDR, one after the other, memmove()
+ *
+ * Four things follow for the file:
+ *
+ * - p_align of each PT_LOAD is a multiple of 2 MiB, or it says "Alignment of LOAD segment isn't multiple of 2MB" and stops;
+ * - segments are moved in the order of their headers, inside the one buffer: where one goes, no later one may still lie;
+ * - relocations are read from the end of the buffer afterwards, so nothing may go there: an empty table is three zero words;
+ * - memory is chosen, found free, and mapped for max(output_len, _end - _text), the second a constant in its code. What we add lies above
+ *   _end, so output_len has to reach its end. Zeros behind the file do that; they cost nothing compressed, and lengthen the empty table.
+ */
+import type { PhysAddr } from '../addresses.ts';
+import { alignUp } from '../bytes.ts';
+import { PT_LOAD } from '../elf/constants.ts';
+import { readElf } from '../elf/read.ts';
+import type { Segment } from '../elf/read.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import { MIN_KERNEL_ALIGN } from './header.ts';
+
+/** Zero words that end the lists: decompressors up to 6.14 read three lists, newer ones two. */
+export const EMPTY_TABLE = 12;
+
+/** How many bytes to unpack for a kernel with an empty table: as much as file and memory take, and the table out of the way of both. */
+export function unpackedSize(vmlinux: Uint8Array, loadAddress: PhysAddr): number {
+  const memory = Math.max(...loadsOf(vmlinux).map(({ paddr, memsz }) => paddr + memsz - loadAddress));
+  return alignUp(Math.max(vmlinux.length, memory), 4) + EMPTY_TABLE;
+}
+
+/**
+ * Throws KernelImageError when a decompressor would not unpack `vmlinux` right. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
+ * pref_address. `table`: what is read of the buffer after the segments were moved.
+ */
+export function checkUnpacking(
+  vmlinux: Uint8Array,
+  loadAddress: PhysAddr,
+  table: { readonly start: number; readonly end: number },
+): void {
+  const loads = loadsOf(vmlinux);
+  for (const [place, { index, align, paddr, filesz, offset }] of loads.entries()) {
+    const what = `program header ${index}`;
+    if (align % MIN_KERNEL_ALIGN !== 0)
+      refuse(`${what}: p_align`, align, `a multiple of ${hex(MIN_KERNEL_ALIGN)}, as the decompressor wants it`);
+    const start = paddr - loadAddress;
+    if (start < 0) refuse(`${what}: p_paddr`, paddr, `${hex(loadAddress)} (pref_address) or above`);
+    const hits = (from: number, to: number): boolean => filesz > 0 && start < to && start + filesz > from;
+    // Where it is already, nothing moves.
+    if (start === offset) continue;
+    const later = loads.slice(place + 1).find((next) => hits(next.offset, next.offset + next.filesz));
+    if (later !== undefined) refuse(`${what}: p_paddr`, paddr, `memory free of program header ${later.index}'s bytes`);
+    if (hits(table.start, table.end)) refuse(`${what}: p_paddr`, paddr, 'memory free of the relocation table');
+  }
+}
+
+function loadsOf(vmlinux: Uint8Array): Segment[] {
+  return readElf(vmlinux).segments.filter(({ type }) => type === PT_LOAD);
+}
+
+function refuse(what: string, found: number, expected: string): never {
+  throw new KernelImageError({ code: 'would-not-boot', what, found, expected });
+}

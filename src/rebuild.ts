@@ -1,0 +1,132 @@
+/**
+ * A bzImage around the converted kernel: any boot loader takes it, and whoever extracts its payload has a vmlinux that boots directly. One
+ * table for both: the one inside the image.
+ *
+ * The decompressor is the stock one. Its own table is empty, so it relocates nothing, but it picks the physical slide, and sets KASLR_FLAG as
+ * ever; the program at the kernel's entry is told to relocate all the same (STUB_FLAGS.despite_kaslr_flag), and picks the virtual slide.
+ * `nokaslr` is obeyed by both.
+ */
+import { firstDifference } from './bytes.ts';
+import type { Codecs, Compression, Encoders } from './bzimage/codecs/index.ts';
+import type { SetupHeader } from './bzimage/header.ts';
+import { encodePayload, readPayload } from './bzimage/payload.ts';
+import { rewritePayload } from './bzimage/rewrite.ts';
+import { checkUnpacking, EMPTY_TABLE, unpackedSize } from './bzimage/unpacking.ts';
+import { convertInput } from './convert.ts';
+import type { ConvertSummary } from './convert.ts';
+import { KernelImageError } from './errors.ts';
+import { readInput } from './input.ts';
+import type { KernelInput } from './input.ts';
+import { STUB_FLAGS } from './stub/layout.ts';
+
+export interface RebuildOptions {
+  readonly codecs: Codecs;
+  /** Compressors: a kernel build's tools, or anything that writes what its decompressor reads. */
+  readonly encoders: Encoders;
+  /** A relocation table in the kernel's format, instead of the image's own. */
+  readonly relocs?: Uint8Array | undefined;
+  /** Called as each pass begins. */
+  readonly onPass?: ((pass: RebuildPass) => void) | undefined;
+}
+
+export type RebuildPass = 'read' | 'relocations' | 'write' | 'compress' | 'check';
+
+/** The shape of `kslide bzimage --json`. Sizes in bytes. */
+export interface RebuildSummary extends ConvertSummary {
+  readonly compression: Compression;
+  readonly payload: {
+    /** What there was room for, and what is taken of it. */
+    readonly room: number;
+    readonly length: number;
+    /** What it decompresses to. */
+    readonly unpacked: number;
+  };
+  readonly initSize: { readonly before: number; readonly now: number };
+  readonly signatureDropped: boolean;
+}
+
+export interface Rebuilt {
+  readonly bytes: Uint8Array;
+  readonly summary: RebuildSummary;
+}
+
+/**
+ * Throws KernelImageError: for what `convert` refuses, for a kernel that does not come in a bzImage, for a payload that does not fit where the
+ * old one lay. What an encoder throws passes through.
+ */
+export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions): Promise<Rebuilt> {
+  options.onPass?.('read');
+  const input = await readInput(image, options);
+  const { bzImage, header, compression, loadAddress } = expectCompressed(input);
+  const old = readPayload(bzImage, header);
+
+  const converted = convertInput(input, image.length, { ...options, stubFlags: STUB_FLAGS.despite_kaslr_flag });
+  const vmlinux = converted.bytes();
+  // From here it is known what the decompressor unpacks, where it moves that, and what it reads as its table.
+  const size = unpackedSize(vmlinux, loadAddress);
+  checkUnpacking(vmlinux, loadAddress, { start: size - EMPTY_TABLE, end: size });
+  const unpacked = new Uint8Array(size);
+  unpacked.set(vmlinux);
+
+  options.onPass?.('compress');
+  const data = await encodePayload(unpacked, compression, options.encoders);
+  const { bytes, initSize, signatureDropped } = rewritePayload(bzImage, header, old, { data, unpackedSize: size });
+
+  // The compressor is a program of the system's: what it wrote must read back, through the new headers, as what it was given.
+  options.onPass?.('check');
+  const written = await readInput(bytes, options);
+  if (!sameBytes(written.vmlinux, unpacked))
+    throw new RangeError(`${compression}: what was compressed does not decode`);
+  return {
+    bytes,
+    summary: {
+      ...converted.summary,
+      compression,
+      sizes: { ...converted.summary.sizes, output: bytes.length },
+      payload: { room: old.length, length: data.length, unpacked: size },
+      initSize: { before: header.initSize ?? 0, now: initSize },
+      signatureDropped,
+    },
+  };
+}
+
+interface CompressedInput {
+  readonly bzImage: Uint8Array;
+  readonly header: SetupHeader;
+  readonly compression: Compression;
+  /** LOAD_PHYSICAL_ADDR. */
+  readonly loadAddress: number;
+}
+
+/** Everything that the decompressor's side of it needs. */
+function expectCompressed({ kind, bzImage, header, compression }: KernelInput): CompressedInput {
+  if (bzImage === undefined || header === undefined) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'file',
+      found: `a ${kind}`,
+      expected: 'a bzImage, whose decompressor is taken over',
+    });
+  }
+  if (compression === undefined) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'payload',
+      found: 'not compressed',
+      expected: 'a bzImage with a decompressor',
+    });
+  }
+  if (header.prefAddress === undefined || header.initSize === undefined) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'boot protocol version',
+      found: header.protocol,
+      expected: 'at least 0x20a: older headers have no pref_address and no init_size',
+    });
+  }
+  return { bzImage, header, compression, loadAddress: header.prefAddress };
+}
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && firstDifference(a, b) < 0;
+}
