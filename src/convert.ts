@@ -3,18 +3,21 @@
  *
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
+import { physToTableEntry, tableEntryToVirt } from './addresses.ts';
 import type { Codecs, Compression } from './bzimage/codecs/index.ts';
 import { EHDR_SIZE, PHDR_SIZE } from './elf/constants.ts';
-import { addSegment, appendOffset, joinParts } from './elf/write.ts';
-import { KernelImageError } from './errors.ts';
+import { addSegment, joinParts } from './elf/write.ts';
+import { hex, KernelImageError } from './errors.ts';
 import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import type { Slots } from './kaslr/slots.ts';
 import { findRelocations } from './relocs/find.ts';
-import { checkSites, encodeRelocationTable } from './relocs/table.ts';
+import { checkSites, encodeRelocationTable, LISTS } from './relocs/table.ts';
+import type { RelocationTable } from './relocs/table.ts';
 import { ENTRY_BYTES, TABLE_FORMAT } from './stub/layout.ts';
 import { buildHook, buildSegment, isConverted } from './stub/segment.ts';
+import type { SegmentOptions, StubTable } from './stub/segment.ts';
 import { fileOffsetOf, readVmlinux } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
@@ -65,8 +68,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
 }
 
 export interface ConvertInputOptions extends Pick<ConvertOptions, 'onPass'> {
-  /** STUB_FLAGS for the parameters. */
-  readonly stubFlags?: number | undefined;
+  readonly segment?: SegmentOptions | undefined;
 }
 
 /** The rest of it, for a kernel that was read from a file of `size` bytes. */
@@ -83,8 +85,8 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
   options.onPass?.('write');
   const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
   const hookable = checkEntry(kernel);
-  const stubTable = { format: TABLE_FORMAT.kernel, bytes: encodeRelocationTable(table, 3) };
-  const segment = buildSegment(hookable, slots, stubTable, appendOffset(kernel.elf), options.stubFlags);
+  const stubTable = options.segment?.tableAtEnd ? sharedTable(kernel, table) : ownTable(table);
+  const segment = buildSegment(hookable, slots, stubTable, options.segment);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
   const output = parts.reduce((sum, part) => sum + part.length, 0);
@@ -108,6 +110,32 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
     },
     bytes: () => joinParts(parts),
   };
+}
+
+/** Always three lists. */
+function ownTable(table: RelocationTable): StubTable {
+  return { format: TABLE_FORMAT.kernel, bytes: encodeRelocationTable(table, 3) };
+}
+
+/**
+ * The table as this kernel's decompressor reads it. It applies it while the hook is in place, which no site may touch, nor the bytes that are
+ * saved with those under the hook.
+ */
+function sharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
+  const from = physToTableEntry(kernel.entry);
+  for (const { name, width } of LISTS) {
+    const site = table[name].find((entry) => entry + width > from && entry < from + ENTRY_BYTES);
+    if (site === undefined) continue;
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'relocation table',
+      found: `a site at ${hex(tableEntryToVirt(site))}, in the bytes that the hook takes`,
+      expected: 'none there, when the decompressor applies the table before the hook is undone',
+      hint: 'leave out --table-at-end',
+    });
+  }
+  const format = table.lists === 2 ? TABLE_FORMAT.kernel_two_lists : TABLE_FORMAT.kernel;
+  return { format, bytes: encodeRelocationTable(table) };
 }
 
 function describeSlots(slots: Slots): ConvertSummary['slots'] {

@@ -5,7 +5,12 @@
  * The decompressor is the stock one. Its own table is empty, so it relocates nothing, but it picks the physical slide, and sets KASLR_FLAG as
  * ever; the program at the kernel's entry is told to relocate all the same (STUB_FLAGS.despite_kaslr_flag), and picks the virtual slide.
  * `nokaslr` is obeyed by both.
+ *
+ * With `tableAtEnd` the table of the kernel's own format is the last thing in the image. The decompressor takes it for the one that the build
+ * put there, and relocates; on a direct boot the program reads the same bytes, and after a decompressor it sees KASLR_FLAG and does
+ * nothing.
  */
+import type { PhysAddr } from './addresses.ts';
 import { firstDifference } from './bytes.ts';
 import type { Codecs, Compression, Encoders } from './bzimage/codecs/index.ts';
 import type { SetupHeader } from './bzimage/header.ts';
@@ -25,6 +30,8 @@ export interface RebuildOptions {
   readonly encoders: Encoders;
   /** A relocation table in the kernel's format, instead of the image's own. */
   readonly relocs?: Uint8Array | undefined;
+  /** One table in the kernel's format for decompressor and program, instead of an empty one and one that is the program's alone. */
+  readonly tableAtEnd?: boolean | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: RebuildPass) => void) | undefined;
 }
@@ -60,17 +67,20 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
   const { bzImage, header, compression, loadAddress } = expectCompressed(input);
   const old = readPayload(bzImage, header);
 
-  const converted = convertInput(input, image.length, { ...options, stubFlags: STUB_FLAGS.despite_kaslr_flag });
-  const vmlinux = converted.bytes();
+  const tableAtEnd = options.tableAtEnd ?? false;
+  const flags = tableAtEnd ? 0 : STUB_FLAGS.despite_kaslr_flag;
+  const converted = convertInput(input, image.length, { ...options, segment: { flags, tableAtEnd } });
   // From here it is known what the decompressor unpacks, where it moves that, and what it reads as its table.
-  const size = unpackedSize(vmlinux, loadAddress);
-  checkUnpacking(vmlinux, loadAddress, { start: size - EMPTY_TABLE, end: size });
-  const unpacked = new Uint8Array(size);
-  unpacked.set(vmlinux);
+  const unpacked = tableAtEnd ? converted.bytes() : withEmptyTable(converted.bytes(), loadAddress);
+  const tableSize = tableAtEnd ? converted.summary.sizes.table : EMPTY_TABLE;
+  checkUnpacking(unpacked, loadAddress, tableSize);
 
   options.onPass?.('compress');
   const data = await encodePayload(unpacked, compression, options.encoders);
-  const { bytes, initSize, signatureDropped } = rewritePayload(bzImage, header, old, { data, unpackedSize: size });
+  const { bytes, initSize, signatureDropped } = rewritePayload(bzImage, header, old, {
+    data,
+    unpackedSize: unpacked.length,
+  });
 
   // The compressor is a program of the system's: what it wrote must read back, through the new headers, as what it was given.
   options.onPass?.('check');
@@ -83,11 +93,17 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
       ...converted.summary,
       compression,
       sizes: { ...converted.summary.sizes, output: bytes.length },
-      payload: { room: old.length, length: data.length, unpacked: size },
+      payload: { room: old.length, length: data.length, unpacked: unpacked.length },
       initSize: { before: header.initSize ?? 0, now: initSize },
       signatureDropped,
     },
   };
+}
+
+function withEmptyTable(vmlinux: Uint8Array, loadAddress: PhysAddr): Uint8Array {
+  const unpacked = new Uint8Array(unpackedSize(vmlinux, loadAddress));
+  unpacked.set(vmlinux);
+  return unpacked;
 }
 
 interface CompressedInput {

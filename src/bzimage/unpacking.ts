@@ -28,20 +28,20 @@ export const EMPTY_TABLE = 12;
 
 /** How many bytes to unpack for a kernel with an empty table: as much as file and memory take, and the table out of the way of both. */
 export function unpackedSize(vmlinux: Uint8Array, loadAddress: PhysAddr): number {
-  const memory = Math.max(...loadsOf(vmlinux).map(({ paddr, memsz }) => paddr + memsz - loadAddress));
+  const memory = memoryOf(loadsOf(vmlinux), loadAddress);
   return alignUp(Math.max(vmlinux.length, memory), 4) + EMPTY_TABLE;
 }
 
 /**
- * Throws KernelImageError when a decompressor would not unpack `vmlinux` right. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
- * pref_address. `table`: what is read of the buffer after the segments were moved.
+ * Throws KernelImageError when a decompressor would not unpack this file right. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
+ * pref_address. `tableSize`: what is read at its end after the segments were moved.
  */
-export function checkUnpacking(
-  vmlinux: Uint8Array,
-  loadAddress: PhysAddr,
-  table: { readonly start: number; readonly end: number },
-): void {
-  const loads = loadsOf(vmlinux);
+export function checkUnpacking(unpacked: Uint8Array, loadAddress: PhysAddr, tableSize: number): void {
+  const table = { start: unpacked.length - tableSize, end: unpacked.length };
+  const loads = loadsOf(unpacked);
+  const memory = memoryOf(loads, loadAddress);
+  if (memory > unpacked.length)
+    refuse('unpacked size', unpacked.length, `at least ${hex(memory)}, up to the image's end`);
   for (const [place, { index, align, paddr, filesz, offset }] of loads.entries()) {
     const what = `program header ${index}`;
     if (align % MIN_KERNEL_ALIGN !== 0)
@@ -55,6 +55,10 @@ export function checkUnpacking(
     if (later !== undefined) refuse(`${what}: p_paddr`, paddr, `memory free of program header ${later.index}'s bytes`);
     if (hits(table.start, table.end)) refuse(`${what}: p_paddr`, paddr, 'memory free of the relocation table');
   }
+}
+
+function memoryOf(loads: readonly Segment[], loadAddress: PhysAddr): number {
+  return Math.max(...loads.map(({ paddr, memsz }) => paddr + memsz - loadAddress));
 }
 
 function loadsOf(vmlinux: Uint8Array): Segment[] {

@@ -12,6 +12,7 @@ import { reportRebuild } from './report-rebuild.ts';
 interface BzImageArguments {
   readonly output: string;
   readonly relocs?: string;
+  readonly tableAtEnd?: true;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -31,12 +32,16 @@ export function addBzImage(program: Command): void {
     .argument('<IN>', 'bzImage or UKI; - is standard input')
     .requiredOption('-o, --output <OUT>', 'the bzImage to write; - is standard output')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) instead of the image's own")
+    .option(
+      '--table-at-end',
+      "keep the table in the kernel's format, last in the image, where the decompressor reads it too",
+    )
     .option('--json', 'print the summary as JSON')
     .option('--quiet', 'print nothing')
     .action(run);
 }
 
-async function run(input: string, { output, relocs, json, quiet }: BzImageArguments): Promise<void> {
+async function run(input: string, { output, relocs, tableAtEnd, json, quiet }: BzImageArguments): Promise<void> {
   if (json && output === '-') throw new UsageError('--json and -o - both want standard output');
   if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
   refuseSameFile(input, output);
@@ -51,6 +56,7 @@ async function run(input: string, { output, relocs, json, quiet }: BzImageArgume
       codecs: nodeCodecs,
       encoders: systemEncoders,
       relocs: table,
+      tableAtEnd,
       onPass: (pass) => {
         progress.show(PASSES[pass]);
         clock.begin(pass);

@@ -41,6 +41,8 @@ export interface NewSegment {
   readonly memsz: number;
   readonly align: number;
   readonly sections: readonly NewSection[];
+  /** The new headers come before it instead of behind; `offset` is then `offsetBehindHeaders` or more. */
+  readonly endsFile?: boolean | undefined;
 }
 
 export interface NewSection {
@@ -60,6 +62,30 @@ export function appendOffset(elf: ElfFile): FileOffset {
   return alignUp(elf.bytes.length, PAGE);
 }
 
+/** Where it would start if section names, section headers and what program headers have to move came before it. */
+export function offsetBehindHeaders(elf: ElfFile, sections: readonly { readonly name: string }[]): FileOffset {
+  const names = sectionNames(elf, sections);
+  return alignUp(placeHeaders(elf, elf.bytes.length, names.bytes.length, sections.length).end, PAGE);
+}
+
+interface HeaderPlaces {
+  readonly namesAt: FileOffset;
+  readonly sectionsAt: FileOffset;
+  readonly segmentsAt: FileOffset;
+  readonly moved: boolean;
+  readonly end: FileOffset;
+}
+
+function placeHeaders(elf: ElfFile, namesAt: FileOffset, namesSize: number, added: number): HeaderPlaces {
+  const { phoff, phnum, shnum } = elf.header;
+  const sectionsAt = alignUp(namesAt + namesSize, 8);
+  const sectionsEnd = sectionsAt + ((shnum > 0 ? shnum : 2) + added) * SHDR_SIZE[64];
+  const moved = !hasRoomForProgramHeader(elf);
+  const segmentsAt = moved ? alignUp(sectionsEnd, 8) : phoff;
+  const end = moved ? segmentsAt + (phnum + 1) * PHDR_SIZE[64] : sectionsEnd;
+  return { namesAt, sectionsAt, segmentsAt, moved, end };
+}
+
 /** The original with `patches` applied and `segment` appended, as parts. Only ELF64. */
 export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly Patch[]): Uint8Array[] {
   const { header, bytes } = elf;
@@ -76,8 +102,13 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
   // Layout: everything that is new, in file order.
   const filesz = segment.content.reduce((sum, part) => sum + part.length, 0);
   const names = sectionNames(elf, segment.sections);
-  const namesAt = segment.offset + filesz;
-  const sectionsAt = alignUp(namesAt + names.bytes.length, 8);
+  const before = segment.endsFile === true;
+  const { namesAt, sectionsAt, segmentsAt, moved } = placeHeaders(
+    elf,
+    before ? bytes.length : segment.offset + filesz,
+    names.bytes.length,
+    segment.sections.length,
+  );
   const sections = sectionTable(
     elf,
     segment.sections.map((section) => ({
@@ -90,8 +121,6 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
     namesAt,
   );
   const segments = programHeaders(elf, segment, filesz);
-  const moved = !hasRoomForProgramHeader(elf);
-  const segmentsAt = moved ? alignUp(sectionsAt + sections.bytes.length, 8) : header.phoff;
 
   // Emit.
   const ehdr = headerWithSections(elf, sections, names, sectionsAt);
@@ -106,14 +135,18 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
     parts.push(part);
     end = at + part.length;
   };
+  const appendHeaders = (): void => {
+    append(namesAt, names.bytes);
+    append(sectionsAt, sections.bytes);
+    if (moved) append(segmentsAt, segments);
+  };
+  if (before) appendHeaders();
   let at = segment.offset;
   for (const part of segment.content) {
     append(at, part);
     at += part.length;
   }
-  append(namesAt, names.bytes);
-  append(sectionsAt, sections.bytes);
-  if (moved) append(segmentsAt, segments);
+  if (!before) appendHeaders();
   return parts;
 }
 

@@ -1,7 +1,8 @@
 /** Putting the added segment together: parameters, program and table laid out, and the hook that leads into it. See layout.ts. */
-import type { PhysAddr } from '../addresses.ts';
+import type { FileOffset, PhysAddr } from '../addresses.ts';
 import { alignUp, Reader, Writer } from '../bytes.ts';
 import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_PROGBITS } from '../elf/constants.ts';
+import { appendOffset, offsetBehindHeaders } from '../elf/write.ts';
 import type { NewSection, NewSegment } from '../elf/write.ts';
 import type { Slots } from '../kaslr/slots.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
@@ -19,16 +20,32 @@ export interface StubTable {
   readonly bytes: Uint8Array;
 }
 
+/** Names of the sections that show the segment's parts. */
+const SECTIONS = [
+  { name: '.kslide.params' },
+  { name: '.kslide.text' },
+  { name: '.kslide.table' },
+  { name: '.kslide.bss' },
+] as const;
+
+export interface SegmentOptions {
+  /** STUB_FLAGS. */
+  readonly flags?: number | undefined;
+  /** Where in the file, instead of behind all that is there. */
+  readonly offset?: FileOffset | undefined;
+  /** The segment, and in it the table, ends the file, in the way that `placeAtEnd` says. */
+  readonly tableAtEnd?: boolean | undefined;
+}
+
 /**
- * The segment for this kernel, at `offset` in its file. It lies behind the image in memory, at an address congruent to its file offset modulo
- * p_align, as the ELF specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file. `stubFlags`: STUB_FLAGS.
+ * The segment for this kernel. It lies behind the image in memory, at an address congruent to its file offset modulo p_align, as the ELF
+ * specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file.
  */
 export function buildSegment(
   kernel: Vmlinux,
   slots: Slots,
   table: StubTable,
-  offset: number,
-  stubFlags = 0,
+  { flags: stubFlags = 0, offset: wanted, tableAtEnd = false }: SegmentOptions = {},
 ): NewSegment {
   const program = assembleStub().code;
   const programAt = PARAMS.size;
@@ -36,8 +53,8 @@ export function buildSegment(
   const fileSize = tableAt + table.bytes.length;
   const scratchAt = alignUp(fileSize, PAGE);
   const memsz = scratchAt + SCRATCH.size;
-  const first = alignUp(kernel.imageEnd, PAGE);
-  const paddr = first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
+  const offset = wanted ?? (tableAtEnd ? placeAtEnd(kernel, { tableAt, fileSize, memsz }) : appendOffset(kernel.elf));
+  const paddr = addressFor(kernel, offset);
 
   const params = new Writer(new Uint8Array(PARAMS.size));
   params.copy(PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
@@ -54,8 +71,9 @@ export function buildSegment(
   params.u32(PARAMS.table_format, table.format);
   params.u32(PARAMS.flags, stubFlags);
 
-  const section = (name: string, start: number, size: number, flags: bigint, align: number): NewSection => {
-    return { name, type: name === '.kslide.bss' ? SHT_NOBITS : SHT_PROGBITS, start, size, flags, align };
+  const section = (index: number, start: number, size: number, flags: bigint, align: number): NewSection => {
+    const type = index === 3 ? SHT_NOBITS : SHT_PROGBITS;
+    return { ...SECTIONS[index]!, type, start, size, flags, align };
   };
   return {
     flags: PF_R | PF_W | PF_X,
@@ -65,12 +83,35 @@ export function buildSegment(
     align: PMD_SIZE,
     content: [params.bytes, program, new Uint8Array(tableAt - programAt - program.length), table.bytes],
     sections: [
-      section('.kslide.params', 0, PARAMS.size, SHF_WRITE, PAGE),
-      section('.kslide.text', programAt, program.length, SHF_EXECINSTR, 16),
-      section('.kslide.table', tableAt, table.bytes.length, 0n, 16),
-      section('.kslide.bss', scratchAt, SCRATCH.size, SHF_WRITE, PAGE),
+      section(0, 0, PARAMS.size, SHF_WRITE, PAGE),
+      section(1, programAt, program.length, SHF_EXECINSTR, 16),
+      section(2, tableAt, table.bytes.length, 0n, 16),
+      section(3, scratchAt, SCRATCH.size, SHF_WRITE, PAGE),
     ],
+    endsFile: tableAtEnd,
   };
+}
+
+/** The first address behind the image that is congruent to the file offset. */
+function addressFor({ imageEnd }: Vmlinux, offset: FileOffset): PhysAddr {
+  const first = alignUp(imageEnd, PAGE);
+  return first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
+}
+
+/**
+ * Where the segment ends a file that a decompressor unpacks and whose table it then reads in place, from the end of what it unpacked
+ * (bzimage/unpacking.ts). Moving the segment to its address may not touch the table, and its memory, scratch included, has to end before the
+ * unpacked bytes do. The first offset is right in every kernel that was looked at; zeros push it up where it is not.
+ */
+function placeAtEnd(
+  kernel: Vmlinux,
+  { tableAt, fileSize, memsz }: { readonly tableAt: number; readonly fileSize: number; readonly memsz: number },
+): FileOffset {
+  let offset = offsetBehindHeaders(kernel.elf, SECTIONS);
+  for (; ; offset += PAGE) {
+    const target = addressFor(kernel, offset) - kernel.imageStart;
+    if (target + memsz <= offset + fileSize && target + fileSize <= offset + tableAt) return offset;
+  }
 }
 
 /** A jump from the kernel's entry to the program. The rest of ENTRY_BYTES stays the kernel's. */

@@ -4,7 +4,7 @@
  */
 import { Reader, Writer } from '../../src/bytes.ts';
 import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
-import { addSegment, appendOffset, joinParts } from '../../src/elf/write.ts';
+import { addSegment, joinParts } from '../../src/elf/write.ts';
 import type { NewSegment } from '../../src/elf/write.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
@@ -46,8 +46,8 @@ export interface Forgery {
 export function forge({ kernel, table }: Original, forgery: Forgery = {}): Uint8Array {
   const bytes = forgery.tableBytes ?? encodeRelocationTable({ ...table, ...forgery.table }, 3);
   const slots = forgery.slots ?? slotsOf(kernel.imageEnd);
-  const offset = forgery.offset ?? appendOffset(kernel.elf);
-  const built = buildSegment(kernel, slots, { format: TABLE_FORMAT.kernel, bytes }, offset);
+  const { offset } = forgery;
+  const built = buildSegment(kernel, slots, { format: TABLE_FORMAT.kernel, bytes }, { offset });
   const segment = forgery.segment?.(built) ?? built;
   forgery.params?.(new Writer(segment.content[0]!), segment);
   const hook = forgery.hook?.(segment) ?? buildHook(kernel.entry, segment.paddr);
