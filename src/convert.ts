@@ -67,7 +67,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
   return convertInput(input, image.length, options);
 }
 
-export interface ConvertInputOptions extends Pick<ConvertOptions, 'onPass'> {
+export interface ConvertInputOptions extends Pick<ConvertOptions, 'align' | 'onPass'> {
   readonly segment?: SegmentOptions | undefined;
 }
 

@@ -53,6 +53,7 @@ test('a vmlinux, with its table in a file of its own', async () => {
   assert.deepEqual(input, {
     kind: 'vmlinux',
     vmlinux,
+    bzImage: undefined,
     header: undefined,
     compression: undefined,
     kernelVersion: undefined,
