@@ -76,7 +76,7 @@ function describeConverted({
 }: NonNullable<Inspection['converted']>): string {
   return (
     `yes: ${size(segment.bytes)} at physical ${hex(segment.paddr)} (${size(segment.memory)} in memory), layout ${layout}, ` +
-    `table of ${count(bytes)} bytes in the ${format} form, ${count(slots.count)} slots`
+    `table of ${count(bytes)} bytes in the ${format.replaceAll('_', ' ')} form, ${count(slots.count)} slots`
   );
 }
 
@@ -173,13 +173,14 @@ function drawMap(counts: readonly number[]): string {
 function share(part: number, all: number): string {
   if (part === 0) return 'none';
   if (part === all) return 'all';
-  const percent = (part / all) * 100;
-  return `${percent.toFixed(percent < 99.9 ? 1 : 2)}%`;
+  // Downwards, or nearly all would look like all.
+  const hundredths = Math.floor((part / all) * 10_000);
+  return `${(hundredths / 100).toFixed(hundredths < 9990 ? 1 : 2)}%`;
 }
 
 /** Ways to carry the relocations, beside the kernel's own table. */
 function formTable({ forms }: RelocationFacts): string[][] {
-  const { rela, relaWithoutPcRelative, relaOfSites, kernelTable, relr } = forms;
+  const { rela, relaWithoutPcRelative, relaOfSites, kernelTable, relr, compact } = forms;
   const line = (title: string, bytes: number | undefined): string[] =>
     bytes === undefined
       ? [title, 'not in this file', '']
@@ -194,5 +195,6 @@ function formTable({ forms }: RelocationFacts): string[][] {
       `RELR for ${count(relr.sites)} sites, the table for ${count(relr.rest.entries)}`,
       relr.bytes + relr.rest.bytes,
     ),
+    line('the compact table', compact),
   ];
 }

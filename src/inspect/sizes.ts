@@ -5,6 +5,7 @@
 import type { Sites } from '../relocs/apply.ts';
 import { RELA_BYTES } from '../relocs/census.ts';
 import type { RelaCensus } from '../relocs/census.ts';
+import { encodeCompactTable } from '../relocs/compact.ts';
 import { encodeRelr, sitesForRelr } from '../relocs/relr.ts';
 import { countRelocations } from '../relocs/table.ts';
 
@@ -19,6 +20,8 @@ export interface FormSizes {
   readonly kernelTable: number;
   /** SHT_RELR holds aligned 64-bit sites only: `bytes` for `sites` of them, and the others as the kernel's table has them. */
   readonly relr: { readonly bytes: number; readonly sites: number; readonly rest: EntriesSize };
+  /** kslide's own: see docs/formats.md. */
+  readonly compact: number;
 }
 
 export interface EntriesSize {
@@ -28,6 +31,7 @@ export interface EntriesSize {
 
 const WORD = 4;
 
+/** `sites`: from a table that `checkSites` has passed. */
 export function compareForms(sites: Sites & { readonly lists: 2 | 3 }, census: RelaCensus | undefined): FormSizes {
   const all = countRelocations(sites);
   const relrSites = sitesForRelr(sites.abs64);
@@ -43,6 +47,7 @@ export function compareForms(sites: Sites & { readonly lists: 2 | 3 }, census: R
       sites: relrSites.length,
       rest: { entries: others, bytes: (others + sites.lists) * WORD },
     },
+    compact: encodeCompactTable(sites).length,
   };
 }
 
