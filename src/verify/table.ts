@@ -4,7 +4,7 @@
  */
 import { tableEntryToVirt } from '../addresses.ts';
 import type { FileOffset } from '../addresses.ts';
-import { viewOf } from '../bytes.ts';
+import { viewOf, wordsOfBytes } from '../bytes.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import type { Sites } from '../relocs/apply.ts';
 import { LISTS } from '../relocs/table.ts';
@@ -35,21 +35,21 @@ export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedT
   let at = bytes.length;
   const starts = { abs64: 0, inverse32: 0, abs32: 0 };
   const walkList = (name: ListName, title: string): Uint32Array => {
-    const entries: number[] = [];
+    const end = at;
+    let after = 2 ** 32;
     for (;;) {
       at -= 4;
       if (at < 0) throw badTable('start', origin, { found: 'no zero', expected: `the one before the ${title} list` });
       const entry = view.getUint32(at, true);
       if (entry === 0) break;
-      const after = entries.at(-1);
-      if (after !== undefined && entry >= after) {
+      if (entry >= after) {
         const expected = `less than ${hex(after)}, the entry after it`;
         throw badTable(`entry of the ${title} list`, origin + at, { found: entry, expected });
       }
-      entries.push(entry);
+      after = entry;
     }
     starts[name] = at + 4;
-    return Uint32Array.from(entries.toReversed());
+    return wordsOfBytes(bytes.subarray(at + 4, end));
   };
   const abs32 = walkList('abs32', '32-bit');
   const inverse32 = walkList('inverse32', 'inverse 32-bit');
