@@ -26,7 +26,8 @@ function runOnce({ args, output, redirect = false }: Command): number {
   const { status, error } = spawnSync(program, rest, { stdio: ['ignore', stdout ?? 'ignore', 'inherit'] });
   const milliseconds = Number(process.hrtime.bigint() - start) / 1e6;
   if (stdout !== undefined) closeSync(stdout);
-  if (status !== 0) throw new Error(`${args.join(' ')} failed: ${error?.message ?? `exit code ${status}`}`);
+  if (error !== undefined) throw error;
+  if (status !== 0) throw new Error(`${args.join(' ')} failed: exit code ${status}`);
   return milliseconds;
 }
 
@@ -44,4 +45,11 @@ export function race(commands: readonly Command[], rounds: number): Timing[] {
 
 export function machine(): string {
   return `${cpus()[0]?.model ?? 'unknown CPU'}, ${cpus().length} CPUs, Node ${process.version}`;
+}
+
+/** Bytes at the most, from the kernel's own account of the child. */
+export function peakMemory(args: readonly string[]): number {
+  const { stderr, error } = spawnSync('/usr/bin/time', ['-f', '%M', ...args], { encoding: 'utf8', maxBuffer: 1 << 30 });
+  if (error !== undefined) throw error;
+  return Number(stderr.trim().split('\n').at(-1)) * 1024;
 }

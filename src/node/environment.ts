@@ -37,7 +37,7 @@ export class EnvironmentError extends Error {
   }
 }
 
-/** The Debian and Ubuntu package of each program that kslide or its tests start. */
+/** The Debian and Ubuntu package of each program that kslide, its tests or its benchmarks start. */
 const PACKAGE: Record<string, string> = {
   'qemu-system-x86_64': 'qemu-system-x86',
   'apt-get': 'apt',
@@ -45,6 +45,7 @@ const PACKAGE: Record<string, string> = {
   'dpkg-deb': 'dpkg',
   xz: 'xz-utils',
   lzma: 'xz-utils',
+  '/usr/bin/time': 'time',
 };
 
 /** The error for a program that is not in PATH. */

@@ -6,7 +6,8 @@
  * likes, and change no byte of the guest.
  */
 import type { Socket } from 'node:net';
-import type { PhysAddr } from '../../addresses.ts';
+import type { PhysAddr, VirtAddr } from '../../addresses.ts';
+import { hex } from '../../errors.ts';
 import { HungUp } from './hung-up.ts';
 
 /** What a stop reply's signal means (gdbstub.c of QEMU): a breakpoint, or a guest that has ended while QEMU stays. */
@@ -27,9 +28,9 @@ export class GdbRemote {
 
   /**
    * Lets the guest run until it is about to execute one of `addresses`, and says which; undefined if the guest ended before. They are linear
-   * addresses, which are physical ones until the kernel has its own page tables.
+   * addresses, which are physical ones until the kernel has its own page tables, and virtual ones then.
    */
-  async runTo(addresses: readonly number[]): Promise<number | undefined> {
+  async runTo<A extends PhysAddr | VirtAddr>(addresses: readonly A[]): Promise<A | undefined> {
     for (const address of addresses) await this.#expectOk(`Z1,${address.toString(16)},1`);
     const stop = await this.#ask('c');
     // QEMU exits, for whatever reason.
@@ -39,15 +40,19 @@ export class GdbRemote {
     if (signal !== SIGNAL_TRAP) throw new Error(`the guest stopped by ${stop}`);
     for (const address of addresses) await this.#expectOk(`z1,${address.toString(16)},1`);
     // In real mode RIP counts from the segment's start: only who asks for one address can run there.
-    return addresses.length === 1 ? addresses[0] : this.#instructionPointer();
+    if (addresses.length === 1) return addresses[0];
+    const at = await this.#instructionPointer();
+    const found = addresses.find((address) => BigInt(address) === at);
+    if (found === undefined) throw new Error(`the guest stopped at ${hex(at)}, where it was not to`);
+    return found;
   }
 
-  async readMemory(address: PhysAddr, length: number): Promise<Uint8Array> {
+  async readMemory(address: PhysAddr | VirtAddr, length: number): Promise<Uint8Array> {
     return Buffer.from(await this.#ask(`m${address.toString(16)},${length.toString(16)}`), 'hex');
   }
 
-  async #instructionPointer(): Promise<number> {
-    return Number(Buffer.from(await this.#ask('g'), 'hex').readBigUInt64LE(RIP_OFFSET));
+  async #instructionPointer(): Promise<VirtAddr> {
+    return Buffer.from(await this.#ask('g'), 'hex').readBigUInt64LE(RIP_OFFSET);
   }
 
   async #expectOk(command: string): Promise<void> {

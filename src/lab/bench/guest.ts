@@ -13,7 +13,7 @@ import { createServer } from 'node:net';
 import type { Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { PhysAddr } from '../../addresses.ts';
+import type { PhysAddr, VirtAddr } from '../../addresses.ts';
 import { KernelImageError } from '../../errors.ts';
 import { EnvironmentError } from '../../node/environment.ts';
 import { boot } from '../../node/qemu.ts';
@@ -30,16 +30,16 @@ export interface GuestOptions extends Pick<BootOptions, 'entry' | 'append' | 'in
 }
 
 /** Where a counted guest stopped. `at` is undefined when it ended, by itself, before it came to any of the addresses. */
-export interface Arrival {
-  readonly at: number | undefined;
+export interface Arrival<A = PhysAddr> {
+  readonly at: A | undefined;
   /** Since power-on. */
   readonly instructions: number;
 }
 
 export interface CountedGuest {
   /** Runs to the first of these addresses, or to the guest's end. */
-  runTo(addresses: readonly number[]): Promise<Arrival>;
-  readMemory(address: PhysAddr, length: number): Promise<Uint8Array>;
+  runTo<A extends PhysAddr | VirtAddr>(addresses: readonly A[]): Promise<Arrival<A>>;
+  readMemory(address: PhysAddr | VirtAddr, length: number): Promise<Uint8Array>;
 }
 
 /** Stays after the guest has ended: its count is still to be read. */
