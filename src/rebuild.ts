@@ -15,7 +15,9 @@ import { firstDifference } from './bytes.ts';
 import type { Codecs, Compression, Encoders } from './bzimage/codecs/index.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { encodePayload, readPayload } from './bzimage/payload.ts';
+import { isSigned } from './bzimage/pe.ts';
 import { rewritePayload } from './bzimage/rewrite.ts';
+import { buildUncompressed } from './bzimage/uncompressed.ts';
 import { checkUnpacking, EMPTY_TABLE, unpackedSize } from './bzimage/unpacking.ts';
 import { convertInput } from './convert.ts';
 import type { ConvertSummary } from './convert.ts';
@@ -23,6 +25,7 @@ import { KernelImageError } from './errors.ts';
 import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { STUB_FLAGS } from './stub/layout.ts';
+import { readVmlinux } from './vmlinux.ts';
 
 export interface RebuildOptions {
   readonly codecs: Codecs;
@@ -32,6 +35,8 @@ export interface RebuildOptions {
   readonly relocs?: Uint8Array | undefined;
   /** One table in the kernel's format for decompressor and program, instead of an empty one and one that is the program's alone. */
   readonly tableAtEnd?: boolean | undefined;
+  /** The converted kernel as it is, and a few instructions that put it in place, instead of a decompressor. Excludes `tableAtEnd`. */
+  readonly uncompressed?: boolean | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: RebuildPass) => void) | undefined;
 }
@@ -40,8 +45,9 @@ export type RebuildPass = 'read' | 'relocations' | 'write' | 'compress' | 'check
 
 /** The shape of `kslide bzimage --json`. Sizes in bytes. */
 export interface RebuildSummary extends ConvertSummary {
-  readonly compression: Compression;
   readonly payload: {
+    /** Undefined where it is not compressed, and so has all the room that it needs. */
+    readonly compression: Compression | undefined;
     /** What there was room for, and what is taken of it. */
     readonly room: number;
     readonly length: number;
@@ -64,6 +70,7 @@ export interface Rebuilt {
 export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions): Promise<Rebuilt> {
   options.onPass?.('read');
   const input = await readInput(image, options);
+  if (options.uncompressed) return rebuildUncompressed(input, image.length, options);
   const { bzImage, header, compression, loadAddress } = expectCompressed(input);
   const old = readPayload(bzImage, header);
 
@@ -91,11 +98,32 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
     bytes,
     summary: {
       ...converted.summary,
-      compression,
       sizes: { ...converted.summary.sizes, output: bytes.length },
-      payload: { room: old.length, length: data.length, unpacked: unpacked.length },
+      payload: { compression, room: old.length, length: data.length, unpacked: unpacked.length },
       initSize: { before: header.initSize ?? 0, now: initSize },
       signatureDropped,
+    },
+  };
+}
+
+/**
+ * Without a decompressor: the mover of ours puts the segments in place, and the kernel relocates itself as on a direct boot. The payload is,
+ * byte for byte, what `convert` writes.
+ */
+function rebuildUncompressed(input: KernelInput, size: number, options: RebuildOptions): Rebuilt {
+  const { bzImage, header } = expectBzImage(input);
+  const { summary, bytes: convertedBytes } = convertInput(input, size, options);
+  const kernel = readVmlinux(convertedBytes());
+  const { bytes, initSize } = buildUncompressed(bzImage, header, kernel);
+  const length = kernel.elf.bytes.length;
+  return {
+    bytes,
+    summary: {
+      ...summary,
+      sizes: { ...summary.sizes, output: bytes.length },
+      payload: { compression: undefined, room: length, length, unpacked: length },
+      initSize: { before: header.initSize ?? 0, now: initSize },
+      signatureDropped: isSigned(bzImage),
     },
   };
 }
@@ -106,30 +134,20 @@ function withEmptyTable(vmlinux: Uint8Array, loadAddress: PhysAddr): Uint8Array 
   return unpacked;
 }
 
-interface CompressedInput {
+interface BzImageInput {
   readonly bzImage: Uint8Array;
   readonly header: SetupHeader;
-  readonly compression: Compression;
   /** LOAD_PHYSICAL_ADDR. */
-  readonly loadAddress: number;
+  readonly loadAddress: PhysAddr;
 }
 
-/** Everything that the decompressor's side of it needs. */
-function expectCompressed({ kind, bzImage, header, compression }: KernelInput): CompressedInput {
+function expectBzImage({ kind, bzImage, header }: KernelInput): BzImageInput {
   if (bzImage === undefined || header === undefined) {
     throw new KernelImageError({
       code: 'unsupported',
       what: 'file',
       found: `a ${kind}`,
-      expected: 'a bzImage, whose decompressor is taken over',
-    });
-  }
-  if (compression === undefined) {
-    throw new KernelImageError({
-      code: 'unsupported',
-      what: 'payload',
-      found: 'not compressed',
-      expected: 'a bzImage with a decompressor',
+      expected: 'a bzImage, whose setup code and header are taken over',
     });
   }
   if (header.prefAddress === undefined || header.initSize === undefined) {
@@ -140,7 +158,19 @@ function expectCompressed({ kind, bzImage, header, compression }: KernelInput): 
       expected: 'at least 0x20a: older headers have no pref_address and no init_size',
     });
   }
-  return { bzImage, header, compression, loadAddress: header.prefAddress };
+  return { bzImage, header, loadAddress: header.prefAddress };
+}
+
+function expectCompressed(input: KernelInput): BzImageInput & { readonly compression: Compression } {
+  const { compression } = input;
+  if (compression !== undefined) return { ...expectBzImage(input), compression };
+  expectBzImage(input);
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'payload',
+    found: 'not compressed',
+    expected: 'a bzImage with a decompressor',
+  });
 }
 
 function sameBytes(a: Uint8Array, b: Uint8Array): boolean {

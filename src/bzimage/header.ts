@@ -48,6 +48,8 @@ export const MIN_KERNEL_ALIGN = 0x20_0000;
 export const LOADED_HIGH = 1 << 0;
 /** xloadflags: there is a 64-bit entry, which is to say that the kernel is x86-64. */
 export const XLF_KERNEL_64 = 1 << 0;
+/** xloadflags: XLF_EFI_HANDOVER_32 and XLF_EFI_HANDOVER_64, the entry at handover_offset. */
+export const XLF_EFI_HANDOVER = (1 << 2) | (1 << 3);
 
 /** Offsets below count from the start of the bzImage unless said otherwise. Fields newer than the image's protocol are undefined. */
 export interface SetupHeader {

@@ -123,6 +123,10 @@ export function dropSignature(image: Uint8Array): Unsigned {
   return { bytes: writer.bytes, signed: true };
 }
 
+export function isSigned(image: Uint8Array): boolean {
+  return dropSignature(image).signed;
+}
+
 /**
  * More memory for an EFI stub that decompresses inside its own image, as those before 6.6 did: their SizeOfImage holds `initSize`. Newer ones
  * ask the firmware for memory, and have nothing to change. In place.

@@ -5,6 +5,7 @@ import { systemEncoders } from '../node/compressors.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
 import { rebuildBzImage } from '../rebuild.ts';
 import type { RebuildPass } from '../rebuild.ts';
+import { oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { Progress } from './progress.ts';
 import { reportRebuild } from './report-rebuild.ts';
@@ -13,6 +14,7 @@ interface BzImageArguments {
   readonly output: string;
   readonly relocs?: string;
   readonly tableAtEnd?: true;
+  readonly compression: string;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -32,6 +34,7 @@ export function addBzImage(program: Command): void {
     .argument('<IN>', 'bzImage or UKI; - is standard input')
     .requiredOption('-o, --output <OUT>', 'the bzImage to write; - is standard output')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) instead of the image's own")
+    .option('--compression <HOW>', 'same: as the input; none: a larger file that boots faster, but not by UEFI', 'same')
     .option(
       '--table-at-end',
       "keep the table in the kernel's format, last in the image, where the decompressor reads it too",
@@ -41,9 +44,15 @@ export function addBzImage(program: Command): void {
     .action(run);
 }
 
-async function run(input: string, { output, relocs, tableAtEnd, json, quiet }: BzImageArguments): Promise<void> {
+async function run(
+  input: string,
+  { output, relocs, compression, tableAtEnd, json, quiet }: BzImageArguments,
+): Promise<void> {
   if (json && output === '-') throw new UsageError('--json and -o - both want standard output');
   if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
+  const uncompressed = oneOf('--compression', ['same', 'none'], compression) === 'none';
+  if (uncompressed && tableAtEnd)
+    throw new UsageError('--table-at-end is for a decompressor: not with --compression none');
   refuseSameFile(input, output);
   if (relocs !== undefined) refuseSameFile(relocs, output);
   const progress = new Progress(quiet === true);
@@ -57,6 +66,7 @@ async function run(input: string, { output, relocs, tableAtEnd, json, quiet }: B
       encoders: systemEncoders,
       relocs: table,
       tableAtEnd,
+      uncompressed,
       onPass: (pass) => {
         progress.show(PASSES[pass]);
         clock.begin(pass);

@@ -18,10 +18,7 @@ export function reportRebuild(summary: RebuildSummary, seconds: RebuildSeconds):
     ['kernel', `${release} (${summary.input}, ${summary.compression})`],
     ['relocations', `${count(total)}, from a table of ${size(sizes.table)} in the image`],
     ['slots', `${count(slots.count)}, every ${slots.align / 0x10_0000} MiB: ${slots.bits.toFixed(2)} bits of entropy`],
-    [
-      'payload',
-      `${size(payload.length)}, ${count(payload.room - payload.length)} bytes less than there is room for; unpacked ${size(payload.unpacked)}`,
-    ],
+    ['payload', describePayload(payload)],
     ['init_size', `${hex(initSize.before)} before, ${hex(initSize.now)} now`],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out`],
     ['time', `${seconds.total.toFixed(1)} s, ${share}% of it in the compressor`],
@@ -29,4 +26,9 @@ export function reportRebuild(summary: RebuildSummary, seconds: RebuildSeconds):
   if (summary.signatureDropped)
     pairs.push(['signature', 'dropped: it was for another payload. Secure Boot wants the new image signed']);
   return rows(pairs);
+}
+
+function describePayload({ compression, length, room, unpacked }: RebuildSummary['payload']): string {
+  if (compression === undefined) return `${size(length)}, not compressed`;
+  return `${size(length)}, ${count(room - length)} bytes less than there is room for; unpacked ${size(unpacked)}`;
 }
