@@ -36,9 +36,14 @@ export function addRelocs(program: Command): void {
     .option('--keep', "write the table into the vmlinux's section .data.reloc or .data.relocs")
     .option('-o, --output <OUT>', 'file to write, instead of standard output or, with --keep, of VMLINUX itself')
     .exitOverride((error: CommanderError) => {
-      throw error.exitCode === 0 ? error : new RelocsError(error.message.replace(/^error: /, ''));
+      throw error.exitCode === 0 ? error : new RelocsError(oneLine(error.message.replace(/^error: /, '')));
     })
     .action(run);
+}
+
+/** A suggestion comes on a line of its own. */
+function oneLine(text: string): string {
+  return text.trimEnd().replaceAll('\n', ' ');
 }
 
 async function run(input: string, options: RelocsArguments): Promise<void> {

@@ -238,11 +238,24 @@ export function findSection(elf: ElfFile, name: string): Section | undefined {
   return elf.sections.find((section) => sectionName(elf, section) === name);
 }
 
+/** Kernels have 500 bytes of notes. A small file could claim any amount of work by naming the same bytes in many segments. */
+const NOTES_AT_MOST = 0x10_0000;
+
 /** All notes of all PT_NOTE segments. A malformed tail ends a segment's notes, as loaders read them. */
 export function readNotes(elf: ElfFile): Note[] {
   const notes: Note[] = [];
+  let total = 0;
   for (const segment of elf.segments) {
     if (segment.type !== PT_NOTE) continue;
+    total += segment.filesz;
+    if (total > NOTES_AT_MOST) {
+      throw new KernelImageError({
+        code: 'too-large',
+        what: 'size of all PT_NOTE segments',
+        found: total,
+        expected: `at most 0x${NOTES_AT_MOST.toString(16)}`,
+      });
+    }
     const reader = new Reader(segmentBytes(elf, segment), segment.offset);
     // p_align 8 pads to 8 bytes (gABI), everything else to 4 (what Linux emits).
     const padding = segment.align === 8 ? 8 : 4;

@@ -7,6 +7,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { PF_R, PT_LOAD, SHT_PROGBITS } from '../../src/elf/constants.ts';
 import { endOfElf, findSection, readElf, readNotes, sectionBytes, sectionName } from '../../src/elf/read.ts';
+import { Writer } from '../../src/bytes.ts';
 import { addSegment, appendOffset, joinParts, patched } from '../../src/elf/write.ts';
 import { KernelImageError } from '../../src/errors.ts';
 import { makeVmlinux, PVH_ENTRY } from '../make-vmlinux.ts';
@@ -48,6 +49,23 @@ test('headers, sections and notes read as they were made', () => {
   assert.equal(note.type, 18);
   assert.equal(note.desc[0], PVH_ENTRY & 0xff);
   assert.equal(note.descOffset, 0x1810);
+});
+
+test('the same notes named by many segments are refused, not read again and again', () => {
+  const { bytes, segments, header } = elfOf();
+  const note = segments.find(({ type }) => type === 4)!;
+  const count = 50_000;
+  const many = new Uint8Array(bytes.length + count * 56);
+  many.set(bytes);
+  const from = header.phoff + note.index * 56;
+  for (let copy = 0; copy < count; copy++) many.set(bytes.subarray(from, from + 56), bytes.length + copy * 56);
+  const writer = new Writer(many);
+  writer.u64(32, bytes.length); // e_phoff
+  writer.u16(56, count); // e_phnum
+  assert.throws(() => readNotes(readElf(many)), {
+    code: 'too-large',
+    message: 'too large: size of all PT_NOTE segments is 0x100008, expected at most 0x100000',
+  });
 });
 
 test('a rewrite that changes nothing is byte-identical', () => {

@@ -54,6 +54,7 @@ test('refuses with exit code 1 and one line, as the kernel tool', { skip }, () =
     [[join(directory, 'nothing')], /nothing: no such file/],
     [[], /missing required argument/],
     [['--bogus', vmlinux], /unknown option/],
+    [['--abs-sym', vmlinux], /unknown option '--abs-sym' \(Did you mean --abs-syms\?\)$/m],
     [[vmlinux, vmlinux], /too many arguments/],
   ];
   for (const [args, message] of cases) {
