@@ -4,8 +4,11 @@
  * Versions come and go on the mirrors, so none is named here: a meta-package (linux-image-cloud-amd64) says which package is the newest,
  * and where there is none the package lists are searched. Packages are unpacked, never installed, into `<cache>/<package name>/`, and
  * a cache that has a kernel of the wanted kind is enough when apt or the network is not there.
+ *
+ * A kernel may come in parts: on Ubuntu modules are in linux-modules-*; on Debian since 6.19 linux-image-* is empty, and linux-binary-* has the
+ * kernel, with its modules, not in /boot. All parts go into the one folder.
  */
-import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { EnvironmentError } from './environment.ts';
@@ -37,7 +40,11 @@ export interface FetchOptions {
   readonly cache?: string | undefined;
   /** What takes long, before it begins. */
   readonly onStep?: ((text: string) => void) | undefined;
+  /** For apt-get and apt-cache, before all others, as openSuite gives them: the lists of another release. Those are not updated here. */
+  readonly apt?: readonly string[] | undefined;
 }
+
+type Apt = readonly string[];
 
 /** What stands behind the version in package names, Debian first. */
 const SUFFIX: Record<Flavour, { readonly metas: readonly string[]; readonly names: string }> = {
@@ -68,7 +75,7 @@ export function cacheFolder(): string {
 export async function fetchKernel(wish: KernelWish, options: FetchOptions = {}): Promise<KernelPackage> {
   const cache = options.cache ?? cacheFolder();
   const fetchNewest = async (): Promise<KernelPackage> => {
-    const name = await resolvePackage(wish);
+    const name = await resolvePackage(wish, options.apt ?? []);
     return (await openPackage(cache, name)) ?? (await downloadPackage(cache, name, options));
   };
   try {
@@ -80,7 +87,7 @@ export async function fetchKernel(wish: KernelWish, options: FetchOptions = {}):
       options.onStep?.(`using ${cached.name} from the cache: ${error.message}`);
       return cached;
     }
-    if (error.problem === 'missing-program' || listsUpdated) throw error;
+    if (error.problem === 'missing-program' || listsUpdated || options.apt !== undefined) throw error;
     // No lists at all on a fresh machine, or lists so old that the mirror has moved on. Once a process is enough.
     listsUpdated = true;
     options.onStep?.(`updating apt's package lists: ${error.what}`);
@@ -104,8 +111,8 @@ function namePattern({ series, flavour }: KernelWish): RegExp {
   return new RegExp(`^linux-image-(?:unsigned-)?${version}-(?:${SUFFIX[flavour].names})(?:-unsigned)?$`);
 }
 
-async function resolvePackage(wish: KernelWish): Promise<string> {
-  const name = (await askMetaPackage(wish)) ?? (await searchLists(wish));
+async function resolvePackage(wish: KernelWish, apt: Apt): Promise<string> {
+  const name = (await askMetaPackage(wish, apt)) ?? (await searchLists(wish, apt));
   if (name !== undefined) return name;
   throw new EnvironmentError({
     problem: 'no-kernel',
@@ -119,13 +126,12 @@ const describe = ({ series, flavour }: KernelWish): string =>
   `flavour ${flavour}${series === undefined ? '' : `, series ${series}`}`;
 
 /** What a meta-package depends on is the newest of its kind. Debian's own name their series, where there is a choice of it. */
-async function askMetaPackage(wish: KernelWish): Promise<string | undefined> {
+async function askMetaPackage(wish: KernelWish, apt: Apt): Promise<string | undefined> {
   const { metas } = SUFFIX[wish.flavour];
   const names = wish.series === undefined ? metas : metas.flatMap((suffix) => [`${wish.series}-${suffix}`, suffix]);
   const inSeries = wish.series === undefined ? /^\d/ : new RegExp(`^${wish.series.replaceAll('.', '\\.')}\\.`);
   for (const name of names) {
-    const { output } = await apt('apt-cache', ['depends', `linux-image-${name}`], QUERY_MS);
-    for (const [, dependency = ''] of output.matchAll(/^ *\|?Depends: (\S+)$/gm)) {
+    for (const dependency of await dependencies(`linux-image-${name}`, apt)) {
       const version = /^linux-image-(?:unsigned-)?(.*)$/.exec(dependency)?.[1];
       if (version !== undefined && inSeries.test(version)) return dependency;
     }
@@ -133,11 +139,17 @@ async function askMetaPackage(wish: KernelWish): Promise<string | undefined> {
   return undefined;
 }
 
+/** None for a package that apt does not know. */
+async function dependencies(name: string, apt: Apt): Promise<string[]> {
+  const { output } = await run('apt-cache', [...apt, 'depends', name], QUERY_MS);
+  return Array.from(output.matchAll(/^ *\|?Depends: (\S+)$/gm), ([, dependency = '']) => dependency);
+}
+
 const signed = (name: string): string => name.replaceAll(/unsigned-|-unsigned/g, '');
 
 /** Signed or not, the newest; the signed package if both are there. */
-async function searchLists(wish: KernelWish): Promise<string | undefined> {
-  const { output } = await apt('apt-cache', ['search', '--names-only', '^linux-image-'], QUERY_MS);
+async function searchLists(wish: KernelWish, apt: Apt): Promise<string | undefined> {
+  const { output } = await run('apt-cache', [...apt, 'search', '--names-only', '^linux-image-'], QUERY_MS);
   const names = output.split('\n').map((text) => text.split(' ')[0] ?? '');
   return names
     .filter((name) => namePattern(wish).test(name))
@@ -150,11 +162,16 @@ async function downloadPackage(cache: string, name: string, options: FetchOption
   const folder = await mkdtemp(join(cache, '.incoming-'));
   try {
     options.onStep?.(`downloading ${name}`);
-    await downloadInto(folder, name);
+    const apt = options.apt ?? [];
+    await downloadInto(folder, name, apt);
+    if ((await releaseIn(folder)) === undefined) {
+      const parts = (await dependencies(name, apt)).filter((part) => /^linux-(?:binary|modules)-/.test(part));
+      for (const part of parts) await downloadInto(folder, part, apt);
+    }
     const release = await releaseIn(folder);
-    // Ubuntu's modules are in a package of their own; without them the kernel still boots.
+    // Without modules the kernel still boots.
     if (release !== undefined && (await modulesIn(folder, release)) === undefined) {
-      await downloadInto(folder, `linux-modules-${release}`).catch(() => {});
+      await downloadInto(folder, `linux-modules-${release}`, apt).catch(() => {});
     }
     await rename(folder, join(cache, name)).catch(async (error: unknown) => {
       if ((await openPackage(cache, name)) === undefined) throw error;
@@ -166,13 +183,13 @@ async function downloadPackage(cache: string, name: string, options: FetchOption
   if (opened !== undefined) return opened;
   throw new EnvironmentError({
     problem: 'no-kernel',
-    what: `package ${name} has no /boot/vmlinuz-*`,
+    what: `package ${name} has no kernel`,
     otherwise: PASS_AN_IMAGE,
   });
 }
 
-async function downloadInto(folder: string, name: string): Promise<void> {
-  const download = await apt('apt-get', ['download', name], DOWNLOAD_MS, folder);
+async function downloadInto(folder: string, name: string, apt: Apt): Promise<void> {
+  const download = await run('apt-get', [...apt, 'download', name], DOWNLOAD_MS, folder);
   const file = (await readdir(folder)).find((entry) => entry.endsWith('.deb'));
   if (download.code !== 0 || file === undefined) {
     throw new EnvironmentError({
@@ -182,7 +199,7 @@ async function downloadInto(folder: string, name: string): Promise<void> {
       otherwise: PASS_AN_IMAGE,
     });
   }
-  const unpack = await apt('dpkg-deb', ['-x', file, '.'], UNPACK_MS, folder);
+  const unpack = await run('dpkg-deb', ['-x', file, '.'], UNPACK_MS, folder);
   await rm(join(folder, file));
   if (unpack.code === 0) return;
   throw new EnvironmentError({
@@ -204,29 +221,35 @@ async function openPackage(cache: string, name: string): Promise<KernelPackage |
   const folder = join(cache, name);
   const release = await releaseIn(folder);
   if (release === undefined) return undefined;
-  return {
-    name,
-    release,
-    image: join(folder, 'boot', `vmlinuz-${release}`),
-    modules: await modulesIn(folder, release),
-  };
+  return { name, release, image: await imageOf(folder, release), modules: await modulesIn(folder, release) };
 }
+
+const MODULES = ['lib/modules', 'usr/lib/modules'] as const;
 
 async function releaseIn(folder: string): Promise<string | undefined> {
   const image = (await list(join(folder, 'boot'))).find((name) => name.startsWith('vmlinuz-'));
-  return image?.slice('vmlinuz-'.length);
+  if (image !== undefined) return image.slice('vmlinuz-'.length);
+  for (const parent of MODULES) {
+    for (const release of await list(join(folder, parent))) {
+      if ((await list(join(folder, parent, release))).includes('vmlinuz')) return release;
+    }
+  }
+  return undefined;
 }
 
+async function imageOf(folder: string, release: string): Promise<string> {
+  for (const parent of MODULES) {
+    const beside = join(folder, parent, release);
+    if ((await list(beside)).includes('vmlinuz')) return join(beside, 'vmlinuz');
+  }
+  return join(folder, 'boot', `vmlinuz-${release}`);
+}
+
+/** Where there is nothing but a kernel, there are no modules. */
 async function modulesIn(folder: string, release: string): Promise<string | undefined> {
-  for (const parent of ['lib', 'usr/lib']) {
-    const modules = join(folder, parent, 'modules', release);
-    if (
-      await stat(modules).then(
-        (it) => it.isDirectory(),
-        () => false,
-      )
-    )
-      return modules;
+  for (const parent of MODULES) {
+    const modules = join(folder, parent, release);
+    if ((await list(modules)).includes('kernel')) return modules;
   }
   return undefined;
 }
@@ -236,13 +259,13 @@ function list(folder: string): Promise<string[]> {
   return readdir(folder).catch(() => []);
 }
 
-function apt(program: string, args: readonly string[], timeoutMs: number, directory?: string): Promise<Ended> {
+function run(program: string, args: readonly string[], timeoutMs: number, directory?: string): Promise<Ended> {
   return runProgram(program, args, { timeoutMs, directory });
 }
 
 function runAsRoot(command: readonly string[], timeoutMs: number): Promise<Ended> {
   const [program = '', ...args] = process.getuid?.() === 0 ? command : ['sudo', '-n', ...command];
-  return apt(program, args, timeoutMs);
+  return run(program, args, timeoutMs);
 }
 
 function lastLine({ errors, by }: Ended): string | undefined {

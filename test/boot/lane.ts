@@ -17,6 +17,7 @@ import { hex } from '../../src/errors.ts';
 import { readInput } from '../../src/input.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import type { GuestReport } from '../../src/node/console.ts';
+import { openSuite } from '../../src/node/apt-suite.ts';
 import { fetchKernel, findModule } from '../../src/node/debian.ts';
 import type { KernelPackage, KernelWish } from '../../src/node/debian.ts';
 import { EnvironmentError } from '../../src/node/environment.ts';
@@ -30,14 +31,24 @@ export const ENTRIES = ['pvh', 'linux64'] as const;
 export const PMD = 0x20_0000;
 export const PARALLEL = Math.min(4, availableParallelism());
 
-/** Debian 12 has the first four, 13 the third and fourth; what Ubuntu calls current is neither. */
-const WISHES: readonly KernelWish[] = [
+interface Wish extends KernelWish {
+  /** Of Debian, when another than this machine's. */
+  readonly suite?: string | undefined;
+}
+
+/**
+ * From old to new. Debian 12 has the series named, 13 the latter of them; what Ubuntu calls current is neither. From elsewhere in Debian come
+ * the oldest kernel there is, 5.10, and the newest: since 6.15 with two lists of relocations, since 6.17 with startup_64 in .init.text.
+ */
+const WISHES: readonly Wish[] = [
+  { suite: 'bullseye', flavour: 'cloud' },
   { series: '6.1', flavour: 'cloud' },
   { series: '6.1', flavour: 'generic' },
   { series: '6.12', flavour: 'cloud' },
   { series: '6.12', flavour: 'generic' },
   { flavour: 'cloud' },
   { flavour: 'generic' },
+  { suite: 'trixie-backports', flavour: 'cloud' },
 ];
 
 /** Modules that need no other, where they are modules: large ones with data of all kinds first. Two of them are loaded. */
@@ -55,7 +66,8 @@ export async function findKernels(): Promise<Found> {
   const lacking: string[] = [];
   for (const wish of WISHES) {
     try {
-      const found = await fetchKernel(wish, { onStep: (text) => console.error(text) });
+      const apt = wish.suite === undefined ? undefined : await openSuite(wish.suite);
+      const found = await fetchKernel(wish, { apt, onStep: (text) => console.error(text) });
       packages.set(found.name, found);
     } catch (error) {
       if (!(error instanceof EnvironmentError) || error.problem !== 'no-kernel') throw error;

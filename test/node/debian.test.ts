@@ -16,6 +16,8 @@ interface World {
   readonly packages?: Record<string, readonly string[]>;
   /** Nothing is known before `apt-get update`. */
   readonly stale?: boolean;
+  /** What apt must be called with. */
+  readonly options?: readonly string[];
 }
 
 let root = '';
@@ -38,16 +40,19 @@ function script(name: string, body: string): void {
   chmodSync(file, 0o755);
 }
 
-function install({ metas = {}, names = [], packages = {}, stale = false }: World): void {
+function install({ metas = {}, names = [], packages = {}, stale = false, options = [] }: World): void {
   mkdirSync(join(root, 'bin'));
   if (!stale) writeFileSync(join(root, 'updated'), '');
   const known = `[ -e '${root}/updated' ] || exit 100`;
+  const given = options.map((option) => `${option} `).join('');
   const depends = Object.entries(metas).map(
-    ([meta, real]) => `'depends ${meta}') printf '%s\\n  Depends: %s\\n' ${meta} '${real}' ;;`,
+    ([meta, real]) => `'${given}depends ${meta}') echo ${meta}; printf '  Depends: %s\\n' '${real}' ;;`,
   );
-  const search = `'search --names-only ^linux-image-') printf '%s - Linux\\n' ${names.join(' ')} ;;`;
+  const search = `'${given}search --names-only ^linux-image-') printf '%s - Linux\\n' ${names.join(' ')} ;;`;
   script('apt-cache', `${known}\ncase "$*" in\n${depends.join('\n')}\n${search}\n*) exit 100 ;; esac`);
-  const downloads = Object.keys(packages).map((name) => `'download ${name}') echo ${name} > ${name}_1_amd64.deb ;;`);
+  const downloads = Object.keys(packages).map(
+    (name) => `'${given}download ${name}') echo ${name} > ${name}_1_amd64.deb ;;`,
+  );
   script(
     'apt-get',
     `case "$*" in\nupdate) touch '${root}/updated' ;;\n${downloads.join('\n')}\n*) echo "E: no network" >&2; exit 100 ;; esac`,
@@ -149,6 +154,32 @@ test('Ubuntu: the kernel for virtual machines, and its modules from their own pa
   const kernel = await fetchKernel({ flavour: 'cloud' }, { cache });
   assert.equal(kernel.name, name);
   assert.equal(await findModule(kernel, 'loop'), join(cache, name, 'usr/lib/modules', release, 'kernel/loop.ko.zst'));
+});
+
+test('Debian since 6.19: an empty package that depends on kernel and modules, with the options of another suite', async () => {
+  const release = '7.2.13+deb14-cloud-amd64';
+  const name = `linux-image-${release}`;
+  const parts = [`linux-base-${release}`, `linux-binary-${release}`, `linux-modules-${release}`];
+  const folder = `usr/lib/modules/${release}`;
+  const apt = ['-o', 'Dir::Cache=x'];
+  install({
+    metas: { 'linux-image-cloud-amd64': name, [name]: parts.join("' '") },
+    packages: {
+      [name]: ['usr/share/doc/empty'],
+      [parts[1]!]: [`${folder}/vmlinuz`],
+      [parts[2]!]: [`${folder}/kernel/loop.ko.xz`],
+    },
+    options: apt,
+  });
+  const kernel = await fetchKernel({ flavour: 'cloud' }, { cache, apt });
+  assert.deepEqual(kernel, {
+    name,
+    release,
+    image: join(cache, name, folder, 'vmlinuz'),
+    modules: join(cache, name, folder),
+  });
+  assert.equal(await findModule(kernel, 'loop'), join(cache, name, folder, 'kernel/loop.ko.xz'));
+  assert.ok(!log().some((line) => line.includes('linux-base-')), 'what is not needed stays where it is');
 });
 
 test('without a network, the newest in the cache; without that, what to do', async () => {
