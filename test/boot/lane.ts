@@ -57,31 +57,35 @@ const MODULES = ['loop', 'crc-itu-t', 'dummy', 'crc7', 'isofs'];
 export interface Found {
   /** From old to new, no package twice. */
   readonly packages: readonly KernelPackage[];
+  /** Those of them that are this machine's release's. */
+  readonly own: readonly KernelPackage[];
   /** One reason for each kernel that apt does not know. */
   readonly lacking: readonly string[];
 }
 
 export async function findKernels(): Promise<Found> {
   const packages = new Map<string, KernelPackage>();
+  const own = new Map<string, KernelPackage>();
   const lacking: string[] = [];
   for (const wish of WISHES) {
     try {
       const apt = wish.suite === undefined ? undefined : await openSuite(wish.suite);
       const found = await fetchKernel(wish, { apt, onStep: (text) => console.error(text) });
       packages.set(found.name, found);
+      if (wish.suite === undefined) own.set(found.name, found);
     } catch (error) {
       if (!(error instanceof EnvironmentError) || error.problem !== 'no-kernel') throw error;
       lacking.push(error.what);
     }
   }
-  assert.ok(packages.size > 0, lacking.join('; '));
-  return { packages: [...packages.values()], lacking };
+  assert.ok(own.size > 0, lacking.join('; '));
+  return { packages: [...packages.values()], own: [...own.values()], lacking };
 }
 
-/** Two kernels as different as the distribution has them, for what does not need all of them. */
-export function oldestAndNewest({ packages }: Found): KernelPackage[] {
-  const cloud = packages.filter(({ name }) => name.includes('cloud'));
-  const small = cloud.length > 0 ? cloud : packages;
+/** Two kernels as different as this release of the distribution has them, for what does not need all of them. */
+export function oldestAndNewest({ own }: Found): KernelPackage[] {
+  const cloud = own.filter(({ name }) => name.includes('cloud'));
+  const small = cloud.length > 0 ? cloud : own;
   return [...new Set([small[0]!, small.at(-1)!])];
 }
 
