@@ -23,14 +23,13 @@ export function kernelSource(path: string): string {
     .toSorted((a, b) => Number(a.split('.')[1]) - Number(b.split('.')[1]))
     .at(-1);
   if (name === undefined) throw new Error('no linux-source-6.x package; run: apt-get update');
-  const options = { cwd: folder, stdio: 'inherit' } as const;
-  execFileSync('apt-get', ['download', name], options);
-  const archive = readdirSync(folder).find((file) => file.startsWith(`${name}_`))!;
-  execFileSync('dpkg-deb', ['-x', archive, 'package'], options);
-  execFileSync(
-    'tar',
-    ['xf', join('package/usr/src', `${name}.tar.xz`), `${name}/scripts`, `${name}/arch/x86`, `${name}/tools`],
-    options,
-  );
+  // Where scripts/*.sh keep packages as well.
+  const downloads = join(cacheFolder(), 'dl');
+  mkdirSync(downloads, { recursive: true });
+  const find = (): string | undefined => readdirSync(downloads).find((file) => file.startsWith(`${name}_`));
+  if (find() === undefined) execFileSync('apt-get', ['download', name], { cwd: downloads, stdio: 'inherit' });
+  // One tar in a tar; only these few folders of it are wanted.
+  const unpack = `dpkg-deb --fsys-tarfile "$1" | tar -xO "./usr/src/$2.tar.xz" | tar -xJ "$2/scripts" "$2/arch/x86" "$2/tools"`;
+  execFileSync('sh', ['-c', unpack, 'sh', join(downloads, find()!), name], { cwd: folder, stdio: 'inherit' });
   return join(folder, name, path);
 }

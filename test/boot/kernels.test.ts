@@ -1,6 +1,7 @@
 /** Real kernels, both entries: do they slide, does all of the kernel go along, and do they stay where they are told to? */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import type { VirtAddr } from '../../src/addresses.ts';
 import {
   basesOf,
   bootInTurn,
@@ -10,12 +11,22 @@ import {
   findKernels,
   FIXED,
   PARALLEL,
+  PMD,
   prepare,
   run,
 } from './lane.ts';
+import type { GuestBoot } from './lane.ts';
 
-const BOOTS = 4;
+const BOOTS = 3;
 const found = await findKernels();
+
+const firstModule = ({ guest }: GuestBoot): VirtAddr => [...guest.moduleAddresses.values()][0]!;
+
+/** The kernel moves them by 1 to 1,024 pages. Where they lie in pages of 2 MiB (seen in 7.3), that leaves two places. */
+function checkModules(moves: readonly bigint[]): void {
+  assert.ok(!moves.includes(0n), 'a module lies where it lies without KASLR');
+  if (moves.some((move) => move % BigInt(PMD) !== 0n)) checkRandom('module', moves);
+}
 
 for (const reason of found.lacking) test(reason, { skip: 'this release of the distribution does not have it' });
 
@@ -24,7 +35,11 @@ for (const item of found.packages) {
 
   describe(kernel.name, { concurrency: PARALLEL }, () => {
     for (const entry of ENTRIES) {
-      test(`${entry}: every boot has a slide of its own, modules load, memory regions are randomized`, async () => {
+      test(`${entry}: every boot has its own slide, bases and module addresses, and nokaslr leaves all at its place`, async () => {
+        const still = await run(kernel, { entry, append: 'quiet nokaslr' });
+        assert.equal(still.moved, 0);
+        assert.deepEqual(basesOf(still.guest), FIXED);
+
         const boots = await Promise.all(Array.from({ length: BOOTS }, () => run(kernel, { entry })));
         for (const { moved, end } of boots) {
           checkSlide(kernel, moved);
@@ -47,16 +62,7 @@ for (const item of found.packages) {
           'vmemmap',
           bases.map(({ vmemmap }) => vmemmap),
         );
-        checkRandom(
-          'module',
-          boots.map(({ guest }) => [...guest.moduleAddresses.values()][0]!),
-        );
-      });
-
-      test(`${entry}: nokaslr leaves everything where it is linked`, async () => {
-        const { moved, guest } = await run(kernel, { entry, append: 'quiet nokaslr' });
-        assert.equal(moved, 0);
-        assert.deepEqual(basesOf(guest), FIXED);
+        checkModules(boots.map((moving) => firstModule(moving) - firstModule(still)));
       });
 
       test(`${entry}: a panic prints the slide`, async () => {

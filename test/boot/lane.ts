@@ -181,7 +181,7 @@ export function checkSlide({ summary }: Kernel, slide: number | undefined): asse
   assert.ok(slide >= 0 && slide <= summary.slots.largest, `slide ${hex(slide)} is past ${hex(summary.slots.largest)}`);
 }
 
-/** At most two of `values` are alike: with 480 slots, four boots have three alike once in 50,000 times. */
+/** At most two of `values` are alike: with 480 slots, three boots have all alike once in 230,000 times. */
 export function checkRandom(what: string, values: readonly (number | bigint)[]): void {
   assert.ok(new Set(values).size >= values.length - 1, `${what}: ${values.map(hex).join(' ')}`);
 }
