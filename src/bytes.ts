@@ -12,6 +12,11 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
+/** A copy, whatever kind of Uint8Array is given: `slice` of Node's Buffer is a view. */
+export function copyOf(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(bytes);
+}
+
 /** Reads fields of one structure; `origin` is added to offsets in errors, so that they count from the start of the file. */
 export class Reader {
   readonly bytes: Uint8Array;

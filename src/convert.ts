@@ -5,9 +5,9 @@
  */
 import { physToTableEntry, tableEntryToVirt } from './addresses.ts';
 import type { Codecs, Compression } from './bzimage/codecs/index.ts';
-import { EHDR_SIZE, PHDR_SIZE } from './elf/constants.ts';
 import { addSegment, joinParts } from './elf/write.ts';
 import { hex, KernelImageError } from './errors.ts';
+import { checkEntry, refuseConverted, refuseSharedBytes } from './hookable.ts';
 import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
@@ -16,9 +16,9 @@ import { findRelocations } from './relocs/find.ts';
 import { checkSites, encodeRelocationTable, LISTS } from './relocs/table.ts';
 import type { RelocationTable } from './relocs/table.ts';
 import { ENTRY_BYTES, TABLE_FORMAT } from './stub/layout.ts';
-import { buildHook, buildSegment, isConverted } from './stub/segment.ts';
+import { buildHook, buildSegment } from './stub/segment.ts';
 import type { SegmentOptions, StubTable } from './stub/segment.ts';
-import { fileOffsetOf, readVmlinux } from './vmlinux.ts';
+import { readVmlinux } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
 export interface ConvertOptions {
@@ -73,8 +73,8 @@ export interface ConvertInputOptions extends Pick<ConvertOptions, 'align' | 'onP
 
 /** The rest of it, for a kernel that was read from a file of `size` bytes. */
 export function convertInput(input: KernelInput, size: number, options: ConvertInputOptions): Converted {
+  refuseConverted(input.vmlinux);
   const kernel = readVmlinux(input.vmlinux);
-  refuseConverted(kernel);
   refuseSharedBytes(kernel);
 
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
@@ -140,48 +140,4 @@ function sharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
 
 function describeSlots(slots: Slots): ConvertSummary['slots'] {
   return { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots) };
-}
-
-function refuseConverted(kernel: Vmlinux): void {
-  if (!isConverted(kernel)) return;
-  throw new KernelImageError({
-    code: 'already-converted',
-    what: 'vmlinux',
-    hint: 'convert the kernel that it was made from',
-  });
-}
-
-/** What is rewritten must be in memory nowhere (the headers) or once (the hook): then the image in memory is the original's. */
-function refuseSharedBytes({ elf, loads }: Vmlinux): void {
-  const { phoff, phnum } = elf.header;
-  const taken = [
-    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
-    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
-  ];
-  for (const { index, offset, filesz } of loads) {
-    if (filesz === 0) continue;
-    const other = taken.find(({ start, end }) => offset < end && offset + filesz > start);
-    if (other !== undefined) {
-      throw new KernelImageError({
-        code: 'unsupported',
-        what: `program header ${index}: p_offset`,
-        found: offset,
-        expected: `file bytes of its own: those of ${other.what} are loaded with it`,
-      });
-    }
-    taken.push({ what: `program header ${index}`, start: offset, end: offset + filesz });
-  }
-}
-
-/** The program puts ENTRY_BYTES back at the entry, so they must all be there. */
-function checkEntry(kernel: Vmlinux): Vmlinux {
-  if (fileOffsetOf(kernel.loads, kernel.entry + ENTRY_BYTES - 1) === kernel.entryOffset + ENTRY_BYTES - 1)
-    return kernel;
-  throw new KernelImageError({
-    code: 'bad-value',
-    what: 'e_entry',
-    offset: 24,
-    found: kernel.entry,
-    expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
-  });
 }

@@ -16,6 +16,7 @@ const COMMANDS: Record<string, () => Promise<AddCommand>> = {
   extract: async () => (await import('./extract.ts')).addExtract,
   inspect: async () => (await import('./inspect.ts')).addInspect,
   shuffle: async () => (await import('./shuffle.ts')).addShuffle,
+  randomize: async () => (await import('./randomize.ts')).addRandomize,
   relocs: async () => (await import('./relocs.ts')).addRelocs,
   verify: async () => (await import('./verify.ts')).addVerify,
   boot: async () => (await import('./boot.ts')).addBoot,

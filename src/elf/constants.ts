@@ -14,6 +14,7 @@ export const ET_DYN = 3;
 export const EM_386 = 3;
 export const EM_X86_64 = 62;
 
+export const PT_NULL = 0;
 export const PT_LOAD = 1;
 export const PT_NOTE = 4;
 export const PF_X = 1;
@@ -57,6 +58,9 @@ export const EHDR64 = {
   e_shnum: 60,
   e_shstrndx: 62,
 } as const;
+
+/** Offsets in Elf64_Phdr. */
+export const PHDR64 = { p_type: 0, p_offset: 8, p_vaddr: 16, p_paddr: 24 } as const;
 
 /** Xen notes (include/xen/interface/elfnote.h), owner "Xen". */
 export const XEN_ELFNOTE_PHYS32_ENTRY = 18;

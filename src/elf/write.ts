@@ -7,7 +7,7 @@
  */
 import { physToVirt } from '../addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../addresses.ts';
-import { alignUp, ascii, isZero, Writer } from '../bytes.ts';
+import { alignUp, ascii, copyOf, isZero, Writer } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import {
   EHDR64,
@@ -35,6 +35,8 @@ export interface Patch {
 export interface NewSegment {
   readonly flags: number;
   readonly paddr: PhysAddr;
+  /** Undefined: where the kernel's map has `paddr`. */
+  readonly vaddr?: VirtAddr | undefined;
   /** What the file holds of it; must be placed at `offset`. */
   readonly content: readonly Uint8Array[];
   readonly offset: FileOffset;
@@ -114,7 +116,7 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
     segment.sections.map((section) => ({
       ...section,
       flags: section.flags | SHF_ALLOC,
-      addr: physToVirt(segment.paddr + section.start),
+      addr: vaddrOf(segment) + BigInt(section.start),
       offset: segment.offset + section.start,
     })),
     names,
@@ -188,7 +190,7 @@ function headerWithSections(
   names: SectionNames,
   sectionsAt: FileOffset,
 ): Writer {
-  const ehdr = new Writer(bytes.slice(0, EHDR_SIZE[64]));
+  const ehdr = new Writer(copyOf(bytes.subarray(0, EHDR_SIZE[64])));
   ehdr.u64(EHDR64.e_shoff, sectionsAt);
   ehdr.u16(EHDR64.e_shnum, sections.count < SHN_LORESERVE ? sections.count : 0);
   if (header.shnum === 0) {
@@ -236,6 +238,10 @@ function hasRoomForProgramHeader(elf: ElfFile): boolean {
   return isZero(elf.bytes.subarray(start, end));
 }
 
+function vaddrOf({ vaddr, paddr }: NewSegment): VirtAddr {
+  return vaddr ?? physToVirt(paddr);
+}
+
 /** Patches are views of the file where nothing changes, so the old program headers are copied as bytes, not re-encoded. */
 function programHeaders(elf: ElfFile, segment: NewSegment, filesz: number): Uint8Array {
   const { phoff, phnum } = elf.header;
@@ -245,7 +251,7 @@ function programHeaders(elf: ElfFile, segment: NewSegment, filesz: number): Uint
   writer.u32(at, PT_LOAD);
   writer.u32(at + 4, segment.flags);
   writer.u64(at + 8, segment.offset);
-  writer.u64(at + 16, physToVirt(segment.paddr));
+  writer.u64(at + 16, vaddrOf(segment));
   writer.u64(at + 24, segment.paddr);
   writer.u64(at + 32, filesz);
   writer.u64(at + 40, segment.memsz);

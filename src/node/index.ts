@@ -5,6 +5,8 @@ export { parseConsole } from './console.ts';
 export type { ConsoleReport, GuestReport } from './console.ts';
 export { EnvironmentError } from './environment.ts';
 export { DiskError, InputFileError, OutputFileError, readInputFile, refuseSameFile, writeFileAtomic } from './files.ts';
+export { launch } from './launch.ts';
+export type { LaunchEnd, LaunchOptions } from './launch.ts';
 export { buildLinux64Loader } from './linux64-loader.ts';
 export type { Linux64Options } from './linux64-loader.ts';
 export { boot } from './qemu.ts';

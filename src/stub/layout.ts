@@ -35,6 +35,8 @@ export const PARAMS = {
   table_format: 0x58,
   /** u32, see STUB_FLAGS. */
   flags: 0x5c,
+  /** In a kernel that the host has moved: by what, virtually. Nothing reads it but people and tools. */
+  virt_slide: 0x60,
   /** Up to here zero. */
   size: 0x80,
 } as const;
@@ -47,6 +49,8 @@ export const TABLE_FORMAT = {
   kernel: 0,
   /** The kernel's own in the form with two lists, where its decompressor reads the same table. (1 is taken.) */
   kernel_two_lists: 2,
+  /** There is no table: the host has moved the kernel (`randomize`), and the program sets KASLR_FLAG alone. */
+  none: 0xff,
 } as const;
 
 export const STUB_FLAGS = {

@@ -16,6 +16,7 @@ import type { Assembled, Label } from '../asm/assembler.ts';
 import { emitCmdline } from './cmdline.ts';
 import { emitEnter, emitUndoHook } from './enter.ts';
 import { emitChooseSlide, emitEntropy } from './entropy.ts';
+import { emitFlag } from './flag.ts';
 import { PARAMS } from './layout.ts';
 import { emitLeave } from './leave.ts';
 import { emitPaging } from './paging.ts';
@@ -36,12 +37,7 @@ export interface Stub {
 /** Assembles the program. Its bytes depend on nothing but this version of kslide. */
 export function assembleStub(): Assembled {
   const a = new Assembler();
-  const stub: Stub = {
-    params: a.labelAt('params', -PARAMS.size),
-    fault: a.label('fault'),
-    nmi: a.label('nmi'),
-    leave: a.label('leave'),
-  };
+  const stub = makeLabels(a);
   emitEnter(a, stub); //         own stack
   emitInstallTraps(a, stub); //  from here a fault is survivable where a step says so
   emitUndoHook(a); //            the kernel's own bytes back at its entry
@@ -53,4 +49,27 @@ export function assembleStub(): Assembled {
   emitLeave(a, stub); //         nothing left behind
   emitTrapHandlers(a, stub); //  out of line
   return a.assemble();
+}
+
+/** The program of a kernel that the host has moved already (`randomize`): what is left is to say so. Its scratch memory is the first page alone. */
+export function assembleFlagStub(): Assembled {
+  const a = new Assembler();
+  const stub = makeLabels(a);
+  emitEnter(a, stub);
+  emitInstallTraps(a, stub);
+  emitUndoHook(a);
+  emitCmdline(a, stub); //       nokaslr: leave; all that the guest would choose stays as it is
+  emitFlag(a);
+  emitLeave(a, stub);
+  emitTrapHandlers(a, stub);
+  return a.assemble();
+}
+
+function makeLabels(a: Assembler): Stub {
+  return {
+    params: a.labelAt('params', -PARAMS.size),
+    fault: a.label('fault'),
+    nmi: a.label('nmi'),
+    leave: a.label('leave'),
+  };
 }

@@ -148,8 +148,10 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
 }
 
 /** Boots the converted kernel, or `image`, when it is its turn. */
-export function bootInTurn({ converted: image }: Kernel, options: Partial<BootOptions> = {}): Promise<BootResult> {
-  return inTurn(() => boot({ image, timeoutMs: 120_000, ...options }));
+export function bootInTurn(kernel: Kernel | undefined, options: Partial<BootOptions> = {}): Promise<BootResult> {
+  const image = options.image ?? kernel?.converted;
+  assert.ok(image);
+  return inTurn(() => boot({ timeoutMs: 120_000, ...options, image }));
 }
 
 export interface GuestBoot extends BootResult {

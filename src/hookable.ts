@@ -1,0 +1,53 @@
+/** What a kernel must be so that a program can be put in front of it: conditions that all who rewrite kernels share. */
+import { EHDR_SIZE, PHDR_SIZE } from './elf/constants.ts';
+import { readElf } from './elf/read.ts';
+import { KernelImageError } from './errors.ts';
+import { ENTRY_BYTES } from './stub/layout.ts';
+import { addedSegment } from './stub/segment.ts';
+import { fileOffsetOf } from './vmlinux.ts';
+import type { Vmlinux } from './vmlinux.ts';
+
+/** Before anything else is read: a kernel that was moved physically is no longer linked where it is loaded, and would be refused for that. */
+export function refuseConverted(vmlinux: Uint8Array): void {
+  if (addedSegment(readElf(vmlinux)) === undefined) return;
+  throw new KernelImageError({
+    code: 'already-converted',
+    what: 'vmlinux',
+    hint: 'convert the kernel that it was made from',
+  });
+}
+
+/** What is rewritten must be in memory nowhere (the headers) or once (the hook): then the image in memory is the original's. */
+export function refuseSharedBytes({ elf, loads }: Vmlinux): void {
+  const { phoff, phnum } = elf.header;
+  const taken = [
+    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
+    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
+  ];
+  for (const { index, offset, filesz } of loads) {
+    if (filesz === 0) continue;
+    const other = taken.find(({ start, end }) => offset < end && offset + filesz > start);
+    if (other !== undefined) {
+      throw new KernelImageError({
+        code: 'unsupported',
+        what: `program header ${index}: p_offset`,
+        found: offset,
+        expected: `file bytes of its own: those of ${other.what} are loaded with it`,
+      });
+    }
+    taken.push({ what: `program header ${index}`, start: offset, end: offset + filesz });
+  }
+}
+
+/** The program puts ENTRY_BYTES back at the entry, so they must all be there. */
+export function checkEntry(kernel: Vmlinux): Vmlinux {
+  if (fileOffsetOf(kernel.loads, kernel.entry + ENTRY_BYTES - 1) === kernel.entryOffset + ENTRY_BYTES - 1)
+    return kernel;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'e_entry',
+    offset: 24,
+    found: kernel.entry,
+    expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
+  });
+}

@@ -1,0 +1,274 @@
+/**
+ * Which slides a host may give a kernel, and the choice of one.
+ *
+ * What may not be, each rule shown to be right by a boot that fails (test/boot/randomize.test.ts):
+ *
+ * - a virtual slide by which the image ends above 0xffffffffc0000000;
+ * - a physical slide by which anything that is loaded ends beyond the guest's memory, in the gap below 4 GiB that devices have, in an initrd
+ *   that the loader puts at the top of low memory, or where nobody maps it: the 64-bit protocol asks a loader for an identity map of the kernel
+ *   alone, and Firecracker's ends at 1 GiB, as the PVH entry's own does;
+ * - with PVH, slides that do not go together (pvh.ts).
+ *
+ * Where a random slide is asked for and only one is left, that is refused as well: nobody should think that he has been given something.
+ */
+import type { PhysAddr, Slide } from '../addresses.ts';
+import { alignUp } from '../bytes.ts';
+import { hex, KernelImageError } from '../errors.ts';
+import type { PvhEntry } from '../pvh.ts';
+import { pvhAllows } from '../pvh.ts';
+import type { Draw } from './draw.ts';
+import { largestSlide } from './slots.ts';
+import type { Slots } from './slots.ts';
+
+export type Entry = 'linux64' | 'pvh' | 'both';
+
+/** What is asked for. Sizes in bytes. */
+export interface Wish {
+  /** By which entries the kernel has to boot; `both` where it has both, when undefined. */
+  readonly entry?: Entry | undefined;
+  readonly virt: Slide | 'random';
+  /** Undefined: none, or the same as the virtual one where the PVH entry wants that. */
+  readonly phys?: Slide | 'random' | undefined;
+  /** The guest's. Undefined: DEFAULT_MEMORY for a random slide; a given one is then not held against it. */
+  readonly memory?: number | undefined;
+  readonly initrdSize?: number | undefined;
+  /** How far the loader of the 64-bit protocol maps memory one to one. */
+  readonly identityMap?: number | undefined;
+}
+
+/** What the kernel says. */
+export interface MovableKernel {
+  readonly slots: Slots;
+  /** Where all that is loaded ends, before it is moved: the image and what is added to it. */
+  readonly loadEnd: PhysAddr;
+  readonly pvh: PvhEntry | undefined;
+}
+
+export interface Choice {
+  readonly entry: Entry;
+  readonly virt: Slide;
+  readonly phys: Slide;
+  /** How many there were to draw from: 1 where there was no choice. */
+  readonly ways: { readonly virt: number; readonly phys: number };
+}
+
+const MIB = 0x10_0000;
+const GIB = 0x4000_0000;
+/** The least that a VMM gives by default: Firecracker and QEMU. */
+export const DEFAULT_MEMORY = 128 * MIB;
+/** Firecracker's (src/vmm/src/arch/x86_64/regs.rs, setup_page_tables). */
+export const DEFAULT_IDENTITY_MAP = GIB;
+/** Device memory begins at 2 GiB on QEMU's q35 with 2.75 GiB of memory or more, higher on all other machines. */
+const LOW_MEMORY_AT_MOST = 2 * GIB;
+/** Between the initrd and the end of low memory: QEMU keeps its ACPI tables there. */
+const ABOVE_INITRD = 2 * MIB;
+
+/** Throws KernelImageError `would-not-boot`, with the reason and the nearest choice that works. */
+export function choose(kernel: MovableKernel, wish: Wish, draw: Draw): Choice {
+  const entry = chooseEntry(kernel, wish.entry);
+  const rules = new Rules(kernel, wish, entry);
+  if (wish.virt !== 'random') rules.checkVirt(wish.virt);
+  if (typeof wish.phys === 'number') rules.checkPhys(wish.phys);
+
+  const virts = wish.virt === 'random' ? rules.virts() : [wish.virt];
+  if (wish.virt === 'random' && virts.length < 2) throw rules.nothingLeft('virtual');
+  const virt = virts[draw('virtual slide', virts.length)]!;
+
+  const physs = rules.physs(virt);
+  if (physs.length === 0) throw rules.doNotGoTogether(virt);
+  // One that follows from the virtual slide was random already.
+  if (wish.phys === 'random' && physs.length < 2 && virts.length < 2) throw rules.nothingLeft('physical', virt);
+  const phys = physs[draw('physical slide', physs.length)]!;
+  return { entry, virt, phys, ways: { virt: virts.length, phys: physs.length } };
+}
+
+/** Slides as they are asked for, whatever comes of it; for showing that the rules are right. */
+export function chooseByForce(kernel: MovableKernel, wish: Wish): Choice {
+  if (typeof wish.virt !== 'number' || wish.phys === 'random') throw new RangeError('only given slides can be forced');
+  const entry = wish.entry ?? (kernel.pvh === undefined ? 'linux64' : 'both');
+  return { entry, virt: wish.virt, phys: wish.phys ?? 0, ways: { virt: 1, phys: 1 } };
+}
+
+function chooseEntry({ pvh }: MovableKernel, wanted: Entry | undefined): Entry {
+  if (pvh !== undefined) return wanted ?? 'both';
+  if (wanted === undefined || wanted === 'linux64') return 'linux64';
+  throw new KernelImageError({
+    code: 'would-not-boot',
+    what: 'entry',
+    found: wanted,
+    expected: 'linux64: this kernel has no PVH entry (CONFIG_PVH)',
+  });
+}
+
+/** The end of memory that is there for a kernel, and what is behind it. */
+interface Ceiling {
+  readonly end: PhysAddr;
+  readonly why: string;
+}
+
+class Rules {
+  readonly #kernel: MovableKernel;
+  readonly #wish: Wish;
+  /** Undefined when the kernel need not boot by PVH. */
+  readonly #pvh: PvhEntry | undefined;
+  readonly #largest: { readonly virt: Slide; readonly phys: Slide };
+  readonly #ceiling: Ceiling;
+
+  constructor(kernel: MovableKernel, wish: Wish, entry: Entry) {
+    this.#kernel = kernel;
+    this.#wish = wish;
+    this.#pvh = entry === 'linux64' ? undefined : kernel.pvh;
+    this.#ceiling = lowest(ceilings(wish, entry, this.#pvh));
+    const { align } = kernel.slots;
+    const phys = Math.floor((this.#ceiling.end - kernel.loadEnd) / align) * align;
+    this.#largest = { virt: largestSlide(kernel.slots), phys };
+    if (phys < 0) throw this.#tooHigh(0);
+  }
+
+  checkVirt(virt: Slide): void {
+    const { align } = this.#kernel.slots;
+    const largest = this.#largest.virt;
+    if (virt > largest) {
+      throw wouldNotBoot('virtual slide', virt, {
+        reason: `at most ${hex(largest)}: the image must end at 0xffffffffc0000000 or below, where modules begin`,
+        nearest: hex(largest),
+      });
+    }
+    if (!isSlot(virt, align)) throw notAligned('virtual slide', virt, align, largest);
+  }
+
+  checkPhys(phys: Slide): void {
+    const { align } = this.#kernel.slots;
+    if (phys > this.#largest.phys) throw this.#tooHigh(phys);
+    if (!isSlot(phys, align)) throw notAligned('physical slide', phys, align, this.#largest.phys);
+  }
+
+  /** All virtual slides for which there is a physical one as wished. */
+  virts(): Slide[] {
+    return this.#slides(this.#largest.virt).filter((virt) => this.#hasPhys(virt));
+  }
+
+  /** All physical slides, as wished, that go with this virtual one. */
+  physs(virt: Slide): Slide[] {
+    const { phys } = this.#wish;
+    if (phys === 'random') return this.#slides(this.#largest.phys).filter((slide) => this.#goTogether(virt, slide));
+    if (phys !== undefined) return this.#goTogether(virt, phys) ? [phys] : [];
+    if (this.#goTogether(virt, 0)) return [0];
+    return virt <= this.#largest.phys && this.#goTogether(virt, virt) ? [virt] : [];
+  }
+
+  /** `virt`: the virtual slide that is settled, when it is the physical one that is to be drawn. */
+  nothingLeft(which: 'virtual' | 'physical', virt?: Slide): KernelImageError {
+    const { align } = this.#kernel.slots;
+    const follows =
+      this.#pvh !== undefined && !pvhAllows(this.#pvh, virt ?? align, virt === undefined ? 0 : virt + align);
+    if (follows && (virt !== undefined || this.#wish.phys === 0)) {
+      const free =
+        virt === undefined ? 'a physical slide that may follow the virtual one' : 'a virtual slide that is random';
+      return wouldNotBoot(virt === undefined ? 'virtual slide' : 'physical slide', 'random, the other one not', {
+        reason: `the physical one to be ${goTogetherAs(this.#pvh)}`,
+        nearest: `${free}, or entry linux64`,
+      });
+    }
+    return wouldNotBoot(`${which} slide`, 'random', {
+      reason: `two to choose from at least: ${this.#ceiling.why}${follows ? `, and the physical slide has to be ${goTogetherAs(this.#pvh)}` : ''}`,
+      nearest: `memory from ${mib(this.#kernel.loadEnd + align)} on${follows ? ', or entry linux64' : ''}`,
+    });
+  }
+
+  doNotGoTogether(virt: Slide): KernelImageError {
+    const { phys } = this.#wish;
+    const follow = virt <= this.#largest.phys ? `physical slide ${hex(virt)}, ` : '';
+    const lead = typeof phys === 'number' && phys <= this.#largest.virt ? `virtual slide ${hex(phys)}, ` : '';
+    return wouldNotBoot('physical slide', typeof phys === 'number' ? phys : 'not given', {
+      reason: goTogetherAs(this.#pvh),
+      nearest: `${follow}${lead}or entry linux64`,
+    });
+  }
+
+  #slides(largest: Slide): Slide[] {
+    const { align } = this.#kernel.slots;
+    return Array.from({ length: 1 + largest / align }, (_, slot) => slot * align);
+  }
+
+  #hasPhys(virt: Slide): boolean {
+    const { phys } = this.#wish;
+    if (typeof phys === 'number') return this.#goTogether(virt, phys);
+    return this.#goTogether(virt, 0) || (virt <= this.#largest.phys && this.#goTogether(virt, virt));
+  }
+
+  #goTogether(virt: Slide, phys: Slide): boolean {
+    return this.#pvh === undefined || pvhAllows(this.#pvh, virt, phys);
+  }
+
+  #tooHigh(phys: Slide): KernelImageError {
+    const { end, why } = this.#ceiling;
+    const largest = this.#largest.phys;
+    return wouldNotBoot('physical slide', phys, {
+      reason: `what is loaded to end at ${hex(end)} or below, not at ${hex(this.#kernel.loadEnd + phys)}: ${why}`,
+      nearest: largest < 0 ? 'more memory' : hex(largest),
+    });
+  }
+}
+
+function ceilings(
+  { virt, phys, memory, initrdSize = 0, identityMap = DEFAULT_IDENTITY_MAP }: Wish,
+  entry: Entry,
+  pvh: PvhEntry | undefined,
+): Ceiling[] {
+  const all: Ceiling[] = [{ end: 4 * GIB, why: 'no loader enters a kernel above 4 GiB' }];
+  if (entry !== 'pvh')
+    all.push({ end: identityMap, why: `the loader maps memory one to one up to ${mib(identityMap)}` });
+  if (pvh !== undefined) {
+    all.push({ end: GIB, why: "the PVH entry's page tables map 1 GiB" });
+    if (pvh.range !== undefined) all.push({ end: pvh.range.max, why: 'XEN_ELFNOTE_PHYS32_RELOC says so' });
+  }
+  // A slide that was given, without a word on memory, is taken at that word.
+  const drawn =
+    phys === 'random' || (phys === undefined && virt === 'random' && pvh !== undefined && !pvh.relocatesItself);
+  const size = memory ?? (drawn ? DEFAULT_MEMORY : undefined);
+  if (size === undefined) return all;
+  const low = Math.min(size, LOW_MEMORY_AT_MOST);
+  const given = `guest memory is ${memory === undefined ? 'taken to be ' : ''}${mib(size)}`;
+  all.push({ end: low, why: low < size ? `devices may have what is from ${mib(low)} to 4 GiB` : given });
+  if (initrdSize > 0) {
+    const end = low - ABOVE_INITRD - alignUp(initrdSize, 0x1000);
+    all.push({ end, why: `an initrd of ${mib(initrdSize)} lies at the top of low memory` });
+  }
+  return all;
+}
+
+function mib(bytes: number): string {
+  return `${Math.ceil(bytes / MIB)} MiB`;
+}
+
+function lowest(all: readonly Ceiling[]): Ceiling {
+  return all.reduce((low, other) => (other.end < low.end ? other : low));
+}
+
+function goTogetherAs(pvh: PvhEntry | undefined): string {
+  if (pvh?.range === undefined)
+    return "the same as the virtual slide: this kernel's PVH entry runs where it is linked (it has no XEN_ELFNOTE_PHYS32_RELOC)";
+  return 'the same as the virtual slide, or the virtual one 0, for the PVH entry of this kernel';
+}
+
+function isSlot(slide: Slide, align: number): boolean {
+  return slide >= 0 && slide % align === 0;
+}
+
+function notAligned(what: string, found: Slide, align: number, largest: Slide): KernelImageError {
+  const nearest = hex(Math.max(0, Math.min((Math.round(found / align) || 0) * align, largest)));
+  return wouldNotBoot(what, Number.isInteger(found) ? found : `${found}`, {
+    reason: `a multiple of ${hex(align)} (CONFIG_PHYSICAL_ALIGN)`,
+    nearest,
+  });
+}
+
+function wouldNotBoot(
+  what: string,
+  found: number | string,
+  { reason, nearest }: { readonly reason: string; readonly nearest: string },
+): KernelImageError {
+  const hint = `the nearest that works: ${nearest}`;
+  return new KernelImageError({ code: 'would-not-boot', what, found, expected: reason, hint });
+}
