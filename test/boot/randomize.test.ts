@@ -30,8 +30,8 @@ import type { ProbeReport } from './probe.ts';
 
 const MIB = 0x10_0000;
 const found = await findKernels();
-/** A kernel that hangs has this long to show that it does not. One that boots needs a fifth, on an idle machine. */
-const HANGS_MS = 15_000;
+/** A kernel that hangs has this long to show that it does not. One that boots needs a third, on an idle machine. */
+const HANGS_MS = 10_000;
 
 interface Movable extends Kernel {
   readonly vmlinux: Vmlinux;
