@@ -1,9 +1,11 @@
 /** What a kernel must be so that a program can be put in front of it: conditions that all who rewrite kernels share. */
-import { EHDR_SIZE, PHDR_SIZE } from './elf/constants.ts';
-import { readElf } from './elf/read.ts';
-import { KernelImageError } from './errors.ts';
-import { ENTRY_BYTES } from './stub/layout.ts';
-import { addedSegment } from './stub/segment.ts';
+import { START_KERNEL_MAP } from './addresses.ts';
+import { Reader } from './bytes.ts';
+import { EHDR_SIZE, PHDR_SIZE, PT_LOAD } from './elf/constants.ts';
+import { isElf, readElf } from './elf/read.ts';
+import { hex, KernelImageError } from './errors.ts';
+import { ENTRY_BYTES, PARAMS } from './stub/layout.ts';
+import { addedSegment, kindOfKernel } from './stub/segment.ts';
 import { fileOffsetOf } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
@@ -14,6 +16,26 @@ export function refuseConverted(vmlinux: Uint8Array): void {
     code: 'already-converted',
     what: 'vmlinux',
     hint: 'convert the kernel that it was made from',
+  });
+}
+
+/**
+ * A kernel that `randomize` has moved is named as such, with its slides, where one is wanted that moves itself or stays. Says nothing of bytes
+ * that are no ELF file: others do.
+ */
+export function refuseMoved(vmlinux: Uint8Array): void {
+  if (!isElf(vmlinux)) return;
+  const elf = readElf(vmlinux);
+  const added = addedSegment(elf);
+  if (added === undefined || kindOfKernel(elf) !== 'moved') return;
+  const virt = new Reader(vmlinux).u64AsNumber(added.offset + PARAMS.virt_slide, 'virt_slide');
+  const image = elf.segments.find(({ type, vaddr }) => type === PT_LOAD && vaddr >= START_KERNEL_MAP);
+  const phys = image === undefined ? 0 : image.paddr - Number(image.vaddr - START_KERNEL_MAP);
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'vmlinux',
+    found: `moved by the host (kslide randomize), virtual slide ${hex(virt)}, physical slide ${hex(phys)}`,
+    hint: 'take the kernel that it was made from',
   });
 }
 

@@ -8,6 +8,7 @@ import { physToVirt } from './addresses.ts';
 import type { Codecs } from './bzimage/codecs/index.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { hex } from './errors.ts';
+import { refuseMoved } from './hookable.ts';
 import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { readAdded, withoutAdded } from './inspect/converted.ts';
@@ -112,6 +113,7 @@ export interface RelocationFacts {
 /** Throws KernelImageError when this is no x86-64 kernel, or its relocations are broken. That it has none is no error. */
 export async function inspect(file: Uint8Array, options: InspectOptions): Promise<Inspection> {
   const input = await readInput(file, options);
+  refuseMoved(input.vmlinux);
   const whole = readVmlinux(input.vmlinux);
   const added = readAdded(whole);
   const kernel = added === undefined ? whole : withoutAdded(whole, added);

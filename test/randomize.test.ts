@@ -9,6 +9,7 @@ import { convert } from '../src/convert.ts';
 import { endOfElf, findSection, readElf, readNotes, sectionBytes, segmentBytes } from '../src/elf/read.ts';
 import type { ElfFile } from '../src/elf/read.ts';
 import { KernelImageError } from '../src/errors.ts';
+import { inspect } from '../src/inspect.ts';
 import { openRandomizer, randomize } from '../src/randomize.ts';
 import type { RandomizeOptions } from '../src/randomize.ts';
 import { encodeRelocationTable } from '../src/relocs/table.ts';
@@ -177,6 +178,15 @@ test('what was moved is not moved or converted again', async () => {
     await assert.rejects(randomize(bytes, { codecs, virt: 0, relocs: kernelTable }), refused);
     await assert.rejects(convert(bytes, { codecs, relocs: kernelTable }), refused);
   }
+});
+
+test('inspect names a moved kernel, with its slides', async () => {
+  const bytes = await moved({ virt: 4 * MIB, phys: 6 * MIB, entry: 'linux64' });
+  await assert.rejects(inspect(bytes, { codecs }), {
+    code: 'unsupported',
+    message:
+      'not supported: vmlinux is moved by the host (kslide randomize), virtual slide 0x400000, physical slide 0x600000; take the kernel that it was made from',
+  });
 });
 
 test('any change to headers or table gives a file or a KernelImageError', async () => {

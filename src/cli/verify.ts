@@ -1,5 +1,7 @@
 /** `kslide verify ORIGINAL CONVERTED`: is the one the other, made self-relocating, and nothing else? */
 import type { Command } from 'commander';
+import { KernelImageError } from '../errors.ts';
+import { refuseMoved } from '../hookable.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile } from '../node/files.ts';
 import { verify } from '../verify.ts';
@@ -47,8 +49,20 @@ async function run(original: string, converted: string, { relocs, json, quiet }:
     progress.clear();
     if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
     else if (!quiet) process.stdout.write(reportVerify(result));
-    return result.verdict === 'proved' ? PROVED : REFUTED;
+    if (result.verdict === 'proved') return PROVED;
+    if (!quiet) sayIfMoved(file);
+    return REFUTED;
   } finally {
     progress.clear();
+  }
+}
+
+/** The usual mistake: what `randomize` wrote, which is refuted, but by words that do not say so. */
+function sayIfMoved(converted: Uint8Array): void {
+  try {
+    refuseMoved(converted);
+  } catch (error) {
+    if (error instanceof KernelImageError && error.code === 'unsupported')
+      process.stderr.write(`kslide: ${error.message}\n`);
   }
 }
