@@ -1,5 +1,6 @@
 /** The result of `kslide verify`, for people. For programs it is the result object itself, as JSON. */
 import { hex } from '../errors.ts';
+import type { ShuffleVerification } from '../verify-shuffled.ts';
 import type { Verification } from '../verify.ts';
 import { count, rows } from './text.ts';
 
@@ -20,6 +21,22 @@ export function reportVerify(result: Verification): string {
       ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}`
       : `refuted by ${offence.check}: ${offence.what} at offset ${hex(offence.offset)} is ${offence.found}, expected ${offence.expected}`;
   return `${kernel}\n${checks}\n${verdict}\n`;
+}
+
+export function reportVerifyShuffled(result: ShuffleVerification): string {
+  const { checks, offence } = result;
+  const lines = rows(
+    checks.map(({ name, ok, detail, count: looked }) => [
+      `${mark(ok)} ${name}`,
+      ok === null ? 'not looked at' : `${ok ? `${count(looked)}: ` : ''}${detail}`,
+    ]),
+  );
+  const release = result.kernelVersion?.split(' ')[0] ?? 'version unknown';
+  const verdict =
+    offence === undefined
+      ? 'proved: the original with its code in other places, and nothing else'
+      : `refuted by ${offence.check}: ${offence.what} at offset ${hex(offence.offset)} is ${offence.found}, expected ${offence.expected}`;
+  return `original  ${release}\n\n${lines}\n${verdict}\n`;
 }
 
 function mark(ok: boolean | null): string {

@@ -2,15 +2,19 @@
 import type { Command } from 'commander';
 import { KernelImageError } from '../errors.ts';
 import { refuseMoved } from '../hookable.ts';
+import { openByteSource } from '../node/byte-source.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile } from '../node/files.ts';
+import type { ShuffleVerification } from '../verify-shuffled.ts';
 import { verify } from '../verify.ts';
 import { UsageError } from './failure.ts';
 import { Progress } from './progress.ts';
-import { reportVerify } from './report-verify.ts';
+import { reportVerify, reportVerifyShuffled } from './report-verify.ts';
 
 interface VerifyArguments {
   readonly relocs?: string;
+  readonly shuffled?: true;
+  readonly debug?: string;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -25,6 +29,8 @@ export function addVerify(program: Command, setExitCode: (code: number) => void)
     .argument('<ORIGINAL>', 'what it was converted from: bzImage, UKI, or vmlinux with its relocations')
     .argument('<CONVERTED>', 'what `kslide convert` wrote; one of the two may be -, standard input')
     .option('--relocs <FILE>', "the original's relocation table, when convert was given one")
+    .option('--shuffled', 'CONVERTED is what `kslide shuffle` wrote: prove where everything went, too')
+    .option('--debug <VMLINUX>', "with --shuffled: the debug vmlinux of the original's build; default: ORIGINAL")
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'print nothing: the exit code is the answer')
     .action(async (original: string, converted: string, options: VerifyArguments) =>
@@ -32,20 +38,28 @@ export function addVerify(program: Command, setExitCode: (code: number) => void)
     );
 }
 
-async function run(original: string, converted: string, { relocs, json, quiet }: VerifyArguments): Promise<number> {
-  if ([original, converted, relocs].filter((file) => file === '-').length > 1)
-    throw new UsageError('only one of ORIGINAL, CONVERTED and --relocs can be standard input');
+async function run(original: string, converted: string, options: VerifyArguments): Promise<number> {
+  const { relocs, shuffled, debug, json, quiet } = options;
+  if ([original, converted, relocs, debug].filter((file) => file === '-').length > 1)
+    throw new UsageError('only one of ORIGINAL, CONVERTED, --relocs and --debug can be standard input');
+  if (debug !== undefined && !shuffled) throw new UsageError('--debug goes with --shuffled');
+  if (shuffled && debug === undefined && original === '-')
+    throw new UsageError('ORIGINAL is standard input: --debug says where its symbols are');
   const progress = new Progress(quiet === true);
   try {
     progress.show('reading the kernels');
     const kernel = await readInputFile(original);
     const file = await readInputFile(converted);
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
-    const result = await verify(kernel, file, {
-      codecs: nodeCodecs,
-      relocs: table,
-      onCheck: (name) => progress.show(`checking ${name}`),
-    });
+    const onCheck = (name: string): void => progress.show(`checking ${name}`);
+    if (shuffled) {
+      const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, onCheck });
+      progress.clear();
+      if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
+      else if (!quiet) process.stdout.write(reportVerifyShuffled(result));
+      return result.verdict === 'proved' ? PROVED : REFUTED;
+    }
+    const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, onCheck });
     progress.clear();
     if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
     else if (!quiet) process.stdout.write(reportVerify(result));
@@ -64,5 +78,21 @@ function sayIfMoved(converted: Uint8Array): void {
   } catch (error) {
     if (error instanceof KernelImageError && error.code === 'unsupported')
       process.stderr.write(`kslide: ${error.message}\n`);
+  }
+}
+
+/** Its disassembler is loaded only when it is wanted. */
+async function proveShuffled(
+  kernel: Uint8Array,
+  file: Uint8Array,
+  debug: string,
+  options: { readonly relocs: Uint8Array | undefined; readonly onCheck: (name: string) => void },
+): Promise<ShuffleVerification> {
+  const { verifyShuffled } = await import('../verify-shuffled.ts');
+  const source = await openByteSource(debug);
+  try {
+    return await verifyShuffled(kernel, file, { codecs: nodeCodecs, debug: source, ...options });
+  } finally {
+    source.close();
   }
 }

@@ -20,6 +20,8 @@ export interface Disassembler {
   flow(): number;
   /** Of the last instruction: where its RIP-relative operand's displacement stands, from the instruction's start; -1 without one. */
   ripOperand(): number;
+  /** Whether the last instruction is one that padding is made of: a no-operation or int3. */
+  isFiller(): boolean;
   free(): void;
 }
 
@@ -30,7 +32,7 @@ export async function loadDisassembler(): Promise<(code: Uint8Array) => Disassem
   } catch (error) {
     throw new KernelImageError({ code: 'unsupported', what: 'shuffling without the package iced-x86', cause: error });
   }
-  const { Decoder, DecoderOptions, FlowControl, Instruction, OpKind } = iced;
+  const { Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind } = iced;
   const flows = new Uint8Array(16).fill(FLOW.next);
   for (const kind of [FlowControl.Return, FlowControl.Interrupt, FlowControl.Exception, FlowControl.IndirectBranch])
     flows[kind] = FLOW.ends;
@@ -61,6 +63,7 @@ export async function loadDisassembler(): Promise<(code: Uint8Array) => Disassem
         offsets.free();
         return at;
       },
+      isFiller: () => instruction.mnemonic === Mnemonic.Nop || instruction.mnemonic === Mnemonic.Int3,
       free() {
         instruction.free();
         decoder.free();

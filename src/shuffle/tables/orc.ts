@@ -11,6 +11,7 @@
  */
 import type { FileOffset, PhysAddr } from '../../addresses.ts';
 import { KernelImageError } from '../../errors.ts';
+import { STAY } from '../code.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import type { Units } from '../units.ts';
@@ -72,11 +73,11 @@ interface Picked {
   /** By new entry: which old one it is a copy of, and its address before the shuffle. */
   readonly indexes: number[];
   readonly ips: number[];
-  /** By new entry: 1 when it only ends its unit. */
+  /** By new entry: 1 when it only ends a unit that moves. */
   readonly terminators: number[];
 }
 
-function pick({ starts, ends }: Units, old: Uint32Array, isTerminator: (index: number) => boolean): Picked {
+function pick({ starts, ends, stay }: Units, old: Uint32Array, isTerminator: (index: number) => boolean): Picked {
   const picked = { indexes: [] as number[], ips: [] as number[], terminators: [] as number[] };
   const firsts = new Uint32Array(starts.length + 1);
   const add = (index: number, ip: number, terminator: boolean): void => {
@@ -102,7 +103,7 @@ function pick({ starts, ends }: Units, old: Uint32Array, isTerminator: (index: n
     let tail = -1;
     while (index < old.length && old[index]! < next && unit + 1 < starts.length) tail = index++;
     if (tail < 0 && isTail(next)) tail = index++;
-    if (tail >= 0) add(tail, end, true);
+    if (tail >= 0) add(tail, end, stay[unit] === STAY.none);
   }
   firsts[starts.length] = picked.indexes.length;
   for (; index < old.length; index++) add(index, old[index]!, false);

@@ -1,0 +1,61 @@
+/**
+ * The plain kernel in a shuffled one that relocates itself: what it was before the program was added.
+ *
+ * A plain one is the original's file, changed, then .kslide.moves, the section names and the section headers. So how long it is follows from the original
+ * and from where .kslide.moves lies. What is taken apart here wrongly is found afterwards: `verify` has to prove the whole file from it.
+ */
+import { alignUp } from '../bytes.ts';
+import { EHDR64, SHDR_SIZE } from '../elf/constants.ts';
+import { findSection } from '../elf/read.ts';
+import type { ElfFile } from '../elf/read.ts';
+import { Writer } from '../bytes.ts';
+import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC } from '../stub/layout.ts';
+import { refute } from '../verify/evidence.ts';
+import type { Vmlinux } from '../vmlinux.ts';
+
+const MOVES = '.kslide.moves';
+
+export interface PlainKernel {
+  readonly bytes: Uint8Array;
+  readonly selfRelocating: boolean;
+}
+
+/** Sections of a shuffled file: the original's, and .kslide.moves; a file that had none gets a null one and a name table. */
+function sectionCount(original: ElfFile): number {
+  return (original.header.shnum === 0 ? 2 : original.header.shnum) + 1;
+}
+
+export function unconvert(shuffled: ElfFile, original: Vmlinux): PlainKernel {
+  const moves = findSection(shuffled, MOVES);
+  if (moves === undefined) return refute(`section ${MOVES}`, 0, { found: 'missing', expected: 'what moved where' });
+  const { bytes } = shuffled;
+  const hook = findParameters(shuffled);
+  if (hook === undefined) return { bytes, selfRelocating: false };
+
+  const names = original.elf.sections[original.elf.header.shstrndx];
+  const oldNames = original.elf.header.shnum === 0 ? '\0.shstrtab\0'.length : (names?.size ?? 0);
+  const namesAt = alignUp(moves.offset + moves.size, 8);
+  const shoff = alignUp(namesAt + oldNames + MOVES.length + 1, 8);
+  const end = shoff + sectionCount(original.elf) * SHDR_SIZE[64];
+  if (end > bytes.length)
+    refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers behind it' });
+  const writer = new Writer(bytes.slice(0, end));
+  const { header } = original.elf;
+  writer.u64(EHDR64.e_phoff, header.phoff);
+  writer.u16(EHDR64.e_phnum, header.phnum);
+  writer.u64(EHDR64.e_shoff, shoff);
+  writer.u16(EHDR64.e_shnum, sectionCount(original.elf));
+  // One more program header may have been written behind the old ones: there was nothing there.
+  const behind = header.phoff + header.phnum * 56;
+  writer.copy(behind, original.elf.bytes.subarray(behind, behind + 56));
+  writer.copy(original.entryOffset, bytes.subarray(hook, hook + ENTRY_BYTES));
+  return { bytes: writer.bytes, selfRelocating: true };
+}
+
+/** File offset of the saved bytes of the entry, or undefined where there is no program of ours. */
+function findParameters({ bytes, segments }: ElfFile): number | undefined {
+  const last = segments.at(-1);
+  if (last === undefined || last.offset + PARAMS.size > bytes.length) return undefined;
+  const ours = PARAMS_MAGIC.every((byte, at) => bytes[last.offset + at] === byte);
+  return ours ? last.offset + PARAMS.entry_bytes : undefined;
+}
