@@ -23,7 +23,7 @@ import type { FieldColumns, Plan } from './plan.ts';
 import { readCodeRelocations, readDataReferences } from './references.ts';
 import type { SortedRange } from './references.ts';
 import { sweepCode } from './sweep.ts';
-import { readExtable } from './tables/extable.ts';
+import { extablePlaces, readExtable } from './tables/extable.ts';
 import { readKallsyms } from './tables/kallsyms.ts';
 import { readMcount } from './tables/mcount.ts';
 import { readOrc } from './tables/orc.ts';
@@ -66,7 +66,7 @@ export async function analyse({ kernel, table, debug: source, kernelVersion, onP
   const sorted = sortedRanges(debug);
   const data = readDataReferences(debug, image, pieces, sorted);
   const absolute = readAbsolute(table, image, pieces, debug, sorted);
-  for (const place of [...sweep.strays, ...absolute.strays, ...data.strays])
+  for (const place of [...sweep.strays, ...absolute.strays, ...data.strays, ...extablePlaces(debug, image)])
     holdBefore(pieces, place, STAY['tied to fixed code']);
 
   // Units and runs: from here it is known what moves.

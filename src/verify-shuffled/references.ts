@@ -91,24 +91,23 @@ export function checkRelative(debug: DebugKernel, sides: Sides, moves: Moves, so
     const shift = perCpu ? debug.placeOfSection(section.target) : -0x8000_0000;
     for (const piece of readPieces(debug.image, section, scratch)) {
       const view = viewOf(piece.bytes);
-      for (let entry = 0, at = 0; entry < piece.count; entry++, at += REL_SIZE[64]) {
-        const type = view.getUint32(at + 8, true);
+      for (let entry = 0, row = 0; entry < piece.count; entry++, row += REL_SIZE[64]) {
+        const type = view.getUint32(row + 8, true);
         if (type !== R_X86_64_PC32 && type !== R_X86_64_PLT32 && type !== R_X86_64_PC64) continue;
-        const base = debug.places[section.checkSymbol(view.getUint32(at + 12, true))]!;
+        const base = debug.places[section.checkSymbol(view.getUint32(row + 12, true))]!;
         if (base === NOWHERE) continue;
-        const target = base + view.getInt32(at + 16, true);
+        const target = base + view.getInt32(row + 16, true);
         if (target < text.start - 8 || target > text.end) continue;
-        const place = view.getUint32(at, true) + shift;
+        const place = view.getUint32(row, true) + shift;
         if (within(sorted, place)) continue;
         // In code the operand ends 4 to 8 bytes behind the field, and the relocation does not say where.
-        const shifts = new Set(
-          (executable ? [4, 5, 6, 8] : [0]).map((more) => moves.imageOf(target + more) - target - more),
-        );
+        const targets = (executable ? [4, 5, 6, 8] : [0]).map((more) => target + more);
+        const shifts = new Set(targets.map((at) => moves.imageOf(at) - at));
         const [change = 0] = shifts;
         const field = sides.before.at(place, type === R_X86_64_PC64 ? 8 : 4, 'field');
         const old = sides.before.view.getInt32(field, true);
         const now = sides.after.view.getInt32(sides.after.at(place, 4, 'field'), true);
-        if (shifts.size > 1 || now !== ((old + change) | 0) || moves.imageOf(target) < 0)
+        if (shifts.size > 1 || now !== ((old + change) | 0) || moves.imageOf(targets[0]!) < 0)
           refute('relative field outside .text', field, {
             found: now,
             expected: shifts.size > 1 ? 'a target that is in one range for certain' : old + change,

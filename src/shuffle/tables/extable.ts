@@ -57,6 +57,12 @@ export function readExtable(debug: DebugKernel, image: ImageBytes, ownerOf: Owne
   };
 }
 
+/** All places that the table names. */
+export function extablePlaces(debug: DebugKernel, image: ImageBytes): number[] {
+  const { insns, fixups } = readExtable(debug, image, () => 0);
+  return [...insns, ...fixups];
+}
+
 export function writeExtable(view: DataView, table: ExtableData, moves: Int32Array): void {
   const { offset, place, insns, insnOwners, fixups, fixupOwners, data } = table;
   const moved = insns.map((insn, index) => insn + moves[insnOwners[index]!]!);

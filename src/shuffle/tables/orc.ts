@@ -99,11 +99,18 @@ function pick({ starts, ends, stay }: Units, old: Uint32Array, isTerminator: (in
     if (old[index] === start) add(index++, start, false);
     else if (index > 0) add(index - 1, start, false);
     for (; index < old.length && old[index]! < Math.min(next, end); index++) add(index, old[index]!, false);
+    if (stay[unit] !== STAY.none) {
+      // What is behind code that stays, padding or not, stays with all that is said of it.
+      for (; index < old.length && old[index]! < next && !isTail(next) && unit + 1 < starts.length; index++)
+        add(index, old[index]!, false);
+      if (isTail(next)) add(index++, next, false);
+      continue;
+    }
     // Behind its code: the end of it, and padding, which nothing returns to. A section's end is known by its terminator.
     let tail = -1;
-    while (index < old.length && old[index]! < next && unit + 1 < starts.length) tail = index++;
+    for (; index < old.length && old[index]! < next && unit + 1 < starts.length; index++) if (tail < 0) tail = index;
     if (tail < 0 && isTail(next)) tail = index++;
-    if (tail >= 0) add(tail, end, stay[unit] === STAY.none);
+    if (tail >= 0) add(tail, end, true);
   }
   firsts[starts.length] = picked.indexes.length;
   for (; index < old.length; index++) add(index, old[index]!, false);
