@@ -26,6 +26,7 @@ import { examine } from './verify.ts';
 import { Refutation, refute } from './verify/evidence.ts';
 import type { Finding } from './verify/evidence.ts';
 import { readOriginal } from './verify/original.ts';
+import { readAims } from './verify-shuffled/aims.ts';
 import { checkCode } from './verify-shuffled/code.ts';
 import { checkOverwritten, readMoves } from './verify-shuffled/moves.ts';
 import type { Moves } from './verify-shuffled/moves.ts';
@@ -154,19 +155,20 @@ export async function verifyShuffled(
       return { count: checkTable(table, readRelocationTable(after.trailer, after.elf.bytes.length), moves) };
     });
     const sorted = sortedTables(debug);
+    const aims = readAims(debug, moves);
     const absolute = await check('absolute-fields', () => {
-      const { sites, checked } = checkSites(sides, table, moves, sorted);
+      const { sites, checked } = checkSites(sides, table, moves, aims, sorted);
       return { count: checked, sites };
     });
     await check('code', () => {
       const now = sides.after.range(debug.text.start, debug.text.end, '.text');
-      const pair = { before, after: now, origin: debug.text.start, offset, sites: absolute.sites };
+      const pair = { before, after: now, origin: debug.text.start, offset, sites: absolute.sites, aims };
       const disassemblers = { before: makeDisassembler(before), after: makeDisassembler(now) };
       const { instructions } = checkCode(pair, moves, symbols, paddingEnds, disassemblers);
       sides.acceptRange(debug.text.start, debug.text.end);
       return { count: instructions };
     });
-    await check('relative-fields', () => ({ count: checkRelative(debug, sides, moves, sorted) }));
+    await check('relative-fields', () => ({ count: checkRelative(debug, sides, moves, aims, sorted) }));
     await check('kallsyms', () => ({ count: checkKallsyms(debug, sides, moves) || null }));
     await check('orc', () => ({ count: checkOrc(debug, sides, moves, paddingEnds) || null }));
     await check('extable', () => ({ count: checkExtable(debug, sides, moves) || null }));

@@ -65,7 +65,7 @@ export async function analyse({ kernel, table, debug: source, kernelVersion, onP
   onPass?.('references');
   const sorted = sortedRanges(debug);
   const data = readDataReferences(debug, image, pieces, sorted);
-  const absolute = readAbsolute(table, image, pieces, debug, sorted);
+  const absolute = readAbsolute(table, image, pieces, debug, sorted, data.absoluteAims);
   for (const place of [...sweep.strays, ...absolute.strays, ...data.strays, ...extablePlaces(debug, image)])
     holdBefore(pieces, place, STAY['tied to fixed code']);
 
@@ -179,13 +179,14 @@ interface Absolute {
   readonly strays: readonly number[];
 }
 
-/** The absolute fields that aim at code: what they hold says what at. Sorted tables write theirs themselves. */
+/** The absolute fields that aim at code: at their symbol, else at what they hold. Sorted tables write theirs themselves. */
 function readAbsolute(
   table: RelocationTable,
   image: ImageBytes,
   { starts, ends }: Pieces,
   { text }: DebugKernel,
   sorted: readonly SortedRange[],
+  aims: ReadonlyMap<number, number>,
 ): Absolute {
   const found = { abs64: new FieldList(), abs32: new FieldList() };
   const strays: number[] = [];
@@ -194,7 +195,8 @@ function readAbsolute(
     for (const entry of table[name]) {
       const place = placeOfLow(entry);
       if (sorted.some(({ start, end }) => place >= start && place < end)) continue;
-      const target = placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
+      const target =
+        aims.get(place) ?? placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
       if (target < text.start || target >= text.end) continue;
       const piece = pieceAt(starts, ends, target);
       if (piece === FIXED) strays.push(target);

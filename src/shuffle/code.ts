@@ -96,6 +96,12 @@ export function readCode(
   }
   addGap(end, text.end);
   for (const label of labels) holdBefore(pieces, label, STAY['linker symbol']);
+  // A linker symbol between two pieces may be the end of the one or the start of the other.
+  for (const label of linkerSymbols) {
+    const before = pieceBefore(pieces.starts, label) - 1;
+    if (before >= 0 && pieces.ends[before] === label && pieces.stay[before] === STAY.none)
+      pieces.stay[before] = STAY['linker symbol'];
+  }
   return { pieces, functions: distinct };
 }
 

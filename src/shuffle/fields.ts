@@ -10,6 +10,14 @@ import type { PhysAddr } from '../addresses.ts';
 /** A piece number for what lies in no piece: data, padding, per-cpu, other sections. */
 export const FIXED = -1;
 
+/** What a relocation aims at, where its symbol tells: a place, or one of these. */
+export const AIM = {
+  /** The symbol is a section: the sum tells. */
+  sum: -1,
+  /** The symbol is not in the image, or not in .text. */
+  elsewhere: -2,
+} as const;
+
 export class FieldList {
   readonly places: number[] = [];
   readonly sites: number[] = [];

@@ -16,7 +16,7 @@ import { STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { FLOW } from './disassembler.ts';
 import type { Disassembler } from './disassembler.ts';
-import { FIXED, FieldList, pieceAt } from './fields.ts';
+import { AIM, FIXED, FieldList, pieceAt } from './fields.ts';
 
 const { R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_32, R_X86_64_32S, R_X86_64_64, R_X86_64_NONE } = RELOCATION_TYPES[64];
 
@@ -26,6 +26,8 @@ export interface CodeRelocations {
   readonly types: ArrayLike<number>;
   /** Whether the field holds what its relocation says; `false` where something changed it after the link. */
   readonly good: ArrayLike<number>;
+  /** What the symbol says of the target: a place, or one of AIM in references.ts. */
+  readonly aims: ArrayLike<number>;
 }
 
 export interface Sweep {
@@ -71,7 +73,7 @@ export function sweepCode(
     resolvedOperands: 0,
     strayRelocations: 0,
   };
-  const { places, types, good } = relocations;
+  const { places, types, good, aims } = relocations;
   let relocation = 0;
 
   const strays: number[] = [];
@@ -105,9 +107,13 @@ export function sweepCode(
         const width = type === R_X86_64_64 ? 8 : 4;
         if (place <= at || !isOperandEnd(next - (place + width)) || good[relocation] === 0) return false;
         if (type === R_X86_64_PC32 || type === R_X86_64_PLT32) {
-          const target = next + view.getInt32(place, true);
+          const aim = aims[relocation]!;
           relative = true;
-          if (target < start || target >= end) fields.add(place + origin, piece, aimAt(target));
+          if (aim === AIM.elsewhere) fields.add(place + origin, piece, FIXED);
+          else {
+            const target = aim === AIM.sum ? next + view.getInt32(place, true) : aim - origin;
+            if (target < start || target >= end) fields.add(place + origin, piece, aimAt(target));
+          }
         } else if (type !== R_X86_64_32 && type !== R_X86_64_32S && type !== R_X86_64_64) return false;
       }
       if (!relative && flow >= FLOW.branch) {

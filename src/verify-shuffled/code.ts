@@ -21,6 +21,8 @@ export interface CodePair {
   readonly offset: FileOffset;
   /** By byte of `before`: 1 for the sites of the relocation table. */
   readonly sites: Uint8Array;
+  /** By place of a field: how far what its relocation's symbol names moved. */
+  readonly aims: ReadonlyMap<number, number>;
 }
 
 export interface CodeResult {
@@ -40,7 +42,7 @@ export function checkCode(
   paddingEnds: Uint32Array,
   disassemblers: { readonly before: Disassembler; readonly after: Disassembler },
 ): CodeResult {
-  const { before, after, origin, offset, sites } = pair;
+  const { before, after, origin, offset, sites, aims } = pair;
   const old = viewOf(before);
   const now = viewOf(after);
   let instructions = 0;
@@ -74,7 +76,8 @@ export function checkCode(
       width === 1 ? view.getInt8(place) : view.getInt32(place, true);
     const target = next + read(old, at + field) + origin;
     const found = next2 + read(now, to + field) + origin;
-    const expected = moves.imageOf(target);
+    const named = aims.get(at + field + origin);
+    const expected = named === undefined ? moves.imageOf(target) : target + named;
     if (found === expected) return;
     refute('target of a relative field', offset + to + field, {
       found,

@@ -30,6 +30,7 @@ export function checkSites(
   sides: Sides,
   table: RelocationTable,
   moves: Moves,
+  aims: ReadonlyMap<number, number>,
   sorted: readonly Range[],
 ): { sites: Uint8Array; checked: number } {
   const { text } = moves;
@@ -47,13 +48,13 @@ export function checkSites(
       const to = sides.after.at(now, width, 'site');
       const value = sides.before.view.getUint32(from, true);
       const target = placeOfLow(value);
-      const image = moves.imageOf(target);
-      const expected = (value + image - target) >>> 0;
+      const moved = aims.get(place) ?? shiftOf(moves, target);
+      const expected = (value + moved) >>> 0;
       const found = sides.after.view.getUint32(to, true);
       const high =
         width === 8 && sides.before.view.getUint32(from + 4, true) !== sides.after.view.getUint32(to + 4, true);
-      if (found !== expected || high || image < 0)
-        refute('absolute field', to, { found, expected: image < 0 ? 'no reference to padding' : expected });
+      if (found !== expected || high || Number.isNaN(moved))
+        refute('absolute field', to, { found, expected: Number.isNaN(moved) ? 'no reference to padding' : expected });
       sides.accept(to, width);
       checked++;
     }
@@ -80,7 +81,13 @@ export function checkTable(before: RelocationTable, after: RelocationTable, move
   return entries;
 }
 
-export function checkRelative(debug: DebugKernel, sides: Sides, moves: Moves, sorted: readonly Range[]): number {
+export function checkRelative(
+  debug: DebugKernel,
+  sides: Sides,
+  moves: Moves,
+  aims: ReadonlyMap<number, number>,
+  sorted: readonly Range[],
+): number {
   const { text } = moves;
   const scratch = new Uint8Array(PIECE * REL_SIZE[64]);
   let checked = 0;
@@ -101,13 +108,14 @@ export function checkRelative(debug: DebugKernel, sides: Sides, moves: Moves, so
         const place = view.getUint32(row, true) + shift;
         if (within(sorted, place)) continue;
         // In code the operand ends 4 to 8 bytes behind the field, and the relocation does not say where.
-        const targets = (executable ? [4, 5, 6, 8] : [0]).map((more) => target + more);
-        const shifts = new Set(targets.map((at) => moves.imageOf(at) - at));
+        const named = aims.get(place);
+        const targets = (executable ? [4, 5, 6, 8] : [0]).map((more) => shiftOf(moves, target + more));
+        const shifts = new Set(named === undefined ? targets : [named]);
         const [change = 0] = shifts;
         const field = sides.before.at(place, type === R_X86_64_PC64 ? 8 : 4, 'field');
         const old = sides.before.view.getInt32(field, true);
         const now = sides.after.view.getInt32(sides.after.at(place, 4, 'field'), true);
-        if (shifts.size > 1 || now !== ((old + change) | 0) || moves.imageOf(targets[0]!) < 0)
+        if (shifts.size > 1 || now !== ((old + change) | 0) || Number.isNaN(change))
           refute('relative field outside .text', field, {
             found: now,
             expected: shifts.size > 1 ? 'a target that is in one range for certain' : old + change,
@@ -118,4 +126,10 @@ export function checkRelative(debug: DebugKernel, sides: Sides, moves: Moves, so
     }
   }
   return checked;
+}
+
+/** How far what was at a place moved; NaN when it is nowhere now. */
+function shiftOf(moves: Moves, place: PhysAddr): number {
+  const image = moves.imageOf(place);
+  return image < 0 && place >= 0 ? Number.NaN : image - place;
 }
