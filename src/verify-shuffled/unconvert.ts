@@ -4,11 +4,10 @@
  * A plain one is the original's file, changed, then .kslide.moves, the section names and the section headers. So how long it is follows from the original
  * and from where .kslide.moves lies. What is taken apart here wrongly is found afterwards: `verify` has to prove the whole file from it.
  */
-import { alignUp } from '../bytes.ts';
+import { alignUp, ascii, Writer } from '../bytes.ts';
 import { EHDR64, SHDR_SIZE } from '../elf/constants.ts';
 import { findSection } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { Writer } from '../bytes.ts';
 import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC } from '../stub/layout.ts';
 import { refute } from '../verify/evidence.ts';
 import type { Vmlinux } from '../vmlinux.ts';
@@ -21,8 +20,32 @@ export interface PlainKernel {
 }
 
 /** Sections of a shuffled file: the original's, and .kslide.moves; a file that had none gets a null one and a name table. */
-function sectionCount(original: ElfFile): number {
+export function sectionCount(original: ElfFile): number {
   return (original.header.shnum === 0 ? 2 : original.header.shnum) + 1;
+}
+
+interface Tail {
+  readonly namesAt: number;
+  readonly shoff: number;
+  /** Where a plain file ends, but for the relocation table. */
+  readonly end: number;
+}
+
+/** What is behind .kslide.moves, by what is before it. */
+export function layOutTail(original: ElfFile, moves: { readonly offset: number; readonly size: number }): Tail {
+  const namesAt = alignUp(moves.offset + moves.size, 8);
+  const shoff = alignUp(namesAt + sectionNames(original).length, 8);
+  return { namesAt, shoff, end: shoff + sectionCount(original) * SHDR_SIZE[64] };
+}
+
+/** The original's, and one more. */
+export function sectionNames({ header, sections, bytes }: ElfFile): Uint8Array {
+  const names = header.shnum === 0 ? undefined : sections[header.shstrndx];
+  const old = names === undefined ? ascii('\0.shstrtab\0') : bytes.subarray(names.offset, names.offset + names.size);
+  const all = new Uint8Array(old.length + MOVES.length + 1);
+  all.set(old);
+  all.set(ascii(MOVES), old.length);
+  return all;
 }
 
 export function unconvert(shuffled: ElfFile, original: Vmlinux): PlainKernel {
@@ -32,11 +55,7 @@ export function unconvert(shuffled: ElfFile, original: Vmlinux): PlainKernel {
   const hook = findParameters(shuffled);
   if (hook === undefined) return { bytes, selfRelocating: false };
 
-  const names = original.elf.sections[original.elf.header.shstrndx];
-  const oldNames = original.elf.header.shnum === 0 ? '\0.shstrtab\0'.length : (names?.size ?? 0);
-  const namesAt = alignUp(moves.offset + moves.size, 8);
-  const shoff = alignUp(namesAt + oldNames + MOVES.length + 1, 8);
-  const end = shoff + sectionCount(original.elf) * SHDR_SIZE[64];
+  const { shoff, end } = layOutTail(original.elf, moves);
   if (end > bytes.length)
     refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers behind it' });
   const writer = new Writer(bytes.slice(0, end));

@@ -105,7 +105,7 @@ second_fault:
   .long near_a - ., through_a - ., second_fault - .
   .quad leaf_pointer - .
   .section .data
-leaf_pointer: .quad outer, faulting + 3
+leaf_pointer: .quad outer, faulting + 3, _text + 0x85, tail + 0x200   # what is there is not what is meant
   .section .init.text, "ax"
   .globl init
 init: call near_a
