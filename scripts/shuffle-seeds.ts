@@ -1,0 +1,52 @@
+/**
+ * Boots a kernel shuffled by many seeds, by both entries, with all checks of test/boot/shuffle.test.ts, and proves each by `verify --shuffled`:
+ *
+ *     node --import tsx scripts/shuffle-seeds.ts [SEEDS] [FIRST]
+ *
+ * One line a boot. Exit 1 when anything failed.
+ */
+import { nodeCodecs } from '../src/node/codecs.ts';
+import { hex } from '../src/errors.ts';
+import { boot } from '../src/node/qemu.ts';
+import { convert } from '../src/convert.ts';
+import { shuffle } from '../src/shuffle.ts';
+import { verifyShuffled } from '../src/verify-shuffled.ts';
+import { checkShuffledGuest, prepareShuffle } from '../test/boot/shuffle-lane.ts';
+import { readBacktrace } from '../test/guest/shuffle.ts';
+
+const TIMEOUT_MS = 400_000;
+const [seeds = 20, first = 1] = process.argv.slice(2).map(Number);
+const lane = await prepareShuffle();
+if (typeof lane === 'string') {
+  console.error(lane);
+  process.exit(3);
+}
+const { image, debug, plan, initrd } = lane;
+const original = (await convert(image, { codecs: nodeCodecs })).bytes();
+const reference = readBacktrace((await boot({ image: original, initrd, timeoutMs: TIMEOUT_MS })).console);
+console.log(`backtrace: ${reference.join(' ')}`);
+
+let failures = 0;
+for (let seed = first; seed < first + seeds; seed++) {
+  const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(seed, 0x5a) });
+  const kernel = shuffled.bytes();
+  const { verdict } = await verifyShuffled(image, kernel, { codecs: nodeCodecs, debug });
+  if (verdict !== 'proved') failures++;
+  for (const entry of ['pvh', 'linux64'] as const) {
+    const cpus = 1 + (seed % 2);
+    const result = await boot({ image: kernel, initrd, entry, cpus, timeoutMs: TIMEOUT_MS });
+    let outcome = 'ok';
+    try {
+      checkShuffledGuest(result, shuffled, cpus);
+      if (readBacktrace(result.console).join(' ') !== reference.join(' ')) throw new Error('another backtrace');
+    } catch (error) {
+      failures++;
+      outcome = `FAILED ${String(error).slice(0, 3000)}`;
+    }
+    const slide = result.slide === undefined ? 'unknown' : hex(result.slide);
+    console.log(`seed ${seed} ${entry} cpus ${cpus} slide ${slide} ${verdict} ${outcome}`);
+  }
+}
+console.log(failures === 0 ? 'all passed' : `${failures} failures`);
+debug.close();
+process.exitCode = failures === 0 ? 0 : 1;
