@@ -6,10 +6,11 @@
  * kernel, plan and seed, the same bytes.
  */
 import type { Codecs } from './bzimage/codecs/index.ts';
-import { convert } from './convert.ts';
+import { convertInput } from './convert.ts';
 import type { ConvertSummary } from './convert.ts';
 import { addFileSections, joinParts } from './elf/write.ts';
 import { KernelImageError } from './errors.ts';
+import { refuseConverted, refuseMoved } from './hookable.ts';
 import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { findRelocations } from './relocs/find.ts';
@@ -27,7 +28,6 @@ import { withoutSymbols } from './shuffle/strip.ts';
 import { systemMap } from './shuffle/system-map.ts';
 import { measure } from './shuffle/worth.ts';
 import type { Worth } from './shuffle/worth.ts';
-import { isConverted } from './stub/segment.ts';
 import { readVmlinux } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
@@ -125,7 +125,7 @@ export async function shuffle(image: Uint8Array, options: ShuffleOptions): Promi
   const relocs = encodeRelocationTable(table);
   const converted = options.plain
     ? undefined
-    : await convert(joinParts(plain), { codecs: options.codecs, relocs, align: input.header?.kernelAlignment });
+    : convertInput({ ...input, vmlinux: joinParts(plain), relocs }, image.length, {});
   const parts = converted?.parts ?? [...plain, relocs];
   return {
     parts,
@@ -149,15 +149,9 @@ async function readKernel(
   options: { readonly codecs: Codecs; readonly relocs?: Uint8Array | undefined },
 ): Promise<{ input: KernelInput; kernel: Vmlinux }> {
   const input = await readInput(image, options);
-  const kernel = readVmlinux(input.vmlinux);
-  if (isConverted(kernel)) {
-    throw new KernelImageError({
-      code: 'already-converted',
-      what: 'vmlinux',
-      hint: 'shuffle the kernel that it was made from',
-    });
-  }
-  return { input, kernel };
+  refuseMoved(input.vmlinux);
+  refuseConverted(input.vmlinux);
+  return { input, kernel: readVmlinux(input.vmlinux) };
 }
 
 function expectPlanned(kernel: Vmlinux, { kernel: planned }: Plan): void {

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { openByteSource } from '../node/byte-source.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { endLike, launch, PLACEHOLDER } from '../node/launch.ts';
 import { SEED_BYTES } from '../shuffle/random.ts';
 import { decodePlan, encodePlan, planShuffle, shuffle } from '../shuffle.ts';
 import type { Plan, ShufflePass } from '../shuffle.ts';
@@ -20,6 +21,8 @@ interface ShuffleArguments {
   readonly seed?: string;
   readonly symbols?: string;
   readonly plain?: true;
+  readonly exec?: true;
+  readonly execDir?: string;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -34,13 +37,14 @@ const PASSES: Record<ShufflePass, string> = {
   write: 'writing',
 };
 
-export function addShuffle(program: Command): void {
+export function addShuffle(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('shuffle')
     .description(
       'write a vmlinux whose functions are in random places, and that picks its own KASLR slide at each boot',
     )
     .argument('<IN>', 'the kernel that boots: bzImage, UKI, or vmlinux')
+    .argument('[COMMAND...]', `with --exec, behind --: what to run, ${PLACEHOLDER} standing for the image's path`)
     .option('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
     .option('--debug <VMLINUX>', 'unstripped vmlinux of the same build, with .symtab and .rela sections; default: IN')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
@@ -49,16 +53,20 @@ export function addShuffle(program: Command): void {
     .option('--plain', 'without the program that relocates: the relocation table stands behind the file')
     .option('--plan-out <FILE>', 'save the analysis, for fast layouts of the same kernel')
     .option('--plan <FILE>', 'take the analysis from there, instead of --debug')
+    .option('--exec', 'run COMMAND with an image of its own that is gone with it')
+    .option('--exec-dir <DIR>', 'with --exec: give the image a name there, for commands that close what they inherit')
     .option('--json', 'print the summary as JSON')
     .option('--quiet', 'print nothing')
-    .action(run);
+    .action(async (input: string, words: string[], options: ShuffleArguments) =>
+      setExitCode(await run(input, words, options)),
+    );
 }
 
-async function run(input: string, options: ShuffleArguments): Promise<void> {
-  const { output, debug, relocs, plan: planFile, planOut, symbols, plain, json, quiet } = options;
-  refuseContradictions(input, options);
+async function run(input: string, words: readonly string[], options: ShuffleArguments): Promise<number> {
+  const { output, debug, relocs, plan: planFile, planOut, symbols, plain, exec, execDir, json, quiet } = options;
+  refuseContradictions(input, words, options);
   const seed = readSeed(options.seed);
-  const progress = new Progress(quiet === true);
+  const progress = new Progress(quiet === true || exec === true);
   const onPass = (pass: ShufflePass): void => progress.show(PASSES[pass]);
   try {
     onPass('read');
@@ -68,21 +76,23 @@ async function run(input: string, options: ShuffleArguments): Promise<void> {
         ? await makePlan(image, debug ?? input, relocs, onPass)
         : decodePlan(await readInputFile(planFile));
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan));
-    if (output === undefined) {
+    if (output === undefined && !exec) {
       progress.clear();
       if (!quiet) process.stdout.write(json ? `${JSON.stringify(plan.facts, null, 2)}\n` : reportPlan(plan));
-      return;
+      return 0;
     }
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass });
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
     // The kernel last: where it is, all of it is.
     if (symbols !== undefined && map !== undefined) await writeFileAtomic(symbols, [map], { mode: 0o600 });
-    await writeFileAtomic(output, shuffled.parts);
+    if (exec) return await endLike(await launch(shuffled.parts, { command: words, directory: execDir }));
+    await writeFileAtomic(output!, shuffled.parts);
     progress.clear();
     const hexSeed = Buffer.from(seed).toString('hex');
     if (json) process.stdout.write(`${JSON.stringify({ seed: hexSeed, ...shuffled.summary }, null, 2)}\n`);
     else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportShuffle(shuffled.summary, hexSeed));
+    return 0;
   } finally {
     progress.clear();
   }
@@ -103,12 +113,18 @@ async function makePlan(
   }
 }
 
-function refuseContradictions(input: string, options: ShuffleArguments): void {
-  const { output, debug, relocs, plan, planOut, seed, symbols, plain, json } = options;
-  if (output === undefined && planOut === undefined)
-    throw new UsageError('neither -o nor --plan-out: nothing to write');
-  if (output === undefined && (seed ?? symbols ?? plain) !== undefined)
-    throw new UsageError('--seed, --symbols and --plain want -o');
+function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {
+  const { output, debug, relocs, plan, planOut, seed, symbols, plain, exec, execDir, json } = options;
+  if (exec) {
+    if (output !== undefined) throw new UsageError('--exec and -o do not go together');
+    if (json) throw new UsageError("--json and --exec do not go together: standard output is the command's");
+    if (words.length === 0) throw new UsageError(`--exec needs a command: --exec -- COMMAND … ${PLACEHOLDER} …`);
+  } else if (words.length > 0) throw new UsageError(`a command (${words[0]}) without --exec`);
+  if (execDir !== undefined && !exec) throw new UsageError('--exec-dir without --exec');
+  if (output === undefined && planOut === undefined && !exec)
+    throw new UsageError('neither -o nor --plan-out nor --exec: nothing to write');
+  if (output === undefined && !exec && (seed ?? symbols ?? plain) !== undefined)
+    throw new UsageError('--seed, --symbols and --plain want -o or --exec');
   if (plan !== undefined && (debug ?? relocs ?? planOut) !== undefined)
     throw new UsageError('--plan goes without --debug, --relocs and --plan-out');
   const inputs = [input, debug, relocs, plan].filter((file) => file !== undefined);

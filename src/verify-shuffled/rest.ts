@@ -2,11 +2,11 @@
  * Everything that is neither code nor a field nor a table: the headers, what the kernel loads besides, and what stands behind the original's file: the claim
  * itself, section names and section headers. There is one right value for each byte.
  */
-import { Writer } from '../bytes.ts';
+import { firstDifference, Writer } from '../bytes.ts';
 import { EHDR64, SHDR_SIZE, SHT_PROGBITS, SHT_STRTAB } from '../elf/constants.ts';
 import { findSection } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { firstDifference, refute } from '../verify/evidence.ts';
+import { refute } from '../verify/evidence.ts';
 import type { Sides } from './sides.ts';
 import { layOutTail, sectionCount, sectionNames } from './unconvert.ts';
 
