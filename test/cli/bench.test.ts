@@ -93,6 +93,17 @@ test('the page is the same each time, escapes what it did not make, and has ever
     assert.equal(html.split(tag).length - 1, many, tag);
 });
 
+test('the page of times has no phases, and no holes', () => {
+  const rows = makeSummary().rows.map((row) =>
+    Object.assign({}, row, { median: 131_250, least: 131_200, most: 140_000, phases: null }),
+  );
+  const html = reportBenchPage(makeSummary({ unit: 'microseconds', rows, kaslr: [] }));
+  assert.ok(html.includes('131.3 ms') && html.includes('milliseconds'));
+  assert.ok(!html.includes('<h2>By phase</h2>') && !html.includes('p-decompressor"'));
+  for (const page of [html, reportBenchPage(makeSummary({ map: { cell: 0x1_0000, regions: [] } }))])
+    assert.doesNotMatch(page, /NaN|undefined|Infinity|\[object/);
+});
+
 /** Exit code and one line on standard error; nothing printed, nothing left. */
 function refused(args: readonly string[], code: number, message: RegExp, env: NodeJS.ProcessEnv = process.env): void {
   const temporary = mkdtempSync(join(directory, 'tmp'));
