@@ -11,7 +11,7 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -19,8 +19,12 @@ import { measuredOf, NOT_RUN, RESULTS, targetOf } from './claims.ts';
 import type { Result } from './claims.ts';
 import { machine } from './measure.ts';
 
-/** What each takes where nothing else runs. In order of the time that it takes, so that the first results come soon. */
-const SCRIPTS = ['convert', 'codecs', 'relocs', 'stub-distribution', 'kernel-randomization', 'boot'];
+/** Those that make claims. */
+const SCRIPTS = readdirSync(new URL('.', import.meta.url))
+  .filter((file) => file.endsWith('.ts') && file !== 'all.ts')
+  .filter((file) => readFileSync(new URL(file, import.meta.url), 'utf8').includes("from './claims.ts'"))
+  .map((file) => file.slice(0, -'.ts'.length))
+  .toSorted();
 /** Downloads of judges included. */
 const SCRIPT_MS = 3_600_000;
 

@@ -2,7 +2,8 @@
  * Boots one kernel in all its forms to the same point and says what each took: the measurement behind "KASLR without the decompressor".
  *
  * Under TCG instructions are counted, which no other work on the machine changes; guest.ts says how. Whole boots differ from seed to seed,
- * because the kernel's own work depends on its random numbers: hence medians, and the spread. The stub is counted by itself as well.
+ * because the kernel's own work depends on its random numbers (most of all its self-tests of cryptography): hence medians, and the spread.
+ * The stub is counted by itself as well.
  * Under KVM time is measured, one guest at a time, the variants taking turns; the stub is still counted under TCG.
  */
 import { availableParallelism } from 'node:os';
