@@ -18,6 +18,8 @@ import type { RelocationTable } from './relocs/table.ts';
 import { ENTRY_BYTES, TABLE_FORMAT } from './stub/layout.ts';
 import { buildHook, buildSegment } from './stub/segment.ts';
 import type { SegmentOptions, StubTable } from './stub/segment.ts';
+import { encodeStubTable } from './stub/table.ts';
+import type { StubTableName } from './stub/table.ts';
 import { readVmlinux } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
@@ -27,6 +29,8 @@ export interface ConvertOptions {
   readonly relocs?: Uint8Array | undefined;
   /** CONFIG_PHYSICAL_ALIGN of a vmlinux, where that is known; a bzImage says it. */
   readonly align?: number | undefined;
+  /** How the relocations are written; the compact table by default. */
+  readonly table?: StubTableName | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: ConvertPass) => void) | undefined;
 }
@@ -41,6 +45,7 @@ export interface ConvertSummary {
   readonly entries: readonly ('linux64' | 'pvh')[];
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
   readonly slots: { readonly count: number; readonly align: number; readonly largest: number; readonly bits: number };
+  readonly tableFormat: StubTableName;
   /** Where the added segment is linked, and what memory it takes until the kernel runs. */
   readonly segment: { readonly paddr: number; readonly memory: number };
   readonly sizes: {
@@ -67,7 +72,7 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
   return convertInput(input, image.length, options);
 }
 
-export interface ConvertInputOptions extends Pick<ConvertOptions, 'align' | 'onPass'> {
+export interface ConvertInputOptions extends Pick<ConvertOptions, 'align' | 'table' | 'onPass'> {
   readonly segment?: SegmentOptions | undefined;
 }
 
@@ -83,9 +88,12 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
   checkSites(table, kernel.loads);
 
   options.onPass?.('write');
+  // A decompressor that shares the table reads the kernel's format alone.
+  const shared = options.segment?.tableAtEnd === true;
+  const format = shared ? 'kernel' : (options.table ?? 'compact');
   const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
   const hookable = checkEntry(kernel);
-  const stubTable = options.segment?.tableAtEnd ? sharedTable(kernel, table) : ownTable(table);
+  const stubTable = shared ? sharedTable(kernel, table) : encodeStubTable(table, format);
   const segment = buildSegment(hookable, slots, stubTable, options.segment);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
@@ -99,6 +107,7 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
       entries: kernel.pvhEntry === undefined ? ['linux64'] : ['linux64', 'pvh'],
       relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
       slots: describeSlots(slots),
+      tableFormat: format,
       segment: { paddr: segment.paddr, memory: segment.memsz },
       sizes: {
         input: size,
@@ -110,11 +119,6 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
     },
     bytes: () => joinParts(parts),
   };
-}
-
-/** Always three lists. */
-function ownTable(table: RelocationTable): StubTable {
-  return { format: TABLE_FORMAT.kernel, bytes: encodeRelocationTable(table, 3) };
 }
 
 /**

@@ -25,6 +25,7 @@ export { rebuildBzImage } from './rebuild.ts';
 export type { Rebuilt, RebuildOptions, RebuildPass, RebuildSummary } from './rebuild.ts';
 export { countRelocations, encodeRelocationTable, readRelocationTable } from './relocs/table.ts';
 export type { RelocationTable } from './relocs/table.ts';
+export type { StubTableName } from './stub/table.ts';
 export { verify } from './verify.ts';
 export type { Verification, VerifyOptions } from './verify.ts';
 export { readVmlinux } from './vmlinux.ts';

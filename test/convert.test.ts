@@ -5,12 +5,14 @@ import fc from 'fast-check';
 import { coreCodecs } from '../src/bzimage/codecs/index.ts';
 import { Reader, Writer } from '../src/bytes.ts';
 import { convert } from '../src/convert.ts';
+import { joinParts } from '../src/elf/write.ts';
 import { endOfElf, findSection, readElf, sectionBytes } from '../src/elf/read.ts';
 import { KernelImageError } from '../src/errors.ts';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { encodeCompactTable } from '../src/relocs/compact.ts';
 import { encodeRelocationTable } from '../src/relocs/table.ts';
-import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH } from '../src/stub/layout.ts';
+import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH, TABLE_FORMAT } from '../src/stub/layout.ts';
 import { assembleStub } from '../src/stub/program.ts';
 import { KERNEL_VERSION, makeBzImage, makePe } from './bzimage/make-image.ts';
 import { DATA, ENTRY, LINK, makeVmlinux, TABLE, TEXT } from './make-vmlinux.ts';
@@ -53,7 +55,7 @@ test('the segment holds parameters, program and table, and the hook leads to the
   assert.equal((segment.paddr - segment.offset) % segment.align, 0);
   assert.equal(segment.align, 0x20_0000);
   assert.deepEqual(contents('.kslide.text'), assembleStub().code);
-  assert.deepEqual(contents('.kslide.table'), encodeRelocationTable(TABLE));
+  assert.deepEqual(contents('.kslide.table'), encodeCompactTable(TABLE));
 
   const params = new Reader(contents('.kslide.params'));
   const field = (name: keyof typeof PARAMS): number => params.u64AsNumber(PARAMS[name], name);
@@ -70,7 +72,8 @@ test('the segment holds parameters, program and table, and the hook leads to the
   assert.equal(field('slot_align'), 0x20_0000);
   assert.equal(field('scratch') + SCRATCH.size, segment.memsz);
   assert.equal(field('table_end'), segment.filesz);
-  assert.equal(field('table_end') - field('table'), encodeRelocationTable(TABLE).length);
+  assert.equal(field('table_end') - field('table'), encodeCompactTable(TABLE).length);
+  assert.equal(params.u32(PARAMS.table_format, 'table_format'), TABLE_FORMAT.compact);
 
   const hook = new Reader(elf.bytes.subarray(entryOffset, entryOffset + 5));
   assert.equal(hook.u8(0, 'opcode'), 0xe9);
@@ -88,10 +91,15 @@ test('same input, same bytes, whatever it came in', async () => {
   assert.deepEqual((await convert(bzImage, { codecs: nodeCodecs })).bytes(), bytes);
 });
 
-test('a kernel of two lists gets an empty inverse list', async () => {
-  const table = { ...TABLE, inverse32: new Uint32Array(0), lists: 2 as const };
-  const elf = readElf(await converted(makeVmlinux({ table })));
-  assert.deepEqual(sectionBytes(elf, findSection(elf, '.kslide.table')!), encodeRelocationTable(table, 3));
+test("the kernel's format on request, with an empty inverse list for a kernel of two", async () => {
+  for (const table of [TABLE, { ...TABLE, inverse32: new Uint32Array(0), lists: 2 as const }]) {
+    const { parts, summary } = await convert(makeVmlinux({ table }), { codecs, table: 'kernel' });
+    const elf = readElf(joinParts(parts));
+    assert.deepEqual(sectionBytes(elf, findSection(elf, '.kslide.table')!), encodeRelocationTable(table, 3));
+    const params = new Reader(sectionBytes(elf, findSection(elf, '.kslide.params')!));
+    assert.equal(params.u32(PARAMS.table_format, 'table_format'), TABLE_FORMAT.kernel);
+    assert.equal(summary.tableFormat, 'kernel');
+  }
 });
 
 test('the summary says what was found and made', async () => {

@@ -1,8 +1,11 @@
 /** `kslide convert IN -o OUT`: a kernel that randomizes itself. */
+import { Option } from 'commander';
 import type { Command } from 'commander';
 import { convert } from '../convert.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { STUB_TABLES } from '../stub/table.ts';
+import type { StubTableName } from '../stub/table.ts';
 import { UsageError } from './failure.ts';
 import { Progress } from './progress.ts';
 import { reportConvert } from './report-convert.ts';
@@ -10,6 +13,7 @@ import { reportConvert } from './report-convert.ts';
 interface ConvertArguments {
   readonly output: string;
   readonly relocs?: string;
+  readonly table: StubTableName;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -23,12 +27,20 @@ export function addConvert(program: Command): void {
     .argument('<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input')
     .requiredOption('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .addOption(
+      new Option(
+        '--table <FORMAT>',
+        "how the relocations are written: in a sixth of the bytes, or in the kernel's format",
+      )
+        .choices(STUB_TABLES)
+        .default('compact'),
+    )
     .option('--json', 'print the summary as JSON')
     .option('--quiet', 'print nothing')
     .action(run);
 }
 
-async function run(input: string, { output, relocs, json, quiet }: ConvertArguments): Promise<void> {
+async function run(input: string, { output, relocs, table: format, json, quiet }: ConvertArguments): Promise<void> {
   if (json && output === '-') throw new UsageError('--json and -o - both want standard output');
   if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
   refuseSameFile(input, output);
@@ -39,7 +51,7 @@ async function run(input: string, { output, relocs, json, quiet }: ConvertArgume
     const image = await readInputFile(input);
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const onPass = (pass: keyof typeof PASSES): void => progress.show(PASSES[pass]);
-    const { parts, summary } = await convert(image, { codecs: nodeCodecs, relocs: table, onPass });
+    const { parts, summary } = await convert(image, { codecs: nodeCodecs, relocs: table, table: format, onPass });
     await writeFileAtomic(output, parts);
     progress.clear();
     if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);

@@ -3,6 +3,11 @@ import type { ConvertSummary } from '../convert.ts';
 import { hex } from '../errors.ts';
 import { count, rows, size } from './text.ts';
 
+const TABLES: Record<ConvertSummary['tableFormat'], string> = {
+  compact: 'compact table',
+  kernel: "table in the kernel's format",
+};
+
 export function reportConvert(summary: ConvertSummary): string {
   const { relocations, slots, sizes, segment } = summary;
   const release = summary.kernelVersion?.split(' ')[0] ?? 'version unknown';
@@ -19,7 +24,10 @@ export function reportConvert(summary: ConvertSummary): string {
       'slots',
       `${count(slots.count)}, every ${slots.align / 0x10_0000} MiB up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`,
     ],
-    ['added', `${size(sizes.added)} (table ${size(sizes.table)}) at physical ${hex(segment.paddr)}`],
+    [
+      'added',
+      `${size(sizes.added)} (${TABLES[summary.tableFormat]} ${size(sizes.table)}) at physical ${hex(segment.paddr)}`,
+    ],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out (kernel ${size(sizes.vmlinux)})`],
   ]);
 }

@@ -47,7 +47,9 @@ export const PARAMS_MAGIC: readonly number[] = [0x4b, 0x53, 0x4c, 0x49, 0x44, 0x
 export const TABLE_FORMAT = {
   /** The kernel's own: always three lists, the inverse one empty where the kernel has none. */
   kernel: 0,
-  /** The kernel's own in the form with two lists, where its decompressor reads the same table. (1 is taken.) */
+  /** kslide's own, in a sixth of the bytes: relocs/compact.ts. */
+  compact: 1,
+  /** The kernel's own in the form with two lists, where its decompressor reads the same table. */
   kernel_two_lists: 2,
   /** There is no table: the host has moved the kernel (`randomize`), and the program sets KASLR_FLAG alone. */
   none: 0xff,

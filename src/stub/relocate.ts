@@ -1,45 +1,30 @@
 /**
- * The slide applied to every site of the table, as handle_relocations() in boot/compressed/misc.c does it: backwards through three lists, each
- * ended by a zero, or two where the format has no inverse one. `convert` has checked every site, so the loops check nothing. Last, KASLR_FLAG tells the kernel that its image was
- * randomized; by it the kernel randomizes its direct map, vmalloc and vmemmap areas and module base too.
+ * The slide applied to every site of the table, in whichever format that is. `convert` has checked every site, so the loops check nothing. Last,
+ * KASLR_FLAG tells the kernel that its image was randomized; by it the kernel randomizes its direct map, vmalloc and vmemmap areas
+ * and module base too.
+ *
+ * One program has the loops of all formats: 90 bytes of the kernel's that most files do not need, against one sequence of bytes to review,
+ * to test and to compare with.
  */
 import type { Assembler } from '../asm/assembler.ts';
-import { byte, dword, qword } from '../asm/operands.ts';
-import { eax, r12, r13, r14, r14d, r15, r8, rax, rdi } from '../asm/registers.ts';
+import { byte } from '../asm/operands.ts';
+import { r12, r15 } from '../asm/registers.ts';
 import { BOOT_PARAMS, KASLR_FLAG } from '../boot-params.ts';
 import { PARAMS, TABLE_FORMAT } from './layout.ts';
-
-/** Low half of __START_KERNEL_map: a table entry minus this is a physical link address. */
-const START_KERNEL_MAP_LOW = 0x8000_0000;
+import { emitCompactTable } from './relocate-compact.ts';
+import { emitKernelTable } from './relocate-kernel.ts';
 
 export function emitRelocate(a: Assembler): void {
+  const compact = a.label('compact_table');
+  const done = a.label('relocated');
   a.note('relocate');
-  a.mov(rdi, r15);
-  a.add(rdi, qword(r15, PARAMS.table_end));
-  a.mov(eax, START_KERNEL_MAP_LOW);
-  a.mov(r8, r13);
-  a.sub(r8, rax);
-  emitList(a, 'abs32', () => a.add(dword(rax, r8, 1), r14d));
-  const abs64 = a.label('abs64');
-  a.cmp(byte(r15, PARAMS.table_format), TABLE_FORMAT.kernel_two_lists);
-  a.je(abs64);
-  emitList(a, 'inverse32', () => a.sub(dword(rax, r8, 1), r14d));
-  a.bind(abs64);
-  emitList(a, 'abs64', () => a.add(qword(rax, r8, 1), r14));
+  a.cmp(byte(r15, PARAMS.table_format), TABLE_FORMAT.compact);
+  a.je(compact);
+  emitKernelTable(a);
+  a.jmp(done);
+  a.bind(compact);
+  emitCompactTable(a, done);
+  a.bind(done);
   a.note('say so');
   a.or(byte(r12, BOOT_PARAMS.loadflags), KASLR_FLAG);
-}
-
-/** One list, RDI behind it; leaves RDI at the zero before it. */
-function emitList(a: Assembler, name: string, apply: () => void): void {
-  const site = a.label(`${name}_site`);
-  const next = a.label(`${name}_next`);
-  a.jmp(next);
-  a.bind(site);
-  apply();
-  a.bind(next);
-  a.sub(rdi, 4);
-  a.mov(eax, dword(rdi));
-  a.test(eax, eax);
-  a.jnz(site);
 }

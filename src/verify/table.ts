@@ -9,9 +9,12 @@ import { hex, KernelImageError } from '../errors.ts';
 import type { Sites } from '../relocs/apply.ts';
 import { LISTS } from '../relocs/table.ts';
 import type { ListName } from '../relocs/table.ts';
-import { TABLE_FORMAT } from '../stub/layout.ts';
+import { PARAMS, TABLE_FORMAT } from '../stub/layout.ts';
+import { badTable } from './bad-table.ts';
+import { walkCompactTable } from './compact-table.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
+import { PARAMETERS } from './fields.ts';
 import type { Original } from './original.ts';
 import type { Segment } from './segment.ts';
 
@@ -27,9 +30,12 @@ export interface DecodedTable extends Sites {
  */
 export type TableReader = (bytes: Uint8Array, origin: FileOffset) => DecodedTable;
 
-export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map([[TABLE_FORMAT.kernel, walkKernelTable]]);
+export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map([
+  [TABLE_FORMAT.kernel, walkKernelTable],
+  [TABLE_FORMAT.compact, walkCompactTable],
+]);
 
-/** Backwards from the end, through 32-bit, inverse and 64-bit list, each up to its zero: what `emitRelocate` in stub/relocate.ts does. */
+/** Backwards from the end, through 32-bit, inverse and 64-bit list, each up to its zero: what stub/relocate-kernel.ts does. */
 export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedTable {
   const view = viewOf(bytes);
   let at = bytes.length;
@@ -61,19 +67,22 @@ export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedT
   return { abs64, inverse32, abs32, offsetOf: (name, index) => origin + starts[name] + index * 4 };
 }
 
-function badTable(
-  what: string,
-  offset: FileOffset,
-  { found, expected }: { readonly found: number | string; readonly expected: string },
-): KernelImageError {
-  return new KernelImageError({ code: 'bad-value', what: `relocation table: ${what}`, offset, found, expected });
-}
-
 /** The same sites in the same lists as the original's. */
 export function checkTable(file: Evidence, original: Original, segment: Segment, read: TableReader): void {
   const start = segment.offset + segment.table;
   const end = segment.offset + segment.filesz;
-  const decoded = read(file.bytes.subarray(start, end), start);
+  const bytes = file.bytes.subarray(start, end);
+  const decoded = tryRead(read, bytes, start);
+  if (decoded instanceof KernelImageError) {
+    // Where the bytes are a table in another format, the parameters are wrong and not all of these.
+    const offset = segment.offset + PARAMS.table_format;
+    for (const [format, other] of TABLE_READERS) {
+      if (other === read || tryRead(other, bytes, start) instanceof KernelImageError) continue;
+      const found = file.read('parameters', segment.offset, PARAMETERS, 'table_format');
+      refute('parameters: table_format', offset, { found, expected: format });
+    }
+    throw decoded;
+  }
   for (const { name, title } of LISTS) {
     const index = firstDifferent(decoded[name], original.table[name]);
     if (index < 0) continue;
@@ -83,6 +92,15 @@ export function checkTable(file: Evidence, original: Original, segment: Segment,
     });
   }
   file.accept(start, end);
+}
+
+function tryRead(read: TableReader, bytes: Uint8Array, origin: FileOffset): DecodedTable | KernelImageError {
+  try {
+    return read(bytes, origin);
+  } catch (error) {
+    if (error instanceof KernelImageError) return error;
+    throw error;
+  }
 }
 
 /** Index of the first entry that is not the same, or is in one list only; -1 for equal lists. */

@@ -13,6 +13,7 @@ import type { CheckName } from '../../src/verify.ts';
 import { EHDR, PARAMETERS, PHDR, SHDR } from '../../src/verify/fields.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { examined, forge, original, program } from './forge.ts';
+import type { Forgery } from './forge.ts';
 
 interface Region {
   readonly start: number;
@@ -42,6 +43,8 @@ function regionsOf({ kernel }: Original, elf: ElfFile): Region[] {
     region('original-bytes', 0, kernel.elf.bytes.length),
     region('hook', segment.offset + PARAMS.entry_bytes, 8),
     region('slots', segment.offset + PARAMS.slot_count, 16),
+    // A format that exists, but not the table's: the table tells.
+    region(['parameters', 'table'], segment.offset + PARAMS.table_format, 4),
     region('parameters', segment.offset, PARAMS.size),
     region('program', text.offset, text.size),
     region('table', table.offset, table.size),
@@ -51,8 +54,11 @@ function regionsOf({ kernel }: Original, elf: ElfFile): Region[] {
   ];
 }
 
-/** How far from a changed byte the offence may be said to be: in the same field, save where two fields contradict each other. */
-const NEAR: Partial<Record<CheckName, number>> = { placement: 48, 'elf-header': 16 };
+/**
+ * How far from a changed byte the offence may be said to be: in the same field, save where two fields contradict each other. In a compact table all
+ * that follows may read otherwise; these tables have 62 bytes.
+ */
+const NEAR: Partial<Record<CheckName, number>> = { placement: 48, 'elf-header': 16, table: 64 };
 
 class Subject {
   readonly kernel: Original;
@@ -61,9 +67,9 @@ class Subject {
   readonly segment: Segment;
   readonly #regions: readonly Region[];
 
-  constructor(kernel: Original) {
+  constructor(kernel: Original, forgery: Forgery = {}) {
     this.kernel = kernel;
-    this.converted = forge(kernel);
+    this.converted = forge(kernel, forgery);
     this.elf = readElf(this.converted);
     this.segment = this.elf.segments.at(-1)!;
     this.#regions = regionsOf(kernel, this.elf);
@@ -85,8 +91,10 @@ class Subject {
 }
 
 const usual = new Subject(await original());
+const kernelTable = new Subject(usual.kernel, { format: 'kernel' });
 const KERNELS = {
   'as most are': usual,
+  "with a table in the kernel's format": kernelTable,
   'without sections': new Subject(await original({ sections: false })),
   'whose program headers have to move': new Subject(await original({ crowded: true })),
 };
@@ -123,15 +131,20 @@ test('every value of every byte of ELF header, program header, hook, parameters 
   const { kernel, elf, segment } = usual;
   const { phoff, phnum } = elf.header;
   const { entryOffset } = kernel.kernel;
+  const tableAt = segment.offset + PARAMS.size + program.length;
   const places = [
     [0, EHDR_SIZE[64]],
     [phoff + (phnum - 1) * PHDR_SIZE[64], phoff + phnum * PHDR_SIZE[64]],
     [entryOffset - 1, entryOffset + ENTRY_BYTES + 1],
     [segment.offset, segment.offset + PARAMS.size],
-    [segment.offset + PARAMS.size + program.length, segment.offset + segment.filesz],
+    [tableAt, segment.offset + segment.filesz],
   ] as const;
   for (const [start, end] of places)
     for (let at = start; at < end; at++) for (let value = 0; value < 256; value++) usual.refuted(at, value);
+  for (let at = tableAt; at < kernelTable.segment.offset + kernelTable.segment.filesz; at++)
+    for (let value = 0; value < 256; value++) kernelTable.refuted(at, value);
+  for (let value = 0; value < 256; value++)
+    kernelTable.refuted(kernelTable.segment.offset + PARAMS.table_format, value);
 });
 
 test('the structures that are compared field by field have no gaps', () => {

@@ -8,11 +8,12 @@ import { addSegment, joinParts } from '../../src/elf/write.ts';
 import type { NewSegment } from '../../src/elf/write.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
-import { encodeRelocationTable } from '../../src/relocs/table.ts';
 import type { RelocationTable } from '../../src/relocs/table.ts';
-import { PARAMS, TABLE_FORMAT } from '../../src/stub/layout.ts';
+import { PARAMS } from '../../src/stub/layout.ts';
 import { buildHook, buildSegment } from '../../src/stub/segment.ts';
 import { assembleStub } from '../../src/stub/program.ts';
+import { encodeStubTable } from '../../src/stub/table.ts';
+import type { StubTableName } from '../../src/stub/table.ts';
 import { examine } from '../../src/verify.ts';
 import type { Examination } from '../../src/verify.ts';
 import { readOriginal } from '../../src/verify/original.ts';
@@ -33,6 +34,7 @@ export function examined(kernel: Original, converted: Uint8Array): Examination {
 export interface Forgery {
   readonly table?: Partial<RelocationTable>;
   readonly tableBytes?: Uint8Array;
+  readonly format?: StubTableName;
   readonly slots?: Slots;
   /** In the file. */
   readonly offset?: number;
@@ -44,10 +46,11 @@ export interface Forgery {
 
 /** Without any changes, what `convert` writes. */
 export function forge({ kernel, table }: Original, forgery: Forgery = {}): Uint8Array {
-  const bytes = forgery.tableBytes ?? encodeRelocationTable({ ...table, ...forgery.table }, 3);
+  const encoded = encodeStubTable({ ...table, ...forgery.table }, forgery.format ?? 'compact');
+  const stubTable = { ...encoded, bytes: forgery.tableBytes ?? encoded.bytes };
   const slots = forgery.slots ?? slotsOf(kernel.imageEnd);
   const { offset } = forgery;
-  const built = buildSegment(kernel, slots, { format: TABLE_FORMAT.kernel, bytes }, { offset });
+  const built = buildSegment(kernel, slots, stubTable, { offset });
   const segment = forgery.segment?.(built) ?? built;
   forgery.params?.(new Writer(segment.content[0]!), segment);
   const hook = forgery.hook?.(segment) ?? buildHook(kernel.entry, segment.paddr);

@@ -8,8 +8,9 @@ import { physToVirt } from '../../src/addresses.ts';
 import { Reader, Writer } from '../../src/bytes.ts';
 import { addSegment, appendOffset, joinParts } from '../../src/elf/write.ts';
 import { readElf } from '../../src/elf/read.ts';
+import { encodeCompactTable } from '../../src/relocs/compact.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
-import { PARAMS } from '../../src/stub/layout.ts';
+import { PARAMS, TABLE_FORMAT } from '../../src/stub/layout.ts';
 import type { CheckName } from '../../src/verify.ts';
 import { CHECKS } from '../../src/verify/proof.ts';
 import type { Original } from '../../src/verify/original.ts';
@@ -181,51 +182,55 @@ test('a table that says something else', () => {
   const list = (...entries: number[]): Uint32Array => Uint32Array.from(entries);
   const [first, second, third] = abs64 as unknown as [number, number, number];
   forged(
-    { table: { abs64: list(first, second) } },
+    { format: 'kernel', table: { abs64: list(first, second) } },
     'table',
     /entry 2 of the 64-bit list at [0-9a-f]+ is the end of the list after 2 entries, expected 0xffffffff81004010$/,
   );
   forged(
-    { table: { abs64: list(second, third) } },
+    { format: 'kernel', table: { abs64: list(second, third) } },
     'table',
     /entry 0 of the 64-bit list at [0-9a-f]+ is 0xffffffff81004008, expected 0xffffffff81002000$/,
   );
   forged(
-    { table: { abs64: list(...abs64, entry(0x5000)) } },
+    { format: 'kernel', table: { abs64: list(...abs64, entry(0x5000)) } },
     'table',
     /entry 3 of the 64-bit list at [0-9a-f]+ is 0xffffffff81005000, expected the end of the list after 3 entries$/,
   );
   forged(
-    { table: { abs64: list(first, third, second) } },
+    { format: 'kernel', table: { abs64: list(first, third, second) } },
     'table',
     /entry of the 64-bit list at [0-9a-f]+ is 0x81004010, expected less than 0x81004008, the entry after it$/,
   );
   forged(
-    { table: { abs64: list(first, second, second, third) } },
+    { format: 'kernel', table: { abs64: list(first, second, second, third) } },
     'table',
     /is 0x81004008, expected less than 0x81004008/,
   );
   forged(
-    { table: { abs32: list(entry(0x400), entry(0x408)) } },
+    { format: 'kernel', table: { abs32: list(entry(0x400), entry(0x408)) } },
     'table',
     /entry 1 of the 32-bit list at [0-9a-f]+ is 0xffffffff81000408, expected 0xffffffff81000407$/,
   );
   forged(
-    { table: { abs32: list(...abs32, 0xff00_0000) } },
+    { format: 'kernel', table: { abs32: list(...abs32, 0xff00_0000) } },
     'table',
     /entry 2 of the 32-bit list .* is 0xffffffffff000000/,
   );
   forged(
-    { table: { abs32: list(0x10, ...abs32) } },
+    { format: 'kernel', table: { abs32: list(0x10, ...abs32) } },
     'table',
     /entry 0 of the 32-bit list .* is 0x10, expected 0xffffffff81000400/,
   );
   forged(
-    { table: { inverse32: list(), abs32: list(entry(0x400), entry(0x407), entry(0x600)) } },
+    { format: 'kernel', table: { inverse32: list(), abs32: list(entry(0x400), entry(0x407), entry(0x600)) } },
     'table',
     /entry 0 of the inverse 32-bit list/,
   );
-  forged({ table: { inverse32: abs32, abs32: inverse32 } }, 'table', /entry 0 of the inverse 32-bit list/);
+  forged(
+    { format: 'kernel', table: { inverse32: abs32, abs32: inverse32 } },
+    'table',
+    /entry 0 of the inverse 32-bit list/,
+  );
 });
 
 test('a table that is not one', () => {
@@ -236,17 +241,68 @@ test('a table that is not one', () => {
     return writer.bytes;
   };
   const unread = /relocation table: start at [0-9a-f]+ is 0x[48] bytes that the program never reads/;
-  forged({ tableBytes: joinParts([words(0), bytes]) }, 'table', unread);
-  forged({ tableBytes: joinParts([words(0, 0x8100_0000), bytes]) }, 'table', unread);
+  forged({ format: 'kernel', tableBytes: joinParts([words(0), bytes]) }, 'table', unread);
+  forged({ format: 'kernel', tableBytes: joinParts([words(0, 0x8100_0000), bytes]) }, 'table', unread);
   forged(
-    { tableBytes: bytes.subarray(4) },
+    { format: 'kernel', tableBytes: bytes.subarray(4) },
     'table',
     /start at [0-9a-f]+ is no zero, expected the one before the 64-bit list/,
   );
-  forged({ tableBytes: encodeRelocationTable({ ...TABLE, inverse32: new Uint32Array(0) }, 2) }, 'table', /64-bit list/);
-  forged({ tableBytes: words(0, 0) }, 'table', /no zero/);
-  forged({ tableBytes: bytes.subarray(1) }, 'table', /no zero, expected the one before the 64-bit list/);
-  forged({ tableBytes: new Uint8Array(0) }, 'table', /no zero, expected the one before the 32-bit list/);
+  forged(
+    { format: 'kernel', tableBytes: encodeRelocationTable({ ...TABLE, inverse32: new Uint32Array(0) }, 2) },
+    'table',
+    /64-bit list/,
+  );
+  forged({ format: 'kernel', tableBytes: words(0, 0) }, 'table', /no zero/);
+  forged(
+    { format: 'kernel', tableBytes: bytes.subarray(1) },
+    'table',
+    /no zero, expected the one before the 64-bit list/,
+  );
+  forged(
+    { format: 'kernel', tableBytes: new Uint8Array(0) },
+    'table',
+    /no zero, expected the one before the 32-bit list/,
+  );
+});
+
+test('a compact table that says something else, or in other words', () => {
+  const { abs64, abs32 } = TABLE;
+  forged(
+    { table: { abs64: abs64.subarray(0, 2) } },
+    'table',
+    /entry 2 of the 64-bit list at [0-9a-f]+ is the end of the list after 2 entries, expected 0xffffffff81004010$/,
+  );
+  forged(
+    { table: { abs32: Uint32Array.of(...abs32, entryAt(LINK + 0x500)) } },
+    'table',
+    /entry 2 of the 32-bit list at [0-9a-f]+ is 0xffffffff81000500, expected the end of the list after 2 entries$/,
+  );
+  forged({ table: { abs32: TABLE.inverse32, inverse32: abs32 } }, 'table', /entry 0 of the inverse 32-bit list/);
+  const bytes = encodeCompactTable(TABLE);
+  forged({ tableBytes: joinParts([bytes, Uint8Array.of(0)]) }, 'table', /end at [0-9a-f]+ is 0x1 bytes that/);
+  forged(
+    { tableBytes: bytes.subarray(0, bytes.length - 1) },
+    'table',
+    /64-bit list at [0-9a-f]+ is the end of the table/,
+  );
+  forged({ tableBytes: new Uint8Array(0) }, 'table', /32-bit list at [0-9a-f]+ is the end of the table/);
+  // The same site by its address and by a gap.
+  const words = new Reader(bytes);
+  const second = abs32[1]! - abs32[0]! - 4;
+  assert.equal(words.u8(5, 'gap'), second);
+  const address = new Writer(Uint8Array.of(236, 0, 0, 0, 0));
+  address.u32(1, abs32[1]! - 0x8000_0000);
+  forged(
+    { tableBytes: joinParts([bytes.subarray(0, 5), address.bytes, bytes.subarray(6)]) },
+    'table',
+    /address in the 32-bit list at [0-9a-f]+ is 0x1000407, expected 0x[0-9a-f]+ or more$/,
+  );
+});
+
+test('the format of another table than the one that is there', () => {
+  const wrong = (params: Writer): void => params.u32(PARAMS.table_format, TABLE_FORMAT.kernel);
+  forged({ params: wrong }, 'table', /^parameters: table_format at 8058 is 0x0, expected 0x1$/);
 });
 
 test('the added segment: type, flags, alignment, place in the file', () => {
@@ -386,11 +442,10 @@ test('what nothing accounts for', () => {
     'padding',
     /^padding before the table/,
   );
-  refuted(
-    edited((elf) => elf.u8(shoff - 1, 0x90)),
-    'padding',
-    /^padding before the section headers/,
-  );
+  // The names end where section headers may begin; in this format they do not.
+  const gap = forge(kernel, { format: 'kernel' });
+  new Writer(gap).u8(readElf(gap).header.shoff - 1, 0x90);
+  refuted(gap, 'padding', /^padding before the section headers/);
 });
 
 test('program headers that moved, and did not need to or not there', async () => {

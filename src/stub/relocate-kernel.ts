@@ -1,0 +1,41 @@
+/**
+ * The kernel's own table, applied as handle_relocations() in boot/compressed/misc.c does it: backwards through three lists, each ended by a zero,
+ * or two where the format has no inverse one.
+ */
+import type { Assembler } from '../asm/assembler.ts';
+import { byte, dword, qword } from '../asm/operands.ts';
+import { eax, r13, r14, r14d, r15, r8, rax, rdi } from '../asm/registers.ts';
+import { PARAMS, TABLE_FORMAT } from './layout.ts';
+
+/** Low half of __START_KERNEL_map: a table entry minus this is a physical link address. */
+const START_KERNEL_MAP_LOW = 0x8000_0000;
+
+export function emitKernelTable(a: Assembler): void {
+  a.note("a table in the kernel's format");
+  a.mov(rdi, r15);
+  a.add(rdi, qword(r15, PARAMS.table_end));
+  a.mov(eax, START_KERNEL_MAP_LOW);
+  a.mov(r8, r13);
+  a.sub(r8, rax);
+  emitList(a, 'abs32', () => a.add(dword(rax, r8, 1), r14d));
+  const abs64 = a.label('abs64');
+  a.cmp(byte(r15, PARAMS.table_format), TABLE_FORMAT.kernel_two_lists);
+  a.je(abs64);
+  emitList(a, 'inverse32', () => a.sub(dword(rax, r8, 1), r14d));
+  a.bind(abs64);
+  emitList(a, 'abs64', () => a.add(qword(rax, r8, 1), r14));
+}
+
+/** One list, RDI behind it; leaves RDI at the zero before it. */
+function emitList(a: Assembler, name: string, apply: () => void): void {
+  const site = a.label(`${name}_site`);
+  const next = a.label(`${name}_next`);
+  a.jmp(next);
+  a.bind(site);
+  apply();
+  a.bind(next);
+  a.sub(rdi, 4);
+  a.mov(eax, dword(rdi));
+  a.test(eax, eax);
+  a.jnz(site);
+}
