@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
 import { coreCodecs } from '../src/bzimage/codecs/index.ts';
 import type { Writer } from '../src/bytes.ts';
 import { reportInspect } from '../src/cli/report-inspect.ts';
@@ -19,6 +20,7 @@ import { KERNEL_VERSION, makeBzImage, makePe } from './bzimage/make-image.ts';
 import { DATA, ENTRY, LINK, makeVmlinux, PVH_ENTRY, TABLE } from './make-vmlinux.ts';
 import { makeKernel64, scratchFile } from './relocs/fixtures.ts';
 
+const RUNS = Number(process.env['KSLIDE_FUZZ_RUNS'] ?? 300);
 const codecs = coreCodecs;
 const look = (file: Uint8Array, options: Partial<InspectOptions> = {}): Promise<Inspection> =>
   inspect(file, { codecs, ...options });
@@ -215,6 +217,52 @@ test('names out of the file reach no terminal as they are', async () => {
   assert.equal(found.relocations?.sections[0]?.name, '\u001Btext');
   assert.match(reportInspect(found), /^\?text /m);
   assert.doesNotMatch(reportInspect(found), /[^\n -~·▁▂▃▄▅▆▇█×]/);
+});
+
+test('whatever is changed in a file, it is described or refused', async () => {
+  const converted = (await convert(bzImage, { codecs })).bytes();
+  const kernels = [vmlinux, converted, makeKernel64(), makeKernel64({ perCpu: 'placed' })];
+  const table = encodeRelocationTable(TABLE);
+  const places = (kernel: Uint8Array): fc.Arbitrary<number> => {
+    const { header, segments } = readElf(kernel);
+    const ranges: [number, number][] = [
+      [0, 64],
+      [header.phoff, header.phoff + header.phnum * 56],
+      [header.shoff, header.shoff + header.shnum * 64],
+      [0, kernel.length],
+    ];
+    const last = segments.findLast(({ type, filesz }) => type === 1 && filesz > 0)!;
+    ranges.push([last.offset, last.offset + last.filesz]);
+    return fc.oneof(...ranges.map(([from, to]) => fc.integer({ min: from, max: to - 1 })));
+  };
+  const cases = fc.constantFrom(...kernels).chain((kernel) =>
+    fc.record({
+      kernel: fc.constant(kernel),
+      changes: fc.array(fc.tuple(places(kernel), fc.oneof(fc.constantFrom(0, 1, 0x7f, 0x80, 0xff), fc.nat(255))), {
+        minLength: 1,
+        maxLength: 5,
+      }),
+      cut: fc.oneof(
+        { weight: 9, arbitrary: fc.constant(kernel.length) },
+        { weight: 1, arbitrary: fc.nat(kernel.length) },
+      ),
+      relocs: fc.constantFrom(undefined, undefined, table),
+    }),
+  );
+  await fc.assert(
+    fc.asyncProperty(cases, async ({ kernel, changes, cut, relocs }) => {
+      const bytes = kernel.slice();
+      for (const [at, value] of changes) bytes[at] = value;
+      try {
+        const found = await look(bytes.subarray(0, cut), { relocs });
+        assert.match(reportInspect(found), /^kernel {7}/);
+        assert.doesNotMatch(JSON.stringify(found.relocations?.total ?? {}), /null/);
+      } catch (error) {
+        if (!(error instanceof KernelImageError)) throw error;
+      }
+    }),
+    { numRuns: RUNS },
+  );
 });
 
 test('the text, line by line', async () => {
