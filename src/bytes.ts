@@ -132,6 +132,12 @@ export function wordsOfBytes(bytes: Uint8Array): Uint32Array {
   return words;
 }
 
+/** The same without the copy where there need be none: a view of aligned bytes on a little-endian host. */
+export function wordsIn(bytes: Uint8Array): Uint32Array {
+  if (!LITTLE_ENDIAN_HOST || bytes.byteOffset % 4 !== 0) return wordsOfBytes(bytes);
+  return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+}
+
 /** The inverse of `wordsOfBytes`: a view on a little-endian host, else a copy. */
 export function bytesOfWords(words: Uint32Array): Uint8Array {
   const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);

@@ -5,7 +5,7 @@
  * table is flush with the end, and what room there is before it is cleared. MIPS, which has done this since 4.7, puts another kind of
  * table at the start of its section; docs/kernel-build.md compares the two.
  */
-import { alignUp } from './bytes.ts';
+import { alignUp, bytesOfWords } from './bytes.ts';
 import { SHT_NOBITS } from './elf/constants.ts';
 import { patched } from './elf/write.ts';
 import { KernelImageError } from './errors.ts';
@@ -14,7 +14,7 @@ import type { CollectOptions } from './relocs/collect.ts';
 import { openRelocsImage } from './relocs/image.ts';
 import type { RelocsImage } from './relocs/image.ts';
 import { readTable } from './relocs/sections.ts';
-import { encodeWords, kernelTable } from './relocs/tool.ts';
+import { kernelTable } from './relocs/tool.ts';
 
 /** Names that the section may have, the usual one first. */
 const RESERVED = ['.data.reloc', '.data.relocs'] as const;
@@ -28,7 +28,7 @@ const PAGE = 0x1000;
 export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions = {}): Uint8Array[] {
   const image = openRelocsImage(memorySource(vmlinux));
   const section = findReserved(image);
-  const table = encodeWords(kernelTable(image, options));
+  const table = bytesOfWords(kernelTable(image, options));
   if (table.length > section.size) {
     throw new KernelImageError({
       code: 'too-large',

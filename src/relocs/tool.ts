@@ -1,5 +1,5 @@
 /** The kernel's relocs tool as one function: a vmlinux in, what the tool prints out. */
-import { ascii, viewOf } from '../bytes.ts';
+import { ascii, bytesOfWords } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import type { ByteSource } from './byte-source.ts';
 import { collectSites32, collectTable, decideLists } from './collect.ts';
@@ -26,7 +26,7 @@ export function* runRelocsTool(source: ByteSource, options: RelocsToolOptions): 
   else if (print === 'reloc-info') yield* listRelocations(image, lists);
   else {
     const words = realMode ? realModeTable(image) : kernelTable(image, options);
-    yield print === 'text' ? encodeWordsAsText(words) : encodeWords(words);
+    yield print === 'text' ? encodeWordsAsText(words) : bytesOfWords(words);
   }
 }
 
@@ -62,14 +62,6 @@ function join(...runs: Uint32Array[]): Uint32Array {
     at += run.length;
   }
   return words;
-}
-
-/** Little-endian, as the kernel reads it. */
-export function encodeWords(words: Uint32Array): Uint8Array {
-  const bytes = new Uint8Array(words.length * 4);
-  const view = viewOf(bytes);
-  for (let index = 0; index < words.length; index++) view.setUint32(index * 4, words[index]!, true);
-  return bytes;
 }
 
 const TEXT_HEAD = '.section ".data.reloc","a"\n.balign 4\n';
