@@ -1,5 +1,5 @@
 /**
- * Claims, on Debian's 6.12 cloud kernel with 256 MiB by PVH: kslide's own instructions between loader and kernel are at most 5 a relocation,
+ * Claims, on Debian's 6.12 cloud kernel with 256 MiB by PVH: with the compact table, kslide's own instructions between loader and kernel are at most 5 a relocation,
  * counted exactly, and the whole boot takes at least 30% fewer instructions than the bzImage's.
  *
  *     node --import tsx bench/boot.ts [vmlinuz …]
@@ -17,6 +17,7 @@ import { report } from './claims.ts';
 import { machine } from './measure.ts';
 
 async function bench(image: string): Promise<void> {
+  // With the kernel's self-tests of cryptography, which `kslide bench` leaves out: what a distribution's kernel does.
   const options = { codecs: nodeCodecs, accel: 'tcg', memoryMib: 256, append: 'quiet' } as const;
   const summary = await runBench(new Uint8Array(readFileSync(image)), options);
   process.stdout.write(reportBench(summary));
@@ -24,6 +25,7 @@ async function bench(image: string): Promise<void> {
   const name = basename(image);
   for (const { table, instructions, again, perRelocation } of summary.stubs) {
     assert.equal(again, instructions, 'the same in every boot');
+    if (table !== 'compact') continue;
     report({
       what: `${name}, ${table} table: the stub's instructions a relocation`,
       measured: perRelocation,

@@ -11,9 +11,10 @@ import { fileURLToPath } from 'node:url';
 import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
 import { chooseAccel } from '../../src/lab/bench/accel.ts';
 import { packBenchInit } from '../../src/lab/bench/init.ts';
-import { readSubject, TABLE_NAMES } from '../../src/lab/bench/subject.ts';
+import { readSubject } from '../../src/lab/bench/subject.ts';
 import type { BenchRow, BenchSummary } from '../../src/lab/bench/summary.ts';
 import { EnvironmentError } from '../../src/node/environment.ts';
+import { STUB_TABLES } from '../../src/stub/table.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { findKernels, oldestAndNewest } from './lane.ts';
 
@@ -99,7 +100,7 @@ test(`${newest.name}: each kind of boot comes to /init, and the stub is counted 
   assert.ok(row('vmlinux').median < 0.8 * row('bzimage').median);
   assert.deepEqual(
     stubs.map(({ table }) => table),
-    [...TABLE_NAMES],
+    [...STUB_TABLES],
   );
   for (const { table, instructions, again, nokaslr, steps, perRelocation } of stubs) {
     assert.equal(again, instructions, table);

@@ -19,11 +19,12 @@ import { CELL, mapRelocations } from '../../src/lab/bench/map.ts';
 import type { MeasuredBoot } from '../../src/lab/bench/measure.ts';
 import { Monitor } from '../../src/lab/bench/monitor.ts';
 import { STUB_STEPS, stubSteps } from '../../src/lab/bench/stub-steps.ts';
-import { readSubject, TABLE_NAMES } from '../../src/lab/bench/subject.ts';
+import { readSubject } from '../../src/lab/bench/subject.ts';
 import type { Subject } from '../../src/lab/bench/subject.ts';
 import { median, summarize } from '../../src/lab/bench/summary.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
 import { assembleStub } from '../../src/stub/program.ts';
+import { STUB_TABLES } from '../../src/stub/table.ts';
 import { readVmlinux } from '../../src/vmlinux.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { DATA, ENTRY, entryAt, LINK, makeVmlinux, TABLE, TEXT } from '../make-vmlinux.ts';
@@ -35,7 +36,7 @@ const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-test-'));
 after(() => rmSync(directory, { recursive: true }));
 
 const names = ({ variants }: Subject): string[] => variants.map(({ name }) => name);
-const converted = TABLE_NAMES.flatMap((table) => [`kslide-${table}`, `kslide-${table}-nokaslr`]);
+const converted = STUB_TABLES.flatMap((table) => [`kslide-${table}`, `kslide-${table}-nokaslr`]);
 
 test('a bzImage is compared as itself, as vmlinux, and converted with each table', async () => {
   const subject = await readSubject(bzImage, { codecs });
@@ -141,7 +142,7 @@ test('summing up: medians of several, what randomizing costs, and the rest again
     { of: 'bzimage', relocation: 20, share: 20 / 182, inKernel: -100 },
     { of: kslide!.name, relocation: 30, share: 30 / 442, inKernel: -100 },
   ]);
-  assert.equal(summary.kaslr.length, 1 + TABLE_NAMES.length);
+  assert.equal(summary.kaslr.length, 1 + STUB_TABLES.length);
 
   // Times have no phases, and so no parts.
   const timed = boots.map((list) => list.map((boot) => ({ ...boot, phases: undefined })));

@@ -10,20 +10,17 @@ import { countRelocations } from '../../relocs/table.ts';
 import type { RelocationTable } from '../../relocs/table.ts';
 import { findRelocations } from '../../relocs/find.ts';
 import { ENTRY_BYTES } from '../../stub/layout.ts';
+import { STUB_TABLES } from '../../stub/table.ts';
+import type { StubTableName } from '../../stub/table.ts';
 import { readVmlinux } from '../../vmlinux.ts';
 import type { Vmlinux } from '../../vmlinux.ts';
-
-/** The table formats of `convert`, with the options that ask for each. */
-const TABLES = [{ table: 'kernel', options: {} }] as const;
-export type TableName = (typeof TABLES)[number]['table'];
-export const TABLE_NAMES: readonly TableName[] = TABLES.map(({ table }) => table);
 
 /** The name of what all others are compared with: always there. */
 export const PLAIN = 'vmlinux';
 
 /** An image to boot. What it passes on its way is in `decompressor` and `stub`; everything else follows from them. */
 export interface Variant {
-  /** Stable: `bzimage`, `vmlinux`, `kslide-kernel`, and `-nokaslr` behind where the command line says so. */
+  /** Stable: `bzimage`, `vmlinux`, `kslide-compact`, and `-nokaslr` behind where the command line says so. */
   readonly name: string;
   readonly title: string;
   /** A bzImage: something unpacks the kernel, and puts it somewhere. */
@@ -39,7 +36,7 @@ export interface Variant {
 }
 
 export interface StubPlace {
-  readonly table: TableName;
+  readonly table: StubTableName;
   readonly tableBytes: number;
   /** Where the added segment is linked. */
   readonly segment: PhysAddr;
@@ -66,8 +63,8 @@ export async function readSubject(file: Uint8Array, options: InputOptions): Prom
   const bzImage = bzImageOf(file);
   if (bzImage !== undefined) images.push(describeBzImage(bzImage, plain));
   images.push(describeVmlinux({ name: PLAIN, title: 'vmlinux' }, plain));
-  for (const { table, options: tableOptions } of TABLES) {
-    const { summary, bytes } = await convert(file, { ...options, ...tableOptions });
+  for (const table of STUB_TABLES) {
+    const { summary, bytes } = await convert(file, { ...options, table });
     const stub = { table, tableBytes: summary.sizes.table, segment: summary.segment.paddr };
     images.push(
       describeVmlinux({ name: `kslide-${table}`, title: `kslide, ${table} table` }, readVmlinux(bytes()), stub),

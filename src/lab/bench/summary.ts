@@ -1,11 +1,12 @@
 /** What a bench found, as plain data: the shape of `kslide bench --json`. Of several boots the median counts. */
+import type { StubTableName } from '../../stub/table.ts';
 import type { MapRegion } from './map.ts';
 import { CELL } from './map.ts';
 import { PHASES } from './measure.ts';
 import type { MeasuredBoot, Phase, Point } from './measure.ts';
 import type { StubStep } from './stub-steps.ts';
 import { PLAIN } from './subject.ts';
-import type { Subject, TableName, Variant } from './subject.ts';
+import type { Subject, Variant } from './subject.ts';
 import { wouldNotBoot } from './guest.ts';
 
 export interface BenchGuest {
@@ -25,7 +26,7 @@ export interface BenchRow {
   /** Whether it is a bzImage, which a decompressor unpacks. */
   readonly decompressor: boolean;
   /** Of what `convert` made; null for a stock kernel. */
-  readonly table: TableName | null;
+  readonly table: StubTableName | null;
   readonly nokaslr: boolean;
   /** In the summary's unit, from power-on, in the order of their seeds. */
   readonly boots: readonly number[];
@@ -42,7 +43,7 @@ export interface BenchRow {
 }
 
 export interface StubCount {
-  readonly table: TableName;
+  readonly table: StubTableName;
   readonly tableBytes: number;
   /** Guest instructions, exactly: from the first arrival at startup_64, where the hook is, to the second. */
   readonly instructions: number;
