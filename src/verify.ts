@@ -23,21 +23,27 @@
 import type { Slide } from './addresses.ts';
 import { Reader } from './bytes.ts';
 import type { Codecs, Compression } from './bzimage/codecs/index.ts';
+import { isBzImage } from './bzimage/header.ts';
+import { readPayload } from './bzimage/payload.ts';
 import { ELFCLASS64, ELFDATA2LSB, EM_X86_64 } from './elf/constants.ts';
-import { isElf } from './elf/read.ts';
+import { isElf, readElf } from './elf/read.ts';
+import type { Segment } from './elf/read.ts';
 import { hex, KernelImageError } from './errors.ts';
 import { readInput } from './input.ts';
 import type { KernelInput } from './input.ts';
 import { assembleStub } from './stub/program.ts';
-import { Proof } from './verify/proof.ts';
+import { checkDecompressor, openContainer, readKernel } from './verify/container.ts';
+import type { Container, Shell } from './verify/container.ts';
+import { isContainerCheck, Proof } from './verify/proof.ts';
 import type { CheckName, CheckResult, Offence } from './verify/proof.ts';
 import { dryRun } from './verify/dry-run.ts';
 import { Evidence } from './verify/evidence.ts';
 import { EHDR, readUint } from './verify/fields.ts';
 import { checkElfHeader, checkPlacement, checkProgramHeaders } from './verify/headers.ts';
 import { checkHook, checkOriginalBytes } from './verify/hook.ts';
-import { readOriginal } from './verify/original.ts';
-import type { Original } from './verify/original.ts';
+import { checkMover } from './verify/mover.ts';
+import { FORMS, readOriginal } from './verify/original.ts';
+import type { Form, Original } from './verify/original.ts';
 import { checkPadding } from './verify/padding.ts';
 import { checkSectionHeaders, checkSectionNames } from './verify/sections.ts';
 import { checkParameters, checkProgram, checkSlots, countSlots } from './verify/segment.ts';
@@ -83,11 +89,16 @@ export async function verify(
   { codecs, relocs, onCheck }: VerifyOptions,
 ): Promise<Verification> {
   const kernel = await about('original', () => readOriginal(original, { codecs, relocs }));
-  await about('converted', () => refuseForeign(converted, codecs));
+  await about('converted', () => refuseForeign(converted, kernel, codecs));
   const { input, table, slotAlign: align } = kernel;
   const count = countSlots(kernel);
+  const options = { program: assembleStub().code, onCheck };
+  const shell = shellOf(input);
+  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
   return {
-    ...examine(kernel, converted, { program: assembleStub().code, onCheck }),
+    ...(container === undefined
+      ? examine(withFormOf(converted, kernel), converted, options)
+      : examineBzImage(kernel, converted, container, options)),
     input: input.kind,
     compression: input.compression,
     kernelVersion: input.kernelVersion,
@@ -110,11 +121,91 @@ export function examine(original: Original, converted: Uint8Array, { program, on
   return { verdict: offence === undefined ? 'proved' : 'refuted', checks, offence, slides: slides ?? [] };
 }
 
+interface BzImageParts {
+  readonly shell: Shell;
+  /** An error where it is no bzImage that can be read. */
+  readonly opened: Container | KernelImageError;
+}
+
+/** The same for a bzImage: its container first, then the ELF file in it. Offsets in that are told as such. */
+export function examineBzImage(
+  original: Original,
+  converted: Uint8Array,
+  { shell, opened }: BzImageParts,
+  { program, onCheck }: ExamineOptions,
+): Examination {
+  const proof = new Proof(onCheck, true);
+  const slides = proof.attempt(() => {
+    const container = proof.check('payload', () => {
+      if (opened instanceof KernelImageError) throw opened;
+      return opened;
+    });
+    const file = new Evidence(converted);
+    const { elf, form } = proof.check('container', () => checkContainer(file, original, shell, container));
+    return prove({ ...original, form }, new Evidence(elf), program, proof);
+  });
+  const { checks, offence } = proof;
+  const inside = offence !== undefined && !isContainerCheck(offence.check);
+  return {
+    verdict: offence === undefined ? 'proved' : 'refuted',
+    checks,
+    offence: inside ? { ...offence, what: `payload: ${offence.what}` } : offence,
+    slides: slides ?? [],
+  };
+}
+
+function checkContainer(
+  file: Evidence,
+  original: Original,
+  shell: Shell,
+  container: Container,
+): { elf: Uint8Array; form: Form } {
+  if (container.payload.compression === undefined && shell.payload.compression !== undefined) {
+    checkMover(file, original, shell, container);
+    return { elf: container.unpacked, form: FORMS.uncompressed };
+  }
+  checkDecompressor(file, shell, container);
+  file.expectAllProved();
+  const { elf, atEnd } = readKernel(container, shell.header);
+  return { elf, form: atEnd ? FORMS.tableAtEnd : FORMS.compressed };
+}
+
+async function tryOpen(converted: Uint8Array, codecs: Codecs): Promise<Container | KernelImageError> {
+  try {
+    return await openContainer(converted, codecs);
+  } catch (error) {
+    if (error instanceof KernelImageError) return error;
+    throw error;
+  }
+}
+
+function shellOf({ bzImage: image, header }: KernelInput): Shell | undefined {
+  return image && header ? { image, header, payload: readPayload(image, header) } : undefined;
+}
+
+/** A vmlinux out of a bzImage with its table at the end has its segment last in the file. */
+function withFormOf(converted: Uint8Array, original: Original): Original {
+  const last = lastSegment(converted);
+  const behind = original.kernel.elf.bytes.length + PAGE;
+  const atEnd = last !== undefined && last.offset >= behind && last.offset + last.filesz === converted.length;
+  return atEnd ? { ...original, form: FORMS.tableAtEnd } : original;
+}
+
+/** Undefined where the headers do not say: the checks will find out why. */
+function lastSegment(converted: Uint8Array): Segment | undefined {
+  try {
+    return readElf(converted).segments.at(-1);
+  } catch (error) {
+    if (error instanceof KernelImageError) return undefined;
+    throw error;
+  }
+}
+
 /** The proof, check by check. */
 function prove(original: Original, file: Evidence, program: Uint8Array, proof: Proof): Slide[] {
   // Headers first: they say where all else is.
   const phoff = proof.check('elf-header', () => checkElfHeader(file, original));
-  const added = proof.check('program-headers', () => checkProgramHeaders(file, original, phoff));
+  const added = proof.check('program-headers', () => checkProgramHeaders(file, original, phoff, program));
   // From here it is known what a loader loads, and where the added segment has to have what.
   const segment = proof.check('placement', () => checkPlacement(file, original, added, program));
 
@@ -135,10 +226,12 @@ function prove(original: Original, file: Evidence, program: Uint8Array, proof: P
   return proof.check('dry-run', () => dryRun(original, file.bytes));
 }
 
-const CONVERTED = 'an ELF file for x86-64, as `kslide convert` writes it';
+const CONVERTED = 'an ELF file for x86-64, as `kslide convert` writes it, or a bzImage made from a bzImage';
+const PAGE = 0x1000;
 
 /** Only what makes it pointless to look further: anything that is ELF for x86-64 gets a verdict. */
-async function refuseForeign(bytes: Uint8Array, codecs: Codecs): Promise<void> {
+async function refuseForeign(bytes: Uint8Array, { input }: Original, codecs: Codecs): Promise<void> {
+  if (isBzImage(bytes) && input.bzImage !== undefined) return;
   if (!isElf(bytes)) {
     // Throws in its own words, unless this is the original's container.
     const { kind } = await readInput(bytes, { codecs });

@@ -1,6 +1,6 @@
 /** The ELF header, the program headers, and where the added segment lies in memory. */
 import { physToVirt } from '../addresses.ts';
-import type { FileOffset } from '../addresses.ts';
+import type { FileOffset, PhysAddr } from '../addresses.ts';
 import { alignUp } from '../bytes.ts';
 import {
   PF_R,
@@ -19,7 +19,7 @@ import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { EHDR, PARAMETERS, PHDR, valuesAt } from './fields.ts';
 import type { Original } from './original.ts';
-import { NEW_NAME_TABLE, sectionCount, sectionNames } from './sections.ts';
+import { NEW_NAME_TABLE, placeSections, sectionCount, sectionNames } from './sections.ts';
 import { describeSegment } from './segment.ts';
 import type { Segment } from './segment.ts';
 
@@ -79,21 +79,53 @@ function behindSections(file: Evidence, elf: ElfFile): FileOffset {
 }
 
 /** The old ones kept, and one more: a PT_LOAD of what starts on the first page boundary behind the original. `checkPlacement` has its addresses. */
-export function checkProgramHeaders(file: Evidence, { kernel: { elf } }: Original, phoff: FileOffset): Added {
+export function checkProgramHeaders(file: Evidence, original: Original, phoff: FileOffset, program: Uint8Array): Added {
+  const { elf } = original.kernel;
   for (const { index } of elf.segments) {
     const old = valuesAt(elf.bytes, headerAt(elf.header.phoff, index), PHDR);
     file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, old);
   }
   const index = elf.header.phnum;
-  const offset = alignUp(elf.bytes.length, PAGE);
+  const last = original.form.atEnd ? lastInFile(original, phoff, program) : undefined;
+  const offset = last?.offset ?? alignUp(elf.bytes.length, PAGE);
   file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, {
     p_type: PT_LOAD,
     p_flags: PF_R | PF_W | PF_X,
     p_offset: offset,
     p_align: SEGMENT_ALIGN,
   });
+  if (last !== undefined) {
+    file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, { p_filesz: last.filesz });
+    return { phoff, index, ...last };
+  }
   const filesz = checkFileSize(file, elf, { phoff, index, offset });
   return { phoff, index, offset, filesz };
+}
+
+/**
+ * A segment that ends the file comes behind the new headers, on the first page from which the decompressor moves it without touching its table,
+ * and to where all its memory lies within what is unpacked. The table is in the kernel's format, so its size is known.
+ */
+function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array): Pick<Added, 'offset' | 'filesz'> {
+  const { kernel, table } = original;
+  const { elf, imageStart, imageEnd } = kernel;
+  const words = table.abs64.length + table.inverse32.length + table.abs32.length + table.lists;
+  const tableAt = describeSegment({ offset: 0, filesz: 0 }, 0, program).table;
+  const filesz = tableAt + words * 4;
+  const { memsz } = describeSegment({ offset: 0, filesz }, 0, program);
+  const { offset: sectionsOffset, end } = placeSections(elf, elf.bytes.length);
+  const headersEnd = phoff > sectionsOffset ? phoff + (elf.header.phnum + 1) * PHDR_SIZE[64] : end;
+  for (let offset = alignUp(headersEnd, PAGE); ; offset += PAGE) {
+    const target = congruentBehind(imageEnd, offset) - imageStart;
+    if (target + filesz <= offset + tableAt && target + memsz <= offset + filesz) return { offset, filesz };
+  }
+}
+
+/** The first page behind the image that is as far from a multiple of p_align as the place in the file. */
+function congruentBehind(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
+  let paddr = alignUp(imageEnd, PAGE);
+  while ((paddr - offset) % SEGMENT_ALIGN !== 0) paddr += PAGE;
+  return paddr;
 }
 
 /**
@@ -130,8 +162,7 @@ export function checkPlacement(file: Evidence, { kernel }: Original, added: Adde
     const expected = `memory outside ${hex(imageStart)} to ${hex(imageEnd)} (_text to _end)`;
     refute(`${nameOf(index)}: p_paddr`, header + PHDR.p_paddr[0], { found: p_paddr, expected });
   }
-  let paddr = alignUp(imageEnd, PAGE);
-  while ((paddr - offset) % SEGMENT_ALIGN !== 0) paddr += PAGE;
+  const paddr = congruentBehind(imageEnd, offset);
   const segment = describeSegment(added, paddr, program);
   const { memsz } = segment;
   file.expectFields(nameOf(index), header, PHDR, { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });

@@ -8,7 +8,7 @@ import type { KernelInput } from '../input.ts';
 import { findRelocations } from '../relocs/find.ts';
 import { checkSites } from '../relocs/table.ts';
 import type { RelocationTable } from '../relocs/table.ts';
-import { ENTRY_BYTES, PARAMS_MAGIC } from '../stub/layout.ts';
+import { ENTRY_BYTES, PARAMS_MAGIC, STUB_FLAGS } from '../stub/layout.ts';
 import { fileOffsetOf, readVmlinux } from '../vmlinux.ts';
 import type { Vmlinux } from '../vmlinux.ts';
 import { EHDR } from './fields.ts';
@@ -22,9 +22,25 @@ export interface Original {
   readonly slotAlign: number;
   /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
   readonly entryBytes: Uint8Array;
-  /** What the parameters' flags have to be: STUB_FLAGS for the form that was asked for. */
-  readonly stubFlags: number;
+  readonly form: Form;
 }
+
+/** What the conversion is for; it shows in two places. */
+export interface Form {
+  /** What the parameters' flags may be (STUB_FLAGS). */
+  readonly flags: readonly number[];
+  /** The segment ends the file, and its table is in the form that the kernel's decompressor reads. */
+  readonly atEnd: boolean;
+}
+
+/** A file to boot directly, which may have come out of a bzImage: after a boot loader that sets no KASLR_FLAG, the flag says nothing. */
+export const DIRECT: Form = { flags: [0, STUB_FLAGS.despite_kaslr_flag], atEnd: false };
+/** In a bzImage: behind a decompressor with an empty table, behind one that reads the segment's, and behind none. */
+export const FORMS = {
+  compressed: { flags: [STUB_FLAGS.despite_kaslr_flag], atEnd: false },
+  tableAtEnd: { flags: [0], atEnd: true },
+  uncompressed: { flags: [0], atEnd: false },
+} as const satisfies Record<string, Form>;
 
 export interface OriginalOptions {
   readonly codecs: Codecs;
@@ -49,7 +65,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
     table,
     slotAlign: input.header?.kernelAlignment ?? LEAST_ALIGN,
     entryBytes: readEntry(kernel),
-    stubFlags: 0,
+    form: DIRECT,
   };
 }
 

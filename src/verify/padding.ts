@@ -1,5 +1,6 @@
 /** The bytes that only keep other things aligned. */
 import type { FileOffset } from '../addresses.ts';
+import { PHDR_SIZE } from '../elf/constants.ts';
 import { PARAMS } from '../stub/layout.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
@@ -9,12 +10,14 @@ import type { Segment } from './segment.ts';
 /** All of them zero: nothing can hide there. `phoff`: behind the section headers when the program headers had to move there. */
 export function checkPadding(
   file: Evidence,
-  { kernel }: Original,
+  { kernel: { elf }, form }: Original,
   segment: Segment,
   { sections, phoff }: { readonly sections: SectionTable; readonly phoff: FileOffset },
 ): void {
   const programEnd = PARAMS.size + segment.program.length;
-  file.expectZeros('padding before the added segment', kernel.elf.bytes.length, segment.offset);
+  const moved = phoff > sections.offset;
+  const headersEnd = moved ? phoff + (elf.header.phnum + 1) * PHDR_SIZE[64] : sections.end;
+  file.expectZeros('padding before the added segment', form.atEnd ? headersEnd : elf.bytes.length, segment.offset);
   file.expectZeros('padding before the table', segment.offset + programEnd, segment.offset + segment.table);
   file.expectZeros('padding before the section headers', sections.namesEnd, sections.offset);
   file.expectZeros('padding before the program headers', sections.end, phoff);

@@ -3,6 +3,12 @@ import { KernelImageError } from '../errors.ts';
 import { Refutation, shown } from './evidence.ts';
 import type { Finding } from './evidence.ts';
 
+/** Before the others, where CONVERTED is a bzImage. */
+export const CONTAINER_CHECKS = {
+  container: "the original's setup code, header and decompressor, but for what tells of another payload; or the mover",
+  payload: 'decodes to an ELF file, and behind it what the decompressor wants',
+} as const;
+
 /** In the order in which they run, with what each shows. Names are stable: programs may switch on them. */
 export const CHECKS = {
   'elf-header': "the original's, but for where the headers are and how many",
@@ -21,7 +27,9 @@ export const CHECKS = {
   'dry-run': "slides carried out in memory give the image that the original's own table gives",
 } as const;
 
-export type CheckName = keyof typeof CHECKS;
+export type CheckName = keyof typeof CHECKS | keyof typeof CONTAINER_CHECKS;
+
+export const isContainerCheck = (name: CheckName): boolean => name in CONTAINER_CHECKS;
 
 export interface CheckResult {
   readonly name: CheckName;
@@ -38,10 +46,12 @@ export interface Offence extends Finding {
 export class Proof {
   readonly #results = new Map<CheckName, boolean>();
   readonly #onCheck: ((name: CheckName) => void) | undefined;
+  readonly #names: Readonly<Partial<Record<CheckName, string>>>;
   #offence: Offence | undefined;
 
-  constructor(onCheck?: (name: CheckName) => void) {
+  constructor(onCheck?: (name: CheckName) => void, container = false) {
     this.#onCheck = onCheck;
+    this.#names = container ? { ...CONTAINER_CHECKS, ...CHECKS } : CHECKS;
   }
 
   get offence(): Offence | undefined {
@@ -49,10 +59,10 @@ export class Proof {
   }
 
   get checks(): CheckResult[] {
-    return (Object.keys(CHECKS) as CheckName[]).map((name) => ({
+    return (Object.entries(this.#names) as [CheckName, string][]).map(([name, detail]) => ({
       name,
       ok: this.#results.get(name) ?? null,
-      detail: CHECKS[name],
+      detail,
     }));
   }
 

@@ -63,14 +63,18 @@ export interface SectionTable {
   readonly end: FileOffset;
 }
 
-/** The name table directly behind the segment; the headers come behind that. */
-export function checkSectionNames(file: Evidence, { kernel: { elf } }: Original, segment: Segment): SectionTable {
-  const names = sectionNames(elf);
-  const namesOffset = segment.offset + segment.filesz;
-  file.expectBytes('byte of the section name table', namesOffset, names);
-  const namesEnd = namesOffset + names.length;
+/** Names at `namesOffset`, headers behind them. */
+export function placeSections(elf: ElfFile, namesOffset: FileOffset): SectionTable {
+  const namesEnd = namesOffset + sectionNames(elf).length;
   const offset = alignUp(namesEnd, 8);
   return { namesOffset, namesEnd, offset, end: offset + sectionCount(elf) * SHDR_SIZE[64] };
+}
+
+/** The name table directly behind the segment, or behind the original where the segment ends the file; the headers come behind that. */
+export function checkSectionNames(file: Evidence, { kernel: { elf }, form }: Original, segment: Segment): SectionTable {
+  const sections = placeSections(elf, form.atEnd ? elf.bytes.length : segment.offset + segment.filesz);
+  file.expectBytes('byte of the section name table', sections.namesOffset, sectionNames(elf));
+  return sections;
 }
 
 /** The old ones kept, but for the place and size of the name table; the new ones show the four parts of the segment. */

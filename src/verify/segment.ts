@@ -7,7 +7,7 @@ import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { PARAMETERS } from './fields.ts';
 import type { Original } from './original.ts';
-import { TABLE_READERS } from './table.ts';
+import { formatsFor, TABLE_READERS } from './table.ts';
 import type { TableReader } from './table.ts';
 
 const PAGE = 0x1000;
@@ -47,7 +47,7 @@ export function checkProgram(file: Evidence, { offset, program }: Segment): void
 }
 
 /** All but the saved bytes, which `checkHook` has, and the slots. Gives the reader for the table's format. */
-export function checkParameters(file: Evidence, { kernel, stubFlags }: Original, segment: Segment): TableReader {
+export function checkParameters(file: Evidence, { kernel, form, table }: Original, segment: Segment): TableReader {
   const { offset } = segment;
   file.expectBytes('parameters: magic', offset + PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
   file.expectFields('parameters', offset, PARAMETERS, {
@@ -61,13 +61,17 @@ export function checkParameters(file: Evidence, { kernel, stubFlags }: Original,
   });
   const format = Number(file.read('parameters', offset, PARAMETERS, 'table_format'));
   const reader = TABLE_READERS.get(format);
-  if (reader === undefined) {
-    const expected = `one of ${[...TABLE_READERS.keys()].join(', ')}`;
+  const allowed = formatsFor(form.atEnd ? table.lists : undefined);
+  if (reader === undefined || !allowed.includes(format)) {
+    const expected = `one of ${allowed.join(', ')}`;
     return refute('parameters: table_format', offset + PARAMS.table_format, { found: format, expected });
   }
   const [at, length] = PARAMETERS.table_format;
   file.accept(offset + at, offset + at + length);
-  file.expectFields('parameters', offset, PARAMETERS, { flags: stubFlags });
+  const flags = Number(file.read('parameters', offset, PARAMETERS, 'flags'));
+  file.expectFields('parameters', offset, PARAMETERS, {
+    flags: form.flags.find((value) => value === flags) ?? form.flags[0]!,
+  });
   const [last, width] = PARAMETERS.flags;
   file.expectZeros('reserved byte of the parameters', offset + last + width, offset + PARAMS.size);
   return reader;

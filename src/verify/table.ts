@@ -30,13 +30,21 @@ export interface DecodedTable extends Sites {
  */
 export type TableReader = (bytes: Uint8Array, origin: FileOffset) => DecodedTable;
 
-export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map([
-  [TABLE_FORMAT.kernel, walkKernelTable],
+export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map<number, TableReader>([
+  [TABLE_FORMAT.kernel, (bytes, origin) => walkKernelTable(bytes, origin)],
   [TABLE_FORMAT.compact, walkCompactTable],
+  [TABLE_FORMAT.kernel_two_lists, (bytes, origin) => walkKernelTable(bytes, origin, 2)],
 ]);
 
+/** Which formats are right: one, where a decompressor of `lists` lists reads the table as well; else any but the one that is only for that. */
+export function formatsFor(lists: 2 | 3 | undefined): number[] {
+  const { kernel, kernel_two_lists } = TABLE_FORMAT;
+  if (lists !== undefined) return [lists === 2 ? kernel_two_lists : kernel];
+  return [...TABLE_READERS.keys()].filter((format) => format !== kernel_two_lists);
+}
+
 /** Backwards from the end, through 32-bit, inverse and 64-bit list, each up to its zero: what stub/relocate-kernel.ts does. */
-export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedTable {
+export function walkKernelTable(bytes: Uint8Array, origin: FileOffset, lists: 2 | 3 = 3): DecodedTable {
   const view = viewOf(bytes);
   let at = bytes.length;
   const starts = { abs64: 0, inverse32: 0, abs32: 0 };
@@ -58,7 +66,7 @@ export function walkKernelTable(bytes: Uint8Array, origin: FileOffset): DecodedT
     return wordsOfBytes(bytes.subarray(at + 4, end));
   };
   const abs32 = walkList('abs32', '32-bit');
-  const inverse32 = walkList('inverse32', 'inverse 32-bit');
+  const inverse32 = lists === 3 ? walkList('inverse32', 'inverse 32-bit') : new Uint32Array();
   const abs64 = walkList('abs64', '64-bit');
   if (at > 0) {
     const found = `${hex(at)} bytes that the program never reads`;

@@ -131,7 +131,7 @@ test('unusable: one line, exit code 2', () => {
   };
   refused([vmlinux, good], /^kslide: kernel has no relocation table: original: vmlinux: expected/);
   refused([good, bzImage], /^kslide: kernel is already converted: original/);
-  refused([bzImage, bzImage], /^kslide: not a kernel image: converted: file is a bzimage/);
+  refused([vmlinux, bzImage, '--relocs', relocs], /^kslide: not a kernel image: converted: file is a bzimage/);
   refused([bzImage, join(directory, 'missing')], /missing/);
   refused(['-', '-'], /^kslide: only one of ORIGINAL, CONVERTED and --relocs can be standard input\n$/);
 });

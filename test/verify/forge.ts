@@ -16,15 +16,16 @@ import { encodeStubTable } from '../../src/stub/table.ts';
 import type { StubTableName } from '../../src/stub/table.ts';
 import { examine } from '../../src/verify.ts';
 import type { Examination } from '../../src/verify.ts';
-import { readOriginal } from '../../src/verify/original.ts';
+import { FORMS, readOriginal } from '../../src/verify/original.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import type { VmlinuxOptions } from '../make-vmlinux.ts';
 
 export const program = assembleStub().code;
 
-export function original(options: VmlinuxOptions = {}): Promise<Original> {
-  return readOriginal(makeVmlinux(options), { codecs: coreCodecs });
+/** In a form that allows one value for the flags, so that every byte has one. */
+export async function original(options: VmlinuxOptions = {}): Promise<Original> {
+  return { ...(await readOriginal(makeVmlinux(options), { codecs: coreCodecs })), form: FORMS.uncompressed };
 }
 
 export function examined(kernel: Original, converted: Uint8Array): Examination {

@@ -1,0 +1,128 @@
+/**
+ * A bzImage around the converted kernel: setup code, header and, where there is one, the decompressor are the original's, but for what
+ * tells of another payload. Each byte outside the payload has one right value again; the compressed bytes have not, and what counts is that they
+ * decode, with the right length, to the kernel that the other checks look at. (What a PE signature leaves behind is shared with the writer.)
+ */
+import type { FileOffset } from '../addresses.ts';
+import { bytesOfWords, indexOfBytes, Reader } from '../bytes.ts';
+import { buildCrc32 } from '../bzimage/crc32.ts';
+import type { Codecs, Compression } from '../bzimage/codecs/index.ts';
+import { readSetupHeader, SETUP } from '../bzimage/header.ts';
+import type { SetupHeader } from '../bzimage/header.ts';
+import { decodePayload, readPayload } from '../bzimage/payload.ts';
+import type { Payload } from '../bzimage/payload.ts';
+import { dropSignature, growImage } from '../bzimage/pe.ts';
+import { PT_LOAD } from '../elf/constants.ts';
+import { endOfElf, readElf } from '../elf/read.ts';
+import { hex } from '../errors.ts';
+import { refute } from './evidence.ts';
+import type { Evidence } from './evidence.ts';
+
+const PAGE = 0x1000;
+const CRC_SIZE = 4;
+/** Words of zeros that a decompressor takes for three empty lists. */
+const EMPTY_TABLE = 12;
+
+/** What was read of a bzImage before anything was compared. */
+export interface Container {
+  readonly header: SetupHeader;
+  readonly payload: Payload;
+  readonly unpacked: Uint8Array;
+}
+
+/** The original's bzImage. */
+export interface Shell {
+  readonly image: Uint8Array;
+  readonly header: SetupHeader;
+  readonly payload: Payload;
+}
+
+/** Throws KernelImageError for what is no bzImage, or does not decode. */
+export async function openContainer(bytes: Uint8Array, codecs: Codecs): Promise<Container> {
+  const header = readSetupHeader(bytes);
+  const payload = readPayload(bytes, header);
+  const unpacked = await decodePayload(payload, codecs);
+  return { header, payload, unpacked };
+}
+
+/** The decompressor and all around it. Vouches for every byte of the file; what the payload holds is for `readKernel`. */
+export function checkDecompressor(file: Evidence, shell: Shell, { payload }: Container): void {
+  const { image, header, payload: old } = shell;
+  const { length, claimedSize } = payload;
+  if (payload.offset !== old.offset || length > old.length) {
+    refute('payload_offset, payload_length', SETUP.payload_offset.offset, {
+      found: `${hex(payload.offset)}, ${hex(length)}`,
+      expected: `${hex(old.offset)}, at most ${hex(old.length)}`,
+    });
+  }
+  expectCompression(payload, old.compression);
+
+  // As much more memory as there is more to unpack, and less that it is unpacked from; bzimage/rewrite.ts says why.
+  const { initSize = 0 } = header;
+  const more = claimedSize + Math.floor(claimedSize / 256) - old.claimedSize - Math.floor(old.claimedSize / 256);
+  const growth = Math.ceil(Math.max(0, more + old.length - length) / PAGE) * PAGE;
+  const { bytes } = dropSignature(image);
+  const hasCrc = buildCrc32(bytes.subarray(0, -CRC_SIZE)) === new Reader(bytes).u32(bytes.length - CRC_SIZE, 'CRC-32');
+  growImage(bytes, initSize, growth);
+
+  if (file.bytes.length !== bytes.length) {
+    const offset = Math.min(file.bytes.length, bytes.length);
+    refute('length of the file', offset, { found: file.bytes.length, expected: bytes.length });
+  }
+  const pair = findPair(bytes, old);
+  const fields = [
+    { what: 'payload_length', offset: SETUP.payload_length.offset, value: length },
+    { what: 'input_len', offset: pair, value: length },
+    { what: 'output_len', offset: pair + 4, value: claimedSize },
+    { what: 'init_size', offset: SETUP.init_size.offset, value: initSize + growth },
+  ];
+  const crcAt = bytes.length - CRC_SIZE;
+  if (hasCrc) fields.push({ what: 'CRC-32', offset: crcAt, value: buildCrc32(file.bytes.subarray(0, crcAt)) });
+  const elsewhere = [
+    ...fields.map(({ offset }) => ({ start: offset, end: offset + 4 })),
+    { start: old.offset, end: old.offset + old.length },
+    { start: bytes.length, end: bytes.length },
+  ];
+  let at = 0;
+  for (const { start, end } of elsewhere.toSorted((a, b) => a.start - b.start)) {
+    file.expectBytes('byte of the original', at, bytes.subarray(at, start));
+    at = end;
+  }
+  for (const { what, offset, value } of fields) file.expectFields(what, offset, { value: [0, 4] }, { value });
+  file.accept(old.offset, old.offset + length);
+  file.expectZeros("rest of the old payload's room", old.offset + length, old.offset + old.length);
+}
+
+function expectCompression({ compression, offset }: Payload, expected: Compression | undefined): void {
+  if (compression === expected) return;
+  refute('payload', offset, { found: compression ?? 'not compressed', expected: expected ?? 'not compressed' });
+}
+
+/** input_len and output_len of the original: side by side, once. `rebuildBzImage` takes no other decompressor. */
+function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffset {
+  const pair = bytesOfWords(Uint32Array.of(length, claimedSize));
+  const at = indexOfBytes(image, pair);
+  if (at >= 0 && indexOfBytes(image, pair, at + 1) < 0) return at;
+  return refute('input_len, output_len', 0, { found: 'not once in the original', expected: 'once' });
+}
+
+/**
+ * The ELF file that was unpacked, and in which form: with the table at its end that the decompressor reads as well, or with zeros behind it that
+ * reach the end of the kernel's memory and are an empty table.
+ */
+export function readKernel(
+  { unpacked }: Container,
+  { prefAddress = 0 }: SetupHeader,
+): { elf: Uint8Array; atEnd: boolean } {
+  const elf = readElf(unpacked);
+  const end = endOfElf(elf);
+  if (end === unpacked.length) return { elf: unpacked, atEnd: true };
+  const loads = elf.segments.filter(({ type }) => type === PT_LOAD);
+  const memory = Math.max(...loads.map(({ paddr, memsz }) => paddr + memsz - prefAddress));
+  const length = Math.ceil(Math.max(end, memory) / 4) * 4 + EMPTY_TABLE;
+  if (unpacked.length !== length)
+    refute('payload: unpacked size', Math.min(length, unpacked.length), { found: unpacked.length, expected: length });
+  const behind = unpacked.subarray(end).findIndex((byte) => byte !== 0);
+  if (behind >= 0) refute('payload: empty table', end + behind, { found: unpacked[end + behind]!, expected: 0 });
+  return { elf: unpacked.subarray(0, end), atEnd: false };
+}
