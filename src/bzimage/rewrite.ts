@@ -106,6 +106,6 @@ function tooLarge(found: number, room: number): KernelImageError {
     what: 'new payload',
     found,
     expected: `at most ${hex(room)}, the old one's room: ${found - room} bytes too many`,
-    hint: 'the compact table is smaller (--table compact)',
+    hint: 'without --table-at-end the table is a sixth; with --compression none there is no such limit',
   });
 }
