@@ -8,27 +8,35 @@ import { UsageError } from './failure.ts';
 interface ExtractArguments {
   readonly output?: string;
   readonly relocsOut?: string;
+  readonly relocs?: string;
 }
 
 export function addExtract(program: Command): void {
   program
     .command('extract')
     .description('write the vmlinux that a bzImage or UKI holds, and its relocation table')
-    .argument('<IN>', 'bzImage, UKI, or vmlinux with a table behind it; - is standard input')
+    .argument('<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input')
     .option('-o, --output <OUT>', 'the vmlinux to write; standard output when neither option is given')
     .option('--relocs-out <FILE>', "the relocation table to write, in the kernel's format")
+    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
     .action(run);
 }
 
-async function run(input: string, { output, relocsOut }: ExtractArguments): Promise<void> {
+async function run(input: string, { output, relocsOut, relocs }: ExtractArguments): Promise<void> {
+  if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
   const vmlinuxOut = output ?? (relocsOut === undefined ? '-' : undefined);
   if (vmlinuxOut !== undefined && vmlinuxOut === relocsOut)
     throw new UsageError('-o and --relocs-out name the same file');
   if (vmlinuxOut === '-' && process.stdout.isTTY)
     throw new UsageError('standard output is a terminal; name a file with -o');
-  for (const file of [vmlinuxOut, relocsOut]) if (file !== undefined) refuseSameFile(input, file);
+  for (const file of [vmlinuxOut, relocsOut]) {
+    if (file === undefined) continue;
+    refuseSameFile(input, file);
+    if (relocs !== undefined) refuseSameFile(relocs, file);
+  }
   const image = await readInputFile(input);
-  const extracted = await extract(image, { codecs: nodeCodecs });
+  const given = relocs === undefined ? undefined : await readInputFile(relocs);
+  const extracted = await extract(image, { codecs: nodeCodecs, relocs: given });
   // Asked for first, so that a kernel without a table leaves no vmlinux behind either.
   const table = relocsOut === undefined ? undefined : extracted.relocs();
   if (vmlinuxOut !== undefined) await writeFileAtomic(vmlinuxOut, [extracted.vmlinux]);

@@ -109,6 +109,11 @@ test('extract writes the vmlinux, the table, or both; to standard output when no
   assert.deepEqual(new Uint8Array(readFileSync(relocs)), encodeRelocationTable(TABLE));
   assert.deepEqual(new Uint8Array(kslide(['extract', '-'], bzImage).stdout), bare);
   rmSync(relocs);
+  const given = file(encodeRelocationTable(TABLE));
+  assert.equal(kslide(['extract', file(bare), '--relocs', given, '--relocs-out', relocs]).code, 0);
+  assert.deepEqual(new Uint8Array(readFileSync(relocs)), encodeRelocationTable(TABLE));
+  refused(['extract', file(bare), '--relocs', given, '--relocs-out', given], /is the input file/);
+  rmSync(relocs);
   refused(
     ['extract', file(bare), '-o', file(), '--relocs-out', relocs],
     /^kslide: kernel has no relocation table: vmlinux: expected a table behind/,
