@@ -30,5 +30,5 @@ export { verify } from './verify.ts';
 export type { Verification, VerifyOptions } from './verify.ts';
 export { readVmlinux } from './vmlinux.ts';
 export type { Vmlinux } from './vmlinux.ts';
-export { decodePlan, encodePlan, planShuffle, shuffle } from './shuffle.ts';
-export type { Plan, PlanOptions, Shuffled, ShuffleOptions, ShufflePass, ShuffleSummary } from './shuffle.ts';
+export { decodePlan, encodePlan, openShuffler, planShuffle, shuffle } from './shuffle.ts';
+export type { Plan, PlanOptions, Shuffled, ShuffleOptions, ShufflePass, Shuffler, ShuffleSummary } from './shuffle.ts';

@@ -8,7 +8,7 @@
 import type { Codecs } from './bzimage/codecs/index.ts';
 import { convertInput } from './convert.ts';
 import type { ConvertSummary } from './convert.ts';
-import { addFileSections, joinParts } from './elf/write.ts';
+import { addFileSections, joinParts, settleParts } from './elf/write.ts';
 import { KernelImageError } from './errors.ts';
 import { refuseConverted, refuseMoved } from './hookable.ts';
 import { readInput } from './input.ts';
@@ -20,7 +20,7 @@ import { analyse } from './shuffle/analyse.ts';
 import type { AnalysePass } from './shuffle/analyse.ts';
 import { buildIdOf } from './shuffle/build-id.ts';
 import { fingerprint } from './shuffle/fingerprint.ts';
-import { layOut } from './shuffle/layout.ts';
+import { layOut, sizeClasses } from './shuffle/layout.ts';
 import { encodeMoves, MOVES_SECTION } from './shuffle/moves-section.ts';
 import type { Plan } from './shuffle/plan.ts';
 import { rewrite } from './shuffle/rewrite.ts';
@@ -61,14 +61,22 @@ export async function planShuffle(image: Uint8Array, options: PlanOptions): Prom
   });
 }
 
-export interface ShuffleOptions {
+export interface ShufflerOptions {
   readonly codecs: Codecs;
   readonly plan: Plan;
+}
+
+export interface ShuffleOptions {
   /** Up to 32 bytes, all of them as secret as the layout is to be. */
   readonly seed: Uint8Array;
   /** Without the program that relocates: with the relocation table behind the file, as in a bzImage. */
   readonly plain?: boolean | undefined;
   readonly onPass?: ((pass: ShufflePass) => void) | undefined;
+}
+
+/** One kernel, read and checked, and shuffled as often as wanted. */
+export interface Shuffler {
+  shuffle(options: ShuffleOptions): Shuffled;
 }
 
 /** The shape of `kslide shuffle --json`, seed and file names aside. */
@@ -107,41 +115,59 @@ export interface Shuffled {
   symbols(): Uint8Array | undefined;
 }
 
-/** Throws KernelImageError, also when the plan is of another kernel. */
-export async function shuffle(image: Uint8Array, options: ShuffleOptions): Promise<Shuffled> {
-  const { plan, seed, onPass } = options;
-  onPass?.('read');
-  const { input, kernel: original } = await readKernel(image, options);
+/** One layout. Throws KernelImageError, also when the plan is of another kernel. */
+export async function shuffle(image: Uint8Array, options: ShufflerOptions & ShuffleOptions): Promise<Shuffled> {
+  options.onPass?.('read');
+  return (await openShuffler(image, options)).shuffle(options);
+}
+
+/** Throws KernelImageError, also when the plan is of another kernel. The image must not change while the shuffler is used. */
+export async function openShuffler(image: Uint8Array, { codecs, plan }: ShufflerOptions): Promise<Shuffler> {
+  const { input, kernel: original } = await readKernel(image, { codecs });
   const kernel = withoutSymbols(original);
   expectPlanned(kernel, plan);
+  // What is the same for all layouts.
+  const classes = sizeClasses(plan);
+  const worth = measure(plan, classes);
+  const movesSize = encodeMoves(plan, plan.starts).length;
+  const sample = addFileSections(kernel.elf, [{ name: MOVES_SECTION, bytes: new Uint8Array(movesSize) }]);
+  const plainSize = sizeOf(sample);
 
-  onPass?.('layout');
-  const placed = layOut(plan, seed);
-  const { vmlinux, table } = rewrite(kernel.elf.bytes, plan, placed);
+  const shuffleOnce = ({ seed, plain, onPass }: ShuffleOptions): Shuffled => {
+    onPass?.('layout');
+    const placed = layOut(plan, seed, classes);
+    const file = new Uint8Array(plainSize);
+    const vmlinux = file.subarray(0, kernel.elf.bytes.length);
+    vmlinux.set(kernel.elf.bytes);
+    const table = rewrite(vmlinux, plan, placed);
 
-  onPass?.('write');
-  const moves = { name: MOVES_SECTION, bytes: encodeMoves(plan, placed) };
-  const plain = addFileSections({ ...kernel.elf, bytes: vmlinux }, [moves]);
-  const relocs = encodeRelocationTable(table);
-  const converted = options.plain
-    ? undefined
-    : convertInput({ ...input, vmlinux: joinParts(plain), relocs }, image.length, {});
-  const parts = converted?.parts ?? [...plain, relocs];
-  return {
-    parts,
-    summary: {
-      input: input.kind,
-      kernelVersion: input.kernelVersion ?? plan.facts.kernelVersion,
-      buildId: plan.kernel.buildId,
-      functions: countFunctions(plan),
-      worth: measure(plan),
-      rewritten: countRewritten(plan),
-      sizes: { input: image.length, output: parts.reduce((sum, part) => sum + part.length, 0) },
-      converted: converted?.summary,
-    },
-    bytes: () => joinParts(parts),
-    symbols: () => (plan.kallsyms === undefined ? undefined : systemMap(vmlinux, plan.kallsyms)),
+    onPass?.('write');
+    const moves = { name: MOVES_SECTION, bytes: encodeMoves(plan, placed) };
+    settleParts(file, addFileSections({ ...kernel.elf, bytes: vmlinux }, [moves]));
+    const relocs = encodeRelocationTable(table);
+    const converted = plain ? undefined : convertInput({ ...input, vmlinux: file, relocs }, image.length, {});
+    const parts = converted?.parts ?? [file, relocs];
+    return {
+      parts,
+      summary: {
+        input: input.kind,
+        kernelVersion: input.kernelVersion ?? plan.facts.kernelVersion,
+        buildId: plan.kernel.buildId,
+        functions: countFunctions(plan),
+        worth,
+        rewritten: countRewritten(plan),
+        sizes: { input: image.length, output: sizeOf(parts) },
+        converted: converted?.summary,
+      },
+      bytes: () => joinParts(parts),
+      symbols: () => (plan.kallsyms === undefined ? undefined : systemMap(vmlinux, plan.kallsyms)),
+    };
   };
+  return { shuffle: shuffleOnce };
+}
+
+function sizeOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
 async function readKernel(

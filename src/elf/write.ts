@@ -216,6 +216,16 @@ export function patched(original: Uint8Array, patches: readonly Patch[]): Uint8A
   return parts;
 }
 
+/** The same into an array that is as long, in which some of the parts may be in place already. */
+export function settleParts(file: Uint8Array, parts: readonly Uint8Array[]): void {
+  let at = 0;
+  for (const part of parts) {
+    if (part.buffer !== file.buffer || part.byteOffset !== file.byteOffset + at) file.set(part, at);
+    at += part.length;
+  }
+  if (at !== file.length) throw new RangeError(`parts of ${at} bytes for ${file.length}`);
+}
+
 export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;

@@ -14,13 +14,24 @@ export interface Movable {
   readonly runs: readonly Run[];
 }
 
-/** By unit: where it starts now. */
-export function layOut({ starts, ends, runs }: Movable, seed: Uint8Array): Uint32Array {
+/** By unit: where it starts now. `classes` are sizeClasses of the same, for who makes many layouts. */
+export function layOut(
+  { starts, ends, runs }: Movable,
+  seed: Uint8Array,
+  classes: readonly Uint32Array[] = sizeClasses({ starts, ends, runs }),
+): Uint32Array {
   const random = makeRandom(seed);
   const placed = starts.slice();
-  const occupants = exchange({ starts, ends, runs }, (units) => random.shuffle(units));
+  // By place, a unit's old one: which unit is there after those of one size were permuted.
+  const occupants = Uint32Array.from(starts.keys());
+  for (const places of classes) {
+    if (places.length < 2) continue;
+    const units = places.slice();
+    random.shuffle(units);
+    for (let index = 0; index < places.length; index++) occupants[places[index]!] = units[index]!;
+  }
   for (const { start, align, first, count } of runs) {
-    const order = occupants.slice(first, first + count);
+    const order = occupants.subarray(first, first + count);
     random.shuffle(order);
     let at = start;
     for (let index = 0; index < count; index++) {
@@ -30,19 +41,6 @@ export function layOut({ starts, ends, runs }: Movable, seed: Uint8Array): Uint3
     }
   }
   return placed;
-}
-
-/** By place (a unit's old one): which unit is there after those of one size were permuted. */
-function exchange({ starts, ends, runs }: Movable, permute: (units: Uint32Array) => void): Uint32Array {
-  const classes = sizeClasses({ starts, ends, runs });
-  const occupants = Uint32Array.from(starts, (_, unit) => unit);
-  for (const places of classes) {
-    if (places.length < 2) continue;
-    const units = places.slice();
-    permute(units);
-    for (let index = 0; index < places.length; index++) occupants[places[index]!] = units[index]!;
-  }
-  return occupants;
 }
 
 /** Units that take the same room, by rising alignment and room; in each class by rising address. */

@@ -21,10 +21,10 @@ export function makeRandom(seed: Uint8Array): Random {
   if (seed.length > SEED_BYTES) throw new RangeError(`a seed of ${seed.length} bytes`);
   const key = new Uint8Array(SEED_BYTES);
   key.set(seed);
-  const state = new Uint32Array(16);
+  const state = new Int32Array(16); // signed, which V8 keeps in registers
   state.set(CONSTANTS);
   state.set(wordsOfBytes(key), 4);
-  const block = new Uint32Array(16);
+  const block = new Int32Array(16);
   let used = 16;
   const next = (): number => {
     if (used === 16) {
@@ -32,7 +32,7 @@ export function makeRandom(seed: Uint8Array): Random {
       state[12] = state[12]! + 1; // 2^32 blocks are far more than any kernel's layout takes
       used = 0;
     }
-    return block[used++]!;
+    return block[used++]! >>> 0;
   };
   const below = (bound: number): number => {
     const limit = 0x1_0000_0000 - (0x1_0000_0000 % bound);
@@ -54,7 +54,7 @@ export function makeRandom(seed: Uint8Array): Random {
   };
 }
 
-function chachaBlock(input: Uint32Array, output: Uint32Array): void {
+function chachaBlock(input: Int32Array, output: Int32Array): void {
   output.set(input);
   for (let round = 0; round < 10; round++) {
     quarterRound(output, 0, 4, 8, 12);
@@ -66,17 +66,17 @@ function chachaBlock(input: Uint32Array, output: Uint32Array): void {
     quarterRound(output, 2, 7, 8, 13);
     quarterRound(output, 3, 4, 9, 14);
   }
-  for (let word = 0; word < 16; word++) output[word] = output[word]! + input[word]!;
+  for (let word = 0; word < 16; word++) output[word] = (output[word]! + input[word]!) | 0;
 }
 
-function quarterRound(x: Uint32Array, a: number, b: number, c: number, d: number): void {
-  x[a] = x[a]! + x[b]!;
+function quarterRound(x: Int32Array, a: number, b: number, c: number, d: number): void {
+  x[a] = (x[a]! + x[b]!) | 0;
   x[d] = rotateLeft(x[d]! ^ x[a]!, 16);
-  x[c] = x[c]! + x[d]!;
+  x[c] = (x[c]! + x[d]!) | 0;
   x[b] = rotateLeft(x[b]! ^ x[c]!, 12);
-  x[a] = x[a]! + x[b]!;
+  x[a] = (x[a]! + x[b]!) | 0;
   x[d] = rotateLeft(x[d]! ^ x[a]!, 8);
-  x[c] = x[c]! + x[d]!;
+  x[c] = (x[c]! + x[d]!) | 0;
   x[b] = rotateLeft(x[b]! ^ x[c]!, 7);
 }
 

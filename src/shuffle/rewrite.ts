@@ -16,14 +16,8 @@ import { writeOrc } from './tables/orc.ts';
 
 const INT3 = 0xcc;
 
-export interface Rewritten {
-  readonly vmlinux: Uint8Array;
-  readonly table: RelocationTable;
-}
-
-/** `vmlinux` is the ELF file that the plan is of, `placed` where each unit starts. A new array; the plan may be used again. */
-export function rewrite(vmlinux: Uint8Array, plan: Plan, placed: Uint32Array): Rewritten {
-  const bytes = vmlinux.slice();
+/** In place. `bytes` is the ELF file that the plan is of, `placed` where each unit starts. Gives the new relocation table. */
+export function rewrite(bytes: Uint8Array, plan: Plan, placed: Uint32Array): RelocationTable {
   const view = viewOf(bytes);
   const moves = movesOf(plan.starts, placed);
   writeRelative32(view, plan.relative32, moves);
@@ -37,7 +31,7 @@ export function rewrite(vmlinux: Uint8Array, plan: Plan, placed: Uint32Array): R
   if (plan.mcount !== undefined) writeMcount(view, plan.mcount, moves);
   if (plan.kallsyms !== undefined) writeKallsyms(bytes, view, plan.kallsyms, moves);
   if (plan.orc !== undefined) writeOrc(bytes, view, plan.orc, moves, orderOf(placed));
-  return { vmlinux: bytes, table: moveTable(plan, moves) };
+  return moveTable(plan, moves);
 }
 
 function writeRelative32(view: DataView, { offsets, sites, targets }: FieldColumns, moves: Int32Array): void {

@@ -6,7 +6,6 @@
  * for who has to guess an address. Bits of different functions do not add up: who finds one function in a run knows nothing of the others' addresses but where they
  * are not.
  */
-import { sizeClasses } from './layout.ts';
 import type { Plan } from './plan.ts';
 
 export interface Worth {
@@ -15,11 +14,12 @@ export interface Worth {
   readonly runs: { readonly count: number; readonly largest: number; readonly median: number };
 }
 
-export function measure({ starts, ends, runs, functions }: Plan): Worth {
+/** `classes` are sizeClasses of the plan. */
+export function measure({ starts, runs, functions }: Plan, classes: readonly Uint32Array[]): Worth {
   const runOf = new Uint32Array(starts.length);
   runs.forEach(({ first, count }, run) => runOf.fill(run, first, first + count));
   const bits: number[] = [];
-  for (const units of sizeClasses({ starts, ends, runs })) {
+  for (const units of classes) {
     const inRun = new Map<number, number>();
     for (const unit of units) inRun.set(runOf[unit]!, (inRun.get(runOf[unit]!) ?? 0) + 1);
     let entropy = 0;
