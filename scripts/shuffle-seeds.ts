@@ -32,8 +32,9 @@ for (let seed = first; seed < first + seeds; seed++) {
   const kernel = shuffled.bytes();
   const { verdict } = await verifyShuffled(image, kernel, { codecs: nodeCodecs, debug });
   if (verdict !== 'proved') failures++;
-  for (const entry of ['pvh', 'linux64'] as const) {
-    const cpus = 1 + (seed % 2);
+  const cpus = 1 + (seed % 2);
+  // Both at once: a guest with one CPU leaves the other to its neighbour.
+  const bootBy = async (entry: 'pvh' | 'linux64'): Promise<void> => {
     const result = await boot({ image: kernel, initrd, entry, cpus, timeoutMs: TIMEOUT_MS });
     let outcome = 'ok';
     try {
@@ -45,7 +46,8 @@ for (let seed = first; seed < first + seeds; seed++) {
     }
     const slide = result.slide === undefined ? 'unknown' : hex(result.slide);
     console.log(`seed ${seed} ${entry} cpus ${cpus} slide ${slide} ${verdict} ${outcome}`);
-  }
+  };
+  await Promise.all([bootBy('pvh'), bootBy('linux64')]);
 }
 console.log(failures === 0 ? 'all passed' : `${failures} failures`);
 debug.close();

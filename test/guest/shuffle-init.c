@@ -6,10 +6,10 @@
  *
  *     kslide-shuffle: kallsyms <lines> <lines out of order> <sum of name hashes> <sum of address and name hashes>
  *     kslide-shuffle: efault <results of system calls with bad pointers>
- *     kslide-shuffle: module <what finit_module returned>
- *     kslide-shuffle: functions <traced calls of vfs_write> <lines with all functions traced>
- *     kslide-shuffle: kprobe <hits>
- *     kslide-shuffle: events <sched_switch events> <schedstats after switching it on and off>
+ *     kslide-shuffle: module <error of finit_module> <modules that are live>
+ *     kslide-shuffle: functions <error> <error with all functions traced> <traced calls of vfs_write>
+ *     kslide-shuffle: kprobe <errors, of adding and of enabling> <hits>
+ *     kslide-shuffle: events <errors, of sched_switch and of schedstats> <sched_switch events, up to 5>
  *     kslide-shuffle: cpus <affinity mask>
  *     kslide-shuffle: end
  *
@@ -81,7 +81,7 @@ static s64 write_file(const char *path, const char *text) {
   return result;
 }
 
-/* How often `text` stands in a file, of which at most `limit` bytes are read; -1 for all lines. */
+/* How often `text` stands in a file, of which about `limit` bytes are read. */
 static u64 count_in(const char *path, const char *text, u64 limit) {
   u64 found = 0, size = length(text), kept = 0;
   s64 file = open_file(path, O_RDONLY);
@@ -179,19 +179,16 @@ static void trace(void) {
   for (int i = 0; i < 5; i++) write_file("/proc/self/comm", "traced");
   write_file("/t/tracing_on", "0");
   u64 calls = count_in("/t/trace", ": vfs_write <-", 1 << 22);
-  /* Now each call site of the kernel, there and back. */
+  /* Now each call site of the kernel, there and back; with nothing recorded, which on a slow machine would take all the time that there is. */
   write_file("/t/current_tracer", "nop");
   write_file("/t/set_ftrace_filter", "");
-  write_file("/t/tracing_on", "1");
   s64 all = write_file("/t/current_tracer", "function");
-  write_file("/t/tracing_on", "0");
-  u64 lines = count_in("/t/trace", " <-", 1 << 16);
+  for (int i = 0; i < 5; i++) write_file("/proc/self/comm", "traced");
   write_file("/t/current_tracer", "nop");
   begin("functions");
   put_hex(tracer < 0 ? (u64)-tracer : 0);
   put_hex(all < 0 ? (u64)-all : 0);
   put_hex(calls);
-  put_hex(lines > 100 ? 100 : lines);
   end();
 
   write_file("/t/tracing_on", "1");
