@@ -39,7 +39,8 @@ for (let seed = first; seed < first + seeds; seed++) {
     let outcome = 'ok';
     try {
       checkShuffledGuest(result, shuffled, cpus);
-      if (readBacktrace(result.console).join(' ') !== reference.join(' ')) throw new Error('another backtrace');
+      const backtrace = readBacktrace(result.console).join(' ');
+      if (backtrace !== reference.join(' ')) throw new Error(`another backtrace: ${backtrace}`);
     } catch (error) {
       failures++;
       outcome = `FAILED ${String(error).slice(0, 3000)}`;

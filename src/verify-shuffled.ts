@@ -126,7 +126,12 @@ export async function verifyShuffled(
       const before = sides.before.range(text.start, text.end, '.text');
       const symbols = textSymbols(debug);
       const offset = sides.before.at(text.start, text.end - text.start, '.text');
-      const paddingEnds = checkOverwritten(moves, before, symbols, makeDisassembler(before), offset);
+      const paddingEnds = checkOverwritten(
+        moves,
+        { code: before, symbols, extents: text.extents },
+        makeDisassembler(before),
+        offset,
+      );
       return {
         count: moves.starts.length,
         moves,
@@ -208,7 +213,7 @@ function textSymbols({ symbols, places, text }: DebugKernel): number[] {
   const found = new Set<number>();
   for (let symbol = 0; symbol < symbols.count; symbol++) {
     const place = places[symbol]!;
-    if (place >= text.start && place < text.end && symbols.shndx(symbol) === text.index) found.add(place);
+    if (place >= text.start && place < text.end && text.sections.has(symbols.sectionIndex(symbol))) found.add(place);
   }
   return [...found].toSorted((a, b) => a - b);
 }

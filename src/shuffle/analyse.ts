@@ -2,6 +2,7 @@
  * Finds out all that a shuffle of this kernel has to know, from its debug vmlinux and from its code. A page of passes: what each needs is what
  * those before it have made.
  */
+import type { PhysAddr } from '../addresses.ts';
 import { SHF_ALLOC, SHT_NOBITS } from '../elf/constants.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import type { ByteSource } from '../relocs/byte-source.ts';
@@ -14,7 +15,8 @@ import type { Pieces } from './code.ts';
 import { openDebugKernel } from './debug-kernel.ts';
 import type { DebugKernel } from './debug-kernel.ts';
 import { loadDisassembler } from './disassembler.ts';
-import { FIXED, FieldList, pieceAt } from './fields.ts';
+import type { Disassembler } from './disassembler.ts';
+import { FIXED, FieldList, pieceAt, pieceBefore } from './fields.ts';
 import { fingerprint } from './fingerprint.ts';
 import { ImageBytes, placeOfLow } from './kernel-image.ts';
 import { ownersOf } from './owners.ts';
@@ -54,10 +56,7 @@ export async function analyse({ kernel, table, debug: source, kernelVersion, onP
   const { text } = debug;
   const code = image.range(text.start, text.end, '.text');
   const disassembler = makeDisassembler(code);
-  const { pieces, functions } = readCode(debug, (start, end) => {
-    const [first, last] = trimPadding(code, start - text.start, end - text.start, disassembler);
-    return [first + text.start, last + text.start];
-  });
+  const { pieces, functions } = readCode(debug, (start, end) => codeBetween(debug, code, disassembler, start, end));
   const relocations = readCodeRelocations(debug, image);
   const sweep = sweepCode(code, text.start, pieces, relocations, disassembler);
   disassembler.free();
@@ -124,6 +123,28 @@ function compareBuilds({ elf }: Vmlinux, debug: DebugKernel): string {
     expected: `${id ?? 'none'}, that of the kernel`,
     hint: 'take the debug package of this very build',
   });
+}
+
+/** Between two pieces: what is in a section, and not padding. */
+function codeBetween(
+  { text }: DebugKernel,
+  code: Uint8Array,
+  disassembler: Disassembler,
+  start: PhysAddr,
+  end: PhysAddr,
+): [PhysAddr, PhysAddr][] {
+  const origin = text.start;
+  const { extents } = text;
+  const found: [PhysAddr, PhysAddr][] = [];
+  const first = Math.max(0, pieceBefore(text.starts, start));
+  for (let index = first; index < extents.length && extents[index]!.start < end; index++) {
+    const from = Math.max(start, extents[index]!.start) - origin;
+    const to = Math.min(end, extents[index]!.end) - origin;
+    if (from >= to) continue;
+    const [one, other] = trimPadding(code, from, to, disassembler);
+    if (one < other) found.push([one + origin, other + origin]);
+  }
+  return found;
 }
 
 const CHUNK = 1 << 20;

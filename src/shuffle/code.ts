@@ -55,10 +55,10 @@ export interface CodeSymbols {
   readonly functions: number;
 }
 
-/** `trim` takes the padding off both ends of what is between two pieces. */
+/** `trim` gives what is between two pieces beside padding. */
 export function readCode(
   debug: DebugKernel,
-  trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr],
+  trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr][],
 ): CodeSymbols {
   const { text } = debug;
   const { functions, linkerSymbols, labels, ranges } = collectSymbols(debug);
@@ -70,8 +70,7 @@ export function readCode(
     pieces.symbols.push(symbol);
   };
   const addGap = (from: number, to: number): void => {
-    const [start, end] = trim(from, to);
-    if (start < end) add(start, end, STAY.unnamed, -1);
+    for (const [start, end] of trim(from, to)) add(start, end, STAY.unnamed, -1);
   };
   let end: number = text.start;
   let distinct = 0;
@@ -138,7 +137,7 @@ function collectSymbols({ symbols, places, text }: DebugKernel): Collected {
   const bounds = { start: new Map<string, number>(), end: new Map<string, number>() };
   for (let symbol = 0; symbol < symbols.count; symbol++) {
     const place = places[symbol]!;
-    if (symbols.shndx(symbol) !== text.index || place < text.start || place > text.end) continue;
+    if (place < text.start || place > text.end || !text.sections.has(symbols.sectionIndex(symbol))) continue;
     const info = symbols.info(symbol);
     const size = Number(symbols.size(symbol));
     if ((info & 15) === STT_FUNC && place + size <= text.end) functions.push({ place, size, symbol });

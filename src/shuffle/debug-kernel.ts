@@ -7,7 +7,7 @@
  */
 import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
 import type { PhysAddr } from '../addresses.ts';
-import { SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
+import { EHDR_SIZE, SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
 import { Reader } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import type { ByteSource } from '../relocs/byte-source.ts';
@@ -20,6 +20,21 @@ import { findBuildId } from './build-id.ts';
 
 export const NOWHERE = -1;
 
+/**
+ * The kernel's code: section .text, and the .text.… sections behind it. Of those there are as many as functions where -ffunction-sections was used and
+ * the linker script does not put them together.
+ */
+export interface TextSections {
+  readonly start: PhysAddr;
+  readonly end: PhysAddr;
+  /** By number. */
+  readonly sections: ReadonlySet<number>;
+  /** By rising address. What is between them is nothing. */
+  readonly extents: readonly { readonly start: PhysAddr; readonly end: PhysAddr }[];
+  /** Their starts. */
+  readonly starts: Uint32Array;
+}
+
 export interface DebugKernel {
   readonly image: RelocsImage;
   readonly symbols: SymbolTable;
@@ -27,8 +42,7 @@ export interface DebugKernel {
   readonly places: Int32Array;
   /** GNU build-id, in hex. */
   readonly buildId: string;
-  /** .text: its section number and extent. */
-  readonly text: { readonly index: number; readonly start: PhysAddr; readonly end: PhysAddr };
+  readonly text: TextSections;
   /** Where a section is loaded, or NOWHERE. */
   placeOfSection(index: number): PhysAddr;
   /** The place of a symbol that must be there. */
@@ -54,8 +68,7 @@ export function openDebugKernel(source: ByteSource): DebugKernel {
   };
   const places = new Int32Array(symbols.count);
   for (let symbol = 0; symbol < symbols.count; symbol++) places[symbol] = placeOf(symbols.value(symbol));
-  const start = placeOfSection(textIndex);
-  if (start === NOWHERE) throw unusable('sh_addr of .text', 'outside the image', 'a kernel');
+  const text = findText(image, textIndex, placeOfSection);
   const byName = new Map<string, number>();
   const find = (name: string): PhysAddr | undefined => {
     let symbol = byName.get(name);
@@ -67,7 +80,7 @@ export function openDebugKernel(source: ByteSource): DebugKernel {
     symbols,
     places,
     buildId: readBuildId(image),
-    text: { index: textIndex, start, end: start + image.sections.address(textIndex, 'sh_size') },
+    text,
     placeOfSection,
     find,
     need(name) {
@@ -75,6 +88,34 @@ export function openDebugKernel(source: ByteSource): DebugKernel {
       if (place !== undefined) return place;
       throw unusable(`symbol ${name}`, 'missing', 'one in the image');
     },
+  };
+}
+
+function findText(image: RelocsImage, textIndex: number, placeOfSection: (index: number) => PhysAddr): TextSections {
+  const { sections } = image;
+  const first = placeOfSection(textIndex);
+  if (first === NOWHERE) throw unusable('sh_addr of .text', 'outside the image', 'a kernel');
+  const loaded: { index: number; start: PhysAddr; end: PhysAddr }[] = [];
+  for (let index = 0; index < sections.count; index++) {
+    const start = placeOfSection(index);
+    const size = sections.address(index, 'sh_size');
+    if ((sections.word(index, 'sh_flags') & Number(SHF_ALLOC)) === 0 || size === 0 || start < first) continue;
+    loaded.push({ index, start, end: start + size });
+  }
+  loaded.sort((a, b) => a.start - b.start);
+  const isText = (index: number): boolean =>
+    (sections.word(index, 'sh_flags') & Number(SHF_EXECINSTR)) !== 0 &&
+    /^\.text(?:\.|$)/.test(image.sectionTitle(index));
+  const last = loaded.findIndex(({ index }) => !isText(index));
+  const extents = last < 0 ? loaded : loaded.slice(0, last);
+  const end = extents.at(-1)?.end;
+  if (end === undefined) throw unusable('section .text', 'not code', 'a section that is executable');
+  return {
+    start: first,
+    end,
+    sections: new Set(extents.map(({ index }) => index)),
+    extents,
+    starts: Uint32Array.from(extents, ({ start }) => start),
   };
 }
 
@@ -86,8 +127,8 @@ function placeOf(virtual: bigint): number {
 
 /** sh_addr, all 64 bits of it: a double would lose the low ones of a kernel address. */
 function exactAddress({ source, sections }: RelocsImage, index: number): bigint {
-  const header = new Reader(source.readAt(0, 64));
-  const at = header.u64AsNumber(40, 'e_shoff') + index * 64 + 16;
+  const header = new Reader(source.readAt(0, EHDR_SIZE[64]));
+  const at = header.u64AsNumber(40, 'e_shoff') + index * SHDR_SIZE[64] + 16;
   if (index >= sections.count) throw new RangeError(`no section ${index}`);
   return new Reader(source.readAt(at, 8)).u64(0, 'sh_addr');
 }

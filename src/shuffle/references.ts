@@ -48,7 +48,7 @@ export interface DataReferences {
 /** The relocations of .text, by rising place. */
 export function readCodeRelocations(debug: DebugKernel, image: ImageBytes): CodeRelocations {
   const entries: { place: number; type: number; good: number; aim: number }[] = [];
-  walk(debug, image, (section) => section.target === debug.text.index, {
+  walk(debug, image, (section) => debug.text.sections.has(section.target), {
     entry({ place, type, good, aim }) {
       entries.push({ place, type, good: good ? 1 : 0, aim });
     },
@@ -79,7 +79,7 @@ export function readDataReferences(
   walk(debug, image, () => true, {
     section(section) {
       executable = (debug.image.sections.word(section.target, 'sh_flags') & Number(SHF_EXECINSTR)) !== 0;
-      isText = section.target === debug.text.index;
+      isText = debug.text.sections.has(section.target);
     },
     entry({ place, type, target, good, aim }, section) {
       const isAbsolute = type === R_X86_64_64 || type === R_X86_64_32 || type === R_X86_64_32S;

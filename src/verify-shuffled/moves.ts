@@ -86,20 +86,27 @@ export function readMoves(shuffled: ElfFile, text: Text): Moves {
   return new Moves(rows, text, taken);
 }
 
+/** The original's .text, its symbols and its sections, all by rising address. */
+export interface OriginalText {
+  readonly code: Uint8Array;
+  readonly symbols: readonly number[];
+  readonly extents: readonly Text[];
+}
+
 /**
- * `code` is the original's .text. What was moved over and did not move away itself must be padding: no-operations and int3, up to the first symbol. Gives
+ * What was moved over and did not move away itself must be padding: no-operations and int3, up to the first symbol. Gives
  * where the padding ends, first that before the first range, then that behind each.
  */
 export function checkOverwritten(
   moves: Moves,
-  code: Uint8Array,
-  symbols: readonly number[],
+  { code, symbols, extents }: OriginalText,
   disassembler: Disassembler,
   textOffset: number,
 ): Uint32Array {
   const { starts, ends, text, taken } = moves;
   const paddingEnds = new Uint32Array(starts.length + 1);
   let symbol = 0;
+  let extent = 0;
   for (let range = -1; range < starts.length; range++) {
     const from = (range < 0 ? text.start : ends[range]!) - text.start;
     const to = (range + 1 < starts.length ? starts[range + 1]! : text.end) - text.start;
@@ -108,6 +115,14 @@ export function checkOverwritten(
     let padding = from;
     disassembler.seek(from);
     while (padding < limit) {
+      // Between two sections there is nothing, whatever bytes it has.
+      while (extent < extents.length && extents[extent]!.end - text.start <= padding) extent++;
+      const section = extent < extents.length ? extents[extent]!.start - text.start : limit;
+      if (padding < section) {
+        padding = Math.min(section, limit);
+        disassembler.seek(padding);
+        continue;
+      }
       const next = disassembler.step();
       if (next < 0 || next > limit || !disassembler.isFiller()) break;
       padding = next;

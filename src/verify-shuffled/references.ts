@@ -92,7 +92,7 @@ export function checkRelative(
   const scratch = new Uint8Array(PIECE * REL_SIZE[64]);
   let checked = 0;
   for (const section of relocationSections(debug.image)) {
-    if (section.target === debug.text.index) continue;
+    if (debug.text.sections.has(section.target)) continue;
     const executable = (debug.image.sections.word(section.target, 'sh_flags') & Number(SHF_EXECINSTR)) !== 0;
     const perCpu = section.target === debug.image.perCpu?.index;
     const shift = perCpu ? debug.placeOfSection(section.target) : -0x8000_0000;

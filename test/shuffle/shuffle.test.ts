@@ -10,6 +10,7 @@ import { memorySource } from '../../src/relocs/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
 import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle.ts';
 import type { Plan } from '../../src/shuffle.ts';
+import { verifyShuffled } from '../../src/verify-shuffled.ts';
 import { readVmlinux } from '../../src/vmlinux.ts';
 import { makeKernel } from './make-kernel.ts';
 
@@ -176,7 +177,7 @@ describe('refused', () => {
   });
 
   test('any changed byte of the debug vmlinux gives a plan or a refusal, no crash', async () => {
-    for (let at = 0; at < kernel.unstripped.length; at += 89) {
+    for (let at = 0; at < kernel.unstripped.length; at += 331) {
       const changed = kernel.unstripped.slice();
       changed[at] = changed[at]! ^ 0xff;
       try {
@@ -184,6 +185,27 @@ describe('refused', () => {
       } catch (error) {
         assert.ok(error instanceof KernelImageError, `byte ${at}: ${String(error)}`);
       }
+    }
+  });
+});
+
+describe('-ffunction-sections', () => {
+  const flags = ['-ffunction-sections'];
+
+  test('kept as sections: each is a function, and moves', async () => {
+    const { unstripped } = makeKernel('', flags);
+    const debug = memorySource(unstripped);
+    const sections = readElf(unstripped).sections.length;
+    assert.ok(sections > readElf(kernel.unstripped).sections.length + 14, 'the linker put them together');
+    const own = await planShuffle(unstripped, { codecs, debug });
+    const moving = own.runs.reduce((sum, { count }) => sum + count, 0);
+    assert.ok(moving >= 16, `${moving} units`);
+    // What the assembler resolved itself stays inside one function.
+    assert.ok(own.facts.branches.crossing < plan.facts.branches.crossing);
+    for (let round = 0; round < 5; round++) {
+      const shuffled = await shuffle(unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
+      const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
+      assert.equal(verdict, 'proved', JSON.stringify(offence));
     }
   });
 });
