@@ -9,7 +9,7 @@
  * Lists are sorted. The zero before a list ends it for a reader that walks backwards from the table's end. The inverse list holds
  * PC-relative fields that name per-cpu symbols: those symbols do not move, the code does, so the slide is subtracted.
  */
-import { physToTableEntry, tableEntryToPhys, tableEntryToVirt } from '../addresses.ts';
+import { tableEntryToPhys, tableEntryToVirt } from '../addresses.ts';
 import type { FileOffset } from '../addresses.ts';
 import { bytesOfWords, wordsOfBytes } from '../bytes.ts';
 import type { Segment } from '../elf/read.ts';
@@ -138,42 +138,53 @@ export function checkSites(table: RelocationTable, loads: readonly Segment[]): v
   });
 }
 
-/** Above every table entry: a list that has ended. */
-const ENDED = 2 ** 32;
+/** Above every site: a list that has ended. */
+const ENDED = 2 ** 31;
+/** Takes a table entry to its physical link address, as int32, and keeps the order of u32: what lies below the kernel's map comes out negative. */
+const START_KERNEL_MAP_LOW = 0x8000_0000;
 
-/** The first site, by address, that is not as checkSites wants it. One walk over all three lists at once; entries compare as u32. */
+/**
+ * The first site, by address, that is not as checkSites wants it. One walk over all three lists at once. Its numbers are int32 from one end to the
+ * other: entries as they are, above 2^31, would be an object each until the loop is compiled (a third of a million; measured, 14 ms to 5).
+ */
 function findBadSite(
-  { abs64, inverse32, abs32 }: RelocationTable,
+  table: RelocationTable,
   loads: readonly Segment[],
 ): { name: ListName; index: number; expected: string } | undefined {
-  const cursor = { abs64: 0, inverse32: 0, abs32: 0 };
+  const [abs64, inverse32, abs32] = [asInt32(table.abs64), asInt32(table.inverse32), asInt32(table.abs32)];
+  let [i, j, k] = [0, 0, 0];
   let segment = -1;
-  let low = 0; // the bytes that the current segment loads, as table entries
+  let low = 0; // what the current segment loads
   let high = 0;
   let free = 0; // behind the last site
-  for (;;) {
-    const a = cursor.abs64 < abs64.length ? abs64[cursor.abs64]! : ENDED;
-    const b = cursor.inverse32 < inverse32.length ? inverse32[cursor.inverse32]! : ENDED;
-    const c = cursor.abs32 < abs32.length ? abs32[cursor.abs32]! : ENDED;
-    const entry = Math.min(a, b, c);
-    if (entry === ENDED) return undefined;
-    const name = entry === a ? 'abs64' : entry === b ? 'inverse32' : 'abs32';
-    const width = entry === a ? 8 : 4;
-    if (entry >= high && tableEntryToPhys(entry) !== undefined) {
-      while (entry >= high && ++segment < loads.length) {
-        low = physToTableEntry(loads[segment]!.paddr);
-        high = low + loads[segment]!.filesz;
-      }
+  for (let left = countRelocations(table); left > 0; left--) {
+    const a = i < abs64.length ? abs64[i]! ^ START_KERNEL_MAP_LOW : ENDED;
+    const b = j < inverse32.length ? inverse32[j]! ^ START_KERNEL_MAP_LOW : ENDED;
+    const c = k < abs32.length ? abs32[k]! ^ START_KERNEL_MAP_LOW : ENDED;
+    const site = a <= b ? (a <= c ? a : c) : b <= c ? b : c;
+    const width = site === a ? 8 : 4;
+    while (site >= high && segment + 1 < loads.length) {
+      const load = loads[++segment]!;
+      low = load.paddr;
+      high = low + load.filesz;
     }
-    if (entry < low || entry + width > high || entry < free) {
-      const index = cursor[name];
-      if (tableEntryToPhys(entry) === undefined)
+    if (site < low || site + width > high || site < free) {
+      const [name, index] =
+        site === a ? (['abs64', i] as const) : site === b ? (['inverse32', j] as const) : (['abs32', k] as const);
+      if (tableEntryToPhys(table[name][index]!) === undefined)
         return { name, index, expected: 'a link address inside the kernel image' };
-      if (entry < low || entry + width > high)
+      if (site < low || site + width > high)
         return { name, index, expected: `${width} bytes inside one loaded segment` };
       return { name, index, expected: 'a site that does not overlap the one before it' };
     }
-    free = entry + width;
-    cursor[name]++;
+    free = site + width;
+    if (site === a) i++;
+    else if (site === b) j++;
+    else k++;
   }
+  return undefined;
+}
+
+function asInt32({ buffer, byteOffset, length }: Uint32Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, length);
 }
