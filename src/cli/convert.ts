@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { convert } from '../convert.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { stubProgram } from '../stub/segment.ts';
 import { STUB_TABLES } from '../stub/table.ts';
 import type { StubTableName } from '../stub/table.ts';
 import { UsageError } from './failure.ts';
@@ -48,7 +49,9 @@ async function run(input: string, { output, relocs, table: format, json, quiet }
   const progress = new Progress(quiet === true);
   try {
     progress.show(PASSES.read);
-    const image = await readInputFile(input);
+    const reading = readInputFile(input);
+    stubProgram(); // while the file comes in
+    const image = await reading;
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const onPass = (pass: keyof typeof PASSES): void => progress.show(PASSES[pass]);
     const { parts, summary } = await convert(image, { codecs: nodeCodecs, relocs: table, table: format, onPass });

@@ -43,11 +43,23 @@ const STDIN = 0;
 const STDOUT = 1;
 const MAX_INPUT = 2 ** 31;
 
-/** All of a file, a FIFO or, for `-`, standard input. Throws InputFileError; more than 2 GiB is not read. */
+/**
+ * All of a file, a FIFO or, for `-`, standard input. Throws InputFileError; more than 2 GiB is not read. A file is on its way when this returns,
+ * on another thread: who has something else to do may do that before waiting.
+ */
 export async function readInputFile(path: string): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
     if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
+    if (fs.statSync(path).isFile()) {
+      const fd = fs.openSync(path, 'r');
+      try {
+        return await readOpen(name, fd, noStream);
+      } finally {
+        fs.closeSync(fd);
+      }
+    }
+    // Off the main thread: a FIFO opens only when it has a writer.
     const handle = await open(path);
     try {
       return await readOpen(name, handle.fd, () => handle.createReadStream({ autoClose: false }));
@@ -75,6 +87,11 @@ async function readOpen(name: string, fd: number, stream: () => AsyncIterable<Ui
     length += bytesRead;
   }
   return bytes.subarray(0, length);
+}
+
+/** Of what is a file. */
+function noStream(): never {
+  throw new Error('a file that is not one any more');
 }
 
 async function collect(name: string, stream: AsyncIterable<Uint8Array>): Promise<Uint8Array> {

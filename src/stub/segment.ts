@@ -37,6 +37,13 @@ export interface SegmentOptions {
   readonly tableAtEnd?: boolean | undefined;
 }
 
+let assembled: Uint8Array | undefined;
+
+/** The program, not to be changed: assembled when it is first asked for, in 10 ms. */
+export function stubProgram(): Uint8Array {
+  return (assembled ??= assembleStub().code);
+}
+
 /**
  * The segment for this kernel. It lies behind the image in memory, at an address congruent to its file offset modulo p_align, as the ELF
  * specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file.
@@ -47,7 +54,7 @@ export function buildSegment(
   table: StubTable,
   { flags: stubFlags = 0, offset: wanted, tableAtEnd = false }: SegmentOptions = {},
 ): NewSegment {
-  const program = assembleStub().code;
+  const program = stubProgram();
   const programAt = PARAMS.size;
   const tableAt = alignUp(programAt + program.length, 16);
   const fileSize = tableAt + table.bytes.length;
