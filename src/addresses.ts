@@ -41,6 +41,17 @@ export function tableEntryToPhys(entry: number): PhysAddr | undefined {
   return physical >= 0 && physical < KERNEL_IMAGE_SIZE ? physical : undefined;
 }
 
+/**
+ * The same for the hottest loops: an entry read as int32, ^ this, is its physical link address, negative for what lies below the kernel's map, and
+ * order is kept. As u32, which are above 2^31, entries are an object each until the loop is compiled, and a kernel has a third of a million.
+ */
+export const INT32_ENTRY_TO_PHYS = 0x8000_0000;
+
+/** A table's entries as int32: a view. */
+export function int32Entries({ buffer, byteOffset, length }: Uint32Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, length);
+}
+
 /** The table entry of a physical link address. */
 export function physToTableEntry(address: PhysAddr): number {
   return address + 0x8000_0000;

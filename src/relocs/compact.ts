@@ -10,7 +10,13 @@
  *
  * What else was tried, and why this: docs/performance.md.
  */
-import { physToTableEntry, tableEntryToPhys } from '../addresses.ts';
+import {
+  INT32_ENTRY_TO_PHYS,
+  int32Entries,
+  KERNEL_IMAGE_SIZE,
+  physToTableEntry,
+  tableEntryToPhys,
+} from '../addresses.ts';
 import type { FileOffset, PhysAddr } from '../addresses.ts';
 import { Reader, Writer } from '../bytes.ts';
 import { hex, KernelImageError } from '../errors.ts';
@@ -61,10 +67,11 @@ export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Arr
 function writeGaps(out: Writer, start: number, list: Uint32Array): number {
   let at = start;
   let free = 0; // behind the site before
-  for (const entry of list) {
-    const site = addressOf(entry);
+  const entries = int32Entries(list);
+  for (let index = 0; index < entries.length; index++) {
+    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
     const gap = site - free;
-    if (gap < 0) throw new RangeError(`sites that overlap or descend at ${hex(entry)}`);
+    if (gap < 0 || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
     if (gap < GAP.address) {
       out.u8(at++, gap);
     } else if (gap < GAP.limit) {
@@ -116,20 +123,25 @@ function writeItems(out: Writer, start: number, list: Uint32Array): number {
 }
 
 /** Addresses of the sites, ascending in each of eight lists. */
-function byRemainder(list: Uint32Array): PhysAddr[][] {
-  const lists: PhysAddr[][] = Array.from({ length: WORD }, () => []);
+function byRemainder(list: Uint32Array): ArrayLike<PhysAddr>[] {
+  const aligned = new Int32Array(list.length);
+  const others: PhysAddr[][] = Array.from({ length: WORD - 1 }, () => []);
+  let count = 0;
   let free = 0;
-  for (const entry of list) {
-    const site = addressOf(entry);
-    if (site < free) throw new RangeError(`sites that overlap or descend at ${hex(entry)}`);
+  const entries = int32Entries(list);
+  for (let index = 0; index < entries.length; index++) {
+    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
+    if (site < free || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
     free = site + WORD;
-    lists[site % WORD]!.push(site);
+    const remainder = site % WORD;
+    if (remainder === 0) aligned[count++] = site;
+    else others[remainder - 1]!.push(site);
   }
-  return lists;
+  return [aligned.subarray(0, count), ...others];
 }
 
 /** How many sites from `index` on follow each other without a gap. */
-function runLength(sites: readonly PhysAddr[], index: number): number {
+function runLength(sites: ArrayLike<PhysAddr>, index: number): number {
   let end = index + 1;
   while (end < sites.length && WORD === sites[end]! - sites[end - 1]!) end++;
   return end - index;
@@ -141,10 +153,9 @@ function writeTagged(out: Writer, at: number, tag: number, value: number): numbe
   return at + 5;
 }
 
-function addressOf(entry: number): PhysAddr {
-  const address = tableEntryToPhys(entry);
-  if (address === undefined) throw new RangeError(`${hex(entry)} is no link address`);
-  return address;
+function refuseEntry(entry: number): never {
+  if (tableEntryToPhys(entry) === undefined) throw new RangeError(`${hex(entry)} is no link address`);
+  throw new RangeError(`sites that overlap or descend at ${hex(entry)}`);
 }
 
 /**
