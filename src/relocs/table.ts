@@ -93,8 +93,12 @@ export function readRelocationTable(bytes: Uint8Array, origin: FileOffset = 0): 
   };
   for (const { name, title } of LISTS) {
     const list = table[name];
-    for (let index = 1; index < list.length; index++) {
-      if (list[index]! > list[index - 1]!) continue;
+    const entries = int32Entries(list);
+    let last = -(2 ** 31); // of a zero, which no list holds
+    for (let index = 0; index < entries.length; index++) {
+      const before = last;
+      last = entries[index]! ^ INT32_ENTRY_TO_PHYS;
+      if (last > before) continue;
       throw new KernelImageError({
         code: 'bad-value',
         what: `${what}, entry ${index} of the ${title} list`,
