@@ -8,7 +8,7 @@ import { viewOf } from '../bytes.ts';
 import { hex } from '../errors.ts';
 import type { ListName } from '../relocs/table.ts';
 import { badTable } from './bad-table.ts';
-import type { DecodedTable } from './table.ts';
+import type { DecodedTable, EntryWatch } from './table.ts';
 
 const ADDRESS_OF_SITE = 236;
 const ONE_BYTE_GAPS = 236;
@@ -45,10 +45,10 @@ interface Item {
   readonly units: number | undefined;
 }
 
-export function walkCompactTable(bytes: Uint8Array, origin: FileOffset): DecodedTable {
-  const walk = new Walk(bytes, origin);
-  const abs32 = walk.gaps('32-bit');
-  const inverse32 = walk.gaps('inverse 32-bit');
+export function walkCompactTable(bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch): DecodedTable {
+  const walk = new Walk(bytes, origin, watch);
+  const abs32 = walk.gaps('abs32', '32-bit');
+  const inverse32 = walk.gaps('inverse32', 'inverse 32-bit');
   const abs64 = walk.items();
   walk.expectEnd();
   const offsets: Record<ListName, Uint32Array> = {
@@ -69,15 +69,17 @@ class Walk {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #origin: FileOffset;
+  readonly #watch: EntryWatch | undefined;
   #at = 0;
 
-  constructor(bytes: Uint8Array, origin: FileOffset) {
+  constructor(bytes: Uint8Array, origin: FileOffset, watch: EntryWatch | undefined) {
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
     this.#origin = origin;
+    this.#watch = watch;
   }
 
-  gaps(title: string): Found {
+  gaps(name: 'abs32' | 'inverse32', title: string): Found {
     const found = new Found();
     for (let cursor = 0; ;) {
       const offset = this.#at;
@@ -91,14 +93,15 @@ class Walk {
       } else if (first > ADDRESS_OF_SITE) {
         site = cursor + ONE_BYTE_GAPS + (first - ADDRESS_OF_SITE - 1) * 256 + this.#u8(title);
       }
-      this.#push(found, site, offset, 4, title);
+      this.#push(found, site, offset, { name, title, width: 4 });
       cursor = site + 4;
     }
   }
 
   /** The 64-bit list, ascending over all. */
   items(): { readonly sites: Uint32Array; readonly offsets: Uint32Array } {
-    const title = '64-bit';
+    const list = { name: 'abs64', title: '64-bit', width: 8 } as const;
+    const { title } = list;
     const found = new Found();
     const items: Item[] = [];
     /** Where sites of each remainder begin in `found`; those that are multiples of 8 first. */
@@ -128,14 +131,14 @@ class Walk {
       if (isRun) {
         const units = this.#u32(title);
         items.push({ ...item, units });
-        for (let index = 0; index < units * RUN_STEP; index++) this.#push(found, site + index * 8, offset, 8, title);
+        for (let index = 0; index < units * RUN_STEP; index++) this.#push(found, site + index * 8, offset, list);
         cursor = site + units * RUN_STEP * 8;
       } else {
         items.push({ ...item, units: undefined });
         for (let half = 0; half < 2; half++) {
           const bits = this.#u32(title);
           for (let bit = 0; bit < 32; bit++)
-            if (((bits >>> bit) & 1) === 1) this.#push(found, site + half * 256 + bit * 8, offset, 8, title);
+            if (((bits >>> bit) & 1) === 1) this.#push(found, site + half * 256 + bit * 8, offset, list);
         }
         cursor = site + 512;
         if (found.sites[item.first] !== site || found.length === item.first)
@@ -181,11 +184,17 @@ class Walk {
     }
   }
 
-  #push(found: Found, site: PhysAddr, offset: number, width: number, title: string): void {
+  #push(
+    found: Found,
+    site: PhysAddr,
+    offset: number,
+    { name, title, width }: { readonly name: ListName; readonly title: string; readonly width: number },
+  ): void {
     if (site + width > KERNEL_IMAGE_SIZE || found.length === SITES_AT_MOST) {
       const expected = `at most ${SITES_AT_MOST} sites, below ${hex(KERNEL_IMAGE_SIZE)}`;
       this.#refuse(`site of the ${title} list`, offset, site, expected);
     }
+    this.#watch?.(name, physToTableEntry(site), this.#origin + offset);
     found.push(site, offset);
   }
 

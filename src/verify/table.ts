@@ -12,7 +12,7 @@ import type { ListName } from '../relocs/table.ts';
 import { PARAMS, TABLE_FORMAT } from '../stub/layout.ts';
 import { badTable } from './bad-table.ts';
 import { walkCompactTable } from './compact-table.ts';
-import { refute } from './evidence.ts';
+import { refute, Refutation } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { PARAMETERS } from './fields.ts';
 import type { Original } from './original.ts';
@@ -24,11 +24,15 @@ export interface DecodedTable extends Sites {
   offsetOf(list: ListName, index: number): FileOffset;
 }
 
+/** Called for each entry as it is decoded, with the offset in the file of what it was decoded from. */
+export type EntryWatch = (list: ListName, entry: number, offset: FileOffset) => void;
+
 /**
  * `bytes`: the whole table; `origin`: its offset in the file, for errors. Throws KernelImageError for bytes that the format does not allow, and for
- * any that are not the only way to write the same table: each byte then is either right or found.
+ * any that are not the only way to write the same table: each byte then is either right or found. `watch` is for formats in which one wrong byte
+ * makes all that follows wrong.
  */
-export type TableReader = (bytes: Uint8Array, origin: FileOffset) => DecodedTable;
+export type TableReader = (bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch) => DecodedTable;
 
 export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map<number, TableReader>([
   [TABLE_FORMAT.kernel, (bytes, origin) => walkKernelTable(bytes, origin)],
@@ -80,21 +84,21 @@ export function checkTable(file: Evidence, original: Original, segment: Segment,
   const start = segment.offset + segment.table;
   const end = segment.offset + segment.filesz;
   const bytes = file.bytes.subarray(start, end);
-  const decoded = tryRead(read, bytes, start);
-  if (decoded instanceof KernelImageError) {
+  const decoded = attempt(() => read(bytes, start, watchFor(original.table)));
+  if (decoded instanceof Error) {
     // Where the bytes are a table in another format, the parameters are wrong and not all of these.
     const offset = segment.offset + PARAMS.table_format;
     for (const [format, other] of TABLE_READERS) {
-      if (other === read || tryRead(other, bytes, start) instanceof KernelImageError) continue;
+      if (other === read || attempt(() => other(bytes, start)) instanceof Error) continue;
       const found = file.read('parameters', segment.offset, PARAMETERS, 'table_format');
       refute('parameters: table_format', offset, { found, expected: format });
     }
     throw decoded;
   }
-  for (const { name, title } of LISTS) {
+  for (const { name } of LISTS) {
     const index = firstDifferent(decoded[name], original.table[name]);
     if (index < 0) continue;
-    refute(`relocation table: entry ${index} of the ${title} list`, decoded.offsetOf(name, index), {
+    refuteEntry(name, index, decoded.offsetOf(name, index), {
       found: describeEntry(decoded[name], index),
       expected: describeEntry(original.table[name], index),
     });
@@ -102,13 +106,41 @@ export function checkTable(file: Evidence, original: Original, segment: Segment,
   file.accept(start, end);
 }
 
-function tryRead(read: TableReader, bytes: Uint8Array, origin: FileOffset): DecodedTable | KernelImageError {
+/** What is found wrong with a table; any other error is a bug of ours. */
+function attempt(work: () => DecodedTable): DecodedTable | KernelImageError | Refutation {
   try {
-    return read(bytes, origin);
+    return work();
   } catch (error) {
-    if (error instanceof KernelImageError) return error;
+    if (error instanceof KernelImageError || error instanceof Refutation) return error;
     throw error;
   }
+}
+
+/** Refutes the first entry that is not the original's: what is decoded behind it need not even be a table. */
+function watchFor(table: Sites): EntryWatch {
+  const { abs64 } = table;
+  // Every format has these in the original's order, but for the compact one's 64-bit sites: those of each remainder modulo 8 by themselves.
+  const order = abs64.map((_, index) => index).toSorted((a, b) => (abs64[a]! % 8) - (abs64[b]! % 8) || a - b);
+  const done: Record<ListName, number> = { abs64: 0, inverse32: 0, abs32: 0 };
+  return (name, entry, offset) => {
+    const place = done[name]++;
+    const index = name === 'abs64' ? (order[place] ?? abs64.length) : place;
+    if (entry === table[name][index]) return;
+    refuteEntry(name, index, offset, {
+      found: hex(tableEntryToVirt(entry)),
+      expected: describeEntry(table[name], index),
+    });
+  };
+}
+
+function refuteEntry(
+  name: ListName,
+  index: number,
+  offset: FileOffset,
+  values: { readonly found: string; readonly expected: string },
+): never {
+  const { title } = LISTS.find((list) => list.name === name)!;
+  return refute(`relocation table: entry ${index} of the ${title} list`, offset, values);
 }
 
 /** Index of the first entry that is not the same, or is in one list only; -1 for equal lists. */

@@ -133,5 +133,5 @@ test('unusable: one line, exit code 2', () => {
   refused([good, bzImage], /^kslide: kernel is already converted: original/);
   refused([vmlinux, bzImage, '--relocs', relocs], /^kslide: not a kernel image: converted: file is a bzimage/);
   refused([bzImage, join(directory, 'missing')], /missing/);
-  refused(['-', '-'], /^kslide: only one of ORIGINAL, CONVERTED and --relocs can be standard input\n$/);
+  refused(['-', '-'], /^kslide: only one of ORIGINAL, CONVERTED, --relocs and --debug can be standard input\n$/);
 });
