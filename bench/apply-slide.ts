@@ -96,9 +96,7 @@ async function bench(path: string, peer: string): Promise<void> {
   assert.ok(readFileSync(out).equals(ours), 'both must make the same image');
 
   const least = (name: keyof typeof results): number => Math.min(...results[name]);
-  process.stdout.write(
-    `${path.split('/').at(-1)}: ${sites} relocations, slide 0x${SLIDE.toString(16)}, ${ROUNDS} rounds\n`,
-  );
+  process.stdout.write(`${basename(path)}: ${sites} relocations, slide 0x${SLIDE.toString(16)}, ${ROUNDS} rounds\n`);
   for (const [name, list] of Object.entries(results)) {
     const peerTime = least(name.includes('warm') ? 'C, warm' : 'C, fresh');
     const sorted = list.toSorted((a, b) => a - b);

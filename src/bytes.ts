@@ -166,15 +166,16 @@ export function ascii(text: string): Uint8Array {
   return Uint8Array.from(text, (character) => character.charCodeAt(0));
 }
 
-/** Offset of the first occurrence of `needle` at or after `from`, or -1. */
+/** Offset of the first occurrence of `needle` at or after `from`, or -1. By Horspool: most of a needle's length is skipped at each step. */
 export function indexOfBytes(bytes: Uint8Array, needle: Uint8Array, from = 0): number {
-  const first = needle[0];
-  if (first === undefined) return from;
-  const last = bytes.length - needle.length;
-  for (let at = bytes.indexOf(first, from); at >= 0 && at <= last; at = bytes.indexOf(first, at + 1)) {
-    let match = 1;
-    while (match < needle.length && bytes[at + match] === needle[match]) match++;
-    if (match === needle.length) return at;
+  const length = needle.length;
+  if (length === 0) return from;
+  const skip = new Uint8Array(256).fill(Math.min(length, 255));
+  for (let at = Math.max(0, length - 256); at < length - 1; at++) skip[needle[at]!] = length - 1 - at;
+  for (let end = from + length - 1; end < bytes.length; end += skip[bytes[end]!]!) {
+    let match = 0;
+    while (match < length && bytes[end - match] === needle[length - 1 - match]) match++;
+    if (match === length) return end - length + 1;
   }
   return -1;
 }

@@ -5,7 +5,7 @@ import { EHDR_SIZE, PHDR_SIZE, PT_LOAD } from './elf/constants.ts';
 import { isElf, readElf } from './elf/read.ts';
 import { hex, KernelImageError } from './errors.ts';
 import { ENTRY_BYTES, PARAMS } from './stub/layout.ts';
-import { addedSegment, kindOfKernel } from './stub/segment.ts';
+import { addedSegment, kindOfKernel } from './stub/hook.ts';
 import { fileOffsetOf } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 

@@ -46,7 +46,10 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs }: InputOpti
       bzImage: undefined,
       header: undefined,
       compression: undefined,
-      kernelVersion: readBanner(bytes),
+      // Looked for when it is asked for: it lies far into the file.
+      get kernelVersion() {
+        return readBanner(bytes);
+      },
       relocs,
     };
   }

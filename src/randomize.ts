@@ -33,7 +33,7 @@ import type { RelocationTable } from './relocs/table.ts';
 import { buildFlagSegment, layOutFlagSegment } from './stub/flag-segment.ts';
 import type { FlagSegment } from './stub/flag-segment.ts';
 import { ENTRY_BYTES } from './stub/layout.ts';
-import { buildHook } from './stub/segment.ts';
+import { buildHook } from './stub/hook.ts';
 import { readVmlinux } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
@@ -243,12 +243,14 @@ class KernelRandomizer implements Randomizer {
   }
 
   #summarize(choice: Choice, flag: boolean, loadEnd: PhysAddr, parts: readonly Uint8Array[]): RandomizeSummary {
-    const { kind, compression, kernelVersion } = this.#input;
+    const input = this.#input;
     const { imageStart } = this.#kernel;
     return {
-      input: kind,
-      compression,
-      kernelVersion,
+      input: input.kind,
+      compression: input.compression,
+      get kernelVersion() {
+        return input.kernelVersion; // looked for when it is asked for
+      },
       ...choice,
       text: {
         virt: `0x${(physToVirt(imageStart) + BigInt(choice.virt)).toString(16)}`,

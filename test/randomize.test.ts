@@ -15,7 +15,7 @@ import type { RandomizeOptions } from '../src/randomize.ts';
 import { encodeRelocationTable } from '../src/relocs/table.ts';
 import { ENTRY_BYTES, PARAMS, TABLE_FORMAT } from '../src/stub/layout.ts';
 import { assembleFlagStub } from '../src/stub/program.ts';
-import { kindOfKernel } from '../src/stub/segment.ts';
+import { kindOfKernel } from '../src/stub/hook.ts';
 import { makeBzImage } from './bzimage/make-image.ts';
 import { DATA, ENTRY, LINK, makeVmlinux, PVH_ENTRY, TABLE, TEXT } from './make-vmlinux.ts';
 import { applyNaively } from './relocs/naive.ts';

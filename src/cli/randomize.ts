@@ -4,9 +4,8 @@ import type { Command } from 'commander';
 import { SEED_BYTES } from '../kaslr/draw.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
-import { endLike, launch, PLACEHOLDER } from '../node/launch.ts';
 import { randomize } from '../randomize.ts';
-import type { RandomizeOptions } from '../randomize.ts';
+import type { Randomized, RandomizeOptions } from '../randomize.ts';
 import { integer, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { Progress } from './progress.ts';
@@ -32,6 +31,7 @@ interface RandomizeArguments {
 
 const ENTRIES = ['linux64', 'pvh', 'both'] as const;
 const MIB = 0x10_0000;
+const PLACEHOLDER = '{}';
 
 export function addRandomize(program: Command, setExitCode: (code: number) => void): void {
   const command = program
@@ -68,12 +68,20 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
 
   const progress = new Progress(quiet === true || exec === true);
   try {
-    progress.show('reading the kernel');
-    const image = await readInputFile(input);
-    const table = relocs === undefined ? undefined : await readInputFile(relocs);
-    progress.show('moving it');
-    const { parts, summary } = await randomize(image, { codecs: nodeCodecs, relocs: table, inPlace: true, ...wish });
-    if (exec) return await endLike(await launch(parts, { command: words, directory: execDir }));
+    const make = async (): Promise<Randomized> => {
+      progress.show('reading the kernel');
+      const image = await readInputFile(input);
+      const table = relocs === undefined ? undefined : await readInputFile(relocs);
+      progress.show('moving it');
+      return randomize(image, { codecs: nodeCodecs, relocs: table, inPlace: true, ...wish });
+    };
+    if (exec) {
+      // Loaded when it is wanted: what it needs of Node takes as long to load as a kernel takes to move.
+      const { endLike, launch } = await import('../node/launch.ts');
+      const image = async (): Promise<readonly Uint8Array[]> => (await make()).parts;
+      return await endLike(await launch(image, { command: words, directory: execDir }));
+    }
+    const { parts, summary } = await make();
     await writeFileAtomic(output!, parts);
     progress.clear();
     if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);

@@ -2,7 +2,83 @@
 import { Reader, Writer } from '../bytes.ts';
 
 const BLOCK = 64;
-const { K, H0 } = constants();
+/** The first 32 bits of the fractional parts of the cube roots of the first 64 primes, and of the square roots of the first 8. */
+const K = Uint32Array.of(
+  0x428a_2f98,
+  0x7137_4491,
+  0xb5c0_fbcf,
+  0xe9b5_dba5,
+  0x3956_c25b,
+  0x59f1_11f1,
+  0x923f_82a4,
+  0xab1c_5ed5,
+  0xd807_aa98,
+  0x1283_5b01,
+  0x2431_85be,
+  0x550c_7dc3,
+  0x72be_5d74,
+  0x80de_b1fe,
+  0x9bdc_06a7,
+  0xc19b_f174,
+  0xe49b_69c1,
+  0xefbe_4786,
+  0x0fc1_9dc6,
+  0x240c_a1cc,
+  0x2de9_2c6f,
+  0x4a74_84aa,
+  0x5cb0_a9dc,
+  0x76f9_88da,
+  0x983e_5152,
+  0xa831_c66d,
+  0xb003_27c8,
+  0xbf59_7fc7,
+  0xc6e0_0bf3,
+  0xd5a7_9147,
+  0x06ca_6351,
+  0x1429_2967,
+  0x27b7_0a85,
+  0x2e1b_2138,
+  0x4d2c_6dfc,
+  0x5338_0d13,
+  0x650a_7354,
+  0x766a_0abb,
+  0x81c2_c92e,
+  0x9272_2c85,
+  0xa2bf_e8a1,
+  0xa81a_664b,
+  0xc24b_8b70,
+  0xc76c_51a3,
+  0xd192_e819,
+  0xd699_0624,
+  0xf40e_3585,
+  0x106a_a070,
+  0x19a4_c116,
+  0x1e37_6c08,
+  0x2748_774c,
+  0x34b0_bcb5,
+  0x391c_0cb3,
+  0x4ed8_aa4a,
+  0x5b9c_ca4f,
+  0x682e_6ff3,
+  0x748f_82ee,
+  0x78a5_636f,
+  0x84c8_7814,
+  0x8cc7_0208,
+  0x90be_fffa,
+  0xa450_6ceb,
+  0xbef9_a3f7,
+  0xc671_78f2,
+);
+const H0 = Uint32Array.of(
+  0x6a09_e667,
+  0xbb67_ae85,
+  0x3c6e_f372,
+  0xa54f_f53a,
+  0x510e_527f,
+  0x9b05_688c,
+  0x1f83_d9ab,
+  0x5be0_cd19,
+);
 
 export function sha256(message: Uint8Array): Uint8Array {
   const padded = new Writer(new Uint8Array(Math.ceil((message.length + 9) / BLOCK) * BLOCK));
@@ -48,23 +124,4 @@ function u32be(writer: Writer, at: number, word: number): void {
 function u64be(writer: Writer, at: number, value: number): void {
   u32be(writer, at, Math.floor(value / 2 ** 32));
   u32be(writer, at + 4, value % 2 ** 32);
-}
-
-/** The first 32 bits of the fractional parts of cube roots (K) and square roots (H0) of the first primes: worked out, in whole numbers. */
-function constants(): { K: Uint32Array; H0: Uint32Array } {
-  const primes: number[] = [];
-  for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime !== 0)) primes.push(n);
-  const fraction = (prime: number, power: 2 | 3): number =>
-    Number(BigInt.asUintN(32, integerRoot(BigInt(prime) << BigInt(32 * power), power)));
-  return {
-    K: Uint32Array.from(primes, (prime) => fraction(prime, 3)),
-    H0: Uint32Array.from(primes.slice(0, 8), (prime) => fraction(prime, 2)),
-  };
-}
-
-/** The greatest whole number whose `power` is at most `value`. */
-function integerRoot(value: bigint, power: 2 | 3): bigint {
-  let root = 0n;
-  for (let bit = 1n << 40n; bit > 0n; bit >>= 1n) if ((root + bit) ** BigInt(power) <= value) root += bit;
-  return root;
 }

@@ -16,6 +16,8 @@ import fs from 'node:fs';
 import { constants } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { isatty } from 'node:tty';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { EnvironmentError } from './environment.ts';
 import { createNamedFile, openMemoryFile } from './memory-file.ts';
 
@@ -47,8 +49,11 @@ const FORWARDED = [
 /** Those that a terminal sends to all processes in its foreground: the command has had its own. */
 const FROM_TERMINAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGQUIT', 'SIGWINCH']);
 
-/** Throws EnvironmentError when the program is not there, DiskError or OutputFileError when the image cannot be. */
-export async function launch(parts: readonly Uint8Array[], { command, directory }: LaunchOptions): Promise<LaunchEnd> {
+/** The image's parts, or what gives them: then they are let go before the command starts. */
+export type ImageMaker = readonly Uint8Array[] | (() => Promise<readonly Uint8Array[]>);
+
+/** EnvironmentError when the program is not there, DiskError or OutputFileError when the image cannot be. */
+export async function launch(make: ImageMaker, { command, directory }: LaunchOptions): Promise<LaunchEnd> {
   const [program = '', ...args] = command;
   const executable = findProgram(program);
   if (executable === undefined)
@@ -58,14 +63,16 @@ export async function launch(parts: readonly Uint8Array[], { command, directory 
     const path = join(resolve(directory), `kslide-${process.pid}-${randomBytes(6).toString('hex')}`);
     const guard = guardFile(path);
     try {
-      createNamedFile(path, parts);
+      await storeNamed(path, make);
+      collectGarbage();
       return await run(executable, args, path, passOn(inherited));
     } finally {
       fs.rmSync(path, { force: true });
       guard.stdin?.destroy(); // which ends it
     }
   }
-  const image = openMemoryFile(parts);
+  const image = await store(make);
+  collectGarbage();
   try {
     const number = 1 + Math.max(2, ...inherited);
     return await run(executable, args, `/proc/self/fd/${number}`, passOn(inherited, [number, image]));
@@ -130,6 +137,22 @@ function guardFile(path: string): ChildProcess {
   guard.on('error', () => {}); // no /bin/sh: then only SIGKILL leaves the file behind
   guard.unref();
   return guard;
+}
+
+// Functions of their own, because a function that waits for the command to end keeps all that it ever had in hand.
+async function store(make: ImageMaker): Promise<number> {
+  return openMemoryFile(typeof make === 'function' ? await make() : make);
+}
+
+async function storeNamed(path: string, make: ImageMaker): Promise<void> {
+  createNamedFile(path, typeof make === 'function' ? await make() : make);
+}
+
+/** The kernel that was moved here, 60 MB or so, should not wait for a collection that an idle process never comes to. */
+function collectGarbage(): void {
+  setFlagsFromString('--expose-gc');
+  const collect: unknown = runInNewContext('gc');
+  if (typeof collect === 'function') collect();
 }
 
 /** In PATH, or by its own path. */

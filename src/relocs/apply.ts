@@ -37,6 +37,7 @@ export interface PreparedTable extends Sites {
 /** Low half of __START_KERNEL_map: a table entry minus this is a physical link address. */
 const START_KERNEL_MAP_LOW = 0x8000_0000;
 const WORD = 0x1_0000_0000;
+const SIGN = 0x8000_0000 | 0;
 
 /** Throws RangeError when a site lies outside the kernel's map. The table need not be sorted; its lists are kept, not copied. */
 export function prepareTable({ abs64, inverse32, abs32 }: Sites): PreparedTable {
@@ -53,15 +54,18 @@ export function prepareTable({ abs64, inverse32, abs32 }: Sites): PreparedTable 
   return { ...lists, first, last, end };
 }
 
+/** In the order of u32, on i32 with the sign turned round: numbers above 2^31 cost V8 an object each until it has compiled the loop. */
 function boundsOf(list: Uint32Array): { low: number; high: number } {
-  let low = WORD;
-  let high = 0;
-  for (let index = 0; index < list.length; index++) {
-    const entry = list[index]!;
+  if (list.length === 0) return { low: WORD, high: 0 };
+  const signed = entriesOf(list);
+  let low = signed[0]! ^ SIGN;
+  let high = low;
+  for (let index = 1; index < signed.length; index++) {
+    const entry = signed[index]! ^ SIGN;
     if (entry < low) low = entry;
-    if (entry > high) high = entry;
+    else if (entry > high) high = entry;
   }
-  return { low, high };
+  return { low: (low ^ SIGN) >>> 0, high: (high ^ SIGN) >>> 0 };
 }
 
 /**

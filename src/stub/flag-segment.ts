@@ -10,7 +10,7 @@ import type { NewSection, NewSegment } from '../elf/write.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Vmlinux } from '../vmlinux.ts';
 import { PARAMS, PARAMS_MAGIC, SCRATCH, TABLE_FORMAT } from './layout.ts';
-import { assembleFlagStub } from './program.ts';
+import { FLAG_PROGRAM } from './flag-code.ts';
 
 const PAGE = 0x1000;
 
@@ -30,14 +30,11 @@ export interface Moved {
   readonly notes: Uint8Array;
 }
 
-let assembled: Uint8Array | undefined;
-const program = (): Uint8Array => (assembled ??= assembleFlagStub().code);
-
 /** `offset`: where in the file it will be. `notesSize`: room for notes, used or not. */
 export function layOutFlagSegment(kernel: Vmlinux, offset: number, notesSize: number): FlagSegment {
   const first = alignUp(kernel.imageEnd, PAGE);
   const linkAddress = first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
-  const notesAt = alignUp(PARAMS.size + program().length, 16);
+  const notesAt = alignUp(PARAMS.size + FLAG_PROGRAM.length, 16);
   return { linkAddress, notesAt, memsz: alignUp(notesAt + notesSize, PAGE) + SCRATCH.wiped };
 }
 
@@ -46,7 +43,7 @@ export function buildFlagSegment(kernel: Vmlinux, layout: FlagSegment, offset: n
   const { virt, phys, entryBytes, notes } = moved;
   const paddr = linkAddress + phys;
   const scratchAt = memsz - SCRATCH.wiped;
-  const code = program();
+  const code = FLAG_PROGRAM;
 
   const params = new Writer(new Uint8Array(PARAMS.size));
   params.copy(PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));

@@ -1,18 +1,16 @@
 /** Putting the added segment together: parameters, program and table laid out, and the hook that leads into it. See layout.ts. */
 import type { FileOffset, PhysAddr } from '../addresses.ts';
-import { alignUp, Reader, Writer } from '../bytes.ts';
-import { PF_R, PF_W, PF_X, PT_LOAD, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_PROGBITS } from '../elf/constants.ts';
-import type { ElfFile, Segment } from '../elf/read.ts';
+import { alignUp, Writer } from '../bytes.ts';
+import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_PROGBITS } from '../elf/constants.ts';
 import { appendOffset, offsetBehindHeaders } from '../elf/write.ts';
 import type { NewSection, NewSegment } from '../elf/write.ts';
 import type { Slots } from '../kaslr/slots.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Vmlinux } from '../vmlinux.ts';
-import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH, TABLE_FORMAT } from './layout.ts';
+import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH } from './layout.ts';
 import { assembleStub } from './program.ts';
 
 const PAGE = 0x1000;
-const JMP_REL32 = 0xe9;
 
 /** The relocation table in the form that the program's apply step reads; the seam where other forms come in. */
 export interface StubTable {
@@ -119,36 +117,4 @@ function placeAtEnd(
     const target = addressFor(kernel, offset) - kernel.imageStart;
     if (target + memsz <= offset + fileSize && target + fileSize <= offset + tableAt) return offset;
   }
-}
-
-/** A jump from the kernel's entry to the program. The rest of ENTRY_BYTES stays the kernel's. */
-export function buildHook(entry: PhysAddr, segment: PhysAddr): Uint8Array {
-  const hook = new Writer(new Uint8Array(5));
-  hook.u8(0, JMP_REL32);
-  hook.u32(1, (segment + PARAMS.size - (entry + 5)) >>> 0);
-  return hook.bytes;
-}
-
-/** The segment of kslide's in this file, if there is one: it starts with the parameters' magic. Only ELF64. */
-export function addedSegment({ bytes, header, segments }: ElfFile): Segment | undefined {
-  if (header.bits !== 64) return undefined;
-  // The version in the last byte does not matter: converting twice is wrong with any.
-  const magic = PARAMS_MAGIC.slice(0, -1);
-  return segments.find(
-    ({ type, offset, filesz }) =>
-      type === PT_LOAD && filesz >= PARAMS.size && magic.every((byte, index) => bytes[offset + index] === byte),
-  );
-}
-
-/** Whether a segment of kslide's is in this kernel already. */
-export function isConverted(kernel: Vmlinux): boolean {
-  return addedSegment(kernel.elf) !== undefined;
-}
-
-/** What kslide has made of this kernel before: it moves itself, or it was moved by the host and says so. */
-export function kindOfKernel(elf: ElfFile): 'plain' | 'self-relocating' | 'moved' {
-  const segment = addedSegment(elf);
-  if (segment === undefined) return 'plain';
-  const format = new Reader(elf.bytes).u32(segment.offset + PARAMS.table_format, 'table_format');
-  return format === TABLE_FORMAT.none ? 'moved' : 'self-relocating';
 }
