@@ -52,7 +52,7 @@ const FROM_TERMINAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGQUIT', 'SIGWINCH'])
 /** The image's parts, or what gives them: then they are let go before the command starts. */
 export type ImageMaker = readonly Uint8Array[] | (() => Promise<readonly Uint8Array[]>);
 
-/** EnvironmentError when the program is not there, DiskError or OutputFileError when the image cannot be. */
+/** Throws EnvironmentError when the program is not there, DiskError or OutputFileError when the image cannot be. */
 export async function launch(make: ImageMaker, { command, directory }: LaunchOptions): Promise<LaunchEnd> {
   const [program = '', ...args] = command;
   const executable = findProgram(program);
