@@ -11,7 +11,7 @@ import { boot } from '../src/node/qemu.ts';
 import { convert } from '../src/convert.ts';
 import { shuffle } from '../src/shuffle.ts';
 import { verifyShuffled } from '../src/verify-shuffled.ts';
-import { checkShuffledGuest, prepareShuffle } from '../test/boot/shuffle-lane.ts';
+import { APPEND, checkShuffledGuest, prepareShuffle } from '../test/boot/shuffle-lane.ts';
 import { readBacktrace } from '../test/guest/shuffle.ts';
 
 const TIMEOUT_MS = 400_000;
@@ -35,7 +35,7 @@ for (let seed = first; seed < first + seeds; seed++) {
   const cpus = 1 + (seed % 2);
   // Both at once: a guest with one CPU leaves the other to its neighbour.
   const bootBy = async (entry: 'pvh' | 'linux64'): Promise<void> => {
-    const result = await boot({ image: kernel, initrd, entry, cpus, timeoutMs: TIMEOUT_MS });
+    const result = await boot({ image: kernel, initrd, entry, cpus, append: APPEND, timeoutMs: TIMEOUT_MS });
     let outcome = 'ok';
     try {
       checkShuffledGuest(result, shuffled, cpus);
