@@ -51,12 +51,15 @@ export function readShuffleGuest(console: string): ReadonlyMap<string, readonly 
   );
 }
 
-/** The functions of the last call trace, those of which the unwinder is sure: `vfs_write+0xc7/0x3f0`. */
+/**
+ * The functions of the last call trace, those of which the unwinder is sure, and how far into them: `vfs_write+0xc7`. What the kernel says of their sizes it
+ * reckons from the next symbol, padding included.
+ */
 export function readBacktrace(console: string): string[] {
   const trace = console.slice(console.lastIndexOf('Call Trace:'));
   const end = trace.indexOf('</TASK>');
   assert.ok(end > 0, 'no call trace');
-  return [...trace.slice(0, end).matchAll(/\]\s+([\w.]+\+0x[0-9a-f]+\/0x[0-9a-f]+)/g)].map(([, name]) => name!);
+  return [...trace.slice(0, end).matchAll(/\]\s+([\w.]+\+0x[0-9a-f]+)\/0x[0-9a-f]+/g)].map(([, name]) => name!);
 }
 
 const FNV_BASIS = 0xcbf2_9ce4_8422_2325n;

@@ -56,7 +56,7 @@ export function readOrc(debug: DebugKernel, image: ImageBytes, units: Units): Or
     }
   }
   const isTerminator = (index: number): boolean => (image.bytes[entryOffset + index * ENTRY + 4]! & 0xf) === 0;
-  const picked = pick(units, old, isTerminator);
+  const picked = pick(units, debug.text.end, old, isTerminator);
   const spare = count - picked.indexes.length;
   const kept = spare < 0 ? dropTerminators(picked, -spare) : picked;
   const { firsts, indexes, ips } = kept;
@@ -77,7 +77,12 @@ interface Picked {
   readonly terminators: number[];
 }
 
-function pick({ starts, ends, stay }: Units, old: Uint32Array, isTerminator: (index: number) => boolean): Picked {
+function pick(
+  { starts, ends, stay }: Units,
+  textEnd: PhysAddr,
+  old: Uint32Array,
+  isTerminator: (index: number) => boolean,
+): Picked {
   const picked = { indexes: [] as number[], ips: [] as number[], terminators: [] as number[] };
   const firsts = new Uint32Array(starts.length + 1);
   const add = (index: number, ip: number, terminator: boolean): void => {
@@ -92,7 +97,7 @@ function pick({ starts, ends, stay }: Units, old: Uint32Array, isTerminator: (in
     firsts[unit] = picked.indexes.length;
     const start = starts[unit]!;
     const end = ends[unit]!;
-    const next = unit + 1 < starts.length ? starts[unit + 1]! : Infinity;
+    const next = unit + 1 < starts.length ? starts[unit + 1]! : textEnd + 1; // the last one's terminator is at the end
     while (index < old.length && old[index]! < start) index++; // only before the first unit
     // Of several entries at one address the last counts.
     while (index + 1 < old.length && old[index + 1] === start) index++;
@@ -101,14 +106,13 @@ function pick({ starts, ends, stay }: Units, old: Uint32Array, isTerminator: (in
     for (; index < old.length && old[index]! < Math.min(next, end); index++) add(index, old[index]!, false);
     if (stay[unit] !== STAY.none) {
       // What is behind code that stays, padding or not, stays with all that is said of it.
-      for (; index < old.length && old[index]! < next && !isTail(next) && unit + 1 < starts.length; index++)
-        add(index, old[index]!, false);
+      for (; index < old.length && old[index]! < next && !isTail(next); index++) add(index, old[index]!, false);
       if (isTail(next)) add(index++, next, false);
       continue;
     }
     // Behind its code: the end of it, and padding, which nothing returns to. A section's end is known by its terminator.
     let tail = -1;
-    for (; index < old.length && old[index]! < next && unit + 1 < starts.length; index++) if (tail < 0) tail = index;
+    for (; index < old.length && old[index]! < next; index++) if (tail < 0) tail = index;
     if (tail < 0 && isTail(next)) tail = index++;
     if (tail >= 0) add(tail, end, true);
   }
@@ -132,6 +136,7 @@ function dropTerminators({ firsts, indexes, ips, terminators }: Picked, many: nu
     kept.ips.push(ips[entry]!);
     kept.terminators.push(terminators[entry]!);
   }
+  kept.firsts.fill(kept.indexes.length, unit);
   if (dropped === many) return kept;
   throw new KernelImageError({
     code: 'unsupported',
