@@ -1,10 +1,10 @@
 /**
  * The kernel's own table, applied as handle_relocations() in boot/compressed/misc.c does it: backwards through three lists, each ended by a zero,
- * or two where the format has no inverse one.
+ * or two where the format has no inverse one. LODSD with the direction flag set reads an entry and goes to the one before.
  */
 import type { Assembler } from '../asm/assembler.ts';
-import { byte, dword, qword } from '../asm/operands.ts';
-import { eax, r13, r14, r14d, r15, r8, rax, rdi } from '../asm/registers.ts';
+import { byte, dword, mem, qword } from '../asm/operands.ts';
+import { eax, r13, r14, r14d, r15, r8, rax, rsi } from '../asm/registers.ts';
 import { PARAMS, TABLE_FORMAT } from './layout.ts';
 
 /** Low half of __START_KERNEL_map: a table entry minus this is a physical link address. */
@@ -12,11 +12,12 @@ const START_KERNEL_MAP_LOW = 0x8000_0000;
 
 export function emitKernelTable(a: Assembler): void {
   a.note("a table in the kernel's format");
-  a.mov(rdi, r15);
-  a.add(rdi, qword(r15, PARAMS.table_end));
+  a.lea(rsi, mem(r15, -4));
+  a.add(rsi, qword(r15, PARAMS.table_end)); // at the last entry
   a.mov(eax, START_KERNEL_MAP_LOW);
   a.mov(r8, r13);
   a.sub(r8, rax);
+  a.std();
   emitList(a, 'abs32', () => a.add(dword(rax, r8, 1), r14d));
   const abs64 = a.label('abs64');
   a.cmp(byte(r15, PARAMS.table_format), TABLE_FORMAT.kernel_two_lists);
@@ -24,9 +25,10 @@ export function emitKernelTable(a: Assembler): void {
   emitList(a, 'inverse32', () => a.sub(dword(rax, r8, 1), r14d));
   a.bind(abs64);
   emitList(a, 'abs64', () => a.add(qword(rax, r8, 1), r14));
+  a.cld();
 }
 
-/** One list, RDI behind it; leaves RDI at the zero before it. */
+/** One list, RSI at its last entry; leaves RSI before the zero that ends it. LODSD clears the upper half of RAX. */
 function emitList(a: Assembler, name: string, apply: () => void): void {
   const site = a.label(`${name}_site`);
   const next = a.label(`${name}_next`);
@@ -34,8 +36,7 @@ function emitList(a: Assembler, name: string, apply: () => void): void {
   a.bind(site);
   apply();
   a.bind(next);
-  a.sub(rdi, 4);
-  a.mov(eax, dword(rdi));
+  a.lodsd();
   a.test(eax, eax);
   a.jnz(site);
 }

@@ -1,0 +1,75 @@
+/** The stub's apply step as a function that this machine runs: its place in the program, and the harness around it (apply-table.c). */
+import { execFileSync } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { PhysAddr, Slide } from '../src/addresses.ts';
+import { PARAMS } from '../src/stub/layout.ts';
+import { assembleStub } from '../src/stub/program.ts';
+
+export interface ApplyJob {
+  /** What `convert` adds: parameters, program, table. */
+  readonly segment: Uint8Array;
+  /** The same table in the kernel's format, for the loop on the other side. */
+  readonly kernelTable: Uint8Array;
+  readonly image: Uint8Array;
+  /** Where the image is linked. */
+  readonly base: PhysAddr;
+  readonly slide: Slide;
+  readonly rounds: number;
+}
+
+/** Nanoseconds of one round. */
+export interface ApplyTime {
+  readonly state: 'cold' | 'warm';
+  readonly stub: number;
+  readonly loop: number;
+}
+
+/** Compiles the harness into `folder`. */
+export function compileHarness(folder: string): string {
+  const program = join(folder, 'apply-table');
+  const source = fileURLToPath(new URL('apply-table.c', import.meta.url));
+  execFileSync('gcc', ['-O2', '-fno-strict-aliasing', '-o', program, source]);
+  return program;
+}
+
+/** Runs both sides, and throws unless they made the same image: it is then in `folder`/out. */
+export function runHarness(harness: string, folder: string, job: ApplyJob): ApplyTime[] {
+  const file = (name: string, bytes: Uint8Array): string => {
+    writeFileSync(join(folder, name), bytes);
+    return join(folder, name);
+  };
+  const { start, end } = applyStep();
+  const args = [
+    file('segment', job.segment),
+    start,
+    end,
+    file('table', job.kernelTable),
+    file('image', job.image),
+    job.base,
+    job.slide,
+    job.rounds,
+    join(folder, 'out'),
+  ];
+  const output = execFileSync(harness, args.map(String), { encoding: 'utf8', timeout: 300_000 });
+  return output
+    .trim()
+    .split('\n')
+    .filter((line) => line !== '')
+    .map((line) => {
+      const [state, stub, loop] = line.split(' ');
+      return { state: state as ApplyTime['state'], stub: Number(stub), loop: Number(loop) };
+    });
+}
+
+/** Offsets in the segment: from where the step begins to what follows it. */
+function applyStep(): { start: number; end: number } {
+  const { listing } = assembleStub();
+  const at = (note: string): number => {
+    const line = listing.find((candidate) => candidate.note?.split('; ').includes(note) === true);
+    if (line === undefined) throw new RangeError(`the program has no note ${JSON.stringify(note)}`);
+    return PARAMS.size + line.offset;
+  };
+  return { start: at('relocate'), end: at('say so') };
+}

@@ -1,0 +1,168 @@
+/*
+ * The stub's apply step and the loop that the kernel has, on one image in memory, in turns.
+ *
+ *     apply-table SEGMENT START END TABLE IMAGE BASE SLIDE ROUNDS OUT
+ *
+ * SEGMENT is the segment that `convert` adds: parameters, program, table. It is mapped executable as it is, and entered at START in the state that
+ * the program is in there; at END, behind the step, a RET takes the place of what follows. TABLE is the kernel's own, for the loop below. IMAGE is
+ * linked at BASE. ROUNDS may be 0.
+ *
+ * Prints nanoseconds a round: cold or warm, stub, loop. Cold: image, tables and program flushed from all caches before. Warm: the same side has just run.
+ * At the end each side moves a fresh copy of the image by SLIDE; they must be the same, and OUT gets it.
+ */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <immintrin.h>
+
+static size_t segment_size, table_size, image_size;
+static unsigned char *segment, *image, *original;
+static int32_t *table;
+static uint64_t start, end, base;
+static int lists;
+
+static void fail(const char *what)
+{
+	perror(what);
+	exit(2);
+}
+
+static unsigned char *slurp(const char *path, size_t *size)
+{
+	FILE *file = fopen(path, "rb");
+	if (!file)
+		fail(path);
+	fseek(file, 0, SEEK_END);
+	*size = (size_t)ftell(file);
+	rewind(file);
+	unsigned char *bytes = malloc(*size + 1);
+	if (!bytes || fread(bytes, 1, *size, file) != *size)
+		fail(path);
+	fclose(file);
+	return bytes;
+}
+
+/* In pages of 2 MiB where there are any, as early page tables map the kernel. */
+static unsigned char *place(size_t size, int protection)
+{
+	const size_t huge = 2 << 20;
+	unsigned char *memory = mmap(NULL, size + 2 * huge, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (memory == MAP_FAILED)
+		fail("mmap");
+	memory += huge - (uintptr_t)memory % huge;
+	madvise(memory, size, MADV_HUGEPAGE);
+	return memory;
+}
+
+/* R15: parameters; R13: physical slide, here where the image is minus where it is linked; R14: virtual slide. */
+static __attribute__((noinline)) void stub(uint64_t slide)
+{
+	register uint64_t r13 __asm__("r13") = (uint64_t)image - base;
+	register uint64_t r14 __asm__("r14") = slide;
+	register uint64_t r15 __asm__("r15") = (uint64_t)segment;
+	unsigned char *entry = segment + start;
+	/* The red zone is the compiler's. */
+	__asm__ volatile("sub $128, %%rsp\n\tcall *%[entry]\n\tadd $128, %%rsp"
+			 : [entry] "+a"(entry), "+r"(r13), "+r"(r14), "+r"(r15)
+			 :
+			 : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+}
+
+/* What the RFC, and the decompressor, do: for each u32 read backwards, sign-extend, add. */
+static __attribute__((noinline)) void loop(uint64_t slide)
+{
+	const uint64_t map = (uint64_t)image - base + UINT64_C(0x80000000);
+	const int32_t *entry = table + table_size / 4 - 1;
+
+	for (; *entry; entry--)
+		*(uint32_t *)((int64_t)*entry + map) += (uint32_t)slide;
+	if (lists == 3)
+		for (entry--; *entry; entry--)
+			*(uint32_t *)((int64_t)*entry + map) -= (uint32_t)slide;
+	for (entry--; *entry; entry--)
+		*(uint64_t *)((int64_t)*entry + map) += slide;
+}
+
+static void flush(const void *memory, size_t size)
+{
+	for (size_t at = 0; at < size; at += 64)
+		_mm_clflush((const char *)memory + at);
+}
+
+static double nanoseconds(void (*apply)(uint64_t), uint64_t slide)
+{
+	struct timespec from, to;
+	_mm_mfence();
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	apply(slide);
+	_mm_mfence();
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	return (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec);
+}
+
+static double timed(void (*apply)(uint64_t), uint64_t slide, int cold)
+{
+	if (cold) {
+		flush(image, image_size);
+		flush(table, table_size);
+		flush(segment, segment_size);
+		_mm_mfence();
+	} else {
+		apply(0);
+	}
+	return nanoseconds(apply, slide);
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 10)
+		return 2;
+	unsigned char *bytes = slurp(argv[1], &segment_size);
+	start = strtoull(argv[2], NULL, 0);
+	end = strtoull(argv[3], NULL, 0);
+	unsigned char *words = slurp(argv[4], &table_size);
+	original = slurp(argv[5], &image_size);
+	base = strtoull(argv[6], NULL, 0);
+	const uint64_t slide = strtoull(argv[7], NULL, 0);
+	if (start >= end || end >= segment_size)
+		return 2;
+
+	segment = place(segment_size, PROT_READ | PROT_WRITE | PROT_EXEC);
+	memcpy(segment, bytes, segment_size);
+	segment[end] = 0xc3;
+	table = (int32_t *)place(table_size, PROT_READ | PROT_WRITE);
+	memcpy(table, words, table_size);
+	for (size_t i = 0; i < table_size / 4; i++)
+		lists += table[i] == 0;
+	image = place(image_size, PROT_READ | PROT_WRITE);
+	memcpy(image, original, image_size);
+
+	for (int round = 0, rounds = atoi(argv[8]); round < rounds; round++)
+		for (int cold = 0; cold < 2; cold++) {
+			/* Back and forth, so that nothing wanders. */
+			const uint64_t step = round % 2 ? -slide : slide;
+			const double ours = timed(stub, step, cold);
+			const double theirs = timed(loop, -step, cold);
+			printf("%s %.0f %.0f\n", cold ? "cold" : "warm", ours, theirs);
+		}
+
+	memcpy(image, original, image_size);
+	loop(slide);
+	unsigned char *expected = malloc(image_size);
+	if (!expected)
+		fail("malloc");
+	memcpy(expected, image, image_size);
+	memcpy(image, original, image_size);
+	stub(slide);
+	if (memcmp(expected, image, image_size) != 0) {
+		fprintf(stderr, "the two sides made different images\n");
+		return 1;
+	}
+	FILE *file = fopen(argv[9], "wb");
+	if (!file || fwrite(image, 1, image_size, file) != image_size || fclose(file) != 0)
+		fail(argv[9]);
+	return 0;
+}

@@ -1,0 +1,114 @@
+/**
+ * The program's apply step, run by this machine's CPU on tables of all kinds: the very bytes that stand in converted kernels, between the image that
+ * the kernel's own loop makes (in bench/apply-table.c, which compares) and the one that applyTable() makes.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import fc from 'fast-check';
+import { compileHarness, runHarness } from '../../bench/apply-step.ts';
+import { joinParts } from '../../src/elf/write.ts';
+import { applyTable } from '../../src/relocs/apply.ts';
+import type { Sites } from '../../src/relocs/apply.ts';
+import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { Writer } from '../../src/bytes.ts';
+import { PARAMS } from '../../src/stub/layout.ts';
+import { assembleStub } from '../../src/stub/program.ts';
+import { encodeStubTable, STUB_TABLES } from '../../src/stub/table.ts';
+import type { StubTableName } from '../../src/stub/table.ts';
+import { at } from '../relocs/compact-tables.ts';
+
+assert.equal(process.arch, 'x64', 'these tests run the program on the machine itself');
+
+const BASE = 0x0100_0000;
+const SLIDE = 0x1f40_0000;
+const IMAGE_SIZE = 0x20_0000;
+
+const folder = mkdtempSync(join(tmpdir(), 'kslide-apply-'));
+after(() => rmSync(folder, { recursive: true }));
+const harness = compileHarness(folder);
+const program = assembleStub().code;
+
+/** Every byte another, so that a wrong site shows. */
+const image = new Uint8Array(IMAGE_SIZE);
+for (let index = 0, value = 1; index < image.length; index++, value = (value * 0x41c6_4e6d + 0x3039) >>> 0)
+  image[index] = value >>> 16;
+
+/** What the step needs of a segment: parameters that say where the table is. */
+function segmentOf(table: Sites, name: StubTableName): Uint8Array {
+  const { format, bytes } = encodeStubTable({ ...table, lists: 3 }, name);
+  const params = new Writer(new Uint8Array(PARAMS.size));
+  params.u64(PARAMS.table, PARAMS.size + program.length);
+  params.u64(PARAMS.table_end, PARAMS.size + program.length + bytes.length);
+  params.u32(PARAMS.table_format, format);
+  return joinParts([params.bytes, program, bytes]);
+}
+
+function check(table: Sites): void {
+  const expected = image.slice();
+  applyTable(expected, table, { slide: SLIDE, base: BASE });
+  const kernelTable = encodeRelocationTable({ ...table, lists: 3 });
+  for (const name of STUB_TABLES) {
+    const segment = segmentOf(table, name);
+    runHarness(harness, folder, { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0 });
+    assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))), name);
+  }
+}
+
+const NONE: Sites = { abs32: at(), inverse32: at(), abs64: at() };
+
+test('empty lists, single sites, the first and the last byte', () => {
+  check(NONE);
+  check({ ...NONE, abs32: at(BASE) });
+  check({ ...NONE, inverse32: at(BASE + IMAGE_SIZE - 4) });
+  check({ ...NONE, abs64: at(BASE + IMAGE_SIZE - 8) });
+  check({ abs32: at(BASE), inverse32: at(BASE + 4), abs64: at(BASE + 9) });
+});
+
+test('gaps of each kind at each place of the unrolled loop', () => {
+  for (const gap of [0, 235, 236, 491, 492, 5099, 5100, 70_000]) {
+    for (let place = 0; place < 9; place++) {
+      const sites = [BASE + 3];
+      for (let index = 1; index < 20; index++) sites.push(sites.at(-1)! + 4 + (index % 9 === place ? gap : 1));
+      check({ ...NONE, abs32: at(...sites), inverse32: at(...sites.map((site) => site + 0x10_0000)) });
+    }
+  }
+});
+
+test('bitmaps, skips, runs, and sites that are not aligned', () => {
+  const row = (start: number, count: number): number[] => Array.from({ length: count }, (_, i) => start + i * 8);
+  for (const count of [1, 2, 63, 64, 65, 127, 128, 143, 144, 1000]) check({ ...NONE, abs64: at(...row(BASE, count)) });
+  for (const words of [63, 64, 65, 253, 254, 255, 317, 318, 319])
+    check({ ...NONE, abs64: at(BASE, ...row(BASE + words * 8, 200)) });
+  check({ ...NONE, abs64: at(BASE + 1, BASE + 9, BASE + 18, ...row(BASE + 32, 130), BASE + 2000 + 5) });
+});
+
+/** Sites of all lists drawn together, so that they lie apart. */
+const mixed = fc
+  .array(
+    fc.record({
+      kind: fc.constantFrom('abs32', 'inverse32', 'abs64'),
+      gap: fc.oneof({ weight: 8, arbitrary: fc.nat(60) }, { weight: 2, arbitrary: fc.nat(700) }, fc.nat(9000)),
+      row: fc.oneof({ weight: 20, arbitrary: fc.integer({ min: 1, max: 12 }) }, fc.constantFrom(128, 160, 200)),
+      aligned: fc.boolean(),
+    }),
+    { maxLength: 120 },
+  )
+  .map((steps): Sites => {
+    const lists: Record<'abs32' | 'inverse32' | 'abs64', number[]> = { abs32: [], inverse32: [], abs64: [] };
+    let free = BASE;
+    for (const { kind, gap, row, aligned } of steps) {
+      const width = kind === 'abs64' ? 8 : 4;
+      free += gap;
+      if (aligned) free = Math.ceil(free / 8) * 8;
+      for (let index = 0; index < row && free + width <= BASE + IMAGE_SIZE; index++, free += width)
+        lists[kind as keyof typeof lists].push(free);
+    }
+    return { abs32: at(...lists.abs32), inverse32: at(...lists.inverse32), abs64: at(...lists.abs64) };
+  });
+
+test('any table', () => {
+  fc.assert(fc.property(mixed, check), { numRuns: 40 });
+});
