@@ -87,9 +87,11 @@ cp "$build/unreserved" "$build/before"
 if $kslide relocs --keep "$build/unreserved"; then exit 1; fi
 cmp "$build/unreserved" "$build/before"
 
-step 'conversion: from the relocations, from the table, from the bzImage'
+step 'conversion: from the relocations, from the table, from the section, from the bzImage'
 $kslide convert "$out/vmlinux.unstripped" -o "$build/from-rela" --quiet
 $kslide convert "$out/vmlinux" --relocs "$table" -o "$build/from-table" --quiet
+$kslide convert "$out/vmlinux" -o "$build/from-section" --quiet
+cmp "$build/from-table" "$build/from-section"
 $kslide convert "$out/arch/x86/boot/bzImage" -o "$build/from-bzimage"
 
 step 'boots'

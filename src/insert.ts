@@ -13,11 +13,10 @@ import { memorySource } from './relocs/byte-source.ts';
 import type { CollectOptions } from './relocs/collect.ts';
 import { openRelocsImage } from './relocs/image.ts';
 import type { RelocsImage } from './relocs/image.ts';
+import { RESERVED } from './relocs/reserved.ts';
 import { readTable } from './relocs/sections.ts';
 import { kernelTable } from './relocs/tool.ts';
 
-/** Names that the section may have, the usual one first. */
-const RESERVED = ['.data.reloc', '.data.relocs'] as const;
 /** The size that is advised for a section is a multiple of this, as the linker script will want it. */
 const PAGE = 0x1000;
 

@@ -84,6 +84,7 @@ const SOURCES: Readonly<Record<RelocationFacts['source'], string>> = {
   'relocs-file': 'from --relocs',
   behind: 'from the table behind the vmlinux',
   rela: 'from its .rela sections',
+  reserved: 'from the section that --keep fills',
   converted: 'from the table of the converted kernel',
 };
 

@@ -1,15 +1,16 @@
 /**
  * Where a kernel's relocations come from: a table in a file of its own, before one behind the ELF file (a bzImage's payload), before the
- * `.rela` sections that a vmlinux from a build tree or a debug package still has.
+ * `.rela` sections that a vmlinux from a build tree or a debug package still has, before a section that `--keep` has filled.
  */
 import { KernelImageError } from '../errors.ts';
 import type { KernelInput } from '../input.ts';
 import type { Vmlinux } from '../vmlinux.ts';
 import { collectRelocations, hasRelocations } from './collect.ts';
+import { findFilledSection, readFilledSection } from './reserved.ts';
 import { readRelocationTable } from './table.ts';
 import type { RelocationTable } from './table.ts';
 
-export type RelocationSource = 'relocs-file' | 'behind' | 'rela';
+export type RelocationSource = 'relocs-file' | 'behind' | 'rela' | 'reserved';
 
 type Given = Pick<KernelInput, 'kind' | 'relocs'>;
 
@@ -17,7 +18,8 @@ type Given = Pick<KernelInput, 'kind' | 'relocs'>;
 export function locateRelocations(kernel: Vmlinux, { relocs }: Pick<Given, 'relocs'>): RelocationSource | undefined {
   if (relocs !== undefined) return 'relocs-file';
   if (kernel.trailer.length > 0) return 'behind';
-  return hasRela(kernel) ? 'rela' : undefined;
+  if (hasRela(kernel)) return 'rela';
+  return findFilledSection(kernel.elf) === undefined ? undefined : 'reserved';
 }
 
 /** Whether the file has relocation sections that apply to loaded ones. Without section headers it has not, and need not be one that is whole. */
@@ -32,7 +34,8 @@ export function readFrom(
   { relocs }: Pick<Given, 'relocs'>,
 ): RelocationTable {
   if (source === 'relocs-file') return readRelocationTable(relocs!);
-  return source === 'behind' ? readRelocationTable(trailer, elf.bytes.length) : collectRelocations(elf.bytes);
+  if (source === 'behind') return readRelocationTable(trailer, elf.bytes.length);
+  return source === 'rela' ? collectRelocations(elf.bytes) : readFilledSection(findFilledSection(elf)!);
 }
 
 /** Throws KernelImageError: `no-relocations`, saying where they can come from, or what is wrong with those that are there. */
