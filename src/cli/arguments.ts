@@ -8,9 +8,10 @@ export function oneOf<T extends string>(option: string, allowed: readonly T[], v
   return found;
 }
 
-/** Decimal or 0x hex, at least `least`. */
-export function integer(option: string, value: string, least = 0): number {
+/** Decimal or 0x hex, from `least` to `most`. */
+export function integer(option: string, value: string, least = 0, most = Number.MAX_SAFE_INTEGER): number {
   const number = /^(0x[0-9a-f]+|\d+)$/i.test(value) ? Number(value) : Number.NaN;
-  if (Number.isSafeInteger(number) && number >= least) return number;
-  throw new UsageError(`${option} is ${JSON.stringify(value)}, expected a whole number from ${least}`);
+  if (number >= least && number <= most) return number;
+  const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
+  throw new UsageError(`${option} is ${JSON.stringify(value)}, expected a whole number ${range}`);
 }

@@ -25,6 +25,8 @@ interface BootArguments {
 const ENTRIES = ['pvh', 'linux64'] as const;
 const ACCELS = ['tcg', 'kvm', 'auto'] as const;
 const MIB = 0x10_0000;
+/** Timers are int32 in milliseconds. */
+const LONGEST_SECONDS = 2_000_000;
 
 export function addBoot(program: Command, setExitCode: (code: number) => void): void {
   program
@@ -65,7 +67,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
     cpu: options.cpu,
     machine: options.machine,
     accel: oneOf('--accel', ACCELS, options.accel),
-    timeoutMs: integer('--timeout', options.timeout, 1) * 1000,
+    timeoutMs: integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000,
     signal: interrupted.signal,
     ...(options.quiet || options.json ? {} : { onConsole: (text: string) => void process.stdout.write(text) }),
   };

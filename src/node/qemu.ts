@@ -14,10 +14,9 @@ import { readFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import type { Slide, VirtAddr } from '../addresses.ts';
 import { START_KERNEL_MAP } from '../addresses.ts';
-import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
-import { isElf, readElf, readNotes } from '../elf/read.ts';
+import { PT_LOAD } from '../elf/constants.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { KernelImageError } from '../errors.ts';
+import { readBootable } from './bootable.ts';
 import { parseConsole } from './console.ts';
 import type { ConsoleReport } from './console.ts';
 import { buildLinux64Loader } from './linux64-loader.ts';
@@ -87,16 +86,6 @@ function linkedText(elf: ElfFile): VirtAddr | undefined {
     .reduce<bigint | undefined>((low, at) => (low === undefined || at < low ? at : low), undefined);
 }
 
-function expectPvhEntry(elf: ElfFile): void {
-  if (readNotes(elf).some(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY)) return;
-  throw new KernelImageError({
-    code: 'would-not-boot',
-    what: 'XEN_ELFNOTE_PHYS32_ENTRY note',
-    expected: 'one in a kernel with a PVH entry (CONFIG_PVH)',
-    hint: 'boot it by linux64',
-  });
-}
-
 /** The files that QEMU gets beside its arguments: as path where there is one, as descriptor where we made them. */
 class Files {
   readonly handles: FileHandle[] = [];
@@ -148,8 +137,11 @@ function endOf(run: Ended, report: ConsoleReport): BootEnd {
  */
 export async function boot(options: BootOptions): Promise<BootResult> {
   const bytes = typeof options.image === 'string' ? await readFile(options.image) : options.image;
-  const elf = options.entry === 'linux64' || isElf(bytes) ? readElf(bytes) : undefined;
-  if (elf !== undefined && options.entry !== 'linux64') expectPvhEntry(elf);
+  const elf = readBootable(bytes, {
+    entry: options.entry ?? 'pvh',
+    memoryMib: options.memoryMib ?? DEFAULT.memoryMib,
+    physicalSlide: options.linux64?.physicalSlide ?? 0,
+  });
   const image = options.entry === 'linux64' ? buildLinux64Loader(bytes, options.linux64) : options.image;
 
   const files = new Files();
