@@ -1,0 +1,100 @@
+/** `kslide randomize` as a command: what it writes, what it prints, and what it refuses in which words. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { endOfElf, readElf } from '../../src/elf/read.ts';
+import { randomize } from '../../src/randomize.ts';
+import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'kslide-randomize-'));
+after(() => rmSync(directory, { recursive: true }));
+const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
+const root = fileURLToPath(new URL('../..', import.meta.url));
+
+const vmlinux = makeVmlinux();
+const input = join(directory, 'vmlinux');
+const output = join(directory, 'out');
+writeFileSync(input, vmlinux);
+const SEED = '0123456789abcdef'.repeat(4);
+
+function kslide(...args: string[]): { code: number | null; stdout: Buffer; stderr: string } {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', script, 'randomize', ...args], {
+    cwd: root,
+    timeout: 60_000,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  return { code: status, stdout, stderr: stderr.toString() };
+}
+
+const library = async (options: object): Promise<Uint8Array> =>
+  (
+    await randomize(vmlinux, { codecs: coreCodecs, virt: 'random', seed: Buffer.from(SEED, 'hex'), ...options })
+  ).bytes();
+
+test('writes what the library makes, and says what was chosen', async () => {
+  const ran = kslide(input, '-o', output, '--seed', SEED, '--memory', '512', '--json');
+  assert.deepEqual({ code: ran.code, stderr: ran.stderr }, { code: 0, stderr: '' });
+  const memory = 512 * 0x10_0000;
+  assert.deepEqual(new Uint8Array(readFileSync(output)), await library({ memory }));
+  const summary = JSON.parse(ran.stdout.toString()) as { virt: number; phys: number; ways: { virt: number } };
+  assert.equal(summary.virt, summary.phys);
+  assert.equal(summary.ways.virt, 247);
+
+  const text = kslide(input, '-o', output, '--virt', '0x600000', '--no-flag').stdout.toString();
+  assert.match(text, /^entries +linux64, pvh$/m);
+  assert.match(text, /^virtual slide +0x600000: _text at 0xffffffff81600000$/m);
+  assert.match(text, /^KASLR_FLAG +left alone \(--no-flag\)$/m);
+});
+
+test('the relocation table may be a file of its own, and standard output the target', async () => {
+  const [bare, table] = [join(directory, 'bare'), join(directory, 'table')];
+  writeFileSync(bare, vmlinux.subarray(0, endOfElf(readElf(vmlinux))));
+  writeFileSync(table, encodeRelocationTable(TABLE));
+  const ran = kslide(bare, '--relocs', table, '-o', '-', '--seed', SEED, '--entry', 'linux64', '--quiet');
+  assert.equal(ran.code, 0, ran.stderr);
+  assert.deepEqual(new Uint8Array(ran.stdout), await library({ entry: 'linux64' }));
+});
+
+test('without a seed, no two are alike', () => {
+  const files = Array.from({ length: 3 }, () => kslide(input, '-o', '-', '--entry', 'linux64', '--quiet').stdout);
+  assert.ok(new Set(files.map((file) => file.toString('latin1'))).size >= 2);
+});
+
+test('what cannot be is refused in one line, exit code 2, and nothing is written', () => {
+  rmSync(output, { force: true });
+  const before = readdirSync(directory);
+  for (const [args, message] of [
+    [[input], /^kslide: required option '-o, --output <OUT>' not specified\n$/],
+    [[input, '-o', output, '--exec', '--', 'true'], /^kslide: --exec and -o do not go together\n$/],
+    [[input, '-o', output, '--', 'true'], /^kslide: a command \(true\) without --exec\n$/],
+    [[input, '-o', output, '--exec-dir', '/tmp'], /^kslide: --exec-dir without --exec\n$/],
+    [[input, '-o', '-', '--json'], /^kslide: --json and -o - both want standard output\n$/],
+    [[input, '-o', output, '--virt', 'far'], /^kslide: --virt is "far", expected a whole number from 0\n$/],
+    [[input, '-o', output, '--entry', 'bios'], /^kslide: --entry is "bios", expected linux64 or pvh or both\n$/],
+    [[input, '-o', output, '--seed', '00ff'], /^kslide: --seed wants 16 bytes or more in hex, .*\n$/],
+    [[input, '-o', output, '--force'], /^kslide: --force wants --virt and --phys as numbers\n$/],
+    [[input, '-o', input], /is the input file/],
+    [
+      [input, '-o', output, '--virt', '0x3f000000'],
+      /^kslide: would not boot: virtual slide is 0x3f000000, expected at most 0x3ee00000: .*; the nearest that works: 0x3ee00000\n$/,
+    ],
+    [
+      [input, '-o', output, '--virt', '0x400000', '--phys', '0'],
+      /^kslide: would not boot: physical slide is 0x0, .*\n$/,
+    ],
+  ] as const) {
+    const ran = kslide(...args);
+    assert.match(ran.stderr, message);
+    assert.equal(ran.code, 2, ran.stderr);
+    assert.equal(ran.stdout.length, 0);
+  }
+  assert.equal(existsSync(output), false);
+  assert.deepEqual(readdirSync(directory), before);
+  assert.equal(kslide(input, '-o', output, '--virt', '0x400000', '--phys', '0', '--force', '--quiet').code, 0);
+});
