@@ -5,7 +5,7 @@ import type { Phase } from '../lab/bench/measure.ts';
 import { STUB_STEPS } from '../lab/bench/stub-steps.ts';
 import type { BenchRow, BenchSummary, StubCount } from '../lab/bench/summary.ts';
 import { colours, definitions, escape, figure, page, table } from './page.ts';
-import { amount, benchFacts, million, overPlain, percent, spread } from './report-bench.ts';
+import { amount, benchFacts, million, overPlain, percent, rowOf, spread } from './report-bench.ts';
 import { drawMap, stretchesOf } from './report-bench-map.ts';
 import { drawBars } from './svg-bars.ts';
 import { count, size } from './text.ts';
@@ -100,14 +100,13 @@ function kaslrSection({ kaslr, rows }: BenchSummary): string {
   return section(
     'What randomizing costs',
     table(
-      "Against the same image with nokaslr. The kernel's own part is what it does once it is told that it was moved (direct map, vmalloc and vmemmap at random places): it pays that however it was moved. It is a difference of medians, so read it with the spreads above",
-      ['', 'relocation', 'of the boot', "the kernel's own"],
-      kaslr.map(({ of, relocation, share, inKernel }) => [
-        rows.find(({ name }) => name === of)!.title,
-        million(relocation),
-        percent(share),
-        million(inKernel),
-      ]),
+      "Against the same image with nokaslr. The kernel's own part is what it does once it is told that it was moved (direct map, vmalloc and vmemmap at random places): it pays that however it was moved. It is a difference of medians, so it means nothing below what boots differ by",
+      ['', 'relocation', 'of the boot', "the kernel's own", 'boots differ by'],
+      kaslr.map((cost) => {
+        const row = rowOf(cost, rows);
+        const differ = million(row.most - row.least);
+        return [row.title, million(cost.relocation), percent(cost.share), million(cost.inKernel), differ];
+      }),
     ),
   );
 }

@@ -48,14 +48,20 @@ export function benchTable({ rows: boots, unit, kaslr }: BenchSummary): readonly
 
 /** The stub by itself, and what randomizing costs in all. */
 export function benchCosts({ stubs, kaslr, rows: boots }: BenchSummary): readonly Row[] {
-  const title = (cost: KaslrCost): string => boots.find(({ name }) => name === cost.of)!.title;
   return [
     ...stubs.flatMap(describeStub),
-    ...kaslr.map((cost): Row => [
-      `${title(cost)}`,
-      `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (medians against nokaslr)`,
-    ]),
+    ...kaslr.map((cost): Row => {
+      const row = rowOf(cost, boots);
+      return [
+        row.title,
+        `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (medians against nokaslr; boots differ by ${million(row.most - row.least)})`,
+      ];
+    }),
   ];
+}
+
+export function rowOf({ of }: KaslrCost, boots: readonly BenchRow[]): BenchRow {
+  return boots.find(({ name }) => name === of)!;
 }
 
 function describeStub(stub: StubCount): Row[] {

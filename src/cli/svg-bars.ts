@@ -31,7 +31,7 @@ const MARGIN = { left: 1, right: 16, bottom: 40 };
 const LEGEND = { height: 28, swatch: 12 };
 const BAR = { pitch: 44, words: 14, top: 20, height: 14 };
 /** What is there is seen, however little it is. */
-const LEAST_WIDTH = 2;
+const LEAST_WIDTH = 3;
 /** Of the letters that figures have: 12 px, on average. */
 const LETTER = 6.6;
 
@@ -58,10 +58,13 @@ export function drawBars({ title, bars, legend, axis, below }: Bars, width: numb
       `<text class="end" x="${width - MARGIN.right}" y="${y + BAR.words}">${escape(bar.text)}</text>`,
     );
     let from = 0;
-    for (const part of bar.parts) {
+    const placed = bar.parts.map((part) => {
       const start = x(from);
       from += part.value;
-      const long = Math.max(LEAST_WIDTH, round(x(from) - start));
+      return { part, start, long: Math.max(LEAST_WIDTH, round(x(from) - start)) };
+    });
+    // The short ones last: one that is drawn wider than it is reaches over its neighbour.
+    for (const { part, start, long } of placed.toSorted((one, other) => other.long - one.long)) {
       parts.push(
         `<rect class="${part.colour}" x="${start}" width="${long}" y="${y + BAR.top}" height="${BAR.height}"><title>${escape(part.label)}</title></rect>`,
       );
