@@ -1,7 +1,8 @@
 #!/bin/sh
 # Fetches the newest debug vmlinux of Debian's 6.1 cloud kernel, which has all its .rela sections, and the bzImage of the same build, whose tail is
 # the table that the kernel's own build made of them. 310 MB to fetch, 620 MB on disk, into ${KSLIDE_CACHE:-~/.cache/kslide}: too much for
-# every run of the tests, so test/relocs/debug-vmlinux.test.ts and bench/relocs.ts take what is there. Prints the vmlinux's path.
+# every run of the unit tests, so test/relocs/debug-vmlinux.test.ts and bench/relocs.ts take what is there; test/boot/shuffle.test.ts and bench/shuffle.ts
+# run this. Prints the vmlinux's path.
 set -eu
 cache=${KSLIDE_CACHE:-$HOME/.cache/kslide}
 image=$(apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-cloud-amd64-dbg$' |

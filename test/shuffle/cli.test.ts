@@ -1,0 +1,96 @@
+/** `kslide shuffle` and `verify --shuffled` as a contract: what goes where, exit codes, one line a failure, and no file left by one. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { makeKernel } from './make-kernel.ts';
+
+const directory = mkdtempSync(join(tmpdir(), 'kslide-shuffle-cli-'));
+after(() => rmSync(directory, { recursive: true }));
+
+const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
+const { unstripped, stripped } = makeKernel();
+const path = (name: string): string => join(directory, name);
+writeFileSync(path('vmlinux'), unstripped);
+writeFileSync(path('stripped'), stripped);
+
+interface Ran {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+function kslide(...args: readonly string[]): Ran {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', script, ...args], {
+    cwd: fileURLToPath(new URL('../..', import.meta.url)),
+    encoding: 'utf8',
+    timeout: 120_000,
+  });
+  return { code: status, stdout, stderr };
+}
+
+function refused(args: readonly string[], message: RegExp): void {
+  const before = readdirSync(directory).toSorted();
+  const { code, stdout, stderr } = kslide('shuffle', ...args);
+  assert.equal(code, 2, stderr);
+  assert.equal(stdout, '');
+  assert.match(stderr, /^kslide: [^\n]+\n$/);
+  assert.match(stderr, message);
+  assert.deepEqual(readdirSync(directory).toSorted(), before);
+}
+
+test('a seed and a plan give what the seed alone gives, and verify proves it', () => {
+  const first = kslide(
+    'shuffle',
+    path('vmlinux'),
+    '--seed',
+    '0102',
+    '-o',
+    path('one'),
+    '--plan-out',
+    path('plan'),
+    '--json',
+  );
+  assert.equal(first.code, 0, first.stderr);
+  const summary = JSON.parse(first.stdout) as { seed: string; functions: { all: number; moved: number } };
+  assert.equal(summary.seed, '0102');
+  assert.deepEqual([summary.functions.all, summary.functions.moved], [22, 20]);
+  const second = kslide('shuffle', path('vmlinux'), '--plan', path('plan'), '--seed', '0102', '-o', path('two'));
+  assert.equal(second.code, 0, second.stderr);
+  assert.match(second.stdout, /20 of 22 moved/);
+  assert.deepEqual(readFileSync(path('two')), readFileSync(path('one')));
+
+  assert.equal(kslide('verify', '--shuffled', path('vmlinux'), path('one'), '--quiet').code, 0);
+  const refuted = kslide('verify', '--shuffled', path('vmlinux'), path('vmlinux'));
+  assert.equal(refuted.code, 1);
+  assert.match(refuted.stdout, /refuted by moves/);
+});
+
+test('--exec runs a command with the kernel, and ends as it ends', () => {
+  const { code, stdout, stderr } = kslide(
+    'shuffle',
+    path('vmlinux'),
+    '--exec',
+    '--',
+    'sh',
+    '-c',
+    'head -c 4 {} && exit 7',
+  );
+  assert.equal(code, 7, stderr);
+  assert.equal(stdout, '\x7fELF');
+});
+
+test('what makes no sense, or is not there, is refused', () => {
+  const out = ['-o', path('never')];
+  refused([path('vmlinux')], /nothing to write/);
+  refused([path('vmlinux'), ...out, '--seed', 'xyz'], /--seed is "xyz"/);
+  refused([path('vmlinux'), ...out, '--seed', '00'.repeat(33)], /1 to 32 bytes/);
+  refused([path('stripped'), ...out], /no relocation table/);
+  refused([path('stripped'), ...out, '--debug', path('stripped')], /no relocation table/);
+  refused([path('vmlinux'), ...out, '--debug', path('stripped')], /debug vmlinux: \.symtab/);
+  refused([path('vmlinux'), ...out, '--plan', path('vmlinux')], /plan is no plan file/);
+  refused([path('vmlinux'), ...out, '--symbols', path('map')], /no kallsyms/);
+});
