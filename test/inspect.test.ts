@@ -110,6 +110,9 @@ test('a kernel without relocations is described all the same', async () => {
     assert.deepEqual(found.image, (await look(vmlinux)).image);
     assert.match(reportInspect(found), /^relocations {2}none here: see the bzImage of the same build/m);
   }
+  const fixed = await look(makeBzImage({ payload: gzipSync(bare) }));
+  assert.equal(fixed.relocations, null);
+  assert.match(reportInspect(fixed), /^relocations {2}none: built without CONFIG_RANDOMIZE_BASE$/m);
 });
 
 test('a converted kernel: the kernel that it was, its table read from the added segment, with or without section names', async () => {

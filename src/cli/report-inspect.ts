@@ -33,7 +33,7 @@ function describeKernel(inspection: Inspection): Row[] {
     ['notes', describeNotes(inspection)],
     ['slots', `${count(slots.count)}, ${every} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`],
     ['converted', converted === null ? 'no' : describeConverted(converted)],
-    ['relocations', describeRelocations(inspection.relocations)],
+    ['relocations', describeRelocations(inspection)],
   ];
 }
 
@@ -88,9 +88,12 @@ const SOURCES: Readonly<Record<RelocationFacts['source'], string>> = {
   converted: 'from the table of the converted kernel',
 };
 
-function describeRelocations(relocations: RelocationFacts | null): string {
-  if (relocations === null)
-    return 'none here: see the bzImage of the same build, its vmlinux.unstripped, or its vmlinux.relocs (--relocs)';
+function describeRelocations({ input, relocations }: Inspection): string {
+  if (relocations === null) {
+    return input === 'vmlinux'
+      ? 'none here: see the bzImage of the same build, its vmlinux.unstripped, or its vmlinux.relocs (--relocs)'
+      : 'none: built without CONFIG_RANDOMIZE_BASE';
+  }
   const { source, lists, total } = relocations;
   const { abs64, inverse32, abs32 } = total.sites;
   return `${count(abs64 + inverse32 + abs32)} ${SOURCES[source]}, ${lists === 3 ? 'three' : 'two'} lists`;
