@@ -14,10 +14,10 @@ import { applyTable } from '../../src/relocs/apply.ts';
 import type { Sites } from '../../src/relocs/apply.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
 import { Writer } from '../../src/bytes.ts';
-import { PARAMS } from '../../src/stub/layout.ts';
+import { PARAMS, TABLE_FORMAT } from '../../src/stub/layout.ts';
 import { assembleStub } from '../../src/stub/program.ts';
 import { encodeStubTable, STUB_TABLES } from '../../src/stub/table.ts';
-import type { StubTableName } from '../../src/stub/table.ts';
+import type { StubTable } from '../../src/stub/segment.ts';
 import { at } from '../relocs/compact-tables.ts';
 
 assert.equal(process.arch, 'x64', 'these tests run the program on the machine itself');
@@ -37,8 +37,7 @@ for (let index = 0, value = 1; index < image.length; index++, value = (value * 0
   image[index] = value >>> 16;
 
 /** What the step needs of a segment: parameters that say where the table is. */
-function segmentOf(table: Sites, name: StubTableName): Uint8Array {
-  const { format, bytes } = encodeStubTable({ ...table, lists: 3 }, name);
+function layOut({ format, bytes }: StubTable): Uint8Array {
   const params = new Writer(new Uint8Array(PARAMS.size));
   params.u64(PARAMS.table, PARAMS.size + program.length);
   params.u64(PARAMS.table_end, PARAMS.size + program.length + bytes.length);
@@ -51,7 +50,7 @@ function check(table: Sites): void {
   applyTable(expected, table, { slide: SLIDE, base: BASE });
   const kernelTable = encodeRelocationTable({ ...table, lists: 3 });
   for (const name of STUB_TABLES) {
-    const segment = segmentOf(table, name);
+    const segment = layOut(encodeStubTable({ ...table, lists: 3 }, name));
     runHarness(harness, folder, { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0 });
     assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))), name);
   }
@@ -65,6 +64,16 @@ test('empty lists, single sites, the first and the last byte', () => {
   check({ ...NONE, inverse32: at(BASE + IMAGE_SIZE - 4) });
   check({ ...NONE, abs64: at(BASE + IMAGE_SIZE - 8) });
   check({ abs32: at(BASE), inverse32: at(BASE + 4), abs64: at(BASE + 9) });
+});
+
+test("the kernel's format with two lists", () => {
+  const table = { ...NONE, abs32: at(BASE, BASE + 4, BASE + 99), abs64: at(BASE + 8, BASE + 200), lists: 2 as const };
+  const kernelTable = encodeRelocationTable(table);
+  const expected = image.slice();
+  applyTable(expected, table, { slide: SLIDE, base: BASE });
+  const segment = layOut({ format: TABLE_FORMAT.kernel_two_lists, bytes: kernelTable });
+  runHarness(harness, folder, { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0 });
+  assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))));
 });
 
 test('gaps of each kind at each place of the unrolled loop', () => {
