@@ -88,8 +88,10 @@ export function checkTable(file: Evidence, original: Original, segment: Segment,
   if (decoded instanceof Error) {
     // Where the bytes are a table in another format, the parameters are wrong and not all of these.
     const offset = segment.offset + PARAMS.table_format;
+    const allowed = formatsFor(original.form.atEnd ? original.table.lists : undefined);
     for (const [format, other] of TABLE_READERS) {
-      if (other === read || attempt(() => other(bytes, start)) instanceof Error) continue;
+      if (other === read || !allowed.includes(format)) continue;
+      if (attempt(() => other(bytes, start)) instanceof Error) continue;
       const found = file.read('parameters', segment.offset, PARAMETERS, 'table_format');
       refute('parameters: table_format', offset, { found, expected: format });
     }
