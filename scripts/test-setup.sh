@@ -13,6 +13,8 @@ need xz xz-utils
 need lzop lzop
 need lz4 lz4
 need zstd zstd
+# Firmware, not a program: what boots bzImages by UEFI.
+[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
 install_missing
 # For the pages of the reports. Where it is no package (Ubuntu has a snap), the tests that look at pages say that they are skipped.
 missing=''

@@ -52,6 +52,7 @@ const TCSBRK = 0x5409;
 const LINUX_REBOOT_MAGIC1 = 0xfee1_dead;
 const LINUX_REBOOT_MAGIC2 = 0x2812_1969;
 const LINUX_REBOOT_CMD_RESTART = 0x0123_4567;
+const LINUX_REBOOT_CMD_KEXEC = 0x4558_4543;
 
 const ORIGIN = 0x40_0000;
 const LINE = 0x4000;
@@ -146,9 +147,9 @@ export class Guest {
 
 /**
  * How the guest ends. `restart`: QEMU has -no-reboot, and a machine without ACPI cannot be switched off. `panic`: /init exits, which the
- * kernel does not survive; it then says its slide in its own words.
+ * kernel does not survive; it then says its slide in its own words. `kexec`: into the kernel that was loaded.
  */
-export type GuestEnd = 'restart' | 'panic';
+export type GuestEnd = 'restart' | 'panic' | 'kexec';
 
 export function openConsole(guest: Guest): void {
   const { a } = guest;
@@ -250,8 +251,9 @@ export function copyToConsole(guest: Guest, path: string): void {
 export function endMachine(guest: Guest, end: GuestEnd): void {
   const { a } = guest;
   guest.syscall(SYS.ioctl, r15, TCSBRK, 1);
-  if (end === 'restart') {
-    guest.syscall(SYS.reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_RESTART);
+  if (end !== 'panic') {
+    const command = end === 'kexec' ? LINUX_REBOOT_CMD_KEXEC : LINUX_REBOOT_CMD_RESTART;
+    guest.syscall(SYS.reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, command);
   }
   guest.syscall(SYS.exit, 0);
   a.ud2();
