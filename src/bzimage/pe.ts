@@ -4,7 +4,7 @@
  * A UKI (uapi-group.org, "Unified Kernel Image") is an EFI program with a kernel in its `.linux` section. A bzImage with an EFI stub is PE
  * too, so a caller asks isBzImage first.
  */
-import { alignUp, cString, Reader, Writer } from '../bytes.ts';
+import { alignUp, copyOf, cString, Reader, Writer } from '../bytes.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import type { FileOffset } from '../addresses.ts';
 
@@ -98,7 +98,7 @@ export interface Unsigned {
  * EFI stub is no PE and stays as it is. Throws KernelImageError as readPe, and for certificates that do not end the file.
  */
 export function dropSignature(image: Uint8Array): Unsigned {
-  if (!isPe(image)) return { bytes: image.slice(), signed: false };
+  if (!isPe(image)) return { bytes: copyOf(image), signed: false };
   const { reader, optional } = locateHeaders(image);
   expectPe32Plus(reader, optional);
   const entry = optional + OPTIONAL.CertificateTable;
@@ -112,7 +112,7 @@ export function dropSignature(image: Uint8Array): Unsigned {
       expected: `certificates that end the file, at ${hex(image.length)}`,
     });
   }
-  const writer = new Writer(image.slice(0, offset === 0 ? image.length : offset));
+  const writer = new Writer(copyOf(image.subarray(0, offset === 0 ? image.length : offset)));
   // Where there are no certificates there was no signer to set a checksum: the kernel's build leaves it 0.
   if (offset === 0) return { bytes: writer.bytes, signed: false };
   if (entry + 8 > offset) {

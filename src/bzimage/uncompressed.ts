@@ -7,7 +7,7 @@
  * There is no EFI stub in it: the PE header goes, and with it the EFI handover bits. What loads a kernel by the 32-bit or the 64-bit boot
  * protocol takes it; UEFI firmware by itself does not.
  */
-import { alignUp, Reader, Writer } from '../bytes.ts';
+import { alignUp, copyOf, Reader, Writer } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import type { Vmlinux } from '../vmlinux.ts';
 import { buildCrc32 } from './crc32.ts';
@@ -48,7 +48,7 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   );
 
   // Emit.
-  const setup = new Writer(image.slice(0, header.protectedModeStart));
+  const setup = new Writer(copyOf(image.subarray(0, header.protectedModeStart)));
   if (isPe(image)) setup.bytes.fill(0, 0, SENTINEL);
   setup.u32(SETUP.syssize.offset, length / PARAGRAPH);
   setup.u32(SETUP.payload_offset.offset, payloadAt);

@@ -2,7 +2,7 @@
  * A bzImage without a decompressor, see bzimage/uncompressed.ts and bzimage/mover.ts for what it is made of. Of those, the layout and the
  * assembled code are used here, as of the added segment; where everything has to be is worked out anew.
  */
-import { Reader, Writer } from '../bytes.ts';
+import { copyOf, Reader, Writer } from '../bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from '../bzimage/header.ts';
 import { assembleMover, MOVER } from '../bzimage/mover.ts';
@@ -51,7 +51,7 @@ export function checkMover(file: Evidence, { kernel }: Original, { image, header
     const offset = Math.min(file.bytes.length, pm + length);
     refute('length of the file', offset, { found: file.bytes.length, expected: pm + length });
   }
-  const setup = new Writer(image.slice(0, pm));
+  const setup = new Writer(copyOf(image.subarray(0, pm)));
   if (isPe(image)) setup.bytes.fill(0, 0, SENTINEL);
   setup.u32(SETUP.syssize.offset, length / 16);
   setup.u32(SETUP.payload_offset.offset, elfAt);
