@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { runBench } from '../lab/bench/bench.ts';
 import { nodeCodecs } from '../node/codecs.ts';
+import { systemEncoders } from '../node/compressors.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
 import { integer, oneOf } from './arguments.ts';
 import { interruptible } from './interruptible.ts';
@@ -17,6 +18,7 @@ interface BenchArguments {
   readonly runs?: string;
   readonly memory: string;
   readonly timeout: string;
+  readonly bzimages?: true;
   readonly html?: string;
   readonly json?: true;
   readonly quiet?: true;
@@ -43,6 +45,7 @@ export function addBench(program: Command): void {
     .option('--runs <N>', 'boots of each (default: 5 counted, 25 timed)')
     .option('--memory <MIB>', 'guest memory', '256')
     .option('--timeout <SECONDS>', 'a boot that takes longer hangs', '600')
+    .option('--bzimages', 'also the bzImages that `kslide bzimage` makes; compressing them takes minutes')
     .option('--html <FILE>', 'write a report that stands alone')
     .option('--json', 'print the summary as JSON')
     .option('--quiet', 'print nothing')
@@ -69,6 +72,7 @@ async function run(path: string, options: BenchArguments): Promise<void> {
       memoryMib,
       timeoutMs,
       append: options.append,
+      encoders: options.bzimages && systemEncoders,
       initrd,
       signal,
       onStep: (text) => progress.show(text),

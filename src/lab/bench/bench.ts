@@ -7,7 +7,6 @@
  * Under KVM time is measured, one guest at a time, the variants taking turns; the stub is still counted under TCG.
  */
 import { availableParallelism } from 'node:os';
-import type { InputOptions } from '../../input.ts';
 import { runProgram } from '../../node/processes.ts';
 import { inParallel } from '../parallel.ts';
 import { chooseAccel } from './accel.ts';
@@ -17,11 +16,11 @@ import { mapRelocations } from './map.ts';
 import { countBoot, timeBoot } from './measure.ts';
 import type { GuestSettings, MeasuredBoot } from './measure.ts';
 import { readSubject } from './subject.ts';
-import type { Subject } from './subject.ts';
+import type { Subject, SubjectOptions } from './subject.ts';
 import { summarize } from './summary.ts';
 import type { BenchSummary, StubCount } from './summary.ts';
 
-export interface BenchOptions extends InputOptions {
+export interface BenchOptions extends SubjectOptions {
   readonly accel: 'auto' | 'tcg' | 'kvm';
   /** Of each variant; undefined: RUNS. */
   readonly runs?: number | undefined;

@@ -1,8 +1,12 @@
 /** What a bench compares: one kernel, in every form in which it can be booted, and the places that its boots pass. */
 import type { PhysAddr } from '../../addresses.ts';
+import type { Encoders } from '../../bzimage/codecs/index.ts';
 import { isBzImage } from '../../bzimage/header.ts';
 import { findPeSection, isPe } from '../../bzimage/pe.ts';
 import { convert } from '../../convert.ts';
+import { extract } from '../../extract.ts';
+import { rebuildBzImage } from '../../rebuild.ts';
+import type { RebuildOptions } from '../../rebuild.ts';
 import { readInput } from '../../input.ts';
 import type { InputOptions } from '../../input.ts';
 import { PMD_SIZE } from '../../kaslr/slots.ts';
@@ -54,8 +58,13 @@ export interface Subject {
   readonly variants: readonly Variant[];
 }
 
-/** Throws KernelImageError for what `convert` does not take. */
-export async function readSubject(file: Uint8Array, options: InputOptions): Promise<Subject> {
+export interface SubjectOptions extends InputOptions {
+  /** Given, a bzImage is also rebuilt in all forms. */
+  readonly encoders?: Encoders | undefined;
+}
+
+/** Throws KernelImageError for what `convert` or, where it is asked for, `rebuildBzImage` does not take. */
+export async function readSubject(file: Uint8Array, options: SubjectOptions): Promise<Subject> {
   const input = await readInput(file, options);
   const plain = readVmlinux(input.vmlinux);
   const relocations = findRelocations(plain, input);
@@ -70,6 +79,8 @@ export async function readSubject(file: Uint8Array, options: InputOptions): Prom
       describeVmlinux({ name: `kslide-${table}`, title: `kslide, ${table} table` }, readVmlinux(bytes()), stub),
     );
   }
+  if (bzImage !== undefined && options.encoders !== undefined)
+    images.push(...(await rebuildAll(bzImage, { ...options, encoders: options.encoders })));
   return {
     version: input.kernelVersion?.split(' ')[0],
     plain,
@@ -79,6 +90,29 @@ export async function readSubject(file: Uint8Array, options: InputOptions): Prom
     align: input.header?.kernelAlignment ?? PMD_SIZE,
     variants: images.flatMap(withAndWithoutKaslr),
   };
+}
+
+/** bzImages around the converted kernel, in the forms that `rebuildBzImage` has. */
+const REBUILT = [
+  { name: 'kslide-bzimage', title: 'kslide, bzImage', how: {} },
+  { name: 'kslide-bzimage-table-at-end', title: 'kslide, bzImage, table at the end', how: { tableAtEnd: true } },
+  { name: 'kslide-bzimage-uncompressed', title: 'kslide, bzImage, uncompressed', how: { uncompressed: true } },
+] as const;
+
+async function rebuildAll(bzImage: Uint8Array, options: RebuildOptions): Promise<Image[]> {
+  const images: Image[] = [];
+  for (const { name, title, how } of REBUILT) {
+    const { bytes, summary } = await rebuildBzImage(bzImage, { ...options, ...how });
+    const { vmlinux } = await extract(bytes, options);
+    const entryBytes = entryBytesOf(readVmlinux(vmlinux));
+    const stub = {
+      table: summary.tableFormat,
+      tableBytes: summary.sizes.table,
+      segment: summary.segment.paddr,
+    };
+    images.push({ name, title, decompressor: true, stub, image: bytes, entryBytes, loaded: bytes.length });
+  }
+  return images;
 }
 
 /** The bzImage itself, or the one in a UKI; undefined for a vmlinux. */
