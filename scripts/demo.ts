@@ -30,12 +30,13 @@ async function chooseKernel(given: string | undefined): Promise<string> {
     return (await fetchKernel({ flavour: 'cloud' }, { onStep: (text) => console.error(text) })).image;
   } catch (error) {
     if (!(error instanceof EnvironmentError)) throw error;
-    const running = `/boot/vmlinuz-${release()}`;
-    const readable = await access(running, constants.R_OK).then(
-      () => true,
-      () => false,
-    );
-    if (readable) return running;
+    for (const running of [`/boot/vmlinuz-${release()}`, `/usr/lib/modules/${release()}/vmlinuz`]) {
+      const readable = await access(running, constants.R_OK).then(
+        () => true,
+        () => false,
+      );
+      if (readable) return running;
+    }
     throw error;
   }
 }

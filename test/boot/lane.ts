@@ -151,7 +151,7 @@ async function inTurn<T>(work: () => Promise<T>): Promise<T> {
 export function bootInTurn(kernel: Kernel | undefined, options: Partial<BootOptions> = {}): Promise<BootResult> {
   const image = options.image ?? kernel?.converted;
   assert.ok(image);
-  return inTurn(() => boot({ timeoutMs: 120_000, ...options, image }));
+  return inTurn(() => boot({ timeoutMs: 300_000, ...options, image }));
 }
 
 export interface GuestBoot extends BootResult {

@@ -33,7 +33,7 @@ const image = await convertedProbe();
 const SLOTS = 504; // 1 + (1 GiB − 16 MiB − 8 KiB) / 2 MiB
 
 async function probe(options: Partial<BootOptions> = {}): Promise<ProbeReport & { slide: bigint }> {
-  const result = await boot({ image, entry: 'linux64', memoryMib: 64, timeoutMs: 30_000, ...options });
+  const result = await boot({ image, entry: 'linux64', memoryMib: 64, timeoutMs: 120_000, ...options });
   const report = readProbe(result.console);
   assert.ok(report, `the probe did not speak: ${result.end} ${result.errors} ${JSON.stringify(result.console)}`);
   const slide = slideOf(report);
