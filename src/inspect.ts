@@ -85,6 +85,8 @@ export interface SetupFacts {
 
 export interface ConvertedFacts {
   readonly layout: number;
+  /** Bit 0: relocates although KASLR_FLAG is set, as behind a decompressor with an empty table (`kslide bzimage`). */
+  readonly flags: number;
   readonly segment: {
     readonly paddr: number;
     readonly offset: number;
@@ -160,9 +162,9 @@ function describeSlots(kernel: Vmlinux, { header }: KernelInput, added: Added | 
   return { count, align, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots) };
 }
 
-function describeAdded({ layout, segment, slots, table }: Added): ConvertedFacts {
+function describeAdded({ layout, flags, segment, slots, table }: Added): ConvertedFacts {
   const { paddr, offset, filesz, memsz } = segment;
-  return { layout, segment: { paddr, offset, bytes: filesz, memory: memsz }, slots, table };
+  return { layout, flags, segment: { paddr, offset, bytes: filesz, memory: memsz }, slots, table };
 }
 
 function describeRelocations(kernel: Vmlinux, input: KernelInput, added: Added | undefined): RelocationFacts | null {

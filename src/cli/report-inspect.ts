@@ -1,6 +1,7 @@
 /** What `kslide inspect` found, for people. For programs it is the object itself, as JSON. */
 import { hex } from '../errors.ts';
 import type { Inspection, RelocationFacts } from '../inspect.ts';
+import { STUB_FLAGS } from '../stub/layout.ts';
 import { count, printable, rows, size, table } from './text.ts';
 
 /** Sections listed one by one; a kernel of function sections has tens of thousands. */
@@ -70,13 +71,15 @@ function describeNotes({ notes }: Inspection): string {
 
 function describeConverted({
   layout,
+  flags,
   segment,
   slots,
   table: { format, bytes },
 }: NonNullable<Inspection['converted']>): string {
   return (
     `yes: ${size(segment.bytes)} at physical ${hex(segment.paddr)} (${size(segment.memory)} in memory), layout ${layout}, ` +
-    `table of ${count(bytes)} bytes in the ${format.replaceAll('_', ' ')} form, ${count(slots.count)} slots`
+    `table of ${count(bytes)} bytes in the ${format.replaceAll('_', ' ')} form, ${count(slots.count)} slots` +
+    (flags & STUB_FLAGS.despite_kaslr_flag ? '; relocates behind a decompressor too' : '')
   );
 }
 

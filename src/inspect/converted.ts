@@ -17,6 +17,8 @@ export interface Added {
   readonly segment: Segment;
   /** The version of the segment's layout; the fields below are of the one that this kslide writes. */
   readonly layout: number;
+  /** STUB_FLAGS. */
+  readonly flags: number;
   readonly slots: Slots;
   /** `offset` in the file. */
   readonly table: { readonly format: string; readonly offset: number; readonly bytes: number };
@@ -59,6 +61,7 @@ export function readAdded({ elf, loads }: Vmlinux): Added | undefined {
   return {
     segment,
     layout,
+    flags: Number(values.flags),
     slots: { count: Number(values.slot_count), align: Number(values.slot_align) },
     table: { format: formatName(format), offset, bytes: bytes.length },
     sites: read(bytes, offset),
