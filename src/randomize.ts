@@ -7,7 +7,7 @@
  * What is read and checked, is so once; then the image in memory is moved again and again, each time by the difference to the time before. The
  * same seed, kernel and options give the same bytes, on any machine.
  */
-import type { PhysAddr, Slide, VirtAddr } from './addresses.ts';
+import type { FileOffset, PhysAddr, Slide, VirtAddr } from './addresses.ts';
 import { physToTableEntry, physToVirt } from './addresses.ts';
 import { alignUp, ascii, bytesOfWords, copyOf, Writer } from './bytes.ts';
 import type { Compression } from './bzimage/codecs/index.ts';
@@ -75,10 +75,32 @@ export interface Randomized {
   bytes(): Uint8Array;
 }
 
+/** Bytes of the original's file, to be moved. */
+export interface Stretch {
+  readonly offset: FileOffset;
+  readonly length: number;
+}
+
+/** How to make the file from the original, without all of it in memory. Good until the Randomizer's next use. */
+export interface MovePlan {
+  /** The file, in order. */
+  readonly parts: readonly (Uint8Array | Stretch)[];
+  readonly summary: RandomizeSummary;
+  /**
+   * Moves `bytes`, the original's from `offset` on: the sites that start before `end`. Sites take up to SITE_SIZE bytes, so `bytes` reach that far
+   * behind `end`, or to the end of the file.
+   */
+  move(bytes: Uint8Array, offset: FileOffset, end: FileOffset): void;
+}
+
+export const SITE_SIZE = 8;
+
 /** One kernel, read and checked, and moved as often as wanted. */
 export interface Randomizer {
   /** Throws KernelImageError `would-not-boot`, and RangeError for a random slide without a seed. */
   randomize(options: RandomizeOptions): Randomized;
+  /** The same for who reads the file piece by piece (node/randomize-file.ts); not after `randomize`. */
+  plan(options: RandomizeOptions): MovePlan;
 }
 
 /** One moved kernel. Throws KernelImageError for what cannot be moved, or not like that. */
@@ -104,6 +126,7 @@ export async function openRandomizer(image: Uint8Array, options: RandomizerOptio
 
 /** The sites of one segment, and its bytes in the file. */
 interface Part {
+  readonly offset: FileOffset;
   readonly bytes: Uint8Array;
   readonly base: PhysAddr;
   readonly table: PreparedTable;
@@ -140,25 +163,82 @@ class KernelRandomizer implements Randomizer {
   }
 
   randomize(options: RandomizeOptions): Randomized {
-    const { flag = true } = options;
+    const { choice, loadEnd } = this.#choose(options);
+    this.#moveImage(choice.virt);
+    const { parts, summary } = this.#write(choice, loadEnd, options);
+    return { parts, summary, bytes: () => joinParts(parts) };
+  }
+
+  plan(options: RandomizeOptions): MovePlan {
+    if (this.#virt !== 0) throw new RangeError('the image in memory is moved already');
+    const { choice, loadEnd } = this.#choose(options);
+    const { parts, summary } = this.#write(choice, loadEnd, options);
+    const { bytes: original } = this.#kernel.elf;
+    const written: Stretch[] = this.#headers.map(({ offset, bytes }) => ({ offset, length: bytes.length }));
+    if (this.#pvh !== undefined) written.push({ offset: this.#pvh.desc.offset, length: this.#pvh.desc.size });
+    return {
+      parts: parts.map((part) =>
+        part.buffer === original.buffer ? { offset: part.byteOffset - original.byteOffset, length: part.length } : part,
+      ),
+      summary,
+      move: (bytes, offset, end) => {
+        this.#moveWindow(bytes, offset, end, choice.virt);
+        for (const { offset: at, length } of written) {
+          const [from, to] = [Math.max(at, offset), Math.min(at + length, offset + bytes.length)];
+          if (from < to) bytes.set(original.subarray(from, to), from - offset);
+        }
+      },
+    };
+  }
+
+  #choose(options: RandomizeOptions): { choice: Choice; loadEnd: PhysAddr } {
     const kernel = this.#kernel;
     const { linkAddress, memsz } = this.#flagSegment;
     const movable: MovableKernel = {
       slots: slotsOf(kernel.imageEnd, this.#align),
-      loadEnd: flag ? linkAddress + memsz : kernel.imageEnd,
+      loadEnd: (options.flag ?? true) ? linkAddress + memsz : kernel.imageEnd,
       pvh: this.#pvh,
     };
     const choice = options.force ? chooseByForce(movable, options) : choose(movable, options, this.#draw(options.seed));
+    return { choice, loadEnd: movable.loadEnd };
+  }
 
-    this.#moveImage(choice.virt);
+  /** Everything but the sites. */
+  #write(
+    choice: Choice,
+    loadEnd: PhysAddr,
+    { flag = true }: RandomizeOptions,
+  ): { parts: Uint8Array[]; summary: RandomizeSummary } {
     const notes = this.#writeNotes(choice);
     this.#writeHeaders(choice);
     const parts = flag ? this.#withFlagSegment(choice, notes) : this.#withNotes(notes);
-    return {
-      parts,
-      summary: this.#summarize(choice, flag, movable.loadEnd, parts),
-      bytes: () => joinParts(parts),
-    };
+    return { parts, summary: this.#summarize(choice, flag, loadEnd, parts) };
+  }
+
+  /** A stretch of the file as it is in the kernel that is moved by `virt`, whether the image in memory is yet or not. */
+  #moved({ offset, length }: Stretch, virt: Slide): Uint8Array {
+    const { bytes } = this.#kernel.elf;
+    const from = Math.max(0, offset - SITE_SIZE);
+    const window = copyOf(bytes.subarray(from, Math.min(bytes.length, offset + length + SITE_SIZE)));
+    this.#moveWindow(window, from, offset + length, virt);
+    return window.subarray(offset - from, offset - from + length);
+  }
+
+  /** The sites that start in the file from `offset` on and before `end`; `bytes` are what is at `offset`. */
+  #moveWindow(bytes: Uint8Array, offset: FileOffset, end: FileOffset, virt: Slide): void {
+    for (const { offset: partAt, bytes: partBytes, base, table } of this.#parts) {
+      const [first, last] = [Math.max(offset, partAt), Math.min(end, partAt + partBytes.length)];
+      if (first >= last) continue;
+      const link = base - partAt; // an address, less its file offset
+      const stretch = (list: Uint32Array): Uint32Array =>
+        list.subarray(
+          lowerBound(list, physToTableEntry(link + first)),
+          lowerBound(list, physToTableEntry(link + last)),
+        );
+      const { abs64, inverse32, abs32 } = table;
+      const sites = { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) };
+      changeSlide(bytes, sites, { from: this.#virt, to: virt }, link + offset);
+    }
   }
 
   #draw(seed: Uint8Array | undefined): Draw {
@@ -185,7 +265,7 @@ class KernelRandomizer implements Randomizer {
     };
     write(this.#kernel.elf.bytes, desc.offset, pvhEntry + virt);
     if (entry === 'linux64' || virt === phys) return undefined;
-    const notes = copyOf(segmentBytes(this.#kernel.elf, segment));
+    const notes = this.#moved({ offset: segment.offset, length: segment.filesz }, virt);
     write(notes, desc.offset - segment.offset, pvhEntry + phys);
     return notes;
   }
@@ -213,7 +293,7 @@ class KernelRandomizer implements Randomizer {
     const segment = buildFlagSegment(this.#kernel, this.#flagSegment, offset, {
       virt,
       phys,
-      entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
+      entryBytes: this.#moved({ offset: entryOffset, length: ENTRY_BYTES }, virt),
       notes: notes ?? new Uint8Array(0),
     });
     const { linkAddress, notesAt } = this.#flagSegment;
@@ -276,6 +356,7 @@ function partOf({ elf }: Vmlinux, load: Segment, table: RelocationTable): Part {
     Uint32Array,
   ];
   return {
+    offset: load.offset,
     bytes: segmentBytes(elf, load),
     base: load.paddr,
     table: prepareTable({ abs64, inverse32, abs32 }),

@@ -4,8 +4,10 @@ import type { Command } from 'commander';
 import { SEED_BYTES } from '../kaslr/draw.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import type { Image } from '../node/launch.ts';
+import { openMovedFile } from '../node/randomize-file.ts';
 import { randomize } from '../randomize.ts';
-import type { Randomized, RandomizeOptions } from '../randomize.ts';
+import type { RandomizeOptions, RandomizeSummary } from '../randomize.ts';
 import { integer, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { Progress } from './progress.ts';
@@ -68,24 +70,30 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
 
   const progress = new Progress(quiet === true || exec === true);
   try {
-    const make = async (): Promise<Randomized> => {
+    const table = relocs === undefined ? undefined : await readInputFile(relocs);
+    const all = { codecs: nodeCodecs, relocs: table, inPlace: true, ...wish };
+    // Who wants to know the kernel's version has it looked for in all of the file.
+    const piecewise = (exec || quiet) && input !== '-';
+    const make = async (): Promise<Image & { readonly summary: RandomizeSummary }> => {
       progress.show('reading the kernel');
+      const moved = piecewise ? await openMovedFile(input, all) : undefined;
+      if (moved !== undefined) return moved;
       const image = await readInputFile(input);
-      const table = relocs === undefined ? undefined : await readInputFile(relocs);
       progress.show('moving it');
-      return randomize(image, { codecs: nodeCodecs, relocs: table, inPlace: true, ...wish });
+      const { parts, summary } = await randomize(image, all);
+      return Object.assign([...parts], { summary });
     };
     if (exec) {
       // Loaded when it is wanted: what it needs of Node takes as long to load as a kernel takes to move.
       const { endLike, launch } = await import('../node/launch.ts');
-      const image = async (): Promise<readonly Uint8Array[]> => (await make()).parts;
-      return await endLike(await launch(image, { command: words, directory: execDir }));
+      return await endLike(await launch(make, { command: words, directory: execDir }));
     }
-    const { parts, summary } = await make();
-    await writeFileAtomic(output!, parts);
+    const moved = await make();
+    await writeFileAtomic(output!, moved);
+    moved.close?.();
     progress.clear();
-    if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
-    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportRandomize(summary));
+    if (json) process.stdout.write(`${JSON.stringify(moved.summary, null, 2)}\n`);
+    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportRandomize(moved.summary));
     return 0;
   } finally {
     progress.clear();

@@ -146,7 +146,7 @@ export interface WriteOptions {
  */
 export async function writeFileAtomic(
   path: string,
-  chunks: readonly Uint8Array[],
+  chunks: Iterable<Uint8Array>,
   options: WriteOptions = {},
 ): Promise<void> {
   const name = path === '-' ? 'standard output' : path;
@@ -169,7 +169,7 @@ function randomDigits(): string {
 async function replace(
   path: string,
   existing: fs.Stats | undefined,
-  chunks: readonly Uint8Array[],
+  chunks: Iterable<Uint8Array>,
   { mode = 0o666 }: WriteOptions,
 ): Promise<void> {
   if (existing) fs.accessSync(path, fs.constants.W_OK); // rename would not ask
@@ -199,7 +199,7 @@ async function replace(
   }
 }
 
-async function writeStraight(path: string, chunks: readonly Uint8Array[]): Promise<void> {
+async function writeStraight(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   // Off the main thread: a FIFO opens only when it has a reader.
   const handle = await open(path, fs.constants.O_WRONLY);
   try {
@@ -209,7 +209,7 @@ async function writeStraight(path: string, chunks: readonly Uint8Array[]): Promi
   }
 }
 
-async function writeStandardOutput(chunks: readonly Uint8Array[]): Promise<void> {
+async function writeStandardOutput(chunks: Iterable<Uint8Array>): Promise<void> {
   if (isatty(STDOUT)) throw new OutputFileError('standard output', 'is a terminal; redirect it, or name a file');
   const stat = fs.fstatSync(STDOUT);
   // Node's own stream for files drops what a short write leaves over; its stream for pipes is right, also when they are non-blocking.
@@ -230,7 +230,7 @@ function ignoreAsCallbackHasIt(): void {}
 
 const write = promisify(fs.write);
 
-async function writeAll(fd: number, chunks: readonly Uint8Array[]): Promise<void> {
+async function writeAll(fd: number, chunks: Iterable<Uint8Array>): Promise<void> {
   for (const chunk of chunks) {
     for (let at = 0; at < chunk.length;) at += (await write(fd, chunk, at)).bytesWritten;
   }

@@ -50,7 +50,11 @@ const FORWARDED = [
 const FROM_TERMINAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGQUIT', 'SIGWINCH']);
 
 /** The image's parts, or what gives them: then they are let go before the command starts. */
-export type ImageMaker = readonly Uint8Array[] | (() => Promise<readonly Uint8Array[]>);
+export type ImageMaker = Iterable<Uint8Array> | (() => Promise<Image>);
+
+export interface Image extends Iterable<Uint8Array> {
+  readonly close?: () => void;
+}
 
 /** Throws EnvironmentError when the program is not there, DiskError or OutputFileError when the image cannot be. */
 export async function launch(make: ImageMaker, { command, directory }: LaunchOptions): Promise<LaunchEnd> {
@@ -141,11 +145,20 @@ function guardFile(path: string): ChildProcess {
 
 // Functions of their own, because a function that waits for the command to end keeps all that it ever had in hand.
 async function store(make: ImageMaker): Promise<number> {
-  return openMemoryFile(typeof make === 'function' ? await make() : make);
+  return use(make, openMemoryFile);
 }
 
 async function storeNamed(path: string, make: ImageMaker): Promise<void> {
-  createNamedFile(path, typeof make === 'function' ? await make() : make);
+  return use(make, (image) => createNamedFile(path, image));
+}
+
+async function use<T>(make: ImageMaker, put: (image: Iterable<Uint8Array>) => T): Promise<T> {
+  const image: Image = typeof make === 'function' ? await make() : make;
+  try {
+    return put(image);
+  } finally {
+    image.close?.();
+  }
 }
 
 /** The kernel that was moved here, 60 MB or so, should not wait for a collection that an idle process never comes to. */

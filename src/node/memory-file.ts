@@ -25,7 +25,7 @@ const NOT_HERE = new Set([
 
 /** An open descriptor, for reading, at offset 0. Throws DiskError when no place has room. */
 export function openMemoryFile(
-  parts: readonly Uint8Array[],
+  parts: Iterable<Uint8Array>,
   directories: readonly string[] = ['/dev/shm', tmpdir()],
 ): number {
   let failure: unknown;
@@ -49,7 +49,7 @@ export function openMemoryFile(
 }
 
 /** A new file with a name that nobody had; the caller sees to it that it goes away. */
-export function createNamedFile(path: string, parts: readonly Uint8Array[]): void {
+export function createNamedFile(path: string, parts: Iterable<Uint8Array>): void {
   let fd: number;
   try {
     fd = fs.openSync(path, 'wx', 0o444);
