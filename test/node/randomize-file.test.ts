@@ -27,7 +27,10 @@ const SEED = new Uint8Array(16);
 /** Sites everywhere: on both sides of the hook and in it, in the notes, and so that they lie across pieces of any size. */
 const DENSE: RelocationTable = {
   abs64: Uint32Array.from([
-    ...[ENTRY - 7, ENTRY + 1, ENTRY + 9, LINK + 0x810],
+    ENTRY - 7,
+    ENTRY + 1,
+    ENTRY + 9,
+    LINK + 0x810,
     ...Array.from({ length: 100 }, (_, index) => DATA.paddr + 8 + index * 13),
   ]).map(entryAt),
   inverse32: Uint32Array.of(entryAt(LINK + 0x700), entryAt(LINK + 0x7ff)),
