@@ -10,7 +10,7 @@
  *   the difference, P − V after a virtual slide V and a physical one P, to its page tables and phys_base. In 6.12 the link address is an
  *   immediate operand, a relocation site, and the difference has 64 bits: any V goes with any P.
  * - Since 6.13 the link address is read from the kernel's own loaded PHYS32_ENTRY note, and the difference is stored in phys_base as 32
- *   bits without a sign. By that P must be at least V; only P = V and V = 0 are allowed here, for want of such a kernel to try the rest on.
+ *   bits without a sign. By that P must be at least V; only P = V (booted on 7.3) and V = 0 are allowed here; the rest was not tried.
  *
  * So the loaded note has to hold entry + V, the one that the loader reads entry + P.
  */

@@ -60,8 +60,11 @@ export const DEFAULT_MEMORY = 128 * MIB;
 export const DEFAULT_IDENTITY_MAP = GIB;
 /** Device memory begins at 2 GiB on QEMU's q35 with 2.75 GiB of memory or more, higher on all other machines. */
 const LOW_MEMORY_AT_MOST = 2 * GIB;
-/** Between the initrd and the end of low memory: QEMU keeps its ACPI tables there. */
-const ABOVE_INITRD = 2 * MIB;
+/**
+ * Left free behind a moved kernel at the end of memory: firmware keeps tables there, and Linux 5.10 at 4 MiB from the end of it does not boot
+ * (measured; 6.1 to 7.3 do, 5.10 at 16 MiB does).
+ */
+const SPARE = 16 * MIB;
 
 /** Throws KernelImageError `would-not-boot`, with the reason and the nearest choice that works. */
 export function choose(kernel: MovableKernel, wish: Wish, draw: Draw): Choice {
@@ -103,6 +106,8 @@ function chooseEntry({ pvh }: MovableKernel, wanted: Entry | undefined): Entry {
 /** The end of memory that is there for a kernel, and what is behind it. */
 interface Ceiling {
   readonly end: PhysAddr;
+  /** What a kernel that is moved has to leave free below it. */
+  readonly spare?: number;
   readonly why: string;
 }
 
@@ -118,9 +123,14 @@ class Rules {
     this.#kernel = kernel;
     this.#wish = wish;
     this.#pvh = entry === 'linux64' ? undefined : kernel.pvh;
-    this.#ceiling = lowest(ceilings(wish, entry, this.#pvh));
     const { align } = kernel.slots;
-    const phys = Math.floor((this.#ceiling.end - kernel.loadEnd) / align) * align;
+    const limit = ({ end, spare = 0 }: Ceiling): number => {
+      const room = end - kernel.loadEnd;
+      return room < 0 ? -align : Math.max(0, Math.floor((room - spare) / align) * align);
+    };
+    const all = ceilings(wish, entry, this.#pvh);
+    this.#ceiling = all.reduce((low, other) => (limit(other) < limit(low) ? other : low));
+    const phys = limit(this.#ceiling);
     this.#largest = { virt: largestSlide(kernel.slots), phys };
     if (phys < 0) throw this.#tooHigh(0);
   }
@@ -172,7 +182,7 @@ class Rules {
     }
     return wouldNotBoot(`${which} slide`, 'random', {
       reason: `two to choose from at least: ${this.#ceiling.why}${follows ? `, and the physical slide has to be ${goTogetherAs(this.#pvh)}` : ''}`,
-      nearest: `memory from ${mib(this.#kernel.loadEnd + align)} on${follows ? ', or entry linux64' : ''}`,
+      nearest: `memory from ${mib(this.#kernel.loadEnd + align + SPARE)} on${follows ? ', or entry linux64' : ''}`,
     });
   }
 
@@ -202,7 +212,8 @@ class Rules {
   }
 
   #tooHigh(phys: Slide): KernelImageError {
-    const { end, why } = this.#ceiling;
+    const { end: top, spare = 0, why } = this.#ceiling;
+    const end = phys === 0 ? top : top - spare;
     const largest = this.#largest.phys;
     return wouldNotBoot('physical slide', phys, {
       reason: `what is loaded to end at ${hex(end)} or below, not at ${hex(this.#kernel.loadEnd + phys)}: ${why}`,
@@ -230,20 +241,16 @@ function ceilings(
   if (size === undefined) return all;
   const low = Math.min(size, LOW_MEMORY_AT_MOST);
   const given = `guest memory is ${memory === undefined ? 'taken to be ' : ''}${mib(size)}`;
-  all.push({ end: low, why: low < size ? `devices may have what is from ${mib(low)} to 4 GiB` : given });
+  all.push({ end: low, spare: SPARE, why: low < size ? `devices may have what is from ${mib(low)} to 4 GiB` : given });
   if (initrdSize > 0) {
-    const end = low - ABOVE_INITRD - alignUp(initrdSize, 0x1000);
-    all.push({ end, why: `an initrd of ${mib(initrdSize)} lies at the top of low memory` });
+    const end = low - alignUp(initrdSize, 0x1000);
+    all.push({ end, spare: SPARE, why: `an initrd of ${mib(initrdSize)} lies at the top of low memory` });
   }
   return all;
 }
 
 function mib(bytes: number): string {
   return `${Math.ceil(bytes / MIB)} MiB`;
-}
-
-function lowest(all: readonly Ceiling[]): Ceiling {
-  return all.reduce((low, other) => (other.end < low.end ? other : low));
 }
 
 function goTogetherAs(pvh: PvhEntry | undefined): string {

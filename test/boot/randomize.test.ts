@@ -92,7 +92,7 @@ function moved(kernel: Movable, options: RandomizeOptions): { image: Uint8Array;
 async function arrives(kernel: Movable, options: RandomizeOptions, how: Partial<BootOptions> = {}): Promise<GuestBoot> {
   const { image, summary } = moved(kernel, options);
   const entry = summary.entry === 'linux64' ? 'linux64' : 'pvh';
-  const boot = await run(kernel, { image, entry, memoryMib: 1024, linux64: { identityGib: 1 }, ...how });
+  const boot = await run(kernel, { image, entry, memoryMib: 1280, linux64: { identityGib: 1 }, ...how });
   assert.equal(hex(boot.moved), hex(summary.virt));
   assert.equal(hex(boot.guest.physicalText ?? 0), hex(kernel.vmlinux.imageStart + summary.phys));
   return boot;

@@ -99,7 +99,7 @@ test('each rule in its words, with the nearest that works', () => {
   refused(
     NONE,
     { virt: 0, phys: 128 * MIB, memory: 128 * MIB },
-    /^would not boot: physical slide is 0x8000000, expected what is loaded to end at 0x8000000 or below, not at 0xc402000: guest memory is 128 MiB; the nearest that works: 0x3a00000$/,
+    /^would not boot: physical slide is 0x8000000, expected what is loaded to end at 0x7000000 or below, not at 0xc402000: guest memory is 128 MiB; the nearest that works: 0x2a00000$/,
   );
   refused(
     NONE,
@@ -109,7 +109,7 @@ test('each rule in its words, with the nearest that works', () => {
   refused(
     NONE,
     { virt: 0, phys: 0x3a0_0000, memory: 128 * MIB, initrdSize: 20 * MIB },
-    /an initrd of 20 MiB lies at the top of low memory; the nearest that works: 0x2400000$/,
+    /an initrd of 20 MiB lies at the top of low memory; the nearest that works: 0x1600000$/,
   );
   refused(
     NONE,
@@ -147,26 +147,26 @@ test('random where nothing is random is refused', () => {
   refused(
     NONE,
     { virt: 0, phys: 'random', memory: 70 * MIB },
-    /^would not boot: physical slide is random, expected two to choose from at least: guest memory is 70 MiB; the nearest that works: memory from 71 MiB on$/,
+    /^would not boot: physical slide is random, expected two to choose from at least: guest memory is 70 MiB; the nearest that works: memory from 87 MiB on$/,
   );
   refused(
     PVH.linked,
     { virt: 'random', memory: 69 * MIB },
-    /virtual slide is random, expected two to choose from at least: guest memory is 69 MiB, and the physical slide has to be the same as .*; the nearest that works: memory from 71 MiB on, or entry linux64$/,
+    /virtual slide is random, expected two to choose from at least: guest memory is 69 MiB, and the physical slide has to be the same as .*; the nearest that works: memory from 87 MiB on, or entry linux64$/,
   );
 });
 
 test('how many there are to draw from', () => {
   const ways = (pvh: PvhEntry | undefined, wish: Wish): Choice['ways'] => chosen(pvh, wish).ways;
   assert.deepEqual(ways(NONE, { virt: 'random' }), { virt: 480, phys: 1 });
-  assert.deepEqual(ways(NONE, { virt: 'random', phys: 'random' }), { virt: 480, phys: 30 });
-  assert.deepEqual(ways(NONE, { virt: 'random', phys: 'random', memory: 512 * MIB }), { virt: 480, phys: 222 });
-  assert.deepEqual(ways(PVH.linked, { virt: 'random' }), { virt: 30, phys: 1 });
+  assert.deepEqual(ways(NONE, { virt: 'random', phys: 'random' }), { virt: 480, phys: 22 });
+  assert.deepEqual(ways(NONE, { virt: 'random', phys: 'random', memory: 512 * MIB }), { virt: 480, phys: 214 });
+  assert.deepEqual(ways(PVH.linked, { virt: 'random' }), { virt: 22, phys: 1 });
   assert.deepEqual(ways(PVH.linked, { virt: 'random', phys: 'random', memory: 4 * GIB }), { virt: 478, phys: 1 });
   assert.deepEqual(ways(PVH.linked, { virt: 'random', entry: 'linux64' }), { virt: 480, phys: 1 });
   assert.deepEqual(ways(PVH.free, { virt: 'random' }), { virt: 480, phys: 1 });
-  assert.deepEqual(ways(PVH.note, { virt: 'random' }), { virt: 30, phys: 1 });
-  assert.deepEqual(ways(PVH.note, { virt: 0, phys: 'random' }), { virt: 1, phys: 30 });
+  assert.deepEqual(ways(PVH.note, { virt: 'random' }), { virt: 22, phys: 1 });
+  assert.deepEqual(ways(PVH.note, { virt: 0, phys: 'random' }), { virt: 1, phys: 22 });
   assert.deepEqual(choose(kernel(NONE, 16 * MIB), { virt: 'random' }, drawFrom(SEED, SEED)).ways.virt, 60);
 });
 
