@@ -1,8 +1,7 @@
 #!/bin/sh
 # Fetches the newest debug vmlinux of Debian's 6.1 cloud kernel, which has all its .rela sections, and the bzImage of the same build, whose tail is
 # the table that the kernel's own build made of them. 310 MB to fetch, 620 MB on disk, into ${KSLIDE_CACHE:-~/.cache/kslide}: too much for
-# every run of the unit tests, so test/relocs/debug-vmlinux.test.ts and bench/relocs.ts take what is there; test/boot/shuffle.test.ts and bench/shuffle.ts
-# run this. Prints the vmlinux's path.
+# every run of the unit tests; the boot lane (test/debug-kernel.ts) and the scripts under bench/ run this. Prints the vmlinux's path.
 set -eu
 cache=${KSLIDE_CACHE:-$HOME/.cache/kslide}
 image=$(apt-cache search --names-only '^linux-image-6\.1\.0-[0-9]+-cloud-amd64-dbg$' |
@@ -12,7 +11,7 @@ if [ -z "$image" ]; then
   exit 3
 fi
 
-# unpack PACKAGE FOLDER: only that folder of it.
+# unpack PACKAGE MARK FOLDER: only that folder of it, unless there is a MARK already.
 unpack() {
   [ ! -d "$cache/$1/$2" ] || return 0
   mkdir -p "$cache/dl"
@@ -23,11 +22,12 @@ unpack() {
   fi
   rm -rf "$cache/$1.tmp"
   mkdir "$cache/$1.tmp"
-  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$cache/$1.tmp" "./$2"
+  dpkg-deb --fsys-tarfile "$deb" | tar -x -C "$cache/$1.tmp" "./$3"
   mkdir -p "$cache/$1"
   cp -a "$cache/$1.tmp/." "$cache/$1/"
   rm -rf "$cache/$1.tmp"
 }
-unpack "$image" boot
-unpack "$image-dbg" usr/lib/debug/boot
+# With its modules: src/node/debian.ts takes what is in the cache for the whole package.
+unpack "$image" lib/modules ''
+unpack "$image-dbg" usr/lib/debug/boot usr/lib/debug/boot
 find "$cache/$image-dbg/usr/lib/debug/boot" -name 'vmlinux-*'

@@ -217,7 +217,8 @@ async function newestInCache(cache: string, wish: KernelWish): Promise<KernelPac
   return undefined;
 }
 
-async function openPackage(cache: string, name: string): Promise<KernelPackage | undefined> {
+/** A package that is in the cache, or undefined. */
+export async function openPackage(cache: string, name: string): Promise<KernelPackage | undefined> {
   const folder = join(cache, name);
   const release = await releaseIn(folder);
   if (release === undefined) return undefined;

@@ -1,16 +1,14 @@
 /** What the tests of shuffled kernels share: a kernel with its debug vmlinux, and what its guest must say. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { openByteSource } from '../../src/node/byte-source.ts';
 import type { OpenByteSource } from '../../src/node/byte-source.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { fetchKernel, findModule } from '../../src/node/debian.ts';
+import { findModule } from '../../src/node/debian.ts';
 import type { BootResult } from '../../src/node/qemu.ts';
 import { planShuffle } from '../../src/shuffle.ts';
 import type { Plan, Shuffled } from '../../src/shuffle.ts';
+import { fetchDebugKernel } from '../debug-kernel.ts';
 import { hashSystemMap, packShuffleGuest, readShuffleGuest } from '../guest/shuffle.ts';
 
 export interface ShuffleLane {
@@ -20,24 +18,16 @@ export interface ShuffleLane {
   readonly initrd: Uint8Array;
 }
 
-const SCRIPT = fileURLToPath(new URL('../../scripts/build-relocs-debug-vmlinux.sh', import.meta.url));
-const NO_SUCH_PACKAGE = 3;
 const MODULE = 'loop';
 
 /** The lane, or why this machine's distribution has no such kernel. */
 export async function prepareShuffle(): Promise<ShuffleLane | string> {
-  const fetched = spawnSync('sh', [SCRIPT], { encoding: 'utf8', timeout: 900_000 });
-  if (fetched.status === NO_SUCH_PACKAGE) return fetched.stderr.trim().split('\n').at(-1)!;
-  assert.equal(fetched.status, 0, fetched.stderr);
-  const vmlinux = fetched.stdout.trim().split('\n').at(-1)!;
-  const release = basename(vmlinux).replace(/^vmlinux-/, '');
-  const kernel = await fetchKernel({ series: '6.1', flavour: 'cloud' });
-  assert.equal(kernel.release, release, 'the newest kernel and the newest debug package are of different builds');
+  const fetched = await fetchDebugKernel();
+  if (typeof fetched === 'string') return fetched;
+  const { kernel, vmlinux } = fetched;
   const module = await findModule(kernel, MODULE);
   assert.ok(module, `${kernel.name} has no ${MODULE}`);
-  const image = new Uint8Array(
-    readFileSync(join(vmlinux, '../../../../../..', `linux-image-${release}/boot/vmlinuz-${release}`)),
-  );
+  const image = new Uint8Array(readFileSync(kernel.image));
   const debug = await openByteSource(vmlinux);
   const plan = await planShuffle(image, { codecs: nodeCodecs, debug });
   return { image, debug, plan, initrd: packShuffleGuest(new Uint8Array(readFileSync(module))) };
