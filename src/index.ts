@@ -28,6 +28,8 @@ export type { RelocationTable } from './relocs/table.ts';
 export type { StubTableName } from './stub/table.ts';
 export { verify } from './verify.ts';
 export type { Verification, VerifyOptions } from './verify.ts';
+export { verifyShuffled } from './verify-shuffled.ts';
+export type { VerifyShuffledOptions } from './verify-shuffled.ts';
 export { readVmlinux } from './vmlinux.ts';
 export type { Vmlinux } from './vmlinux.ts';
 export { decodePlan, encodePlan, openShuffler, planShuffle, shuffle } from './shuffle.ts';
