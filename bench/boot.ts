@@ -1,6 +1,6 @@
 /**
- * Claims, on Debian's 6.12 cloud kernel with 256 MiB by PVH: with the compact table, kslide's own instructions between loader and kernel are at most 5 a relocation,
- * counted exactly, and the whole boot takes at least 30% fewer instructions than the bzImage's.
+ * Claims, on Debian's 6.12 cloud kernel with 256 MiB by PVH: with the compact table, kslide's own instructions between loader and kernel are at most
+ * 5 a relocation, counted exactly, and the whole boot takes at least 30% fewer instructions than the bzImage's.
  *
  *     node --import tsx bench/boot.ts [vmlinuz …]
  *

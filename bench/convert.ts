@@ -4,7 +4,8 @@
  *
  *     npm run build && node --import tsx bench/convert.ts [vmlinuz …]
  *
- * Whole processes, both writing a file; first it is checked that every byte that the peer unpacked is in the converted file, but for the hook and the headers.
+ * Whole processes, both writing a file; first it is checked that every byte that the peer unpacked is in the converted file, but for the hook and the
+ * headers.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

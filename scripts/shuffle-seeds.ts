@@ -3,8 +3,8 @@
  *
  *     node --import tsx scripts/shuffle-seeds.ts [SEEDS] [FIRST] [boot]
  *
- * With `boot` there is no proof and no guest program: the kernel boots up to where it misses one, and its panic must have the unshuffled kernel's backtrace.
- * One line a boot. Exit 1 when anything failed.
+ * With `boot` there is no proof and no guest program: the kernel boots up to where it misses one, and its panic must have the unshuffled kernel's
+ * backtrace. One line a boot. Exit 1 when anything failed.
  */
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { hex } from '../src/errors.ts';

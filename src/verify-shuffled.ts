@@ -1,10 +1,11 @@
 /**
  * Is this file the given kernel with its functions in other places, and nothing else?
  *
- * Independent of the writer: of it nothing is used but the claim that the file carries, which ranges of .text went where. Against that, all of the original's
- * code and all of the result's is disassembled, every relative displacement is followed, every absolute site, every relative field that the debug vmlinux's
- * relocations name; the tables that are sorted by address are read as the kernel reads them, and what they say is compared. Every other byte must be the
- * one it was. A self-relocating file is taken apart first, and `verify` proves that it was made from the plain one by `convert`.
+ * Independent of the writer: of it nothing is used but the claim that the file carries, which ranges of .text went where. Against that, all of the
+ * original's code and all of the result's is disassembled, every relative displacement is followed, every absolute site, every relative field that
+ * the debug vmlinux's relocations name; the tables that are sorted by address are read as the kernel reads them, and what they say is compared. Every
+ * other byte must be the one it was. A self-relocating file is taken apart first, and `verify` proves that it was made from the plain one by
+ * `convert`.
  *
  * What is not shown: that no reference is of a kind which neither a relocation nor an instruction tells of. Real boots are what there is against that.
  */

@@ -1,9 +1,9 @@
 /**
  * Moving a vmlinux that is a file, while it is copied: each piece is read into the same memory, moved, and written.
  *
- * A kernel of 57 MB in memory of its own costs 14,000 page faults, which take longer than all else that moving it takes (measured: 45 ms of CPU
- * time to read it so, 10 ms to read it through a small buffer). So the pipeline gets an array as long as the file, in which only that is filled in which it looks at:
- * headers, section names, notes, the entry's code, and the relocation table behind the ELF file. What was never touched takes no memory.
+ * A kernel of 57 MB in memory of its own costs 14,000 page faults, which take longer than all else that moving it takes (measured: 45 ms of CPU time
+ * to read it so, 10 ms to read it through a small buffer). So the pipeline gets an array as long as the file, in which only that is filled in which
+ * it looks at: headers, section names, notes, the entry's code, and the relocation table behind the ELF file. What was never touched takes no memory.
  */
 import fs from 'node:fs';
 import { Reader } from '../bytes.ts';
@@ -28,8 +28,9 @@ const ENTRY_CODE = 0x400;
 const SEGMENT_START = 0x80;
 
 /**
- * Undefined when the file has to be read whole: no vmlinux with its table behind it or in `relocs`, nothing that can be read at any place, or nothing that
- * is right; then whoever reads it whole says what is wrong. `chunk` is how much is moved at a time, SITE_SIZE or more. Throws KernelImageError for choices that would not boot.
+ * Undefined when the file has to be read whole: no vmlinux with its table behind it or in `relocs`, nothing that can be read at any place, or nothing
+ * that is right; then whoever reads it whole says what is wrong. `chunk` is how much is moved at a time, SITE_SIZE or more. Throws KernelImageError
+ * for choices that would not boot.
  */
 export async function openMovedFile(
   path: string,

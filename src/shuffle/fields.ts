@@ -1,9 +1,9 @@
 /**
  * The fields that have to be written anew when code moves, and how they are kept: columns of numbers, for there are half a million.
  *
- * A PC-relative field holds `target - place`, some constant beside. When the piece of code that it stands in moves by `from` bytes and the piece
- * that it aims at by `to`, it changes by `to - from`, whatever that constant is. An absolute field changes by `to`. So of a field three things are kept: its place, the
- * piece that it stands in and the piece that it aims at; FIXED for whatever does not move.
+ * A PC-relative field holds `target - place`, some constant beside. When the piece of code that it stands in moves by `from` bytes and the piece that
+ * it aims at by `to`, it changes by `to - from`, whatever that constant is. An absolute field changes by `to`. So of a field three things are kept:
+ * its place, the piece that it stands in and the piece that it aims at; FIXED for whatever does not move.
  */
 import type { PhysAddr } from '../addresses.ts';
 

@@ -1,8 +1,8 @@
 /**
  * Where each unit goes: a random layout of the runs, from a seed.
  *
- * Two steps, each uniform and each always possible. First the units of one size, all runs taken together, change places with each other;
- * so a unit in a short run is not held there. Then each run puts its units into a random order, one behind the other. What room padding leaves is behind the last.
+ * Two steps, each uniform and each always possible. First the units of one size, all runs taken together, change places with each other; so a unit in
+ * a short run is not held there. Then each run puts its units into a random order, one behind the other. What room padding leaves is behind the last.
  */
 import { roomOf } from './units.ts';
 import type { Run } from './units.ts';

@@ -4,10 +4,11 @@
  *
  * Only PC-relative ones. Absolute references are in the kernel's own relocation table, and what they hold says what they aim at.
  *
- * A relocation that names a symbol aims at that symbol, whatever its addend: `_text + 0xfff`, which mark_rodata_ro() rounds down to a page, is not the
- * function that happens to be there. One that names a section, as those of static functions do, aims at `S + A`. In a data table that is the target. In code it is the target less what stands between the field and the end of its instruction:
- * 4 bytes, and an immediate where there is one. Code outside .text is not disassembled (no branch that the assembler resolved leads from one section
- * to another): there all five possible targets count, and where they are not in one piece, those pieces stay.
+ * A relocation that names a symbol aims at that symbol, whatever its addend: `_text + 0xfff`, which mark_rodata_ro() rounds down to a page, is not
+ * the function that happens to be there. One that names a section, as those of static functions do, aims at `S + A`. In a data table that is the
+ * target. In code it is the target less what stands between the field and the end of its instruction: 4 bytes, and an immediate where there is one.
+ * Code outside .text is not disassembled (no branch that the assembler resolved leads from one section to another): there all five possible targets
+ * count, and where they are not in one piece, those pieces stay.
  */
 import type { PhysAddr } from '../addresses.ts';
 import { viewOf } from '../bytes.ts';

@@ -1,10 +1,10 @@
 /**
  * Reads all code of .text, instruction by instruction, for the references that it makes.
  *
- * The relocations name most of them, but not the branches that the assembler resolved itself, inside one section of one object file: Debian's
- * 6.1 has 392,006 of those, of which 24,103 lead from one function into another. Nothing but their instructions tells of them. Decoding serves the relocated
- * fields as well: what a PC-relative field aims at depends on where its instruction ends, and a relocation that is not inside an instruction
- * would show that the code is not what it seems.
+ * The relocations name most of them, but not the branches that the assembler resolved itself, inside one section of one object file: Debian's 6.1 has
+ * 392,006 of those, of which 24,108 lead from one function into another. Nothing but their instructions tells of them. Decoding serves the relocated
+ * fields as well: what a PC-relative field aims at depends on where its instruction ends, and a relocation that is not inside an instruction would
+ * show that the code is not what it seems.
  *
  * A branch of two bytes reaches 127 bytes. Where one leads from one piece into another, those two and all between them stay together; so do a
  * piece and the next when the first has no end of its own and runs into the second.

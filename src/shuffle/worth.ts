@@ -1,10 +1,10 @@
 /**
  * What a shuffle is worth: how many places a function may be in, before the slide of the whole kernel is added, in bits.
  *
- * A unit goes to a run by chance (its size must occur there), and there to any place in the order of that run's units. Its entropy is that of the
- * two choices together. The address says more than the place in the order, since the units before it differ in size, so this is a lower bound
- * for who has to guess an address. Bits of different functions do not add up: who finds one function in a run knows nothing of the others' addresses but where they
- * are not.
+ * A unit goes to a run by chance (its size must occur there), and there to any place in the order of that run's units. Its entropy is that of the two
+ * choices together. The address says more than the place in the order, since the units before it differ in size, so this is a lower bound for who has
+ * to guess an address. Bits of different functions do not add up: who finds one function in a run knows nothing of the others' addresses but where
+ * they are not.
  */
 import type { Plan } from './plan.ts';
 

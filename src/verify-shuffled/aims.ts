@@ -1,6 +1,6 @@
 /**
- * What the original's relocations aim at, as far as their symbols say: a reference to `_text + 0xfff` is one to `_text`, whatever lies at that address. Only
- * where the symbol is a section does the sum of symbol and addend say it, or the instruction.
+ * What the original's relocations aim at, as far as their symbols say: a reference to `_text + 0xfff` is one to `_text`, whatever lies at that
+ * address. Only where the symbol is a section does the sum of symbol and addend say it, or the instruction.
  */
 import { viewOf } from '../bytes.ts';
 import { PIECE, readPieces, REL_SIZE, relocationSections } from '../relocs/walk.ts';

@@ -1,6 +1,6 @@
 /**
- * The claim: section .kslide.moves says which ranges of .text went where. Nothing else is taken from the writer, and of this it is asked that it is possible: ranges
- * of .text, none on another, neither before nor after, and over nothing but padding where no code was moved away.
+ * The claim: section .kslide.moves says which ranges of .text went where. Nothing else is taken from the writer, and of this it is asked that it is
+ * possible: ranges of .text, none on another, neither before nor after, and over nothing but padding where no code was moved away.
  */
 import type { PhysAddr } from '../addresses.ts';
 import { viewOf } from '../bytes.ts';

@@ -1,6 +1,6 @@
 /**
- * Everything that is neither code nor a field nor a table: the headers, what the kernel loads besides, and what stands behind the original's file: the claim
- * itself, section names and section headers. There is one right value for each byte.
+ * Everything that is neither code nor a field nor a table: the headers, what the kernel loads besides, and what stands behind the original's file:
+ * the claim itself, section names and section headers. There is one right value for each byte.
  */
 import { firstDifference, Writer } from '../bytes.ts';
 import { EHDR64, SHDR_SIZE, SHT_PROGBITS, SHT_STRTAB } from '../elf/constants.ts';

@@ -1,6 +1,6 @@
 /**
- * The tables that are sorted by address: sorted again, and saying the same. Nothing here knows how the writer sorts; a table is read as the kernel reads it,
- * before and after, and what it says is compared.
+ * The tables that are sorted by address: sorted again, and saying the same. Nothing here knows how the writer sorts; a table is read as the kernel
+ * reads it, before and after, and what it says is compared.
  */
 import type { FileOffset } from '../addresses.ts';
 import type { DebugKernel } from '../shuffle/debug-kernel.ts';

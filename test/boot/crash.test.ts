@@ -1,6 +1,6 @@
 /**
- * Crash dumps (Documentation/admin-guide/kdump): a converted kernel loads a crash kernel as its original does, dies, and the crash kernel finds the notes that
- * it left, with its slide in them. That is what makedumpfile, crash and gdb start from.
+ * Crash dumps (Documentation/admin-guide/kdump): a converted kernel loads a crash kernel as its original does, dies, and the crash kernel finds the
+ * notes that it left, with its slide in them. That is what makedumpfile, crash and gdb start from.
  */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';

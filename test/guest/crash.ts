@@ -1,6 +1,6 @@
 /**
- * Two guests for one machine. The first, on the kernel under test, has it load a crash kernel, prints what its vmcoreinfo note says, and dies. The second, on
- * the crash kernel that then takes over, prints the same note as the dead kernel left it.
+ * Two guests for one machine. The first, on the kernel under test, has it load a crash kernel, prints what its vmcoreinfo note says, and dies. The
+ * second, on the crash kernel that then takes over, prints the same note as the dead kernel left it.
  *
  *     kslide-guest: text=<address of _text, from /proc/kallsyms>
  *     kslide-guest: kexec=<what kexec_file_load returned>

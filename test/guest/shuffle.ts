@@ -52,8 +52,8 @@ export function readShuffleGuest(console: string): ReadonlyMap<string, readonly 
 }
 
 /**
- * The functions of the last call trace, those of which the unwinder is sure, and how far into them: `vfs_write+0xc7`. What the kernel says of their sizes it
- * reckons from the next symbol, padding included.
+ * The functions of the last call trace, those of which the unwinder is sure, and how far into them: `vfs_write+0xc7`. What the kernel says of their
+ * sizes it reckons from the next symbol, padding included.
  */
 export function readBacktrace(console: string): string[] {
   const trace = console.slice(console.lastIndexOf('Call Trace:'));
