@@ -63,6 +63,19 @@ test('what shuffle makes is proved, self-relocating or plain', async () => {
   }
 });
 
+test('the input is not changed, whatever kind of array it is', async () => {
+  const given = Buffer.from(original);
+  await planShuffle(given, { codecs, debug });
+  await shuffle(given, { codecs, plan, seed: Uint8Array.of(1) });
+  for (const made of [plain, whole]) {
+    const file = Buffer.from(made);
+    const { verdict, offence } = await verifyShuffled(given, file, { codecs, debug });
+    assert.equal(verdict, 'proved', JSON.stringify(offence));
+    assert.deepEqual(new Uint8Array(file), made);
+  }
+  assert.deepEqual(new Uint8Array(given), original);
+});
+
 test('each changed byte is refuted, in either form', async () => {
   const claim = findSection(readElf(plain), '.kslide.moves')!;
   // A prime apart, so that all bytes of a field get their turn; the whole one takes 2 MiB of padding through `verify` each time.

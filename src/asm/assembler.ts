@@ -284,7 +284,7 @@ export class Assembler {
 
   /** Bytes as they are; an array's elements are checked. A Uint8Array is copied. */
   db(bytes: Uint8Array | readonly number[] | number): void {
-    if (bytes instanceof Uint8Array) this.#out.data(bytes.slice());
+    if (bytes instanceof Uint8Array) this.#out.data(new Uint8Array(bytes));
     else this.#words('db', typeof bytes === 'number' ? [bytes] : bytes, 8);
   }
 

@@ -5,7 +5,7 @@
  * them. What padding is left is int3. The tables that are sorted by address are written from the plan, after that: none of
  * them lies in .text.
  */
-import { viewOf } from '../bytes.ts';
+import { copyOf, viewOf } from '../bytes.ts';
 import type { RelocationTable } from '../relocs/table.ts';
 import { movesOf, orderOf } from './owners.ts';
 import type { FieldColumns, Plan } from './plan.ts';
@@ -58,7 +58,7 @@ function writeAbsolute(view: DataView, { offsets, targets }: FieldColumns, moves
 
 function moveUnits(bytes: Uint8Array, { text, runs, starts, ends }: Plan, placed: Uint32Array): void {
   const code = bytes.subarray(text.offset, text.offset + (text.end - text.start));
-  const before = code.slice();
+  const before = copyOf(code);
   for (const { start, end } of runs) code.fill(INT3, start - text.start, end - text.start);
   for (const { first, count } of runs) {
     for (let unit = first; unit < first + count; unit++) {

@@ -2,7 +2,7 @@
  * Everything that is neither code nor a field nor a table: the headers, what the kernel loads besides, and what stands behind the original's file:
  * the claim itself, section names and section headers. There is one right value for each byte.
  */
-import { firstDifference, Writer } from '../bytes.ts';
+import { copyOf, firstDifference, Writer } from '../bytes.ts';
 import { EHDR64, SHDR_SIZE, SHT_PROGBITS, SHT_STRTAB } from '../elf/constants.ts';
 import { findSection } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
@@ -17,7 +17,7 @@ const HEADER = 64;
 export function checkRest(sides: Sides, before: ElfFile, after: ElfFile): number {
   const moves = findSection(after, MOVES)!; // the claim was read from it
   const { namesAt, shoff, end } = layOutTail(before, moves);
-  const header = new Writer(before.bytes.slice(0, HEADER));
+  const header = new Writer(copyOf(before.bytes.subarray(0, HEADER)));
   header.u64(EHDR64.e_shoff, shoff);
   header.u16(EHDR64.e_shnum, sectionCount(before));
   if (before.header.shnum === 0) {

@@ -4,7 +4,7 @@
  * A plain one is the original's file, changed, then .kslide.moves, the section names and the section headers. So how long it is follows from the original
  * and from where .kslide.moves lies. What is taken apart here wrongly is found afterwards: `verify` has to prove the whole file from it.
  */
-import { alignUp, ascii, Writer } from '../bytes.ts';
+import { alignUp, ascii, copyOf, Writer } from '../bytes.ts';
 import { EHDR64, SHDR_SIZE } from '../elf/constants.ts';
 import { findSection } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
@@ -58,7 +58,7 @@ export function unconvert(shuffled: ElfFile, original: Vmlinux): PlainKernel {
   const { shoff, end } = layOutTail(original.elf, moves);
   if (end > bytes.length)
     refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers behind it' });
-  const writer = new Writer(bytes.slice(0, end));
+  const writer = new Writer(copyOf(bytes.subarray(0, end)));
   const { header } = original.elf;
   writer.u64(EHDR64.e_phoff, header.phoff);
   writer.u16(EHDR64.e_phnum, header.phnum);

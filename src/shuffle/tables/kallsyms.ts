@@ -9,6 +9,7 @@
  * Only symbols of .text change places, and only among each other: the others are left alone. Symbols at one address keep their order.
  */
 import type { FileOffset, PhysAddr } from '../../addresses.ts';
+import { copyOf } from '../../bytes.ts';
 import { KernelImageError } from '../../errors.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
@@ -93,7 +94,7 @@ export function writeKallsyms(bytes: Uint8Array, view: DataView, table: Kallsyms
   const moved = places.map((place, index) => place + moves[owners[index]!]!);
   const order = orderOf(moved);
   const begins = nameOffsets(bytes, table);
-  const stream = bytes.slice(names, begins[count]);
+  const stream = copyOf(bytes.subarray(names, begins[count]));
   let at = begins[first]!;
   for (let index = 0; index < order.length; index++) {
     const old = order[index]!;
