@@ -174,6 +174,38 @@ test('what cannot be rebuilt is refused, each in its own words', async () => {
   await refused((await rebuild(image)).bytes, 'already-converted', /already converted/);
 });
 
+/** `image` with PE headers in its boot sector, as far as they fit before the setup header, and certificates from an offset to the end. */
+function signedAt(offset: number, size = image.length - offset): Uint8Array {
+  const signed = new Writer(new Uint8Array(offset + size));
+  signed.copy(0, image);
+  const [pe, optional] = [0x40, 0x58];
+  signed.u16(0, 0x5a4d);
+  signed.u32(0x3c, pe);
+  signed.u32(pe, 0x4550);
+  signed.u16(pe + 20, 160);
+  signed.u16(optional, 0x20b);
+  signed.u32(optional + 108, 6);
+  signed.u32(optional + 144, offset);
+  signed.u32(optional + 148, size);
+  return signed.bytes;
+}
+
+test('certificates that begin before the payload or the lengths end are refused', async () => {
+  for (const offset of [0x400, PAYLOAD.offset + 0x100, PAYLOAD.offset + PAYLOAD.length - 1, PAIR, PAIR + 7])
+    await refused(signedAt(offset), 'bad-value', /CertificateTable is 0x[0-9a-f]+, expected at least 0x/);
+  const { bytes, summary } = await rebuild(signedAt(image.length, 0x108));
+  assert.equal(summary.signatureDropped, true);
+  assert.equal(bytes.length, image.length);
+});
+
+test('an init_size that would not fit in its field is refused', async () => {
+  await refused(
+    makeKernel({ initSize: 0xffff_f000 }),
+    'too-large',
+    /new init_size is 0x1[0-9a-f]{8}, expected at most 0xffffffff/,
+  );
+});
+
 test('a changed byte of the container is found, and a container of another kernel', async () => {
   for (const how of [{}, { tableAtEnd: true }, { uncompressed: true }]) {
     const { bytes } = await rebuild(image, how);

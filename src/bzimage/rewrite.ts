@@ -42,6 +42,8 @@ export function rewritePayload(image: Uint8Array, header: SetupHeader, old: Payl
   const lengthsAt = findLengths(image, header, old);
   if (payload.data.length > old.length) throw tooLarge(payload.data.length, old.length);
   const { bytes, signed } = dropSignature(image);
+  const end = Math.max(old.offset + old.length, lengthsAt + 8);
+  if (bytes.length < end) throw signatureInside(bytes.length, end);
   const hasCrc = buildCrc32(bytes.subarray(0, -CRC_SIZE)) === new Reader(bytes).u32(bytes.length - CRC_SIZE, 'CRC-32');
 
   const initSize = initSizeFor(header, old, payload);
@@ -75,7 +77,14 @@ export function initSizeFor({ initSize = 0 }: SetupHeader, old: Payload, payload
   const margin = (size: number): number => size + (size >>> 8);
   const unpacked = margin(payload.unpackedSize) - margin(old.claimedSize);
   const packed = old.length - payload.data.length;
-  return initSize + alignUp(Math.max(0, unpacked + packed), PAGE);
+  const needed = initSize + alignUp(Math.max(0, unpacked + packed), PAGE);
+  if (needed <= 0xffff_ffff) return needed;
+  throw new KernelImageError({
+    code: 'too-large',
+    what: 'new init_size',
+    found: needed,
+    expected: 'at most 0xffffffff, what its field holds',
+  });
 }
 
 /** Where the decompressor has its payload's two lengths: side by side, once. */
@@ -97,6 +106,15 @@ function findLengths(image: Uint8Array, header: SetupHeader, { offset, length, c
     what: 'decompressor',
     found: `one with ${found.length === 0 ? 'no' : 'more than one'} pair ${hex(length)}, ${hex(claimedSize)}`,
     expected: 'input_len and output_len side by side once, as kernels since 5.10 have them',
+  });
+}
+
+function signatureInside(found: FileOffset, end: FileOffset): KernelImageError {
+  return new KernelImageError({
+    code: 'bad-value',
+    what: 'CertificateTable',
+    found,
+    expected: `at least ${hex(end)}: certificates lie behind payload and decompressor`,
   });
 }
 

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ascii, Writer } from '../../src/bytes.ts';
-import { findPeSection, isPe, readPe } from '../../src/bzimage/pe.ts';
+import { ascii, Reader, Writer } from '../../src/bytes.ts';
+import { dropSignature, findPeSection, growImage, isPe, readPe } from '../../src/bzimage/pe.ts';
 import { KernelImageError, type ErrorCode } from '../../src/errors.ts';
 import { makePe, PE_AT, PE_SECTIONS_AT } from './make-image.ts';
 
@@ -73,6 +73,109 @@ for (const [name, change, code, message] of refused) {
     assert.throws(() => findPeSection(changed(change), '.linux'), { name: 'KernelImageError', code, message });
   });
 }
+
+/** As a kernel's build writes an EFI stub's headers: six data directories, and sections with addresses. */
+const OPTIONAL_AT = PE_AT + 24;
+const STUB = { sectionAlignment: OPTIONAL_AT + 32, sizeOfImage: OPTIONAL_AT + 56, checkSum: OPTIONAL_AT + 64 };
+const CERTIFICATES = OPTIONAL_AT + 112 + 4 * 8;
+const STUB_SECTIONS = OPTIONAL_AT + 160;
+const CHECKSUM = 0x1234_5678;
+
+function makeEfiStub({ sizeOfImage = 0x9000, certificates = 0 } = {}): Uint8Array {
+  const image = new Writer(new Uint8Array(0x1000 + certificates));
+  image.u16(0, 0x5a4d);
+  image.u32(0x3c, PE_AT);
+  image.u32(PE_AT, 0x4550);
+  image.u16(PE_AT + 6, 3);
+  image.u16(PE_AT + 20, 160);
+  image.u16(OPTIONAL_AT, 0x20b);
+  image.u32(STUB.sectionAlignment, 0x20);
+  image.u32(STUB.sizeOfImage, sizeOfImage);
+  image.u32(OPTIONAL_AT + 108, 6);
+  for (const [index, [address, size]] of SECTIONS.entries()) {
+    image.u32(STUB_SECTIONS + index * 40 + 8, size);
+    image.u32(STUB_SECTIONS + index * 40 + 12, address);
+  }
+  if (certificates === 0) return image.bytes;
+  image.u32(CERTIFICATES, 0x1000);
+  image.u32(CERTIFICATES + 4, certificates);
+  image.u32(STUB.checkSum, CHECKSUM);
+  image.bytes.fill(0xee, 0x1000);
+  return image.bytes;
+}
+
+/** VirtualAddress, VirtualSize; the last in memory is not the last in the table. */
+const SECTIONS = [
+  [0x200, 0x400],
+  [0x600, 0x8a00],
+  [0x40, 0x20],
+] as const;
+
+const offsetsThatDiffer = (a: Uint8Array, b: Uint8Array): number[] => [...a.keys()].filter((at) => a[at] !== b[at]);
+
+test('a signature goes with its entry and the checksum; all else stays, and the given bytes as well', () => {
+  const signed = Buffer.from(makeEfiStub({ certificates: 0x208 }));
+  const before = new Uint8Array(signed);
+  const { bytes, signed: was } = dropSignature(signed);
+  assert.ok(was);
+  assert.deepEqual(bytes, makeEfiStub());
+  bytes.fill(1);
+  assert.deepEqual(new Uint8Array(signed), before);
+});
+
+test('without a signature, or without PE headers, what is given is copied as it is', () => {
+  for (const image of [makeEfiStub(), new Uint8Array(0x1000)]) {
+    const { bytes, signed } = dropSignature(image);
+    assert.ok(!signed);
+    assert.deepEqual(bytes, image);
+    assert.notEqual(bytes.buffer, image.buffer);
+  }
+});
+
+test('certificates that do not end the file, or lie over their own entry, are refused', () => {
+  const place = (offset: number, size: number): Uint8Array => {
+    const image = new Writer(makeEfiStub({ certificates: 0x208 }));
+    image.u32(CERTIFICATES, offset);
+    image.u32(CERTIFICATES + 4, size);
+    return image.bytes;
+  };
+  const refusal = { name: 'KernelImageError', code: 'bad-value' };
+  for (const [offset, size] of [
+    [0x1000, 0x200],
+    [0x1000, 0xffff_ffff],
+    [0x1300, 0],
+    [CERTIFICATES, 0x1208 - CERTIFICATES],
+    [4, 0x1204],
+  ] as const)
+    assert.throws(() => dropSignature(place(offset, size)), refusal, `${offset} ${size}`);
+});
+
+test('an EFI stub that decompresses in its own image has SizeOfImage and its last section grow; no other field changes', () => {
+  const image = makeEfiStub({ sizeOfImage: 0x9000 });
+  const before = image.slice();
+  growImage(image, 0x9000, 0x1001);
+  const reader = new Reader(image);
+  // Up to a multiple of SectionAlignment.
+  assert.equal(reader.u32(STUB.sizeOfImage, ''), 0x9000 + 0x1020);
+  assert.equal(reader.u32(STUB_SECTIONS + 40 + 8, ''), 0x8a00 + 0x1020);
+  const fields = [STUB.sizeOfImage, STUB_SECTIONS + 40 + 8];
+  assert.ok(
+    offsetsThatDiffer(image, before).every((at) => fields.some((field) => at >= field && at < field + 4)),
+    'another byte changed',
+  );
+});
+
+test('one that asks the firmware for memory, no growth, and no PE: nothing changes', () => {
+  for (const [image, growth] of [
+    [makeEfiStub({ sizeOfImage: 0x8fff }), 0x1000],
+    [makeEfiStub(), 0],
+    [new Uint8Array(0x1000), 0x1000],
+  ] as const) {
+    const before = image.slice();
+    growImage(image, 0x9000, growth);
+    assert.deepEqual(image, before);
+  }
+});
 
 test('only KernelImageError comes out of random headers', () => {
   fc.assert(
