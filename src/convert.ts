@@ -3,9 +3,10 @@
  *
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
-import { physToTableEntry, tableEntryToVirt } from './addresses.ts';
+import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './addresses.ts';
 import type { Codecs, Compression } from './bzimage/codecs/index.ts';
 import { addSegment, joinParts } from './elf/write.ts';
+import type { NewSegment } from './elf/write.ts';
 import { hex, KernelImageError } from './errors.ts';
 import { checkEntry, refuseConverted, refuseSharedBytes } from './hookable.ts';
 import { readInput } from './input.ts';
@@ -96,6 +97,7 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
   const hookable = checkEntry(kernel);
   const stubTable = shared ? sharedTable(kernel, table) : encodeStubTable(table, format);
   const segment = buildSegment(hookable, slots, stubTable, options.segment);
+  refuseOutside(segment);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
   const output = parts.reduce((sum, part) => sum + part.length, 0);
@@ -141,6 +143,17 @@ function sharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
   }
   const format = table.lists === 2 ? TABLE_FORMAT.kernel_two_lists : TABLE_FORMAT.kernel;
   return { format, bytes: encodeRelocationTable(table) };
+}
+
+/** The PVH entry's page tables, and the kernel's own, map no more than that of it. */
+function refuseOutside({ paddr, memsz }: NewSegment): void {
+  if (paddr + memsz <= KERNEL_IMAGE_SIZE) return;
+  throw new KernelImageError({
+    code: 'would-not-boot',
+    what: "end of the added segment, behind the kernel's image",
+    found: paddr + memsz,
+    expected: `at most ${hex(KERNEL_IMAGE_SIZE)} (KERNEL_IMAGE_SIZE)`,
+  });
 }
 
 function describeSlots(slots: Slots): ConvertSummary['slots'] {

@@ -1,7 +1,7 @@
 /** What a kernel must be so that a program can be put in front of it: conditions that all who rewrite kernels share. */
 import { START_KERNEL_MAP } from './addresses.ts';
 import { Reader } from './bytes.ts';
-import { EHDR_SIZE, PHDR_SIZE, PT_LOAD } from './elf/constants.ts';
+import { EHDR64, EHDR_SIZE, PHDR_SIZE, PT_LOAD } from './elf/constants.ts';
 import { isElf, readElf } from './elf/read.ts';
 import { hex, KernelImageError } from './errors.ts';
 import { ENTRY_BYTES, PARAMS } from './stub/layout.ts';
@@ -42,6 +42,15 @@ export function refuseMoved(vmlinux: Uint8Array): void {
 /** What is rewritten must be in memory nowhere (the headers) or once (the hook): then the image in memory is the original's. */
 export function refuseSharedBytes({ elf, loads }: Vmlinux): void {
   const { phoff, phnum } = elf.header;
+  if (phoff < EHDR_SIZE[64]) {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'e_phoff',
+      offset: EHDR64.e_phoff,
+      found: phoff,
+      expected: `${hex(EHDR_SIZE[64])} or above: program headers of their own, not the ELF header's bytes`,
+    });
+  }
   const taken = [
     { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
     { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },

@@ -180,6 +180,24 @@ test('what cannot be converted is refused, each in its own words', async () => {
     /p_paddr \+ p_memsz is 0x41004000, expected at most 0x40000000/,
   );
   await refused(
+    makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x4000_0000 - DATA.paddr - 0x1000) }),
+    'would-not-boot',
+    /end of the added segment, behind the kernel's image is 0x400[0-9a-f]{5}, expected at most 0x40000000/,
+  );
+  // A first program header in the last half of the ELF header, of no type that is known; the others behind it.
+  await refused(
+    makeVmlinux({
+      edit: (elf) => [
+        elf.copy(88, elf.bytes.slice(64, 64 + 4 * 56)),
+        elf.bytes.fill(0, 64, 88),
+        elf.u64(32, 32),
+        elf.u16(56, 5),
+      ],
+    }),
+    'unsupported',
+    /e_phoff at offset 0x20 is 0x20, expected 0x40 or above/,
+  );
+  await refused(
     makeVmlinux({ edit: (elf) => [elf.u64(64 + 8, 0), elf.u64(24, LINK + 0x10)] }),
     'unsupported',
     /program header 0: p_offset is 0x0, expected file bytes of its own: those of the ELF header are loaded with it/,

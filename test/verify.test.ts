@@ -88,8 +88,8 @@ test('kernels of all shapes', async () => {
     },
     // A segment of no bytes, where there is no image.
     { edit: (elf) => [24, 32, 40].forEach((field) => elf.u64(64 + 56 + field, 0)) },
-    // So large that it cannot move: one slot.
-    { edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x4000_0000 - DATA.paddr) },
+    // So large that it cannot move: one slot, and just room for the program.
+    { edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x3fe0_1000 - DATA.paddr) },
   ];
   for (const shape of shapes) {
     const image = makeVmlinux(shape);
