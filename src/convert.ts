@@ -76,6 +76,8 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
 
 export interface ConvertInputOptions extends Pick<ConvertOptions, 'align' | 'table' | 'onPass'> {
   readonly segment?: SegmentOptions | undefined;
+  /** The kernel's relocations, where they are known already. */
+  readonly relocations?: RelocationTable | undefined;
 }
 
 /** The rest of it, for a kernel that was read from a file of `size` bytes. */
@@ -86,7 +88,7 @@ export function convertInput(input: KernelInput, size: number, options: ConvertI
 
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
-  const table = findRelocations(kernel, input);
+  const table = options.relocations ?? findRelocations(kernel, input);
   checkSites(table, kernel.loads);
 
   options.onPass?.('write');

@@ -7,7 +7,7 @@
  */
 import type { Codecs } from './bzimage/codecs/index.ts';
 import { convertInput } from './convert.ts';
-import type { ConvertSummary } from './convert.ts';
+import type { Converted, ConvertSummary } from './convert.ts';
 import { addFileSections, joinParts, settleParts } from './elf/write.ts';
 import { KernelImageError } from './errors.ts';
 import { refuseConverted, refuseMoved } from './hookable.ts';
@@ -16,6 +16,7 @@ import type { KernelInput } from './input.ts';
 import { findRelocations } from './relocs/find.ts';
 import type { ByteSource } from './relocs/byte-source.ts';
 import { checkSites, encodeRelocationTable } from './relocs/table.ts';
+import type { RelocationTable } from './relocs/table.ts';
 import { analyse } from './shuffle/analyse.ts';
 import type { AnalysePass } from './shuffle/analyse.ts';
 import { buildIdOf } from './shuffle/build-id.ts';
@@ -64,6 +65,11 @@ export async function planShuffle(image: Uint8Array, options: PlanOptions): Prom
 export interface ShufflerOptions {
   readonly codecs: Codecs;
   readonly plan: Plan;
+}
+
+export interface ShuffleOnceOptions extends ShufflerOptions, ShuffleOptions {
+  /** The image is the shuffle's to write over, and so is its buffer behind it: a copy of 50 MB less. */
+  readonly takeImage?: boolean | undefined;
 }
 
 export interface ShuffleOptions {
@@ -116,45 +122,53 @@ export interface Shuffled {
 }
 
 /** One layout. Throws KernelImageError, also when the plan is of another kernel. */
-export async function shuffle(image: Uint8Array, options: ShufflerOptions & ShuffleOptions): Promise<Shuffled> {
+export async function shuffle(image: Uint8Array, options: ShuffleOnceOptions): Promise<Shuffled> {
   options.onPass?.('read');
-  return (await openShuffler(image, options)).shuffle(options);
+  return (await open(image, options, options.takeImage === true)).shuffle(options);
 }
 
 /** Throws KernelImageError, also when the plan is of another kernel. The image must not change while the shuffler is used. */
-export async function openShuffler(image: Uint8Array, { codecs, plan }: ShufflerOptions): Promise<Shuffler> {
+export function openShuffler(image: Uint8Array, options: ShufflerOptions): Promise<Shuffler> {
+  return open(image, options, false);
+}
+
+/** `once`: the kernel may be written over. */
+async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: boolean): Promise<Shuffler> {
   const { input, kernel: original } = await readKernel(image, { codecs });
   const kernel = withoutSymbols(original);
   expectPlanned(kernel, plan);
   // What is the same for all layouts.
   const classes = sizeClasses(plan);
-  const worth = measure(plan, classes);
   const movesSize = encodeMoves(plan, plan.starts).length;
   const sample = addFileSections(kernel.elf, [{ name: MOVES_SECTION, bytes: new Uint8Array(movesSize) }]);
   const plainSize = sizeOf(sample);
+  const kernelVersion = plan.facts.kernelVersion ?? input.kernelVersion;
+  let worth: Worth | undefined;
 
   const shuffleOnce = ({ seed, plain, onPass }: ShuffleOptions): Shuffled => {
     onPass?.('layout');
     const placed = layOut(plan, seed, classes);
-    const file = new Uint8Array(plainSize);
+    const file = (once ? roomAt(kernel, input.vmlinux, image, plainSize) : undefined) ?? new Uint8Array(plainSize);
     const vmlinux = file.subarray(0, kernel.elf.bytes.length);
-    vmlinux.set(kernel.elf.bytes);
+    if (file.buffer !== kernel.elf.bytes.buffer) vmlinux.set(kernel.elf.bytes);
     const table = rewrite(vmlinux, plan, placed);
 
     onPass?.('write');
     const moves = { name: MOVES_SECTION, bytes: encodeMoves(plan, placed) };
     settleParts(file, addFileSections({ ...kernel.elf, bytes: vmlinux }, [moves]));
-    const relocs = encodeRelocationTable(table);
-    const converted = plain ? undefined : convertInput({ ...input, vmlinux: file, relocs }, image.length, {});
-    const parts = converted?.parts ?? [file, relocs];
+    const converted = plain ? undefined : convertShuffled(input, kernelVersion, file, table, image.length);
+    const parts = converted?.parts ?? [file, encodeRelocationTable(table)];
     return {
       parts,
       summary: {
         input: input.kind,
-        kernelVersion: input.kernelVersion ?? plan.facts.kernelVersion,
+        kernelVersion,
         buildId: plan.kernel.buildId,
         functions: countFunctions(plan),
-        worth,
+        // Counted when it is asked for: it takes longer than the layout.
+        get worth() {
+          return (worth ??= measure(plan, classes));
+        },
         rewritten: countRewritten(plan),
         sizes: { input: image.length, output: sizeOf(parts) },
         converted: converted?.summary,
@@ -164,6 +178,25 @@ export async function openShuffler(image: Uint8Array, { codecs, plan }: Shuffler
     };
   };
   return { shuffle: shuffleOnce };
+}
+
+/** Where the kernel lies, if there is room for `size` bytes; what may be behind it is the table, which the plan has as well. */
+function roomAt({ elf }: Vmlinux, vmlinux: Uint8Array, image: Uint8Array, size: number): Uint8Array | undefined {
+  const { buffer, byteOffset } = elf.bytes;
+  const end = buffer === image.buffer ? buffer.byteLength : vmlinux.byteOffset + vmlinux.length;
+  const fits = buffer === vmlinux.buffer && byteOffset + size <= end;
+  return fits ? new Uint8Array(buffer, byteOffset, size) : undefined;
+}
+
+function convertShuffled(
+  { kind, bzImage, header, compression }: KernelInput,
+  kernelVersion: string | undefined,
+  vmlinux: Uint8Array,
+  table: RelocationTable,
+  size: number,
+): Converted {
+  const input = { kind, bzImage, header, compression, kernelVersion, vmlinux, relocs: undefined };
+  return convertInput(input, size, { relocations: table });
 }
 
 function sizeOf(parts: readonly Uint8Array[]): number {

@@ -45,16 +45,16 @@ const MAX_INPUT = 2 ** 31;
 
 /**
  * All of a file, a FIFO or, for `-`, standard input. Throws InputFileError; more than 2 GiB is not read. A file is on its way when this returns,
- * on another thread: who has something else to do may do that before waiting.
+ * on another thread: who has something else to do may do that before waiting. Behind what was read of a file its buffer has `spare` bytes more.
  */
-export async function readInputFile(path: string): Promise<Uint8Array> {
+export async function readInputFile(path: string, spare = 0): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
     if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
     if (fs.statSync(path).isFile()) {
       const fd = fs.openSync(path, 'r');
       try {
-        return await readOpen(name, fd, noStream);
+        return await readOpen(name, fd, noStream, spare);
       } finally {
         fs.closeSync(fd);
       }
@@ -73,16 +73,21 @@ export async function readInputFile(path: string): Promise<Uint8Array> {
 
 const read = promisify(fs.read);
 
-async function readOpen(name: string, fd: number, stream: () => AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+async function readOpen(
+  name: string,
+  fd: number,
+  stream: () => AsyncIterable<Uint8Array>,
+  spare = 0,
+): Promise<Uint8Array> {
   const stat = fs.fstatSync(fd);
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
   if (stat.isFIFO() || stat.isSocket()) return collect(name, stream());
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
   if (stat.size > MAX_INPUT) throw tooLarge(name);
-  const bytes = new Uint8Array(stat.size);
+  const bytes = new Uint8Array(stat.size + spare);
   let length = 0;
-  while (length < bytes.length) {
-    const { bytesRead } = await read(fd, bytes, length, Math.min(bytes.length - length, 2 ** 30), null);
+  while (length < stat.size) {
+    const { bytesRead } = await read(fd, bytes, length, Math.min(stat.size - length, 2 ** 30), null);
     if (bytesRead === 0) break;
     length += bytesRead;
   }

@@ -12,12 +12,15 @@ import type { Plan } from './plan.ts';
 export const MOVES_SECTION = '.kslide.moves';
 
 export function encodeMoves({ runs, starts, ends }: Plan, placed: Uint32Array): Uint8Array {
-  const words: number[] = [];
+  const words = new Uint32Array(runs.reduce((sum, { count }) => sum + count, 0) * 3);
+  let at = 0;
   for (const { first, count } of runs) {
     for (let unit = first; unit < first + count; unit++) {
       const start = starts[unit]!;
-      words.push(physToTableEntry(start), ends[unit]! - start, physToTableEntry(placed[unit]!));
+      words[at++] = physToTableEntry(start);
+      words[at++] = ends[unit]! - start;
+      words[at++] = physToTableEntry(placed[unit]!);
     }
   }
-  return bytesOfWords(new Uint32Array(words));
+  return bytesOfWords(words);
 }

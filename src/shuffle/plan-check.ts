@@ -23,7 +23,7 @@ export function checkPlan(value: unknown): Plan {
   words(plan['functions'], 'functions', starts.length);
   let last = textStart;
   for (let unit = 0; unit < starts.length; unit++) {
-    expect(starts[unit]! >= last && ends[unit]! > starts[unit]! && ends[unit]! <= textEnd, `unit ${unit}`);
+    if (starts[unit]! < last || ends[unit]! <= starts[unit]! || ends[unit]! > textEnd) expect(false, `unit ${unit}`);
     last = ends[unit]!;
   }
   checkRuns(plan['runs'], starts, ends, textStart, textEnd);
@@ -37,8 +37,10 @@ export function checkPlan(value: unknown): Plan {
     checkColumns(object(plan[name], name) as unknown as FieldColumns, name, size - width, owners);
   checkTable(object(plan['table'], 'table'), object(plan['tableOwners'], 'tableOwners'), owners);
   checkTables(plan, size, owners);
-  object(object(plan['facts'], 'facts')['branches'], 'facts.branches');
-  object(object(plan['facts'], 'facts')['staying'], 'facts.staying');
+  const facts = object(plan['facts'], 'facts');
+  expect(facts['kernelVersion'] === undefined || typeof facts['kernelVersion'] === 'string', 'facts.kernelVersion');
+  object(facts['branches'], 'facts.branches');
+  object(facts['staying'], 'facts.staying');
   return value as Plan;
 }
 
@@ -59,7 +61,7 @@ function checkRuns(value: unknown, starts: Uint32Array, ends: Uint32Array, textS
     expect(first >= unit && first + count <= starts.length, what);
     let room = 0;
     for (let member = first; member < first + count; member++) {
-      expect(starts[member]! >= start && ends[member]! <= end, what);
+      if (starts[member]! < start || ends[member]! > end) expect(false, what);
       room += roomOf(starts[member]!, ends[member]!, align);
     }
     expect(room <= end - start, what);
@@ -129,8 +131,9 @@ function checkOrc(table: Unknown, size: number, owners: number): void {
   expect(entries instanceof Uint8Array && entries.length === ips.length * 6, what);
   expect(ips.length > 0 && ips.length <= count, what);
   let last = 0;
-  for (const first of firsts) {
-    expect(first >= last && first <= ips.length, what);
+  for (let unit = 0; unit < firsts.length; unit++) {
+    const first = firsts[unit]!;
+    if (first < last || first > ips.length) expect(false, what);
     last = first;
   }
 }

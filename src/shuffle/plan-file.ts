@@ -9,7 +9,7 @@
  * A plan says where in a kernel to write what, so one that is read is checked as a kernel is: the fingerprint against accidents, and then every number
  * against the kernel that it is for, so that carrying it out cannot go wrong in more than the result.
  */
-import { ascii, bytesOfWords, Reader, wordsOfBytes, Writer } from '../bytes.ts';
+import { ascii, bytesOfWords, Reader, wordsIn, wordsOfBytes, Writer } from '../bytes.ts';
 import { KernelImageError } from '../errors.ts';
 import { fingerprint } from './fingerprint.ts';
 import { checkPlan } from './plan-check.ts';
@@ -53,7 +53,10 @@ export function encodePlan(plan: Plan): Uint8Array[] {
   return [header.bytes, body];
 }
 
-/** Throws KernelImageError for what is not a plan of this version, or is damaged, or says what no plan says. */
+/**
+ * The columns are views of `bytes` where they can be, so those must not change while the plan is used. Throws KernelImageError for what is not a plan of
+ * this version, or is damaged, or says what no plan says.
+ */
 export function decodePlan(bytes: Uint8Array): Plan {
   const reader = new Reader(bytes);
   const magic = ascii(MAGIC);
@@ -72,7 +75,7 @@ export function decodePlan(bytes: Uint8Array): Plan {
     const length = mark.$words * 4;
     if (!Number.isInteger(mark.$words) || length < 0 || at + length > body.length)
       throw bad('plan: a column', 'longer than the file', 'all of it there');
-    const words = wordsOfBytes(body.subarray(at, at + length));
+    const words = wordsIn(body.subarray(at, at + length));
     at += length;
     return mark.$bytes === undefined ? words : bytesOfWords(words).subarray(0, mark.$bytes);
   };

@@ -134,10 +134,29 @@ describe('plan files', () => {
       (forged) => (forged['table'] = { ...plan.table, lists: 4 }),
       (forged) => (forged['kallsyms'] = { count: 1e9 }),
       (forged) => (forged['orc'] = {}),
+      (forged) => (forged['facts'] = { ...plan.facts, kernelVersion: 6 }),
       (forged) => delete forged['facts'],
       (forged) => delete forged['kernel'],
     ];
     for (const change of cases) assert.equal((await refusal(() => decodePlan(forge(change)))).code, 'bad-value');
+  });
+
+  test('an image that may be written over gives the same bytes, whether there is room behind it or not', async () => {
+    const expected = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
+    for (const [spare, taken] of [
+      [0, false],
+      [1 << 16, true],
+    ] as const) {
+      const room = new Uint8Array(kernel.stripped.length + spare).fill(0xaa);
+      const image = room.subarray(0, kernel.stripped.length);
+      image.set(kernel.stripped);
+      const shuffled = await shuffle(image, { codecs, plan, seed, takeImage: true });
+      assert.deepEqual(shuffled.bytes(), expected);
+      assert.equal(
+        shuffled.parts.some(({ buffer }) => buffer === room.buffer),
+        taken,
+      );
+    }
   });
 
   test('are refused for another kernel', async () => {
