@@ -13,6 +13,7 @@ import { LineFile } from '../lab/ndjson.ts';
 import { InputFileError, readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
 import { integer, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
+import { interruptible } from './interruptible.ts';
 import { Progress } from './progress.ts';
 import { reportAudit } from './report-audit.ts';
 import { reportAuditPage } from './report-audit-html.ts';
@@ -113,22 +114,18 @@ async function bootAll(
   const { records, file } = await openResults(image, options);
   const boots = missing(records, asked);
   const progress = new Estimate(records, asked, options.quiet === true);
-  const interrupted = new AbortController();
-  const stop = (): void => interrupted.abort();
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  try {
-    const onRecord = (record: AuditRecord): void => {
-      file?.append(record);
-      records.push(record);
-      progress.show();
-    };
+  const onRecord = (record: AuditRecord): void => {
+    file?.append(record);
+    records.push(record);
     progress.show();
-    await runAudit({ image, entry, guest, boots, jobs, signal: interrupted.signal, onRecord });
-  } finally {
-    process.off('SIGINT', stop).off('SIGTERM', stop);
-    progress.clear();
-    file?.close();
-  }
+  };
+  progress.show();
+  await interruptible((signal) =>
+    runAudit({ image, entry, guest, boots, jobs, signal, onRecord }).finally(() => {
+      progress.clear();
+      file?.close();
+    }),
+  );
   return records;
 }
 

@@ -6,6 +6,7 @@ import { boot } from '../node/qemu.ts';
 import type { BootOptions } from '../node/qemu.ts';
 import { integer, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
+import { interruptible } from './interruptible.ts';
 
 interface BootArguments {
   readonly entry: string;
@@ -54,8 +55,6 @@ async function run(image: string, options: BootArguments): Promise<number> {
   if (physicalSlide !== undefined && entry !== 'linux64') throw new UsageError('--phys needs --entry linux64');
   if (physicalSlide !== undefined && physicalSlide % (2 * MIB) !== 0)
     throw new UsageError('--phys must be a multiple of 2 MiB');
-  const interrupted = new AbortController();
-  const stop = (): void => interrupted.abort();
   const ask: BootOptions = {
     image: await readInputFile(image),
     entry,
@@ -68,35 +67,28 @@ async function run(image: string, options: BootArguments): Promise<number> {
     machine: options.machine,
     accel: oneOf('--accel', ACCELS, options.accel),
     timeoutMs: integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000,
-    signal: interrupted.signal,
     ...(options.quiet || options.json ? {} : { onConsole: (text: string) => void process.stdout.write(text) }),
   };
-  process.once('SIGINT', stop).once('SIGTERM', stop);
-  try {
-    const result = await boot(ask);
-    const { end, slide, milliseconds, accel } = result;
-    const seconds = (milliseconds / 1000).toFixed(1);
-    if (options.json) {
-      const json = {
-        image,
-        entry,
-        accel,
-        end,
-        slide: slide ?? null,
-        milliseconds: Math.round(milliseconds),
-        release: result.report.release ?? null,
-      };
-      process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
-    } else {
-      const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
-      process.stdout.write(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
-    }
-    if (end === 'qemu-error')
-      process.stderr.write(`kslide: QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}\n`);
-    // A guest that says its slide and ends has done what was asked; anything else is a finding, or QEMU's failure.
-    if (end === 'qemu-error') return 3;
-    return end === 'panic' || end === 'poweroff' ? 0 : 1;
-  } finally {
-    process.off('SIGINT', stop).off('SIGTERM', stop);
+  const result = await interruptible((signal) => boot({ ...ask, signal }));
+  const { end, slide, milliseconds, accel } = result;
+  const seconds = (milliseconds / 1000).toFixed(1);
+  if (options.json) {
+    const json = {
+      image,
+      entry,
+      accel,
+      end,
+      slide: slide ?? null,
+      milliseconds: Math.round(milliseconds),
+      release: result.report.release ?? null,
+    };
+    process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
+  } else {
+    const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
+    process.stdout.write(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
   }
+  if (end === 'qemu-error') process.stderr.write(`kslide: QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}\n`);
+  // A guest that says its slide and ends has done what was asked; anything else is a finding, or QEMU's failure.
+  if (end === 'qemu-error') return 3;
+  return end === 'panic' || end === 'poweroff' ? 0 : 1;
 }
