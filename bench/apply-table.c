@@ -71,7 +71,7 @@ static __attribute__((noinline)) void stub(uint64_t slide)
 			 : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
 }
 
-/* What the RFC, and the decompressor, do: for each u32 read backwards, sign-extend, add. */
+/* What the decompressor does: for each u32 read backwards, sign-extend, add. */
 static __attribute__((noinline)) void loop(uint64_t slide)
 {
 	const uint64_t map = (uint64_t)image - base + UINT64_C(0x80000000);

@@ -4,9 +4,9 @@
  *
  *     node --import tsx bench/apply-table.ts [vmlinuz …]
  *
- * Both sides run in one process, in turns, on one image in pages of 2 MiB: on ours the very bytes of the program in the segment that `convert`
- * adds; on the other the RFC's loop (for each u32 read backwards: sign-extend, add) by gcc -O2. Cold means that image, tables and code were flushed
- * from all caches (CLFLUSH), so every line comes from memory. Medians of rounds; both must make the same image.
+ * Both sides run in one process, in turns, on one image in pages of 2 MiB: on ours the very bytes of the program in the segment that `convert` adds;
+ * on the other the decompressor's loop (for each u32 read backwards: sign-extend, add) by gcc -O2. Cold means that image, tables and code were
+ * flushed from all caches (CLFLUSH), so every line comes from memory. Medians of rounds; both must make the same image.
  */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -4,8 +4,9 @@
  *
  *     npm run build && node --import tsx bench/shuffle.ts
  *
- * There is no peer to race: the paper's fork of Firecracker shuffles kernels built for it. Times are the least of several, and the processor's (user and
- * system) beside them, for machines that do other things as well. First it is checked that a layout from the plan is proved by verify --shuffled.
+ * There is no peer to race: the published fork of Firecracker shuffles only kernels built for it. Times are the least of several, and the processor's
+ * (user and system) beside them, for machines that do other things as well. First it is checked that a layout from the plan is proved by verify
+ * --shuffled.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';

@@ -148,7 +148,7 @@ function checkVirtual(loads: readonly Segment[]): void {
   }
 }
 
-/** `e_entry` is startup_64's physical link address, wherever in the image that lies: since 6.17 it is in .init.text. */
+/** `e_entry` is startup_64's physical link address, wherever in the image that lies: in 7.3 it is in .init.text. */
 function locateEntry(elf: ElfFile, loads: readonly Segment[]): { entry: PhysAddr; entryOffset: FileOffset } {
   const entry = Number(elf.header.entry);
   const entryOffset = fileOffsetOf(loads, entry);

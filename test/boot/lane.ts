@@ -38,7 +38,7 @@ interface Wish extends KernelWish {
 
 /**
  * From old to new. Debian 12 has the series named, 13 the latter of them; what Ubuntu calls current is neither. From elsewhere in Debian come
- * the oldest kernel there is, 5.10, and the newest: since 6.15 with two lists of relocations, since 6.17 with startup_64 in .init.text.
+ * the oldest kernel there is, 5.10, and the newest: since 6.15 with two lists of relocations, and with startup_64 in .init.text.
  */
 const WISHES: readonly Wish[] = [
   { suite: 'bullseye', flavour: 'cloud' },
