@@ -12,6 +12,7 @@ import type { PhysAddr, Slide } from '../../src/addresses.ts';
 import { tableEntryToPhys } from '../../src/addresses.ts';
 import { BOOT_PARAMS, BOOT_PARAMS_SIZE, KASLR_FLAG } from '../../src/boot-params.ts';
 import { ascii, isZero, Reader, Writer } from '../../src/bytes.ts';
+import { segmentBytes } from '../../src/elf/read.ts';
 import { hex } from '../../src/errors.ts';
 import { readInput } from '../../src/input.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
@@ -163,11 +164,9 @@ for (const found of packages) {
       test(`${entry}: the stub's segment is as it was loaded, and its scratch memory holds an identity map at most`, async () => {
         const stopped = await stopWithStub(subject, { entry });
         const loaded = converted.loads.at(-1)!;
-        const file = new Writer(
-          converted.elf.bytes.slice(loaded.offset, loaded.offset + segment.scratch - segment.start),
-        );
+        const file = new Writer(new Uint8Array(segment.scratch - segment.start));
+        file.copy(0, segmentBytes(converted.elf, loaded));
         file.copy(PARAMS.entry_bytes, SAY_AND_STAY);
-        file.bytes.fill(0, loaded.filesz);
         assert.deepEqual(differences(file.bytes, stopped.memory.subarray(segment.start, segment.scratch)), []);
         const scratch = stopped.memory.subarray(segment.scratch, segment.end);
         assert.ok(isZero(scratch.subarray(0, SCRATCH.wiped)), 'state and stack are not wiped');
