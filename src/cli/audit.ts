@@ -11,7 +11,7 @@ import type { AuditRecord } from '../lab/audit-record.ts';
 import { summarize } from '../lab/audit-summary.ts';
 import { LineFile } from '../lab/ndjson.ts';
 import { InputFileError, readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
-import { integer, oneOf } from './arguments.ts';
+import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { interruptible } from './interruptible.ts';
 import { Progress } from './progress.ts';
@@ -37,6 +37,7 @@ interface AuditArguments {
 }
 
 const ACCELS = ['tcg', 'kvm', 'auto'] as const;
+const MOST_JOBS = 10_000;
 
 export function addAudit(program: Command, setExitCode: (code: number) => void): void {
   program
@@ -79,7 +80,7 @@ async function run(path: string | undefined, options: AuditArguments): Promise<n
 
 function bootsAsked({ boots }: AuditArguments): number {
   if (boots === undefined) throw new UsageError('--boots says how many boots; or --merge takes results that are there');
-  return integer('--boots', boots, 1);
+  return integer('--boots', boots, 1, MOST_BOOTS);
 }
 
 async function merge(image: AuditImage | undefined, options: AuditArguments): Promise<readonly AuditRecord[]> {
@@ -108,9 +109,9 @@ async function bootAll(
     cpu: options.cpu,
     append: options.append,
     accel: oneOf('--accel', ACCELS, options.accel),
-    timeoutMs: integer('--timeout', options.timeout, 1) * 1000,
+    timeoutMs: integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000,
   };
-  const jobs = options.jobs === undefined ? availableParallelism() : integer('--jobs', options.jobs, 1);
+  const jobs = options.jobs === undefined ? availableParallelism() : integer('--jobs', options.jobs, 1, MOST_JOBS);
   const { records, file } = await openResults(image, options);
   const boots = missing(records, asked);
   const progress = new Estimate(records, asked, options.quiet === true);

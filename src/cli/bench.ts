@@ -4,7 +4,7 @@ import { runBench } from '../lab/bench/bench.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { systemEncoders } from '../node/compressors.ts';
 import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
-import { integer, oneOf } from './arguments.ts';
+import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from './arguments.ts';
 import { interruptible } from './interruptible.ts';
 import { Progress } from './progress.ts';
 import { reportBench } from './report-bench.ts';
@@ -56,9 +56,9 @@ async function run(path: string, options: BenchArguments): Promise<void> {
   for (const input of [path, options.relocs, options.initrd])
     if (input !== undefined && options.html !== undefined) refuseSameFile(input, options.html);
   const accel = oneOf('--accel', ACCELS, options.accel);
-  const runs = options.runs === undefined ? undefined : integer('--runs', options.runs, 1);
+  const runs = options.runs === undefined ? undefined : integer('--runs', options.runs, 1, MOST_BOOTS);
   const memoryMib = integer('--memory', options.memory, 64);
-  const timeoutMs = integer('--timeout', options.timeout, 1) * 1000;
+  const timeoutMs = integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000;
   const file = await readInputFile(path);
   const relocs = options.relocs === undefined ? undefined : await readInputFile(options.relocs);
   const initrd = options.initrd === undefined ? undefined : await readInputFile(options.initrd);

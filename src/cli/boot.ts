@@ -4,7 +4,7 @@ import { hex } from '../errors.ts';
 import { readInputFile } from '../node/files.ts';
 import { boot } from '../node/qemu.ts';
 import type { BootOptions } from '../node/qemu.ts';
-import { integer, oneOf } from './arguments.ts';
+import { integer, LONGEST_SECONDS, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { interruptible } from './interruptible.ts';
 
@@ -26,8 +26,6 @@ interface BootArguments {
 const ENTRIES = ['pvh', 'linux64'] as const;
 const ACCELS = ['tcg', 'kvm', 'auto'] as const;
 const MIB = 0x10_0000;
-/** Timers are int32 in milliseconds. */
-const LONGEST_SECONDS = 2_000_000;
 
 export function addBoot(program: Command, setExitCode: (code: number) => void): void {
   program

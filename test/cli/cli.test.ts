@@ -160,6 +160,18 @@ test('unusable arguments: exit code 2, one line', () => {
   refused(['nonsense'], /^kslide: unknown command 'nonsense'/);
   refused(['boot', input, '--entry', 'bios'], /^kslide: --entry is "bios", expected pvh or linux64$/m);
   refused(['boot', input, '--memory', 'lots'], /^kslide: --memory is "lots", expected a whole number from 16$/m);
+  refused(
+    ['audit', input, '--boots', '1', '--timeout', '2147484'],
+    /^kslide: --timeout is "2147484", expected a whole number from 1 to 2000000$/m,
+  );
+  refused(
+    ['audit', input, '--boots', '9007199254740991'],
+    /^kslide: --boots is "9007199254740991", expected .* to 10000000$/m,
+  );
+  refused(
+    ['audit', input, '--boots', '1', '--jobs', '5000000000'],
+    /^kslide: --jobs is "5000000000", expected .* to 10000$/m,
+  );
   refused(['boot', input, '--phys', '0x200000'], /^kslide: --phys needs --entry linux64$/m);
   refused(['boot', input, '--entry', 'linux64', '--phys', '0x1000'], /^kslide: --phys must be a multiple of 2 MiB$/m);
   const ran = kslide([]);
