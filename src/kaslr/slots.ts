@@ -4,7 +4,7 @@
  * As find_random_virt_addr() in arch/x86/boot/compressed/kaslr.c: the image, from its link start, moves up in steps of
  * CONFIG_PHYSICAL_ALIGN as long as its end stays within KERNEL_IMAGE_SIZE of __START_KERNEL_map. The kernel counts the
  * size of the decompressor's buffer where that is larger than the image; here it is the image alone, to _end. An image that ends above
- * 0xffffffffc0000000 does not boot (measured on 6.1 and 6.12): modules live there.
+ * 0xffffffffc0000000 does not boot (measured on 6.1 and 6.12, with more above than an unused end of .brk): modules live there.
  */
 import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
 import type { PhysAddr, Slide } from '../addresses.ts';
