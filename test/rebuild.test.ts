@@ -161,6 +161,19 @@ test('uncompressed: the payload is what convert writes, and the first segment is
   assert.equal(new Reader(bytes).u32(bytes.length - 4, ''), buildCrc(bytes));
 });
 
+test('uncompressed: aligned as the setup header says, up to what a kernel can be built with', async () => {
+  const aligned = (align: number): Uint8Array => {
+    const kernel = new Writer(image.slice());
+    kernel.u32(SETUP.kernel_alignment.offset, align);
+    return kernel.bytes;
+  };
+  const { payloadOffset } = readSetupHeader(await proved(aligned(0x100_0000), { uncompressed: true }));
+  assert.equal(payloadOffset + 0x1000, 0x100_0000);
+  // Else a small file would make one of a gigabyte.
+  const message = /kernel_alignment at offset 0x230 is 0x40000000, expected at most 0x1000000/;
+  await refused(aligned(0x4000_0000), 'too-large', message, { uncompressed: true });
+});
+
 test('what cannot be rebuilt is refused, each in its own words', async () => {
   await refused(
     makeKernel({ payload: gzipSync(vmlinux) }),

@@ -8,7 +8,7 @@
  * protocol takes it; UEFI firmware by itself does not.
  */
 import { alignUp, copyOf, Reader, Writer } from '../bytes.ts';
-import { KernelImageError } from '../errors.ts';
+import { hex, KernelImageError } from '../errors.ts';
 import type { Vmlinux } from '../vmlinux.ts';
 import { buildCrc32 } from './crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from './header.ts';
@@ -22,6 +22,8 @@ const PARAGRAPH = 16;
 const CRC_SIZE = 4;
 /** Of the boot sector, what a PE header may take: up to the sentinel before the setup header. */
 const SENTINEL = 0x1ef;
+/** The most that arch/x86/Kconfig lets CONFIG_PHYSICAL_ALIGN be; as many zeros may go before the first segment. */
+const MOST_ALIGN = 0x100_0000;
 /** struct kernel_info: header u32, size u32, size_total u32. */
 const KERNEL_INFO = { size_total: 8, least: 12, most: 0x1000 } as const;
 
@@ -36,7 +38,7 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const info = kernelInfo(image, header);
   const infoAt = MOVER.size;
   const firstOffset = kernel.loads[0]!.offset;
-  const align = header.kernelAlignment;
+  const align = checkAlignment(header);
   const payloadAt = alignUp(infoAt + info.length + firstOffset, align) - firstOffset;
   const first = payloadAt + firstOffset;
   const moves = planMoves(kernel);
@@ -67,6 +69,13 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const { bytes } = file;
   file.u32(bytes.length - CRC_SIZE, buildCrc32(bytes.subarray(0, -CRC_SIZE)));
   return { bytes, initSize };
+}
+
+function checkAlignment({ kernelAlignment }: SetupHeader): number {
+  if (kernelAlignment <= MOST_ALIGN) return kernelAlignment;
+  const { name, offset } = SETUP.kernel_alignment;
+  const expected = `at most ${hex(MOST_ALIGN)}, for an image without a decompressor`;
+  throw new KernelImageError({ code: 'too-large', what: name, offset, found: kernelAlignment, expected });
 }
 
 /** Where each segment lies in the file and in memory, counted from the first one. */
