@@ -41,6 +41,8 @@ export interface PlanOptions {
   readonly debug: ByteSource;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
+  /** The map that GNU ld wrote when it linked `debug`: where functions without a size end, if each had a section. */
+  readonly map?: Uint8Array | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: ShufflePass) => void) | undefined;
 }
@@ -57,6 +59,7 @@ export async function planShuffle(image: Uint8Array, options: PlanOptions): Prom
     kernel: withoutSymbols(kernel),
     table,
     debug: options.debug,
+    map: options.map,
     kernelVersion: input.kernelVersion,
     onPass: options.onPass,
   });

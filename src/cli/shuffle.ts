@@ -16,6 +16,7 @@ interface ShuffleArguments {
   readonly output?: string;
   readonly debug?: string;
   readonly relocs?: string;
+  readonly map?: string;
   readonly plan?: string;
   readonly planOut?: string;
   readonly seed?: string;
@@ -51,6 +52,7 @@ export function addShuffle(program: Command, setExitCode: (code: number) => void
     .option('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
     .option('--debug <VMLINUX>', 'unstripped vmlinux of the same build, with .symtab and .rela sections; default: IN')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .option('--map <FILE>', 'the map (ld -Map) of a vmlinux with a section for each function: sizes that symbols lack')
     .option('--seed <HEX>', 'up to 32 bytes that decide the layout; default: random ones, which are printed')
     .option('--symbols <FILE>', 'write the new System.map')
     .option('--plain', 'without the program that relocates: the relocation table stands behind the file')
@@ -66,7 +68,7 @@ export function addShuffle(program: Command, setExitCode: (code: number) => void
 }
 
 async function run(input: string, words: readonly string[], options: ShuffleArguments): Promise<number> {
-  const { output, debug, relocs, plan: planFile, planOut, symbols, plain, exec, execDir, json, quiet } = options;
+  const { output, debug, plan: planFile, planOut, symbols, plain, exec, execDir, json, quiet } = options;
   refuseContradictions(input, words, options);
   const seed = readSeed(options.seed);
   const progress = new Progress(quiet === true || exec === true);
@@ -78,7 +80,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
       readInputFile(input, ROOM_FOR_MOVES),
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
     ]);
-    const plan = saved ?? (await makePlan(image, debug ?? input, relocs, onPass));
+    const plan = saved ?? (await makePlan(image, debug ?? input, options, onPass));
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan));
     if (output === undefined && !exec) {
       progress.clear();
@@ -105,20 +107,21 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
 async function makePlan(
   image: Uint8Array,
   debug: string,
-  relocs: string | undefined,
+  { relocs, map }: ShuffleArguments,
   onPass: (pass: ShufflePass) => void,
 ): Promise<Plan> {
   const table = relocs === undefined ? undefined : await readInputFile(relocs);
+  const linkMap = map === undefined ? undefined : await readInputFile(map);
   const source = await openByteSource(debug);
   try {
-    return await planShuffle(image, { codecs: nodeCodecs, debug: source, relocs: table, onPass });
+    return await planShuffle(image, { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, onPass });
   } finally {
     source.close();
   }
 }
 
 function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {
-  const { output, debug, relocs, plan, planOut, seed, symbols, plain, exec, execDir, json } = options;
+  const { output, debug, relocs, map, plan, planOut, seed, symbols, plain, exec, execDir, json } = options;
   if (exec) {
     if (output !== undefined) throw new UsageError('--exec and -o do not go together');
     if (json) throw new UsageError("--json and --exec do not go together: standard output is the command's");
@@ -129,9 +132,9 @@ function refuseContradictions(input: string, words: readonly string[], options: 
     throw new UsageError('neither -o nor --plan-out nor --exec: nothing to write');
   if (output === undefined && !exec && (seed ?? symbols ?? plain) !== undefined)
     throw new UsageError('--seed, --symbols and --plain want -o or --exec');
-  if (plan !== undefined && (debug ?? relocs ?? planOut) !== undefined)
-    throw new UsageError('--plan goes without --debug, --relocs and --plan-out');
-  const inputs = [input, debug, relocs, plan].filter((file) => file !== undefined);
+  if (plan !== undefined && (debug ?? relocs ?? map ?? planOut) !== undefined)
+    throw new UsageError('--plan goes without --debug, --relocs, --map and --plan-out');
+  const inputs = [input, debug, relocs, map, plan].filter((file) => file !== undefined);
   const outputs = [output, planOut, symbols].filter((file) => file !== undefined);
   if (debug === undefined && plan === undefined && input === '-')
     throw new UsageError('IN is standard input: --debug or --plan says where its symbols are');

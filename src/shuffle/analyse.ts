@@ -19,6 +19,7 @@ import type { Disassembler } from './disassembler.ts';
 import { FIXED, FieldList, pieceAt, pieceBefore } from './fields.ts';
 import { fingerprint } from './fingerprint.ts';
 import { ImageBytes, placeOfLow } from './kernel-image.ts';
+import { readLinkMap } from './link-map.ts';
 import { ownersOf } from './owners.ts';
 import { trimPadding } from './padding.ts';
 import type { FieldColumns, Plan } from './plan.ts';
@@ -37,13 +38,22 @@ export interface AnalyseInput {
   /** Checked against the kernel's segments. */
   readonly table: RelocationTable;
   readonly debug: ByteSource;
+  /** The link map of the debug vmlinux. */
+  readonly map?: Uint8Array | undefined;
   readonly kernelVersion: string | undefined;
   readonly onPass?: ((pass: AnalysePass) => void) | undefined;
 }
 
 export type AnalysePass = 'compare' | 'disassemble' | 'references' | 'tables';
 
-export async function analyse({ kernel, table, debug: source, kernelVersion, onPass }: AnalyseInput): Promise<Plan> {
+export async function analyse({
+  kernel,
+  table,
+  debug: source,
+  map,
+  kernelVersion,
+  onPass,
+}: AnalyseInput): Promise<Plan> {
   const makeDisassembler = await loadDisassembler();
   const debug = openDebugKernel(source);
   const image = new ImageBytes(kernel);
@@ -56,7 +66,10 @@ export async function analyse({ kernel, table, debug: source, kernelVersion, onP
   const { text } = debug;
   const code = image.range(text.start, text.end, '.text');
   const disassembler = makeDisassembler(code);
-  const { pieces, functions } = readCode(debug, (start, end) => codeBetween(debug, code, disassembler, start, end));
+  const sections = map === undefined ? undefined : readLinkMap(map, text);
+  const { pieces, functions } = readCode(debug, sections, (start, end) =>
+    codeBetween(debug, code, disassembler, start, end),
+  );
   const relocations = readCodeRelocations(debug, image);
   const sweep = sweepCode(code, text.start, pieces, relocations, disassembler);
   disassembler.free();

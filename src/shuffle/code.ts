@@ -10,6 +10,8 @@
 import type { PhysAddr } from '../addresses.ts';
 import type { DebugKernel } from './debug-kernel.ts';
 import { pieceBefore } from './fields.ts';
+import { sizeByMap } from './link-map.ts';
+import type { InputSections } from './link-map.ts';
 
 /** Why a piece of code stays where it is; `none` means that it moves. The words of the summary. */
 export const STAY = {
@@ -55,13 +57,15 @@ export interface CodeSymbols {
   readonly functions: number;
 }
 
-/** `trim` gives what is between two pieces beside padding. */
+/** `trim` gives what is between two pieces beside padding; `map`, where there is one, the input sections that the code was linked of. */
 export function readCode(
   debug: DebugKernel,
+  map: InputSections | undefined,
   trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr][],
 ): CodeSymbols {
   const { text } = debug;
-  const { functions, linkerSymbols, labels, ranges } = collectSymbols(debug);
+  const { functions: named, linkerSymbols, labels, ranges } = collectSymbols(debug);
+  const functions = map === undefined ? named : sizeByMap(named, map);
   const pieces: Pieces = { starts: [], ends: [], stay: [], symbols: [] };
   const add = (start: number, end: number, stay: number, symbol: number): void => {
     pieces.starts.push(start);

@@ -12,7 +12,7 @@ const directory = mkdtempSync(join(tmpdir(), 'kslide-shuffle-cli-'));
 after(() => rmSync(directory, { recursive: true }));
 
 const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
-const { unstripped, stripped } = makeKernel();
+const { unstripped, stripped, map } = makeKernel();
 const path = (name: string): string => join(directory, name);
 writeFileSync(path('vmlinux'), unstripped);
 writeFileSync(path('stripped'), stripped);
@@ -69,6 +69,23 @@ test('a seed and a plan give what the seed alone gives, and verify proves it', (
   assert.match(refuted.stdout, /refuted by moves/);
 });
 
+test('--map takes what ld wrote with the kernel', () => {
+  writeFileSync(path('ld.map'), map);
+  const { code, stderr } = kslide(
+    'shuffle',
+    path('vmlinux'),
+    '--map',
+    path('ld.map'),
+    '--seed',
+    '0102',
+    '-o',
+    path('mapped'),
+  );
+  assert.equal(code, 0, stderr);
+  // All functions have sizes here: nothing new is said.
+  assert.deepEqual(readFileSync(path('mapped')), readFileSync(path('one')));
+});
+
 test('--exec runs a command with the kernel, and ends as it ends', () => {
   const { code, stdout, stderr } = kslide(
     'shuffle',
@@ -93,4 +110,8 @@ test('what makes no sense, or is not there, is refused', () => {
   refused([path('vmlinux'), ...out, '--debug', path('stripped')], /debug vmlinux: \.symtab/);
   refused([path('vmlinux'), ...out, '--plan', path('vmlinux')], /plan is no plan file/);
   refused([path('vmlinux'), ...out, '--symbols', path('map')], /no kallsyms/);
+  refused([path('vmlinux'), ...out, '--map', path('stripped')], /link map/);
+  refused([path('vmlinux'), ...out, '--map', path('no such map')], /no such map/);
+  refused([path('vmlinux'), ...out, '--map', path('stripped'), '--plan', path('plan')], /--plan goes without/);
+  refused([path('vmlinux'), '-o', path('stripped'), '--map', path('stripped')], /is the input file/);
 });

@@ -141,10 +141,12 @@ export interface SmallKernel {
   /** With symbols and .rela sections. */
   readonly unstripped: Uint8Array;
   readonly stripped: Uint8Array;
+  /** What ld -Map wrote. */
+  readonly map: Uint8Array;
 }
 
-/** `extra` is C code that goes into the first file: another build. `flags` are for gcc. */
-export function makeKernel(extra = '', flags: readonly string[] = []): SmallKernel {
+/** `extra` is C code that goes into the first file: another build. `flags` are for gcc. `together`: sections .text.… become one. */
+export function makeKernel(extra = '', flags: readonly string[] = [], together = false): SmallKernel {
   const folder = mkdtempSync(join(tmpdir(), 'kslide-shuffle-'));
   const run = (program: string, ...args: string[]): void => {
     execFileSync(program, args, { cwd: folder, stdio: ['ignore', 'ignore', 'inherit'] });
@@ -153,7 +155,7 @@ export function makeKernel(extra = '', flags: readonly string[] = []): SmallKern
     writeFileSync(join(folder, 'a.c'), C + extra);
     writeFileSync(join(folder, 'b.c'), OTHER);
     writeFileSync(join(folder, 'c.s'), ASM);
-    writeFileSync(join(folder, 'k.lds'), SCRIPT);
+    writeFileSync(join(folder, 'k.lds'), together ? SCRIPT.replace('*(.text)', '*(.text .text.*)') : SCRIPT);
     const cflags = [
       '-c',
       '-O2',
@@ -174,6 +176,7 @@ export function makeKernel(extra = '', flags: readonly string[] = []): SmallKern
       '-z',
       'noexecstack',
       '--no-warn-rwx-segments',
+      '-Map=map',
       '-T',
       'k.lds',
       'a.o',
@@ -186,6 +189,7 @@ export function makeKernel(extra = '', flags: readonly string[] = []): SmallKern
     return {
       unstripped: new Uint8Array(readFileSync(join(folder, 'vmlinux'))),
       stripped: new Uint8Array(readFileSync(join(folder, 'stripped'))),
+      map: new Uint8Array(readFileSync(join(folder, 'map'))),
     };
   } finally {
     rmSync(folder, { recursive: true });

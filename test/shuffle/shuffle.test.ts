@@ -8,6 +8,7 @@ import { KernelImageError } from '../../src/errors.ts';
 import type { ErrorData } from '../../src/errors.ts';
 import { memorySource } from '../../src/relocs/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
+import { readLinkMap } from '../../src/shuffle/link-map.ts';
 import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle.ts';
 import type { Plan } from '../../src/shuffle.ts';
 import { verifyShuffled } from '../../src/verify-shuffled.ts';
@@ -226,5 +227,70 @@ describe('-ffunction-sections', () => {
       const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
       assert.equal(verdict, 'proved', JSON.stringify(offence));
     }
+  });
+
+  describe('a link map', () => {
+    // As in the kernel's assembler files: a function in a section of its own, and nobody said how long it is.
+    const sizeless = (name: string): string =>
+      `asm(".section .text.${name},\\"ax\\"; .p2align 4; .type ${name},@function; ${name}: lea 3(%rdi),%rax; ret; .text");`;
+    const built = makeKernel(sizeless('sizeless') + sizeless('sizeless_with_a_long_name'), flags, true);
+    const debug = memorySource(built.unstripped);
+    const text = (map: Uint8Array): string => Buffer.from(map).toString('latin1');
+    const changed = (from: RegExp | string, to: string): Uint8Array => {
+      const after = text(built.map).replace(from, to);
+      assert.notEqual(after, text(built.map));
+      return Buffer.from(after, 'latin1');
+    };
+    const planWith = (map?: Uint8Array): Promise<Plan> => planShuffle(built.unstripped, { codecs, debug, map });
+    const movingOf = ({ runs, functions }: Plan): number => {
+      let moving = 0;
+      for (const { first, count } of runs)
+        for (let unit = first; unit < first + count; unit++) moving += functions[unit]!;
+      return moving;
+    };
+
+    test('gives functions without a size theirs, and they move', async () => {
+      const [without, own] = [await planWith(), await planWith(built.map)];
+      assert.equal(movingOf(own), movingOf(without) + 2);
+      for (let round = 0; round < 3; round++) {
+        const shuffled = await shuffle(built.unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
+        const { verdict, offence } = await verifyShuffled(built.unstripped, shuffled.bytes(), { codecs, debug });
+        assert.equal(verdict, 'proved', JSON.stringify(offence));
+      }
+    });
+
+    test('of any bytes is read or refused', async () => {
+      const extent = { start: plan.text.start, end: plan.text.end };
+      for (let at = 0; at < built.map.length; at += 37) {
+        const broken = built.map.slice();
+        broken[at] = at % 3 === 0 ? 0x20 : at % 3 === 1 ? 0x0a : 0xff;
+        for (const bytes of [broken, built.map.subarray(0, at)]) {
+          try {
+            const { starts, ends } = readLinkMap(bytes, extent);
+            assert.ok(
+              starts.every((start, index) => start >= (ends[index - 1] ?? extent.start) && ends[index]! > start),
+            );
+          } catch (error) {
+            assert.ok(error instanceof KernelImageError, `byte ${at}: ${String(error)}`);
+          }
+        }
+      }
+    });
+
+    test('is refused when it is of another build, cut, or none', async () => {
+      const other = makeKernel('void more_of_it(void) { counter += 2; }', flags, true);
+      const maps = [
+        other.map,
+        new Uint8Array(0),
+        built.unstripped,
+        changed(/^ \.text\.tail[^]*?\.o$/m, ''),
+        changed(/^( \.text\.tail\s+0x[0-9a-f]+ +)0x[0-9a-f]+/m, '$10x1'),
+        changed(/^( \.text\.tail\s+0x[0-9a-f]+ +)0x[0-9a-f]+/m, '$10xffffff'),
+      ];
+      for (const map of maps) {
+        const { code, what } = await refusal(() => planWith(map));
+        assert.deepEqual([code, what], ['bad-value', 'link map']);
+      }
+    });
   });
 });
