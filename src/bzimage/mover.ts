@@ -15,6 +15,7 @@
 import type { PhysAddr } from '../addresses.ts';
 import { Assembler, dword, mem, qword } from '../asm/assembler.ts';
 import type { Assembled } from '../asm/assembler.ts';
+import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR, PAGE_2M, PAGE_ENTRY, TABLE_ENTRY } from '../asm/machine-state.ts';
 import {
   cr0,
   cr3,
@@ -81,8 +82,6 @@ export const MOST_MOVES = Math.floor((MOVER.pml4 - MOVER.moves) / MOVE.size);
 /** __BOOT_CS and __BOOT_DS, as boot.rst wants them: the first with long mode on. */
 const BOOT_CS = 0x10;
 const BOOT_DS = 0x18;
-const CODE64_DESCRIPTOR = 0x00af_9b00_0000_ffffn;
-const DATA_DESCRIPTOR = 0x00cf_9300_0000_ffffn;
 
 /** boot_params.scratch: four bytes that the 32-bit entry may use as its stack. */
 const SCRATCH = 0x1e4;
@@ -90,9 +89,6 @@ const CR0_PG = 31;
 const CR4_PAE = 5;
 const MSR_EFER = 0xc000_0080;
 const EFER_LME = 8;
-const TABLE_ENTRY = 0x03;
-const PAGE_ENTRY = 0xe3;
-const PAGE_2M = 0x20_0000;
 
 /** Of a segment: where it lies from the first one's first byte, in the file and in memory. */
 export interface Move {

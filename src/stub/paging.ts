@@ -6,6 +6,7 @@
  * elsewhere the loader made it; it is left alone, for it may carry an encryption bit that we do not know.
  */
 import type { Assembler } from '../asm/assembler.ts';
+import { PAGE_2M, PAGE_ENTRY, TABLE_ENTRY } from '../asm/machine-state.ts';
 import { mem, qword } from '../asm/operands.ts';
 import { cr3, cr4, eax, ecx, r13, r15, rax, rbp, rcx, rdi, rdx } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from './layout.ts';
@@ -13,11 +14,6 @@ import { PARAMS, SCRATCH } from './layout.ts';
 /** CR3 without flags, PCID or encryption bits above 51. */
 const CR3_ADDRESS = 0x000f_ffff_ffff_f000n;
 const CR4_LA57_BIT = 12;
-/** Present, writable. */
-const TABLE_ENTRY = 0x03;
-/** Present, writable, accessed, dirty, 2 MiB page. */
-const PAGE_ENTRY = 0xe3;
-const PAGE_2M = 0x20_0000;
 const PAGES = 2048;
 
 export function emitPaging(a: Assembler): void {

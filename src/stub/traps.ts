@@ -9,14 +9,12 @@
  * kernel loads its own first thing), so the program brings one that holds a code segment at whatever selector CS has.
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
+import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
 import { mem, qword, word } from '../asm/operands.ts';
 import { cs, dx, eax, ecx, edx, r8, rax, rbp, rcx, rdi, rdx, rsp } from '../asm/registers.ts';
 import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from './layout.ts';
 import type { Stub } from './program.ts';
 
-/** Segment descriptors, accessed bit set so that the CPU writes none: 64-bit ring 0 code, and ring 0 data. */
-const CODE64_DESCRIPTOR = 0x00af_9b00_0000_ffffn;
-const DATA_DESCRIPTOR = 0x00cf_9300_0000_ffffn;
 /** A gate's type and present bits, in place: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
 const INTERRUPT_GATE = 0x8e00n << 32n;
 const NMI_VECTOR = 2;
