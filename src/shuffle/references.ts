@@ -139,11 +139,12 @@ function walk(
   const { places } = debug;
   const scratch = new Uint8Array(PIECE * RELA);
   const { view: bytes } = image;
+  // Once, for there may be as many sections as functions.
+  const aims = aimsOf(debug);
   for (const section of relocationSections(debug.image)) {
     if (!wanted(section)) continue;
     visitor.section?.(section);
     const { symbols } = section;
-    const aims = aimsOf(debug);
     const perCpu = section.target === debug.image.perCpu?.index;
     const shift = perCpu ? debug.placeOfSection(section.target) : -0x8000_0000;
     for (const piece of readPieces(debug.image, section, scratch)) {
