@@ -1,24 +1,46 @@
 /**
  * Boots a kernel shuffled by many seeds, by both entries, with all checks of test/boot/shuffle.test.ts, and proves each by `verify --shuffled`:
  *
- *     node --import tsx scripts/shuffle-seeds.ts [SEEDS] [FIRST] [boot]
+ *     node --import tsx scripts/shuffle-seeds.ts [SEEDS] [FIRST] [boot] [--plain]
+ *         [--kernel IMAGE --module KO [--debug VMLINUX] [--map FILE]]
  *
- * With `boot` there is no proof and no guest program: the kernel boots up to where it misses one, and its panic must have the unshuffled kernel's
- * backtrace. One line a boot. Exit 1 when anything failed.
+ * Debian's 6.1 cloud kernel with its debug package, or a kernel of yours: IMAGE is what boots, VMLINUX the unstripped vmlinux of the same build (IMAGE, if
+ * that is one), KO a module that needs no other. With `boot` there is no proof and no guest program, and KO is not needed: the kernel boots up to where it
+ * misses an init, and its panic must have the unshuffled kernel's backtrace. `--plain`: without the program that relocates. One line a boot. Exit 1 when
+ * anything failed.
  */
+import { parseArgs } from 'node:util';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { hex } from '../src/errors.ts';
 import { boot } from '../src/node/qemu.ts';
 import { convert } from '../src/convert.ts';
 import { shuffle } from '../src/shuffle.ts';
 import { verifyShuffled } from '../src/verify-shuffled.ts';
-import { APPEND, checkShuffledGuest, prepareShuffle } from '../test/boot/shuffle-lane.ts';
+import { APPEND, checkShuffledGuest, openShuffle, prepareShuffle } from '../test/boot/shuffle-lane.ts';
 import { readBacktrace } from '../test/guest/shuffle.ts';
 
 const TIMEOUT_MS = 400_000;
-const [seeds = 20, first = 1] = process.argv.slice(2, 4).map(Number);
-const bootOnly = process.argv[4] === 'boot';
-const lane = await prepareShuffle();
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    kernel: { type: 'string' },
+    debug: { type: 'string' },
+    map: { type: 'string' },
+    module: { type: 'string' },
+    plain: { type: 'boolean', default: false },
+  },
+});
+const [seeds = 20, first = 1] = positionals.slice(0, 2).map(Number);
+const bootOnly = positionals[2] === 'boot';
+const { kernel: ownKernel, debug: ownDebug = ownKernel, map, module, plain } = values;
+if (ownKernel !== undefined && module === undefined && !bootOnly) {
+  console.error('--kernel wants --module, or boot alone');
+  process.exit(2);
+}
+const lane =
+  ownKernel === undefined
+    ? await prepareShuffle()
+    : await openShuffle({ image: ownKernel, debug: ownDebug!, map, module });
 if (typeof lane === 'string') {
   console.error(lane);
   process.exit(3);
@@ -32,7 +54,7 @@ console.log(`backtrace: ${reference.join(' ')}`);
 
 let failures = 0;
 for (let seed = first; seed < first + seeds; seed++) {
-  const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(seed, 0x5a) });
+  const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(seed, 0x5a), plain });
   const kernel = shuffled.bytes();
   const verdict = bootOnly
     ? 'not examined'

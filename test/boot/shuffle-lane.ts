@@ -15,7 +15,20 @@ export interface ShuffleLane {
   readonly image: Uint8Array;
   readonly debug: OpenByteSource;
   readonly plan: Plan;
+  /** Empty without a module: the guest program loads one. */
   readonly initrd: Uint8Array;
+}
+
+/** Paths. */
+export interface ShuffleFiles {
+  /** The kernel that boots. */
+  readonly image: string;
+  /** The unstripped vmlinux of the same build. */
+  readonly debug: string;
+  /** The map of that one's link. */
+  readonly map?: string | undefined;
+  /** A module of the same build that needs no other. */
+  readonly module?: string | undefined;
 }
 
 const MODULE = 'loop';
@@ -27,10 +40,16 @@ export async function prepareShuffle(): Promise<ShuffleLane | string> {
   const { kernel, vmlinux } = fetched;
   const module = await findModule(kernel, MODULE);
   assert.ok(module, `${kernel.name} has no ${MODULE}`);
-  const image = new Uint8Array(readFileSync(kernel.image));
+  return openShuffle({ image: kernel.image, debug: vmlinux, module });
+}
+
+export async function openShuffle({ image: path, debug: vmlinux, map, module }: ShuffleFiles): Promise<ShuffleLane> {
+  const read = (file: string): Uint8Array => new Uint8Array(readFileSync(file));
+  const image = read(path);
   const debug = await openByteSource(vmlinux);
-  const plan = await planShuffle(image, { codecs: nodeCodecs, debug });
-  return { image, debug, plan, initrd: packShuffleGuest(new Uint8Array(readFileSync(module))) };
+  const plan = await planShuffle(image, { codecs: nodeCodecs, debug, map: map === undefined ? undefined : read(map) });
+  const initrd = module === undefined ? new Uint8Array() : packShuffleGuest(read(module));
+  return { image, debug, plan, initrd };
 }
 
 /** A guest of two CPUs that share less than one of the host's is no soft lockup of the kernel's making. */
