@@ -6,6 +6,9 @@
  *
  * Ranges of code that the kernel recognises by address have a pair of linker symbols around them: `__sched_text_start` and `__sched_text_end`,
  * noinstr, cpuidle, lock, kprobes, entry, irqentry, softirqentry, static_call, indirect_thunk. All that lies in such a pair stays, whatever its name.
+ *
+ * Some mitigations of speculation work by where their code is. `srso_alias_safe_ret` has to have the address of `srso_alias_untrain_ret` but for four bits
+ * (arch/x86/kernel/vmlinux.lds.S); others need their place in a cache line. No pair of linker symbols is around all of them, so their names tell.
  */
 import type { PhysAddr } from '../addresses.ts';
 import type { DebugKernel } from './debug-kernel.ts';
@@ -20,7 +23,7 @@ export const STAY = {
   unnamed: 1,
   /** A function symbol without a size. */
   'unknown size': 2,
-  /** Between a pair of linker symbols. */
+  /** Between a pair of linker symbols, or a mitigation that works by its address. */
   'fixed range': 3,
   /** A linker symbol, such as _stext, is at its start, or at its end: references to that must not move. */
   'linker symbol': 4,
@@ -40,6 +43,10 @@ export type StayReason = Exclude<keyof typeof STAY, 'none'>;
 const STT_NOTYPE = 0;
 const STT_FUNC = 2;
 const STB_LOCAL = 0;
+
+/** arch/x86/lib/retpoline.S and arch/x86/entry/entry_64.S, in the names of 5.15 to 7.2. */
+const PLACED_MITIGATION =
+  /^(?:__pfx_)?(?:srso_|retbleed_(?:untrain_ret|return_thunk)|(?:entry_|zen_)?untrain_ret|zen_return_thunk|its_return_thunk|__x86_(?:return|indirect)_|clear_bhb_loop|__bhi_args)/;
 
 /** Pieces by rising address, none overlapping. */
 export interface Pieces {
@@ -93,7 +100,8 @@ export function readCode(
     if (size === 0) continue; // whatever is there becomes a gap
     addGap(end, place);
     const inRange = ranges.some((range) => place < range.end && place + size > range.start);
-    const reason = inRange ? STAY['fixed range'] : linkerSymbols.has(place) ? STAY['linker symbol'] : STAY.none;
+    const isHeld = inRange || PLACED_MITIGATION.test(debug.symbols.name(symbol));
+    const reason = isHeld ? STAY['fixed range'] : linkerSymbols.has(place) ? STAY['linker symbol'] : STAY.none;
     add(place, place + size, reason, symbol);
     end = place + size;
   }

@@ -2,6 +2,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { Writer } from '../../src/bytes.ts';
+import { SHDR_SIZE, SHT_NULL } from '../../src/elf/constants.ts';
 import { findSection, readElf, sectionBytes } from '../../src/elf/read.ts';
 import { joinParts } from '../../src/elf/write.ts';
 import { KernelImageError } from '../../src/errors.ts';
@@ -47,6 +49,15 @@ test('what stays stays for its reason; all else moves', () => {
   assert.ok(moving.filter((count) => count === 2).length >= 2);
   assert.ok(plan.facts.branches.short >= 1);
   assert.ok(plan.facts.branches.crossing > 5);
+});
+
+test('mitigations that work by their address stay', async () => {
+  const { unstripped } = makeKernel(
+    'KEEP u64 srso_alias_safe_ret(u64 x) { return x; } KEEP u64 srso_other(u64 x) { return x; }',
+  );
+  const { facts } = await planShuffle(unstripped, { codecs, debug: memorySource(unstripped) });
+  assert.equal(facts.functions, plan.facts.functions + 2);
+  assert.deepEqual(facts.staying, { 'fixed range': 4 });
 });
 
 test('one seed, one layout; another seed, another', async () => {
@@ -189,6 +200,15 @@ describe('refused', () => {
     assert.match((await planOf(kernel.stripped)).what, /^debug vmlinux: \.symtab/);
     assert.equal((await planOf(new Uint8Array(100))).code, 'not-a-kernel');
     assert.equal((await planOf(kernel.unstripped.subarray(0, 9000))).code, 'truncated');
+  });
+
+  test('one whose code has no .rela section, though some small section has', async () => {
+    const changed = kernel.unstripped.slice();
+    const elf = readElf(changed);
+    assert.ok(findSection(elf, '.rela.data') !== undefined);
+    const { index } = findSection(elf, '.rela.text')!;
+    new Writer(changed).u32(elf.header.shoff + index * SHDR_SIZE[64] + 4, SHT_NULL);
+    assert.equal((await planOf(changed)).what, 'debug vmlinux: .rela section of .text');
   });
 
   test('a kernel that is converted already', async () => {
