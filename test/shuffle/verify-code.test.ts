@@ -1,0 +1,47 @@
+/** Code that does not decode, beside code that moves: what its bytes could aim at. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { loadDisassembler } from '../../src/shuffle/disassembler.ts';
+import { checkCode } from '../../src/verify-shuffled/code.ts';
+import { Moves } from '../../src/verify-shuffled/moves.ts';
+
+const ORIGIN = 0x100_0000;
+const SIZE = 0x120;
+const disassemble = await loadDisassembler();
+
+/**
+ * A far jump of 32-bit code at 0, whose bytes are a displacement to 0xee, 0xef, 0xf0 and 0xf2; then no-operations; a function of `size` bytes at 0xe0,
+ * padding, and one of 0x20 bytes at 0x100. The two functions change places.
+ */
+function check(size: number): { readonly opaque: number; readonly fields: number } {
+  const before = new Uint8Array(SIZE).fill(0xcc);
+  before.set([0xea, 0, 0, 0, 0, 0]);
+  before.fill(0x90, 0x10, 0xe0);
+  before.fill(0x50, 0xe0, 0xe0 + size).fill(0x58, 0x100);
+  const after = before.slice();
+  after
+    .fill(0xcc, 0xe0)
+    .fill(0x58, 0xe0, 0x100)
+    .fill(0x50, 0x100, 0x100 + size);
+  const taken = new Uint8Array(SIZE).fill(1, 0xe0, 0x100 + size);
+  const at = (...places: number[]): Uint32Array => Uint32Array.from(places, (place) => ORIGIN + place);
+  const moves = new Moves(
+    { starts: at(0xe0, 0x100), ends: at(0xe0 + size, 0x120), news: at(0x100, 0xe0) },
+    { start: ORIGIN, end: ORIGIN + SIZE },
+    taken,
+  );
+  const pair = { before, after, origin: ORIGIN, offset: 0, sites: new Uint8Array(SIZE), aims: new Map() };
+  const symbols = [ORIGIN, ORIGIN + 0x10];
+  return checkCode(pair, moves, symbols, at(0, 0x100, 0x120), {
+    before: disassemble(before),
+    after: disassemble(after),
+  });
+}
+
+test('a byte that may aim at moved code is refuted', () => {
+  assert.throws(() => check(0x10), { name: 'Refutation', message: 'fixed code that does not decode' });
+});
+
+test('one that may aim at padding, which code was moved over, aims at nothing', () => {
+  assert.deepEqual(check(8), { instructions: 0xe0 - 0x10 + 8 + 0x20, fields: 0, opaque: 0x10 });
+});
