@@ -1,4 +1,6 @@
-/** What programs of ours put into descriptor tables and page tables (SDM vol. 3, 3.4.5 and 4.5). */
+/** What programs of ours put into descriptor tables, page tables and control registers (SDM vol. 3, 3.4.5, 4.5 and 2.5). */
+import type { Assembler } from './assembler.ts';
+import { cr0, eax, ecx } from './registers.ts';
 
 /** Segment descriptors, accessed bit set so that the CPU writes none: 64-bit ring 0 code, and ring 0 data. */
 export const CODE64_DESCRIPTOR = 0x00af_9b00_0000_ffffn;
@@ -9,3 +11,25 @@ export const TABLE_ENTRY = 0x03;
 /** Present, writable, accessed, dirty, 2 MiB page. */
 export const PAGE_ENTRY = 0xe3;
 export const PAGE_2M = 0x20_0000;
+
+/** Bits of control registers, by number. */
+export const CR4_PAE = 5;
+export const CR4_LA57 = 12;
+const CR0_PG = 31;
+const MSR_EFER = 0xc000_0080;
+const EFER_LME = 8;
+
+/** Long mode, from when paging is turned on. EAX, ECX and EDX are changed. */
+export function emitEnableLongMode(a: Assembler): void {
+  a.mov(ecx, MSR_EFER);
+  a.rdmsr();
+  a.bts(eax, EFER_LME);
+  a.wrmsr();
+}
+
+/** What comes next must be a far jump to 64-bit code, from memory that is mapped to itself. EAX is changed. */
+export function emitEnablePaging(a: Assembler): void {
+  a.mov(eax, cr0);
+  a.bts(eax, CR0_PG);
+  a.mov(cr0, eax);
+}

@@ -15,9 +15,17 @@
 import type { PhysAddr } from '../addresses.ts';
 import { Assembler, dword, mem, qword } from '../asm/assembler.ts';
 import type { Assembled } from '../asm/assembler.ts';
-import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR, PAGE_2M, PAGE_ENTRY, TABLE_ENTRY } from '../asm/machine-state.ts';
 import {
-  cr0,
+  CODE64_DESCRIPTOR,
+  CR4_PAE,
+  DATA_DESCRIPTOR,
+  emitEnableLongMode,
+  emitEnablePaging,
+  PAGE_2M,
+  PAGE_ENTRY,
+  TABLE_ENTRY,
+} from '../asm/machine-state.ts';
+import {
   cr3,
   cr4,
   ds,
@@ -85,10 +93,6 @@ const BOOT_DS = 0x18;
 
 /** boot_params.scratch: four bytes that the 32-bit entry may use as its stack. */
 const SCRATCH = 0x1e4;
-const CR0_PG = 31;
-const CR4_PAE = 5;
-const MSR_EFER = 0xc000_0080;
-const EFER_LME = 8;
 
 /** Of a segment: where it lies from the first one's first byte, in the file and in memory. */
 export interface Move {
@@ -213,16 +217,11 @@ function emitEntry32(a: Assembler): void {
   a.mov(cr4, eax);
   a.lea(eax, mem(ebp, MOVER.pml4));
   a.mov(cr3, eax);
-  a.mov(ecx, MSR_EFER);
-  a.rdmsr();
-  a.bts(eax, EFER_LME);
-  a.wrmsr();
+  emitEnableLongMode(a);
   a.push(BOOT_CS);
   a.lea(eax, mem(ebp, LONG_MODE));
   a.push(eax);
-  a.mov(eax, cr0);
-  a.bts(eax, CR0_PG);
-  a.mov(cr0, eax);
+  emitEnablePaging(a);
   a.retf();
   if (a.offsetOf(here) !== HERE) throw new RangeError(`HERE is ${a.offsetOf(here)}`);
 }

@@ -12,6 +12,7 @@
  */
 import { Assembler, dword, mem, qword } from '../asm/assembler.ts';
 import type { Label } from '../asm/assembler.ts';
+import { emitHexDigits } from '../asm/hex-digits.ts';
 import {
   al,
   dx,
@@ -213,23 +214,9 @@ function emitText(a: Assembler, from: Label, words: number, to: Label): number {
   }
   a.mov(r13, words);
   const word = a.bind(a.label('word'));
-  const digit = a.label('digit');
-  const decimal = a.label('decimal');
   a.lodsd();
   a.mov(edx, eax);
-  a.mov(ecx, 8);
-  a.bind(digit);
-  a.rol(edx, 4);
-  a.mov(eax, edx);
-  a.and(eax, 15);
-  a.add(al, 0x30);
-  a.cmp(al, 0x39);
-  a.jbe(decimal);
-  a.add(al, 0x61 - 0x3a);
-  a.bind(decimal);
-  a.stosb();
-  a.dec(ecx);
-  a.jnz(digit);
+  emitHexDigits(a, 8);
   a.dec(r13);
   a.jnz(word);
   a.mov(al, 0x0a);

@@ -9,9 +9,17 @@ import type { PhysAddr, Slide } from '../addresses.ts';
 import { Assembler, byte, dword, mem, qword } from '../asm/assembler.ts';
 import type { Label, Memory } from '../asm/assembler.ts';
 import {
+  CODE64_DESCRIPTOR,
+  CR4_LA57,
+  CR4_PAE,
+  DATA_DESCRIPTOR,
+  emitEnableLongMode,
+  emitEnablePaging,
+  PAGE_2M,
+} from '../asm/machine-state.ts';
+import {
   GPRS,
   al,
-  cr0,
   cr3,
   cr4,
   dl,
@@ -87,15 +95,6 @@ const LOADER_UNDEFINED = 0xff;
 const LOADED_HIGH = 1;
 
 const BOOT_PROTOCOL_SELECTORS = { code: 0x10, data: 0x18 };
-/** Base 0, limit 4 GiB, present: 64-bit execute/read, and 32-bit read/write. Accessed, so that the processor need not write them. */
-const CODE_DESCRIPTOR = 0x00af_9b00_0000_ffffn;
-const DATA_DESCRIPTOR = 0x00cf_9300_0000_ffffn;
-
-const CR0_PG = 31;
-const CR4_PAE = 1 << 5;
-const CR4_LA57 = 1 << 12;
-const MSR_EFER = 0xc000_0080;
-const EFER_LME = 8;
 const CPUID_LA57 = 16;
 const COM1 = 0x3f8;
 
@@ -103,7 +102,7 @@ const PAGE = 0x1000;
 const GIB = 2 ** 30;
 const FOUR_GIB = 2 ** 32;
 const IDENTITY_GIB = 4;
-const LARGE_PAGE = 2 << 20;
+/** The processor has to write the accessed and dirty bits: 0 in what a loader leaves. */
 const PRESENT_WRITABLE = 3n;
 const LARGE = 1n << 7n;
 
@@ -170,7 +169,7 @@ function writeDescriptors(
   address: PhysAddr,
   { selectors = BOOT_PROTOCOL_SELECTORS }: Linux64Options,
 ): void {
-  image.u64(GDT + selectors.code, CODE_DESCRIPTOR);
+  image.u64(GDT + selectors.code, CODE64_DESCRIPTOR);
   image.u64(GDT + selectors.data, DATA_DESCRIPTOR);
   image.u16(GDT_POINTER, 8 * GDT_ENTRIES - 1);
   image.u32(GDT_POINTER + 2, address + GDT);
@@ -191,8 +190,7 @@ function writePageTables(
   if (fiveLevel === true) link(1);
   link(1);
   link(identityGib);
-  for (let i = 0; i < 512 * identityGib; i++)
-    image.u64(table + 8 * i, BigInt(i * LARGE_PAGE) | LARGE | PRESENT_WRITABLE);
+  for (let i = 0; i < 512 * identityGib; i++) image.u64(table + 8 * i, BigInt(i * PAGE_2M) | LARGE | PRESENT_WRITABLE);
 }
 
 /** The program: 32-bit from the PVH entry, EBX = hvm_start_info, to long mode; 64-bit from there to the kernel. */
@@ -228,17 +226,12 @@ function assembleLoader(address: PhysAddr, entry: PhysAddr, options: Linux64Opti
   }
   const longMode = a.label('long-mode');
   a.lgdt(mem(address + GDT_POINTER));
-  a.mov(eax, CR4_PAE | (options.fiveLevel === true ? CR4_LA57 : 0));
+  a.mov(eax, (1 << CR4_PAE) | (options.fiveLevel === true ? 1 << CR4_LA57 : 0));
   a.mov(cr4, eax);
   a.mov(eax, address + TABLES);
   a.mov(cr3, eax);
-  a.mov(ecx, MSR_EFER);
-  a.rdmsr();
-  a.bts(eax, EFER_LME);
-  a.wrmsr();
-  a.mov(eax, cr0);
-  a.bts(eax, CR0_PG);
-  a.mov(cr0, eax);
+  emitEnableLongMode(a);
+  emitEnablePaging(a);
   a.ljmp(codeSelector, longMode);
 
   // Triple fault: no IDT and an invalid instruction. With -no-reboot it ends QEMU on every machine type.

@@ -6,25 +6,9 @@
  */
 import { Assembler, byte, mem, qword } from '../../src/asm/assembler.ts';
 import type { Label } from '../../src/asm/assembler.ts';
+import { emitHexDigits } from '../../src/asm/hex-digits.ts';
 import type { Gpr } from '../../src/asm/registers.ts';
-import {
-  al,
-  eax,
-  ecx,
-  edx,
-  r10,
-  r12,
-  r13,
-  r14,
-  r15,
-  r8,
-  rax,
-  rbp,
-  rbx,
-  rdi,
-  rdx,
-  rsi,
-} from '../../src/asm/registers.ts';
+import { eax, ecx, r10, r12, r13, r14, r15, r8, rax, rbp, rbx, rdi, rdx, rsi } from '../../src/asm/registers.ts';
 import { ascii, Reader } from '../../src/bytes.ts';
 import { MARKER } from '../../src/node/console.ts';
 import { buildElf } from '../../src/node/elf-image.ts';
@@ -108,20 +92,7 @@ export class Guest {
     a.bind(this.putHex);
     a.note('RDX as 16 digits');
     a.mov(rdi, r14);
-    a.mov(ecx, 16);
-    const digit = a.bind(a.label('digit'));
-    const decimal = a.label('decimal');
-    a.rol(rdx, 4);
-    a.mov(eax, edx);
-    a.and(eax, 15);
-    a.add(al, 0x30);
-    a.cmp(al, 0x39);
-    a.jbe(decimal);
-    a.add(al, 0x61 - 0x3a);
-    a.bind(decimal);
-    a.stosb();
-    a.dec(ecx);
-    a.jnz(digit);
+    emitHexDigits(a, 16);
     a.mov(r14, rdi);
     a.ret();
 
