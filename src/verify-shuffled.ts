@@ -169,7 +169,8 @@ export async function verifyShuffled(
     });
     await check('code', () => {
       const now = sides.after.range(debug.text.start, debug.text.end, '.text');
-      const pair = { before, after: now, origin: debug.text.start, offset, sites: absolute.sites, aims };
+      const { start: origin, extents } = debug.text;
+      const pair = { before, after: now, origin, offset, sites: absolute.sites, aims, extents };
       const disassemblers = { before: makeDisassembler(before), after: makeDisassembler(now) };
       const { instructions } = checkCode(pair, moves, symbols, paddingEnds, disassemblers);
       sides.acceptRange(debug.text.start, debug.text.end);

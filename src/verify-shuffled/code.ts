@@ -5,6 +5,7 @@
  *
  * Moved ranges are walked from their start. What did not move is walked from each symbol in it; where that does not decode (code of other modes), its bytes
  * must be the same, and no four of them, nor one, may be a displacement to anything that moved. Padding that code was moved over is nothing to aim at.
+ * What is between two sections is no code, and is the same.
  */
 import type { FileOffset, PhysAddr } from '../addresses.ts';
 import { viewOf } from '../bytes.ts';
@@ -12,6 +13,7 @@ import { FLOW } from '../shuffle/disassembler.ts';
 import type { Disassembler } from '../shuffle/disassembler.ts';
 import { refute } from '../verify/evidence.ts';
 import type { Moves } from './moves.ts';
+import type { Range } from './sides.ts';
 
 export interface CodePair {
   readonly before: Uint8Array;
@@ -23,6 +25,8 @@ export interface CodePair {
   readonly sites: Uint8Array;
   /** By place of a field: how far what its relocation's symbol names moved. */
   readonly aims: ReadonlyMap<number, number>;
+  /** The sections that .text is made of, by rising address. */
+  readonly extents: readonly Range[];
 }
 
 export interface CodeResult {
@@ -42,7 +46,7 @@ export function checkCode(
   paddingEnds: Uint32Array,
   disassemblers: { readonly before: Disassembler; readonly after: Disassembler },
 ): CodeResult {
-  const { before, after, origin, offset, sites, aims } = pair;
+  const { before, after, origin, offset, sites, aims, extents } = pair;
   const old = viewOf(before);
   const now = viewOf(after);
   let instructions = 0;
@@ -111,12 +115,18 @@ export function checkCode(
       });
   }
 
-  for (const [start, end] of fixedStretches(moves, symbols, paddingEnds)) {
-    const stopped = walk(start - origin, end - origin, start - origin);
+  const borders = extents.flatMap(({ start, end }) => [start, end]);
+  const cuts = [...symbols, ...borders].toSorted((a, b) => a - b);
+  let extent = 0;
+  for (const [start, end] of fixedStretches(moves, cuts, paddingEnds)) {
+    while (extent < extents.length && extents[extent]!.end <= start) extent++;
+    const isCode = extent < extents.length && extents[extent]!.start <= start;
+    const stopped = isCode ? walk(start - origin, end - origin, start - origin) : start - origin;
     for (let at = stopped; at < end - origin; at++) {
       opaque++;
       if (before[at] !== after[at] && sites[at] !== 1)
         refute('byte of fixed code', offset + at, { found: after[at]!, expected: before[at]! });
+      if (!isCode) continue;
       const near = [at + 1 + old.getInt8(at)];
       if (at + 4 <= end - origin) for (const more of [4, 5, 6, 8]) near.push(at + more + old.getInt32(at, true));
       for (const target of near) {
@@ -145,10 +155,10 @@ export function checkCode(
   return { instructions, fields, opaque };
 }
 
-/** What is between moved ranges, padding aside, cut at symbols. */
+/** What is between moved ranges, padding aside, cut at symbols and at the borders of sections. */
 function fixedStretches(
   { starts, text }: Moves,
-  symbols: readonly number[],
+  cuts: readonly number[],
   paddingEnds: Uint32Array,
 ): [number, number][] {
   const stretches: [number, number][] = [];
@@ -156,10 +166,10 @@ function fixedStretches(
   for (let gap = 0; gap <= starts.length; gap++) {
     let start = paddingEnds[gap]!;
     const end = gap < starts.length ? starts[gap]! : text.end;
-    while (cut < symbols.length && symbols[cut]! <= start) cut++;
-    for (; cut < symbols.length && symbols[cut]! < end; cut++) {
-      stretches.push([start, symbols[cut]!]);
-      start = symbols[cut]!;
+    while (cut < cuts.length && cuts[cut]! <= start) cut++;
+    for (; cut < cuts.length && cuts[cut]! < end; cut++) {
+      if (cuts[cut]! > start) stretches.push([start, cuts[cut]!]);
+      start = cuts[cut]!;
     }
     if (start < end) stretches.push([start, end]);
   }

@@ -8,7 +8,7 @@ import { findSection } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { refute } from '../verify/evidence.ts';
 import type { Sides } from './sides.ts';
-import { layOutTail, sectionCount, sectionNames } from './unconvert.ts';
+import { layOutTail, sectionCount, sectionNames, shnumOf } from './unconvert.ts';
 
 const MOVES = '.kslide.moves';
 const HEADER = 64;
@@ -19,7 +19,7 @@ export function checkRest(sides: Sides, before: ElfFile, after: ElfFile): number
   const { namesAt, shoff, end } = layOutTail(before, moves);
   const header = new Writer(copyOf(before.bytes.subarray(0, HEADER)));
   header.u64(EHDR64.e_shoff, shoff);
-  header.u16(EHDR64.e_shnum, sectionCount(before));
+  header.u16(EHDR64.e_shnum, shnumOf(sectionCount(before)));
   if (before.header.shnum === 0) {
     header.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
     header.u16(EHDR64.e_shstrndx, 1);
@@ -54,6 +54,7 @@ function sectionHeaders(
   const own = (header.shnum === 0 ? 1 : header.shstrndx) * size;
   table.u64(own + 24, names.namesAt);
   table.u64(own + 32, names.size);
+  if (shnumOf(count + 1) === 0) table.u64(32, count + 1);
   const last = count * size;
   table.u32(last, names.size - MOVES.length - 1);
   table.u32(last + 4, SHT_PROGBITS);

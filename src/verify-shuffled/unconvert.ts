@@ -5,7 +5,7 @@
  * and from where .kslide.moves lies. What is taken apart here wrongly is found afterwards: `verify` has to prove the whole file from it.
  */
 import { alignUp, ascii, copyOf, Writer } from '../bytes.ts';
-import { EHDR64, SHDR_SIZE } from '../elf/constants.ts';
+import { EHDR64, SHDR_SIZE, SHN_LORESERVE } from '../elf/constants.ts';
 import { findSection } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC } from '../stub/layout.ts';
@@ -22,6 +22,11 @@ export interface PlainKernel {
 /** Sections of a shuffled file: the original's, and .kslide.moves; a file that had none gets a null one and a name table. */
 export function sectionCount(original: ElfFile): number {
   return (original.header.shnum === 0 ? 2 : original.header.shnum) + 1;
+}
+
+/** What e_shnum says of so many: more than it has room for are counted in section header 0. */
+export function shnumOf(count: number): number {
+  return count < SHN_LORESERVE ? count : 0;
 }
 
 interface Tail {
@@ -63,7 +68,7 @@ export function unconvert(shuffled: ElfFile, original: Vmlinux): PlainKernel {
   writer.u64(EHDR64.e_phoff, header.phoff);
   writer.u16(EHDR64.e_phnum, header.phnum);
   writer.u64(EHDR64.e_shoff, shoff);
-  writer.u16(EHDR64.e_shnum, sectionCount(original.elf));
+  writer.u16(EHDR64.e_shnum, shnumOf(sectionCount(original.elf)));
   // One more program header may have been written behind the old ones: there was nothing there.
   const behind = header.phoff + header.phnum * 56;
   writer.copy(behind, original.elf.bytes.subarray(behind, behind + 56));
