@@ -11,9 +11,13 @@ const disassemble = await loadDisassembler();
 
 /**
  * A far jump of 32-bit code at 0, whose bytes are a displacement to 0xee, 0xef, 0xf0 and 0xf2; then no-operations; a function of `size` bytes at 0xe0,
- * padding, and one of 0x20 bytes at 0x100. The two functions change places.
+ * padding, and one of 0x20 bytes at 0x100. The two functions change places. The section begins at `from`; `change` is made to the result.
  */
-function check(size: number): { readonly opaque: number; readonly fields: number } {
+function check(
+  size: number,
+  from = 0,
+  change = (_: Uint8Array): void => {},
+): { readonly opaque: number; readonly fields: number } {
   const before = new Uint8Array(SIZE).fill(0xcc);
   before.set([0xea, 0, 0, 0, 0, 0]);
   before.fill(0x90, 0x10, 0xe0);
@@ -23,6 +27,7 @@ function check(size: number): { readonly opaque: number; readonly fields: number
     .fill(0xcc, 0xe0)
     .fill(0x58, 0xe0, 0x100)
     .fill(0x50, 0x100, 0x100 + size);
+  change(after);
   const taken = new Uint8Array(SIZE).fill(1, 0xe0, 0x100 + size);
   const at = (...places: number[]): Uint32Array => Uint32Array.from(places, (place) => ORIGIN + place);
   const moves = new Moves(
@@ -30,7 +35,8 @@ function check(size: number): { readonly opaque: number; readonly fields: number
     { start: ORIGIN, end: ORIGIN + SIZE },
     taken,
   );
-  const pair = { before, after, origin: ORIGIN, offset: 0, sites: new Uint8Array(SIZE), aims: new Map() };
+  const extents = [{ start: ORIGIN + from, end: ORIGIN + SIZE }];
+  const pair = { before, after, origin: ORIGIN, offset: 0, sites: new Uint8Array(SIZE), aims: new Map(), extents };
   const symbols = [ORIGIN, ORIGIN + 0x10];
   return checkCode(pair, moves, symbols, at(0, 0x100, 0x120), {
     before: disassemble(before),
@@ -44,4 +50,10 @@ test('a byte that may aim at moved code is refuted', () => {
 
 test('one that may aim at padding, which code was moved over, aims at nothing', () => {
   assert.deepEqual(check(8), { instructions: 0xe0 - 0x10 + 8 + 0x20, fields: 0, opaque: 0x10 });
+});
+
+test('what is in no section aims at nothing, and is the same', () => {
+  assert.deepEqual(check(0x10, 0x10), { instructions: 0xe0 - 0x10 + 0x10 + 0x20, fields: 0, opaque: 0x10 });
+  const change = (after: Uint8Array): void => void (after[3] = 1);
+  assert.throws(() => check(0x10, 0x10, change), { name: 'Refutation', message: 'byte of fixed code' });
 });
