@@ -150,8 +150,9 @@ export function sweepCode(
     for (; relocation < places.length && places[relocation]! < starts[piece]!; relocation++) counts.strayRelocations++;
     if (sweepPiece(piece)) continue;
     stay[piece] = STAY.undecodable;
+    // In padding as well: it may be code that runs into what is behind it.
     holdTargets(view, starts[piece]! - origin, ends[piece]! - origin, (target) => {
-      const held = pieceAt(starts, ends, target + origin);
+      const held = aimAt(target);
       if (held !== FIXED && stay[held] === STAY.none) stay[held] = STAY['tied to fixed code'];
     });
   }

@@ -60,6 +60,20 @@ test('mitigations that work by their address stay', async () => {
   assert.deepEqual(facts.staying, { 'fixed range': 4 });
 });
 
+test('what code that does not decode may lead to stays, and be it padding', async () => {
+  const { unstripped } =
+    makeKernel(`asm(".p2align 4; .type padded,@function; padded: .fill 16,1,0x90; ret; .size padded,17;"
+    ".p2align 4,0xcc; opaque: .byte 0x06,-16; .p2align 4,0xcc");`);
+  const debug = memorySource(unstripped);
+  const own = await planShuffle(unstripped, { codecs, debug });
+  assert.deepEqual(own.facts.staying, { 'fixed range': 2, 'tied to fixed code': 1 });
+  for (let round = 0; round < 10; round++) {
+    const shuffled = await shuffle(unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
+    const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
+    assert.equal(verdict, 'proved', JSON.stringify(offence));
+  }
+});
+
 test('one seed, one layout; another seed, another', async () => {
   const first = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
   assert.deepEqual((await shuffle(kernel.stripped, { codecs, plan, seed })).bytes(), first);
