@@ -48,19 +48,25 @@ const STB_LOCAL = 0;
 const PLACED_MITIGATION =
   /^(?:__pfx_)?(?:srso_|retbleed_(?:untrain_ret|return_thunk)|(?:entry_|zen_)?untrain_ret|zen_return_thunk|its_return_thunk|__x86_(?:return|indirect)_|clear_bhb_loop|__bhi_args)/;
 
+/**
+ * No-operations before a function, which belong to it: the kernel writes a call's accounting or a check of its type there (CONFIG_CALL_PADDING). Objtool
+ * and Clang give them symbols of type STT_FUNC. The code of such a piece runs into the function, which keeps the two together.
+ */
+const PREFIX = /^__(?:pfx|cfi)_/;
+
 /** Pieces by rising address, none overlapping. */
 export interface Pieces {
   readonly starts: number[];
   readonly ends: number[];
   /** STAY */
   readonly stay: number[];
-  /** Symbol number, for messages; -1 for code without one. */
+  /** Symbol number, for messages; -1 for code without one, and for what is before a function. */
   readonly symbols: number[];
 }
 
 export interface CodeSymbols {
   readonly pieces: Pieces;
-  /** Distinct functions: places with an STT_FUNC symbol. */
+  /** Distinct functions: places with an STT_FUNC symbol, but for what is before a function. */
   readonly functions: number;
 }
 
@@ -89,7 +95,9 @@ export function readCode(
   for (const { place, size, symbol } of functions) {
     if (place === last) continue; // an alias; the longest comes first
     last = place;
-    distinct++;
+    const name = debug.symbols.name(symbol);
+    const isPrefix = PREFIX.test(name);
+    if (!isPrefix) distinct++;
     if (place < end) {
       // Reaches into the piece before it: the two become one, which stays.
       const before = pieces.starts.length - 1;
@@ -100,9 +108,9 @@ export function readCode(
     if (size === 0) continue; // whatever is there becomes a gap
     addGap(end, place);
     const inRange = ranges.some((range) => place < range.end && place + size > range.start);
-    const isHeld = inRange || PLACED_MITIGATION.test(debug.symbols.name(symbol));
+    const isHeld = inRange || PLACED_MITIGATION.test(name);
     const reason = isHeld ? STAY['fixed range'] : linkerSymbols.has(place) ? STAY['linker symbol'] : STAY.none;
-    add(place, place + size, reason, symbol);
+    add(place, place + size, reason, isPrefix ? -1 : symbol);
     end = place + size;
   }
   addGap(end, text.end);

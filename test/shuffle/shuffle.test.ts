@@ -243,6 +243,33 @@ describe('refused', () => {
   });
 });
 
+test('what is before a function for the kernel to write to, moves with it, and is no function of its own', async () => {
+  const padded = (name: string): string =>
+    `asm(".p2align 4; .type __pfx_${name},@function; __pfx_${name}: .fill 16,1,0x90; .size __pfx_${name},16");
+     asm(".globl ${name}; .type ${name},@function; ${name}: lea 3(%rdi),%rax; ret; .size ${name},.-${name}");`;
+  const { unstripped } = makeKernel(padded('padded_a') + padded('padded_b'));
+  const debug = memorySource(unstripped);
+  const own = await planShuffle(unstripped, { codecs, debug });
+  assert.equal(own.facts.functions, plan.facts.functions + 2);
+  assert.deepEqual(own.facts.staying, plan.facts.staying);
+  const code = [...new Uint8Array(16).fill(0x90), 0x48, 0x8d, 0x47, 3, 0xc3];
+  const isPadded = ({ bytes }: { readonly bytes: Uint8Array }, at: number): boolean =>
+    code.every((byte, index) => bytes[at + index] === byte);
+  const { elf } = readVmlinux(unstripped);
+  const shift = own.text.offset - own.text.start;
+  const units = [...own.starts.keys()].filter((unit) => isPadded(elf, own.starts[unit]! + shift));
+  assert.deepEqual(
+    units.map((unit) => [own.ends[unit]! - own.starts[unit]!, own.functions[unit]]),
+    [
+      [21, 1],
+      [21, 1],
+    ],
+  );
+  const shuffled = await shuffle(unstripped, { codecs, plan: own, seed });
+  const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
+  assert.equal(verdict, 'proved', JSON.stringify(offence));
+});
+
 describe('-ffunction-sections', () => {
   const flags = ['-ffunction-sections'];
 
