@@ -4,8 +4,8 @@
  * Of the first kind it is asked here that they aim at where their old target is now.
  *
  * Moved ranges are walked from their start. What did not move is walked from each symbol in it; where that does not decode (code of other modes), its bytes
- * must be the same, and no four of them, nor one, may be a displacement to anything that moved. Padding that code was moved over is nothing to aim at.
- * What is between two sections is no code, and is the same.
+ * must be the same, and no four of them, nor one, may be a displacement to anything that moved, or to padding that is
+ * overwritten: it may be code that runs into what is behind it. What is between two sections is no code, and is the same.
  */
 import type { FileOffset, PhysAddr } from '../addresses.ts';
 import { viewOf } from '../bytes.ts';
@@ -129,14 +129,12 @@ export function checkCode(
       if (!isCode) continue;
       const near = [at + 1 + old.getInt8(at)];
       if (at + 4 <= end - origin) for (const more of [4, 5, 6, 8]) near.push(at + more + old.getInt32(at, true));
-      for (const target of near) {
-        const image = moves.imageOf(target + origin);
-        if (image >= 0 && image !== target + origin)
+      for (const target of near)
+        if (moves.imageOf(target + origin) !== target + origin)
           refute('fixed code that does not decode', offset + at, {
             found: 'what may be a reference to moved code',
             expected: 'none',
           });
-      }
     }
   }
 
