@@ -16,7 +16,7 @@ const disassemble = await loadDisassembler();
 function check(
   size: number,
   from = 0,
-  change = (_: Uint8Array): void => {},
+  change?: (after: Uint8Array) => void,
 ): { readonly opaque: number; readonly fields: number } {
   const before = new Uint8Array(SIZE).fill(0xcc);
   before.set([0xea, 0, 0, 0, 0, 0]);
@@ -27,7 +27,7 @@ function check(
     .fill(0xcc, 0xe0)
     .fill(0x58, 0xe0, 0x100)
     .fill(0x50, 0x100, 0x100 + size);
-  change(after);
+  change?.(after);
   const taken = new Uint8Array(SIZE).fill(1, 0xe0, 0x100 + size);
   const at = (...places: number[]): Uint32Array => Uint32Array.from(places, (place) => ORIGIN + place);
   const moves = new Moves(
