@@ -24,7 +24,7 @@ import { inParallel } from '../src/lab/parallel.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { cacheFolder, fetchKernel, findModule } from '../src/node/debian.ts';
 import type { Flavour, KernelPackage } from '../src/node/debian.ts';
-import { writeFileAtomic } from '../src/node/files.ts';
+import { writeFileAtomic } from '../src/node/output-file.ts';
 import { packGuest } from '../test/guest/init.ts';
 import { readVmlinux } from '../src/vmlinux.ts';
 

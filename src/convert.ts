@@ -4,7 +4,7 @@
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
 import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './addresses.ts';
-import type { Codecs, Compression } from './bzimage/codecs/index.ts';
+import type { Codecs, Compression, Watch } from './bzimage/codecs/index.ts';
 import { addSegment, joinParts } from './elf/write.ts';
 import type { NewSegment } from './elf/write.ts';
 import { hex, KernelImageError } from './errors.ts';
@@ -27,6 +27,8 @@ import type { Vmlinux } from './vmlinux.ts';
 
 export interface ConvertOptions {
   readonly codecs: Codecs;
+  /** Sees the vmlinux as it comes in; most of `parts` will be views of it, and each of these at the offset in the file that it has in the vmlinux. */
+  readonly watch?: Watch | undefined;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
   /** CONFIG_PHYSICAL_ALIGN of a vmlinux, where that is known; a bzImage says it. */

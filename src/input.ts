@@ -8,7 +8,7 @@ import { ascii, cString, indexOfBytes, Reader } from './bytes.ts';
 import { hex, KernelImageError, type ErrorCode } from './errors.ts';
 import { ELFCLASS64, ELFDATA2LSB, EM_X86_64, ET_DYN, ET_EXEC } from './elf/constants.ts';
 import { isElf } from './elf/read.ts';
-import { detectCompression, type Codecs, type Compression } from './bzimage/codecs/index.ts';
+import { detectCompression, type Codecs, type Compression, type Watch } from './bzimage/codecs/index.ts';
 import { isBzImage, readSetupHeader, type SetupHeader } from './bzimage/header.ts';
 import { decodePayload, readPayload } from './bzimage/payload.ts';
 import { findPeSection, IMAGE_FILE_MACHINE_AMD64, isPe, readPe } from './bzimage/pe.ts';
@@ -32,14 +32,17 @@ export interface KernelInput {
 export interface InputOptions {
   readonly codecs: Codecs;
   readonly relocs?: Uint8Array | undefined;
+  /** Sees `KernelInput.vmlinux` as it comes in, all of it in the end, before it is known to be any good. */
+  readonly watch?: Watch | undefined;
 }
 
 const READABLE = 'a bzImage, a UKI or an ELF vmlinux';
 
 /** Throws KernelImageError, with its own words for each thing that people mistake for a kernel. */
-export async function readInput(bytes: Uint8Array, { codecs, relocs }: InputOptions): Promise<KernelInput> {
+export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: InputOptions): Promise<KernelInput> {
   if (isElf(bytes)) {
     checkElf(bytes);
+    watch?.(bytes, bytes.length);
     return {
       kind: 'vmlinux',
       vmlinux: bytes,
@@ -53,23 +56,24 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs }: InputOpti
       relocs,
     };
   }
-  if (isBzImage(bytes)) return { kind: 'bzimage', ...(await readBzImage(bytes, codecs)), relocs };
+  if (isBzImage(bytes)) return { kind: 'bzimage', ...(await readBzImage(bytes, codecs, watch)), relocs };
   refuseForeignImage(bytes);
   // A bzImage with an EFI stub is PE as well; it has been told by its setup header above.
   if (isPe(bytes)) {
     const kernel = readUkiKernel(bytes);
-    return { kind: 'uki', ...(await within('.linux section', () => readBzImage(kernel, codecs))), relocs };
+    return { kind: 'uki', ...(await within('.linux section', () => readBzImage(kernel, codecs, watch))), relocs };
   }
   throw notAKernel(bytes);
 }
 
 type BzImageContent = Omit<KernelInput, 'kind' | 'relocs'>;
 
-async function readBzImage(bytes: Uint8Array, codecs: Codecs): Promise<BzImageContent> {
+async function readBzImage(bytes: Uint8Array, codecs: Codecs, watch: Watch | undefined): Promise<BzImageContent> {
   const header = readSetupHeader(bytes);
   const payload = readPayload(bytes, header);
-  const vmlinux = await decodePayload(payload, codecs);
+  const vmlinux = await decodePayload(payload, codecs, watch);
   await within('payload', () => checkElf(vmlinux));
+  watch?.(vmlinux, vmlinux.length);
   return { vmlinux, bzImage: bytes, header, compression: payload.compression, kernelVersion: header.kernelVersion };
 }
 

@@ -8,7 +8,7 @@ import { Reader, Writer } from '../bytes.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import { KERNEL_IMAGE_SIZE, type FileOffset } from '../addresses.ts';
 import { isElf } from '../elf/read.ts';
-import { detectCompression, type Codecs, type Compression, type Encoders } from './codecs/index.ts';
+import { detectCompression, type Codecs, type Compression, type Encoders, type Watch } from './codecs/index.ts';
 import { SETUP, type SetupHeader } from './header.ts';
 
 export interface Payload {
@@ -60,8 +60,12 @@ export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
 }
 
 /** The vmlinux.bin and what lies behind it: new memory, or for an ELF payload a view. Throws KernelImageError: corrupt or unsupported data. */
-export async function decodePayload({ compression, data, claimedSize }: Payload, codecs: Codecs): Promise<Uint8Array> {
-  return compression === undefined ? data : codecs[compression](data, claimedSize);
+export async function decodePayload(
+  { compression, data, claimedSize }: Payload,
+  codecs: Codecs,
+  watch?: Watch,
+): Promise<Uint8Array> {
+  return compression === undefined ? data : codecs[compression](data, claimedSize, watch);
 }
 
 /** A payload as a kernel's build makes it: compressed, and the size word behind it. */

@@ -10,7 +10,8 @@ import { AUDIT_ENTRIES, mergeAuditFiles, readAuditFile } from '../lab/audit-reco
 import type { AuditRecord } from '../lab/audit-record.ts';
 import { summarize } from '../lab/audit-summary.ts';
 import { LineFile } from '../lab/ndjson.ts';
-import { InputFileError, readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { InputFileError, readInputFile, refuseSameFile } from '../node/files.ts';
+import { writeFileAtomic } from '../node/output-file.ts';
 import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { interruptible } from './interruptible.ts';

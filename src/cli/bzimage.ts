@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { nodeCodecs } from '../node/codecs.ts';
 import { systemEncoders } from '../node/compressors.ts';
-import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { readInputFile, refuseSameFile } from '../node/files.ts';
+import { writeFileAtomic } from '../node/output-file.ts';
 import { rebuildBzImage } from '../rebuild.ts';
 import type { RebuildPass } from '../rebuild.ts';
 import { oneOf } from './arguments.ts';

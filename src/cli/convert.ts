@@ -3,7 +3,8 @@ import { Option } from 'commander';
 import type { Command } from 'commander';
 import { convert } from '../convert.ts';
 import { nodeCodecs } from '../node/codecs.ts';
-import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { readInputFile, refuseSameFile } from '../node/files.ts';
+import { OutputFile } from '../node/output-file.ts';
 import { stubProgram } from '../stub/segment.ts';
 import { STUB_TABLES } from '../stub/table.ts';
 import type { StubTableName } from '../stub/table.ts';
@@ -47,6 +48,7 @@ async function run(input: string, { output, relocs, table: format, json, quiet }
   refuseSameFile(input, output);
   if (relocs !== undefined) refuseSameFile(relocs, output);
   const progress = new Progress(quiet === true);
+  const file = new OutputFile(output);
   try {
     progress.show(PASSES.read);
     const reading = readInputFile(input);
@@ -54,12 +56,19 @@ async function run(input: string, { output, relocs, table: format, json, quiet }
     const image = await reading;
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const onPass = (pass: keyof typeof PASSES): void => progress.show(PASSES[pass]);
-    const { parts, summary } = await convert(image, { codecs: nodeCodecs, relocs: table, table: format, onPass });
-    await writeFileAtomic(output, parts);
+    const { parts, summary } = await convert(image, {
+      codecs: nodeCodecs,
+      relocs: table,
+      table: format,
+      onPass,
+      watch: (vmlinux, end) => file.begin(vmlinux, end),
+    });
+    await file.finish(parts);
     progress.clear();
     if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
     else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportConvert(summary));
   } finally {
+    await file.discard();
     progress.clear();
   }
 }

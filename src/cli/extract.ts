@@ -2,7 +2,8 @@
 import type { Command } from 'commander';
 import { extract } from '../extract.ts';
 import { nodeCodecs } from '../node/codecs.ts';
-import { readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { readInputFile, refuseSameFile } from '../node/files.ts';
+import { OutputFile, writeFileAtomic } from '../node/output-file.ts';
 import { UsageError } from './failure.ts';
 
 interface ExtractArguments {
@@ -36,9 +37,15 @@ async function run(input: string, { output, relocsOut, relocs }: ExtractArgument
   }
   const image = await readInputFile(input);
   const given = relocs === undefined ? undefined : await readInputFile(relocs);
-  const extracted = await extract(image, { codecs: nodeCodecs, relocs: given });
-  // Asked for first, so that a kernel without a table leaves no vmlinux behind either.
-  const table = relocsOut === undefined ? undefined : extracted.relocs();
-  if (vmlinuxOut !== undefined) await writeFileAtomic(vmlinuxOut, [extracted.vmlinux]);
-  if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);
+  const file = vmlinuxOut === undefined ? undefined : new OutputFile(vmlinuxOut);
+  try {
+    const watch = (vmlinux: Uint8Array, end: number): void => file?.begin(vmlinux, end);
+    const extracted = await extract(image, { codecs: nodeCodecs, relocs: given, watch });
+    // Asked for first, so that a kernel without a table leaves no vmlinux behind either.
+    const table = relocsOut === undefined ? undefined : extracted.relocs();
+    await file?.finish([extracted.vmlinux]);
+    if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);
+  } finally {
+    await file?.discard();
+  }
 }

@@ -6,7 +6,8 @@
 import type { Command, CommanderError } from 'commander';
 import { KernelImageError } from '../errors.ts';
 import { openByteSource } from '../node/byte-source.ts';
-import { InputFileError, readInputFile, refuseSameFile, writeFileAtomic } from '../node/files.ts';
+import { InputFileError, readInputFile, refuseSameFile } from '../node/files.ts';
+import { writeFileAtomic } from '../node/output-file.ts';
 import { runRelocsTool } from '../relocs/tool.ts';
 import type { RelocsToolOptions } from '../relocs/tool.ts';
 import { RelocsError } from './failure.ts';

@@ -9,14 +9,8 @@ import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ascii } from '../../src/bytes.ts';
-import {
-  DiskError,
-  InputFileError,
-  OutputFileError,
-  readInputFile,
-  refuseSameFile,
-  writeFileAtomic,
-} from '../../src/node/files.ts';
+import { DiskError, InputFileError, OutputFileError, readInputFile, refuseSameFile } from '../../src/node/files.ts';
+import { OutputFile, writeFileAtomic } from '../../src/node/output-file.ts';
 
 const root = fs.mkdtempSync(join(tmpdir(), 'kslide-files-'));
 after(() => fs.rmSync(root, { recursive: true }));
@@ -29,10 +23,10 @@ function emptyDirectory(): string {
 const read = (path: string): Uint8Array => new Uint8Array(fs.readFileSync(path));
 const hello = ascii('hello');
 
-/** Another Node that runs `code`, with all of files.ts in scope. */
+/** Another Node that runs `code`, with all of files.ts and output-file.ts in scope. */
 function child(code: string, stdio: StdioOptions): ChildProcess {
-  const module = new URL('../../src/node/files.ts', import.meta.url).href;
-  const program = `import * as files from ${JSON.stringify(module)}; ${code}`;
+  const module = (name: string): string => JSON.stringify(new URL(`../../src/node/${name}`, import.meta.url).href);
+  const program = `import * as reading from ${module('files.ts')}; import * as writing from ${module('output-file.ts')}; const files = { ...reading, ...writing }; ${code}`;
   return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     stdio,
@@ -165,6 +159,77 @@ test('an output name that cannot be is an OutputFileError, and leaves nothing', 
   assert.deepEqual(fs.readdirSync(directory), before);
 });
 
+/** What a kernel is while it is converted: most of it is known early, and in the end some of that differs. */
+const early = Uint8Array.from({ length: 100_000 }, (_, index) => index * 7);
+const changed = [early.subarray(0, 10), ascii('patch'), early.subarray(15, 90_000), ascii('behind')];
+
+test('what was begun is in the file, with what came instead and behind', async () => {
+  const directory = emptyDirectory();
+  const path = join(directory, 'out');
+  for (const ends of [[100_000], [1, 12, 50_000], [50_000, 100_000], [0], []]) {
+    const file = new OutputFile(path);
+    for (const end of ends) file.begin(early, end);
+    assert.equal(
+      fs.readdirSync(directory).some((name) => name.endsWith('.tmp')),
+      ends.length > 0,
+    );
+    await file.finish(changed);
+    await file.discard();
+    assert.deepEqual(read(path), new Uint8Array(Buffer.concat(changed)));
+    assert.deepEqual(fs.readdirSync(directory), ['out']);
+  }
+});
+
+test('bytes that are somewhere else in the end are written there', async () => {
+  const path = join(emptyDirectory(), 'out');
+  const file = new OutputFile(path);
+  file.begin(early, early.length);
+  const parts = [ascii('before'), early.subarray(0, 50_000), early.slice(50_000)];
+  await file.finish(parts);
+  assert.deepEqual(read(path), new Uint8Array(Buffer.concat(parts)));
+});
+
+test('a file that was begun and discarded leaves what was there', async () => {
+  const directory = emptyDirectory();
+  const path = join(directory, 'out');
+  const before = countListeners();
+  const file = new OutputFile(path);
+  file.begin(early, early.length);
+  await file.discard();
+  assert.deepEqual(fs.readdirSync(directory), []);
+  fs.writeFileSync(path, 'old');
+  const second = new OutputFile(path);
+  second.begin(early, early.length);
+  await second.discard();
+  assert.deepEqual(fs.readdirSync(directory), ['out']);
+  assert.equal(fs.readFileSync(path, 'utf8'), 'old');
+  assert.equal(countListeners(), before);
+});
+
+test('begun with an output name that cannot be: nothing is said before the end', async () => {
+  const path = join(emptyDirectory(), 'no', 'out');
+  const file = new OutputFile(path);
+  file.begin(early, 10);
+  file.begin(early, early.length);
+  await assert.rejects(file.finish(changed), { name: 'OutputFileError', path, reason: 'no such file or directory' });
+});
+
+test('devices and FIFOs are written straight, also what was begun', async () => {
+  const file = new OutputFile('/dev/full');
+  file.begin(early, early.length);
+  await assert.rejects(file.finish(changed), { name: 'DiskError', message: '/dev/full: no space left on device' });
+
+  const fifo = join(emptyDirectory(), 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  const reader = spawn('cat', [fifo]);
+  const begun = new OutputFile(fifo);
+  begun.begin(early, early.length);
+  const chunks: Buffer[] = [];
+  reader.stdout.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await Promise.all([once(reader, 'close'), begun.finish(changed)]);
+  assert.deepEqual(Buffer.concat(chunks), Buffer.concat(changed));
+});
+
 test('devices and FIFOs are written straight', async () => {
   await writeFileAtomic('/dev/null', [hello]);
   assert.ok(fs.statSync('/dev/null').isCharacterDevice());
@@ -194,14 +259,19 @@ test('a full disk is a DiskError; the old file stays and the temporary one does 
       reason: 'no space left on device',
     });
     assert.deepEqual(fs.readdirSync(directory), ['out']);
+    const file = new OutputFile(path);
+    file.begin(early, early.length);
+    await assert.rejects(file.finish(changed), { name: 'DiskError', path, reason: 'no space left on device' });
+    assert.deepEqual(fs.readdirSync(directory), ['out']);
     assert.equal(fs.readFileSync(path, 'utf8'), 'old');
   } finally {
     execFileSync('umount', [directory]);
   }
 });
 
-const countListeners = (): number =>
-  ['exit', 'SIGINT', 'SIGTERM', 'SIGHUP'].reduce((sum, event) => sum + process.listenerCount(event), 0);
+function countListeners(): number {
+  return ['exit', 'SIGINT', 'SIGTERM', 'SIGHUP'].reduce((sum, event) => sum + process.listenerCount(event), 0);
+}
 
 test('no listener stays behind', async () => {
   const before = countListeners();
@@ -228,6 +298,17 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     assert.deepEqual(fs.readdirSync(directory), []);
   });
 }
+
+test('SIGTERM while what was begun is not finished leaves nothing', async () => {
+  const directory = emptyDirectory();
+  const code = `const file = new files.OutputFile(${JSON.stringify(join(directory, 'out'))}); file.begin(new Uint8Array(1 << 20), 1 << 20); setInterval(() => {}, 1000);`;
+  const writer = child(code, 'inherit');
+  const closed = once(writer, 'close');
+  while (fs.readdirSync(directory).length === 0) await sleep(5);
+  writer.kill('SIGTERM');
+  assert.deepEqual(await closed, [null, 'SIGTERM']);
+  assert.deepEqual(fs.readdirSync(directory), []);
+});
 
 test('process.exit in the middle of writing leaves nothing', async () => {
   const directory = emptyDirectory();

@@ -11,7 +11,7 @@
  * Where it reads or writes a few bytes further for speed, SLACK is there; and whatever a loop does, it cannot leave this memory, which
  * belongs to one decode and holds nothing else.
  */
-import { Faults } from './codec.ts';
+import { Faults, type Watch } from './codec.ts';
 import { assemble, type FunctionBuilder } from './wasm.ts';
 
 /** What is used of the WebAssembly JavaScript Interface; the core compiles without DOM types. */
@@ -42,6 +42,9 @@ export const SLACK = 64;
 const FIRST_GUESS = 16;
 const SMALLEST = 1 << 20;
 
+/** Whoever watches is told each time there is so much more: 4 MiB are written while as much is decoded (measured, zstd: 3 ms, 7 ms). */
+const WATCH_STEP = 4 << 20;
+
 /** The loops of one format: assembled and compiled when first used, then kept. */
 export class Program {
   readonly #build: () => readonly FunctionBuilder[];
@@ -70,6 +73,7 @@ export interface ArenaOptions {
   readonly size: number;
   /** Bytes of slots and tables. */
   readonly slots: number;
+  readonly watch?: Watch | undefined;
 }
 
 export class Arena {
@@ -89,16 +93,22 @@ export class Arena {
   readonly #program: Program;
   readonly #memory: WasmMemory;
   readonly #faults: Faults;
+  readonly #watch: Watch | undefined;
+  /** Address behind what was shown. */
+  #shown: number;
+  #result: Uint8Array | undefined;
 
   private constructor(memory: WasmMemory, exports: Readonly<Record<string, WasmFunction>>, options: ArenaOptions) {
-    const { data, size, slots, faults } = options;
+    const { data, size, slots, faults, watch } = options;
     this.#memory = memory;
     this.#exports = exports;
     this.#program = options.program;
     this.#faults = faults;
+    this.#watch = watch;
     this.input = slots;
     this.start = startOf(options);
     this.end = this.start;
+    this.#shown = this.start;
     this.limit = this.start + size;
     this.bytes = new Uint8Array(memory.buffer);
     this.words = new Uint32Array(memory.buffer);
@@ -155,6 +165,21 @@ export class Arena {
     this.end += count;
   }
 
+  /**
+   * What is output so far will stay as it is: a decoder says so where that is true, and whoever watches sees it. Not while the memory may yet
+   * grow: others would be left with memory that is no more.
+   */
+  settle(): void {
+    if (this.#watch === undefined || this.end - this.#shown < WATCH_STEP) return;
+    if (this.limit + SLACK > this.bytes.length) return;
+    this.#shown = this.end;
+    this.#watch(this.#whole, this.end - this.start);
+  }
+
+  get #whole(): Uint8Array {
+    return (this.#result ??= this.bytes.subarray(this.start, this.limit));
+  }
+
   /** Reads a slot, as an unsigned number. */
   get(address: number): number {
     return this.words[address / 4]!;
@@ -186,7 +211,7 @@ export class Arena {
   /** The decoded bytes; throws unless there are exactly `size`. */
   finish(): Uint8Array {
     if (this.end !== this.limit) throw this.#faults.wrongSize(this.end - this.start, this.limit - this.start);
-    return this.bytes.subarray(this.start, this.end);
+    return this.#whole;
   }
 }
 

@@ -15,8 +15,15 @@ export type Compression = 'gzip' | 'bzip2' | 'lzma' | 'xz' | 'lzo' | 'lz4' | 'zs
  *
  * `data`: the payload without the u32 that the build appends (`size_append` in scripts/Makefile.lib); gzip has its own and keeps it.
  * `size`: what the payload claims to decode to; untrusted.
+ * `watch`: who wants to see it while it comes in.
  */
-export type Decoder = (data: Uint8Array, size: number) => Uint8Array | Promise<Uint8Array>;
+export type Decoder = (data: Uint8Array, size: number, watch?: Watch) => Uint8Array | Promise<Uint8Array>;
+
+/**
+ * The first `end` of `bytes` are there, and will not change; whether the rest can be decoded is not known. `bytes` is the array that the decoder
+ * gives in the end, the same one in each call. A decoder calls this as often as it likes, and need not.
+ */
+export type Watch = (bytes: Uint8Array, end: number) => void;
 
 export type Codecs = Readonly<Record<Compression, Decoder>>;
 

@@ -13,7 +13,7 @@ import { decodeLzo } from './lzo.ts';
 import { decodeXz } from './xz.ts';
 import { decodeZstd } from './zstd.ts';
 
-export type { Codecs, Compression, Decoder, Encoder, Encoders } from './codec.ts';
+export type { Codecs, Compression, Decoder, Encoder, Encoders, Watch } from './codec.ts';
 
 /** As scripts/extract-vmlinux knows them: longer than the two bytes of the kernel's lib/decompress.c, which is given nothing else. */
 const MAGICS: readonly (readonly [Compression, readonly number[]])[] = [

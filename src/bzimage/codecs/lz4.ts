@@ -10,7 +10,7 @@
 import { Reader } from '../../bytes.ts';
 import { hex } from '../../errors.ts';
 import { Arena, Program } from './arena.ts';
-import { Faults } from './codec.ts';
+import { Faults, type Watch } from './codec.ts';
 import { copyApart, copyMatch } from './wasm-copy.ts';
 import { FunctionBuilder, i32, load16, load32, load8, loop, returns, store32, when, type Statement } from './wasm.ts';
 
@@ -100,13 +100,13 @@ function decodeSequences(): FunctionBuilder {
   ]);
 }
 
-export async function decodeLz4(data: Uint8Array, size: number): Promise<Uint8Array> {
+export async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
   if (data.length < 4) throw faults.ends('magic', data.length);
   const reader = new Reader(data);
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
 
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END });
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, watch });
   for (let offset = 4; offset < data.length;) {
     if (data.length - offset < 4) throw faults.ends('block size', data.length);
     const length = reader.u32(offset, 'block size');
@@ -129,6 +129,7 @@ function decodeBlock(arena: Arena, at: number, length: number): void {
   do {
     const bounds = { end: at + length, start, stopAt: arena.get(SLOT.TO) + STEP, limit: start + room };
     result = arena.call('decodeSequences', bounds, arena.get(SLOT.AT));
+    arena.end = arena.get(SLOT.TO);
+    arena.settle();
   } while (result !== BLOCK_ENDS);
-  arena.end = arena.get(SLOT.TO);
 }

@@ -18,7 +18,7 @@
 import { hex } from '../../errors.ts';
 import { Arena, Program } from './arena.ts';
 import { CRC32, CRC_SLOTS, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
-import { Faults } from './codec.ts';
+import { Faults, type Watch } from './codec.ts';
 import { copyApart, copyMatch } from './wasm-copy.ts';
 import {
   FunctionBuilder,
@@ -94,6 +94,7 @@ class LzopReader {
       if (decodedSize === 0) break;
       if (decodedSize > BLOCK_SIZE) throw this.#corrupt('block size', 4, decodedSize, `at most ${hex(BLOCK_SIZE)}`);
       this.#readBlock(decodedSize, flags);
+      arena.settle();
     }
     if (this.#at !== this.#end) {
       throw faults.corrupt('data', { offset: this.#at - arena.input, found: 'bytes after the last block' });
@@ -296,7 +297,7 @@ function decodeLzo1x(): FunctionBuilder {
   ]);
 }
 
-export async function decodeLzo(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: CRC_AT + CRC_SLOTS });
+export async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
   return new LzopReader(arena, data.length).decode();
 }

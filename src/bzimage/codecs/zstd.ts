@@ -10,7 +10,7 @@
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
  */
 import { Arena, Program } from './arena.ts';
-import { Faults } from './codec.ts';
+import { Faults, type Watch } from './codec.ts';
 import { Xxh64 } from './xxh64.ts';
 import { HUFFMAN_BITS, SLOT, zstdLoops } from './zstd-loops.ts';
 import {
@@ -130,6 +130,7 @@ class ZstdReader {
       this.#readBlock((block >> 1) & 3, block >> 3, header.blockMax, offset);
       // While the block is in cache.
       hash?.update(arena.end);
+      arena.settle();
     }
     if (hash) {
       const offset = this.#at;
@@ -361,7 +362,7 @@ class ZstdReader {
   }
 }
 
-export async function decodeZstd(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END });
+export async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, watch });
   return new ZstdReader(arena, data.length).decode(size);
 }

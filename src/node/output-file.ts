@@ -1,0 +1,281 @@
+/**
+ * Files out, for command lines: `-` is standard output, and a file appears whole or not at all.
+ *
+ * Output goes to a temporary file beside its target and is renamed over it. Devices, FIFOs and standard output cannot be renamed over: those
+ * are written straight. There is no fsync: a rename is atomic for everyone but a machine that loses power, and it costs more than the write
+ * does (57 MB on ext4, measured: 10.8 ms, with fsync 24.6 ms). Each chunk goes down in one write(2): steps of 64 KiB take 1.2 times as long.
+ *
+ * Most of a converted kernel is the kernel that was given. So `OutputFile` takes that while it is still being decoded, and has another thread write it
+ * to the temporary file meanwhile; when the result is there, only what differs is left to be written.
+ */
+import fs from 'node:fs';
+import { open } from 'node:fs/promises';
+import { basename, dirname, join } from 'node:path';
+import process from 'node:process';
+import { isatty } from 'node:tty';
+import { promisify } from 'node:util';
+import { isSystemError, outputError, OutputFileError } from './files.ts';
+
+export interface WriteOptions {
+  /** Permission bits of a new file, less the umask; a file that is there keeps its own. */
+  readonly mode?: number;
+}
+
+const STDOUT = 1;
+
+/**
+ * Writes `chunks` one after the other, copying none. Throws OutputFileError or DiskError; then, and also when SIGINT, SIGTERM or SIGHUP
+ * ends the process, `path` is as it was and no temporary file is left.
+ */
+export async function writeFileAtomic(
+  path: string,
+  chunks: Iterable<Uint8Array>,
+  options: WriteOptions = {},
+): Promise<void> {
+  await new OutputFile(path, options).finish(chunks);
+}
+
+/** One file to write, by `finish`. Who has called `begin` and then cannot finish it calls `discard`. */
+export class OutputFile {
+  readonly #path: string;
+  readonly #mode: number;
+  #early: EarlyBytes | undefined;
+
+  /** Nothing is done, nor looked at, before the first bytes are there. */
+  constructor(path: string, { mode = 0o666 }: WriteOptions = {}) {
+    this.#path = path;
+    this.#mode = mode;
+  }
+
+  /**
+   * The first `end` bytes of `bytes` will probably be in the file, at the offsets that they have in `bytes`, and change no more until it is
+   * finished. May be called again with a greater `end` and the same `bytes`. Throws nothing: `finish` does.
+   */
+  begin(bytes: Uint8Array, end: number): void {
+    this.#early ??= new EarlyBytes(bytes, () => this.#openDraft());
+    this.#early.write(end);
+  }
+
+  /** `chunks` are the whole file, in order. What `begin` has written of them is not written again. */
+  async finish(chunks: Iterable<Uint8Array>): Promise<void> {
+    try {
+      await this.#finish(chunks);
+    } catch (error) {
+      const name = this.#path === '-' ? 'standard output' : this.#path;
+      throw isSystemError(error) ? outputError(name, error) : error;
+    } finally {
+      await this.discard();
+    }
+  }
+
+  /** What was begun goes away. After `finish` there is nothing left to discard. */
+  async discard(): Promise<void> {
+    await this.#early?.close();
+    this.#early = undefined;
+  }
+
+  async #finish(chunks: Iterable<Uint8Array>): Promise<void> {
+    if (this.#path === '-') return writeStandardOutput(chunks);
+    const draft = this.#early === undefined ? this.#openDraft() : await this.#early.settle();
+    if (draft === undefined) return writeStraight(this.#path, chunks);
+    try {
+      let at = 0;
+      for (const chunk of chunks) {
+        const there = this.#early?.lengthInPlace(chunk, at) ?? 0;
+        await writeFully(draft.fd, chunk.subarray(there), at + there);
+        at += chunk.length;
+      }
+      draft.complete(at);
+    } finally {
+      draft.remove();
+    }
+  }
+
+  /** Undefined for what is written straight. */
+  #openDraft(): Draft | undefined {
+    const path = this.#path;
+    if (path === '-') return undefined;
+    const existing = fs.statSync(path, { throwIfNoEntry: false });
+    if (existing?.isDirectory()) throw new OutputFileError(path, 'is a directory');
+    if (existing && !existing.isFile()) return undefined;
+    return new Draft(path, existing, this.#mode);
+  }
+}
+
+/** What is written before it is known whether it is right. Failures are kept for later: the input's come first. */
+class EarlyBytes {
+  readonly #bytes: Uint8Array;
+  #draft: Draft | undefined;
+  #failure: { readonly error: unknown } | undefined;
+  readonly #writes: Promise<void>[] = [];
+  #end = 0;
+
+  constructor(bytes: Uint8Array, openDraft: () => Draft | undefined) {
+    this.#bytes = bytes;
+    try {
+      this.#draft = openDraft();
+    } catch (error) {
+      this.#failure = { error };
+    }
+  }
+
+  write(end: number): void {
+    const start = this.#end;
+    if (this.#draft === undefined || this.#failure !== undefined || end <= start) return;
+    this.#end = end;
+    // Another thread begins at once, also when this one goes on without coming back to its event loop.
+    const written = writeFully(this.#draft.fd, this.#bytes.subarray(start, end), start);
+    this.#writes.push(written.catch((error: unknown) => void (this.#failure ??= { error })));
+  }
+
+  /** Once everything is written. Throws what was in the way. */
+  async settle(): Promise<Draft | undefined> {
+    await Promise.all(this.#writes);
+    if (this.#failure !== undefined) throw this.#failure.error;
+    return this.#draft;
+  }
+
+  /** How much of `chunk` from its start on is in the file already, where it is to be at `offset`. */
+  lengthInPlace(chunk: Uint8Array, offset: number): number {
+    const { buffer, byteOffset } = this.#bytes;
+    if (chunk.buffer !== buffer || chunk.byteOffset !== byteOffset + offset) return 0;
+    return Math.max(0, Math.min(chunk.length, this.#end - offset));
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#writes); // they write from memory that may be freed, to a descriptor that may be another's
+    this.#draft?.remove();
+  }
+}
+
+/** The global `crypto` is loaded here and not when the program starts: 2 ms (measured). */
+function randomDigits(): string {
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(6))).toString('hex');
+}
+
+/** A temporary file that becomes `path`, or is gone. Opening, closing and renaming are synchronous: no signal handler runs in the middle. */
+class Draft {
+  readonly fd: number;
+  readonly #target: string;
+  readonly #temporary: string;
+  /** Of the file that is replaced; a new one has its own from the start. */
+  readonly #mode: number | undefined;
+  #isOpen = true;
+
+  constructor(path: string, existing: fs.Stats | undefined, mode: number) {
+    if (existing) fs.accessSync(path, fs.constants.W_OK); // rename would not ask
+    else if (fs.lstatSync(path, { throwIfNoEntry: false }))
+      throw new OutputFileError(path, 'is a broken symbolic link');
+    // A rename replaces a symbolic link itself, so follow it first.
+    this.#target = existing ? fs.realpathSync(path) : path;
+    this.#mode = existing ? existing.mode & 0o777 : undefined;
+    // Names are limited to 255 bytes: 60 UTF-16 units are at most 180.
+    const tag = `kslide-${process.pid}-${randomDigits()}`;
+    this.#temporary = join(dirname(this.#target), `${basename(this.#target).slice(0, 60)}.${tag}.tmp`);
+    removeOnExit(this.#temporary); // known to the signal handlers before it is there
+    try {
+      this.fd = fs.openSync(this.#temporary, 'wx', existing ? 0o600 : mode);
+    } catch (error) {
+      keepOnExit(this.#temporary);
+      throw error;
+    }
+  }
+
+  /** All `size` bytes are written: more than that may be there. */
+  complete(size: number): void {
+    if (fs.fstatSync(this.fd).size > size) fs.ftruncateSync(this.fd, size);
+    if (this.#mode !== undefined) fs.fchmodSync(this.fd, this.#mode);
+    this.#close(); // some file systems say only here that the disk is full
+    fs.renameSync(this.#temporary, this.#target);
+    keepOnExit(this.#temporary);
+  }
+
+  /** If it is still there. */
+  remove(): void {
+    this.#close();
+    if (!temporaries.has(this.#temporary)) return;
+    fs.rmSync(this.#temporary, { force: true });
+    keepOnExit(this.#temporary);
+  }
+
+  #close(): void {
+    if (!this.#isOpen) return;
+    this.#isOpen = false;
+    fs.closeSync(this.fd);
+  }
+}
+
+async function writeStraight(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
+  // Off the main thread: a FIFO opens only when it has a reader.
+  const handle = await open(path, fs.constants.O_WRONLY);
+  try {
+    for (const chunk of chunks) await writeFully(handle.fd, chunk);
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeStandardOutput(chunks: Iterable<Uint8Array>): Promise<void> {
+  if (isatty(STDOUT)) throw new OutputFileError('standard output', 'is a terminal; redirect it, or name a file');
+  const stat = fs.fstatSync(STDOUT);
+  // Node's own stream for files drops what a short write leaves over; its stream for pipes is right, also when they are non-blocking.
+  if (!stat.isFIFO() && !stat.isSocket()) {
+    for (const chunk of chunks) await writeFully(STDOUT, chunk);
+    return;
+  }
+  process.stdout.on('error', ignoreAsCallbackHasIt);
+  try {
+    for (const chunk of chunks) {
+      await new Promise<void>((resolve, reject) => {
+        process.stdout.write(chunk, (error) => (error ? reject(error) : resolve()));
+      });
+    }
+  } finally {
+    process.stdout.off('error', ignoreAsCallbackHasIt);
+  }
+}
+
+function ignoreAsCallbackHasIt(): void {}
+
+const write = promisify(fs.write);
+
+/** From `offset` on, or where the file stands. */
+async function writeFully(fd: number, bytes: Uint8Array, offset?: number): Promise<void> {
+  for (let at = 0; at < bytes.length;) {
+    const place = offset === undefined ? null : offset + at;
+    at += (await write(fd, bytes, at, bytes.length - at, place)).bytesWritten;
+  }
+}
+
+/** Temporary files that a dying process takes with it. */
+const temporaries = new Set<string>();
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+function removeOnExit(temporary: string): void {
+  if (temporaries.size === 0) {
+    process.on('exit', removeTemporaries);
+    for (const signal of SIGNALS) process.on(signal, dieOf);
+  }
+  temporaries.add(temporary);
+}
+
+function keepOnExit(temporary: string): void {
+  temporaries.delete(temporary);
+  if (temporaries.size === 0) stopListening();
+}
+
+function stopListening(): void {
+  process.off('exit', removeTemporaries);
+  for (const signal of SIGNALS) process.off(signal, dieOf);
+}
+
+function removeTemporaries(): void {
+  for (const temporary of temporaries) fs.rmSync(temporary, { force: true });
+}
+
+/** Once more, now with nobody listening: so that the parent sees which signal it was. */
+function dieOf(signal: NodeJS.Signals): void {
+  removeTemporaries();
+  stopListening();
+  process.kill(process.pid, signal);
+}
