@@ -2,7 +2,7 @@
  * The memory that a WebAssembly decoder works in, and the buffer that it fills.
  *
  *   0         slots: what loop and caller hand each other, and the loop's tables
- *   ...       a copy of the payload
+ *   ...       a copy of the payload, or of a part of it: first touching 15 MB more costs 12 ms where one block after the other would do (measured)
  *   start     the decoded bytes, up to the end; they are also the dictionary that matches copy from
  *
  * The result is a view of that memory, not a copy: first touching 57 MB costs 21 ms here (2 cores, AMD EPYC), so every copy would.
@@ -73,6 +73,8 @@ export interface ArenaOptions {
   readonly size: number;
   /** Bytes of slots and tables. */
   readonly slots: number;
+  /** How much of the payload is in the memory at a time; all of it by default. */
+  readonly window?: number | undefined;
   readonly watch?: Watch | undefined;
 }
 
@@ -81,14 +83,20 @@ export class Arena {
   bytes: Uint8Array;
   /** As 32-bit words; another array after `reserve`. */
   words: Uint32Array;
-  /** Address of the payload. */
+  /** Address of the payload, or of the part of it that is loaded. */
   readonly input: number;
+  /** Address behind what is loaded. */
+  inputEnd = 0;
   /** Address of the output. */
   readonly start: number;
   /** Address of the next byte of output. */
   end: number;
   /** Address behind the last byte of output that may be written. */
   readonly limit: number;
+  readonly #data: Uint8Array;
+  readonly #window: number;
+  /** Where in the payload the loaded part starts. */
+  #loaded = 0;
   readonly #exports: Readonly<Record<string, WasmFunction>>;
   readonly #program: Program;
   readonly #memory: WasmMemory;
@@ -100,6 +108,8 @@ export class Arena {
 
   private constructor(memory: WasmMemory, exports: Readonly<Record<string, WasmFunction>>, options: ArenaOptions) {
     const { data, size, slots, faults, watch } = options;
+    this.#data = data;
+    this.#window = windowOf(options);
     this.#memory = memory;
     this.#exports = exports;
     this.#program = options.program;
@@ -112,7 +122,20 @@ export class Arena {
     this.limit = this.start + size;
     this.bytes = new Uint8Array(memory.buffer);
     this.words = new Uint32Array(memory.buffer);
-    this.bytes.set(data, this.input);
+    this.load(0);
+  }
+
+  /** Loads the payload from `offset` on, as much of it as the window takes. */
+  load(offset: number): void {
+    const part = this.#data.subarray(offset, offset + this.#window);
+    this.bytes.set(part, this.input);
+    this.inputEnd = this.input + part.length;
+    this.#loaded = offset;
+  }
+
+  /** Where in the payload the loaded byte at `address` is. */
+  offsetOf(address: number): number {
+    return this.#loaded + address - this.input;
   }
 
   /**
@@ -196,7 +219,7 @@ export class Arena {
    */
   call(name: string, parameters: Readonly<Record<string, number>>, at?: number): number {
     const { parameterNames, failures } = this.#program.functions.get(name)!;
-    const offset = at === undefined ? undefined : at - this.input;
+    const offset = at === undefined ? undefined : this.offsetOf(at);
     let result: number;
     try {
       result = this.#exports[name]!(...parameterNames.map((parameter) => parameters[parameter]!));
@@ -215,6 +238,10 @@ export class Arena {
   }
 }
 
-function startOf({ slots, data }: ArenaOptions): number {
-  return Math.ceil((slots + data.length + SLACK) / 4096) * 4096;
+function startOf(options: ArenaOptions): number {
+  return Math.ceil((options.slots + windowOf(options) + SLACK) / 4096) * 4096;
+}
+
+function windowOf({ data, window = data.length }: ArenaOptions): number {
+  return Math.min(data.length, window);
 }

@@ -109,7 +109,7 @@ const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', maxLog: 6, maxSymbol: 
 /** Section 4.2.1: the Huffman tree description at the addresses at..end. Makes the table, and returns where the description ends. */
 export function readHuffman(arena: Arena, at: number, end: number, faults: Faults): number {
   const { bytes } = arena;
-  const bad = (found: string): Error => faults.corrupt('Huffman weights', { offset: at - arena.input, found });
+  const bad = (found: string): Error => faults.corrupt('Huffman weights', { offset: arena.offsetOf(at), found });
   if (at >= end) throw bad('nothing');
   const header = bytes[at]!;
   const isCoded = header < 128;

@@ -29,6 +29,10 @@ const program = new Program(zstdLoops);
 const MAGIC = 0xfd2fb528;
 /** Section 3.1.1.2.3: blocks decode to at most this, or the window size when that is smaller. */
 const BLOCK_MAX = 128 << 10;
+/** Headers of 3 bytes come before a block, and before the one behind it; of 14 before the first. Or 4 bytes of checksum come behind it. */
+const HEADERS_MAX = 32;
+/** Of the payload, in memory. */
+const WINDOW = 4 * BLOCK_MAX;
 
 const BLOCK_RAW = 0;
 const BLOCK_RLE = 1;
@@ -105,7 +109,7 @@ class ZstdReader {
   readonly #arena: Arena;
   /** Addresses in the arena. */
   #at: number;
-  readonly #dataEnd: number;
+  readonly #length: number;
   #haveHuffman = false;
   /** Of the tables in memory; undefined before the first. */
   readonly #logs = new Map<SequencePart, number>();
@@ -113,7 +117,7 @@ class ZstdReader {
   constructor(arena: Arena, length: number) {
     this.#arena = arena;
     this.#at = arena.input;
-    this.#dataEnd = arena.input + length;
+    this.#length = length;
   }
 
   decode(size: number): Uint8Array {
@@ -124,6 +128,7 @@ class ZstdReader {
     const hash = header.hasChecksum ? new Xxh64(arena, SLOT.HASH, arena.start) : undefined;
     let last = false;
     while (!last) {
+      this.#loadBlock();
       const offset = this.#at;
       const block = this.#take(3, 'block header');
       last = (block & 1) === 1;
@@ -138,20 +143,30 @@ class ZstdReader {
       const expected = Number(hash.finish(arena.end) & 0xffff_ffffn);
       if (found !== expected) throw this.#corrupt('content checksum', offset, { found, expected });
     }
-    if (this.#at !== this.#dataEnd) throw this.#corrupt('frame', this.#at, { found: 'bytes after the frame' });
+    if (arena.offsetOf(this.#at) !== this.#length)
+      throw this.#corrupt('frame', this.#at, { found: 'bytes after the frame' });
     return arena.finish();
   }
 
+  /** So that the largest block is in memory, or all that is left. Addresses that were taken before lose their meaning. */
+  #loadBlock(): void {
+    const arena = this.#arena;
+    const offset = arena.offsetOf(this.#at);
+    if (arena.inputEnd - this.#at >= BLOCK_MAX + HEADERS_MAX || arena.offsetOf(arena.inputEnd) === this.#length) return;
+    arena.load(offset);
+    this.#at = arena.input;
+  }
+
   #corrupt(field: string, address: number, details: { found?: string | number; expected?: string | number }): Error {
-    return faults.corrupt(field, { offset: address - this.#arena.input, ...details });
+    return faults.corrupt(field, { offset: this.#arena.offsetOf(address), ...details });
   }
 
   #need(count: number, end: number, field: string): void {
-    if (count > end - this.#at) throw faults.ends(field, end - this.#arena.input);
+    if (count > end - this.#at) throw faults.ends(field, this.#arena.offsetOf(end));
   }
 
   /** Little-endian. */
-  #take(count: number, field: string, end = this.#dataEnd): number {
+  #take(count: number, field: string, end = this.#arena.inputEnd): number {
     this.#need(count, end, field);
     let value = 0;
     for (let i = 0; i < count; i++) value += this.#arena.bytes[this.#at + i]! * 2 ** (8 * i);
@@ -203,7 +218,7 @@ class ZstdReader {
     if (size > blockMax) throw this.#corrupt('block size', offset, { found: size, expected: `at most ${blockMax}` });
     const arena = this.#arena;
     if (type === BLOCK_RAW) {
-      this.#need(size, this.#dataEnd, 'block');
+      this.#need(size, arena.inputEnd, 'block');
       arena.reserve(size);
       arena.bytes.copyWithin(arena.end, this.#at, this.#at + size);
       arena.end += size;
@@ -211,7 +226,7 @@ class ZstdReader {
     } else if (type === BLOCK_RLE) {
       arena.appendRun(this.#take(1, 'block'), size);
     } else if (type === BLOCK_COMPRESSED) {
-      this.#need(size, this.#dataEnd, 'block');
+      this.#need(size, arena.inputEnd, 'block');
       // Not yet known how much it decodes to; the loop is given what room there is.
       const room = Math.min(blockMax, arena.limit - arena.end);
       arena.reserve(room);
@@ -363,6 +378,6 @@ class ZstdReader {
 }
 
 export async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, watch });
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, window: WINDOW, watch });
   return new ZstdReader(arena, data.length).decode(size);
 }

@@ -101,6 +101,40 @@ describe('many blocks', () => {
   }
 });
 
+describe('who watches', () => {
+  for (const [compression, tool, options] of [
+    ['lz4', 'lz4', '-l -1 - -'],
+    ['lzo', 'lzop', '-1'],
+    ['zstd', 'zstd', '-5'],
+  ] as const) {
+    it(`${compression}: sees bytes that stay as they are, in the array that is given in the end`, async () => {
+      const seen: { readonly array: Uint8Array; readonly copy: Uint8Array }[] = [];
+      const payload = run(tool, options, long);
+      const decoded = await coreCodecs[compression](payload, long.length, (array, end) =>
+        seen.push({ array, copy: array.slice(0, end) }),
+      );
+      assertSame(decoded, long, 'decoded');
+      assert.ok(seen.length >= 1 && seen.length <= 3, `${seen.length} times`);
+      let last = 0;
+      for (const { array, copy } of seen) {
+        assert.equal(array, decoded);
+        assert.ok(copy.length > last);
+        last = copy.length;
+        assertSame(copy, long.subarray(0, last), `up to ${last}`);
+      }
+    });
+
+    it(`${compression}: sees nothing of a memory that may grow`, async () => {
+      const zeros = new Uint8Array(40_000_000);
+      const payload = run(tool, options, zeros);
+      const ends: number[] = [];
+      await coreCodecs[compression](payload, zeros.length, (_, end) => ends.push(end));
+      // The last doubling may have made room for everything.
+      assert.ok(ends.every((end) => end > zeros.length / 2));
+    });
+  }
+});
+
 /** For many inputs, or long ones. */
 const QUICK: readonly (readonly [Compression, Tool, string])[] = [
   ['gzip', 'gzip', '-1'],
