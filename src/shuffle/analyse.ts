@@ -154,7 +154,8 @@ function codeBetween(
     const from = Math.max(start, extents[index]!.start) - origin;
     const to = Math.min(end, extents[index]!.end) - origin;
     if (from >= to) continue;
-    const [one, other] = trimPadding(code, from, to, disassembler);
+    const beginsSection = from === extents[index]!.start - origin;
+    const [one, other] = trimPadding(code, from, to, beginsSection, disassembler);
     if (one < other) found.push([one + origin, other + origin]);
   }
   return found;

@@ -10,17 +10,22 @@ const isPrefix = (byte: number | undefined): boolean => byte === 0x66 || byte ==
 /** By ModRM byte of 0f 1f: what the instruction is long. */
 const LONG_NOPS: Readonly<Record<number, number>> = { 0x00: 3, 0x40: 4, 0x44: 5, 0x80: 7, 0x84: 8 };
 
-/** The part of start … end that is not padding at its ends; empty when all is. Ends that do not decode are kept. */
+/**
+ * The part of start … end that is not padding at its ends; empty when all is. Ends that do not decode are kept, and so is the front where a section begins:
+ * nothing pads there, so no-operations are code.
+ */
 export function trimPadding(
   code: Uint8Array,
   start: number,
   end: number,
+  beginsSection: boolean,
   disassembler: Disassembler,
 ): [number, number] {
-  const first = skipPadding(code, start, end);
-  let last = first;
-  disassembler.seek(first);
-  for (let at = first; at < end;) {
+  const front = skipPadding(code, start, end);
+  const first = beginsSection ? start : front;
+  let last = front;
+  disassembler.seek(front);
+  for (let at = front; at < end;) {
     const next = disassembler.step();
     if (next < 0 || next > end) return [first, end];
     if (lengthOfPadding(code, at, end) !== next - at) last = next;

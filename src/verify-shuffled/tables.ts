@@ -59,8 +59,17 @@ export function checkExtable(debug: DebugKernel, sides: Sides, moves: Moves): nu
 export function checkMcount(debug: DebugKernel, sides: Sides, moves: Moves): number {
   const range = rangeOf(debug, '__start_mcount_loc', '__stop_mcount_loc');
   if (range === undefined) return 0;
-  const count = (range.end - range.start) / 8;
-  const offset = sides.before.at(range.start, count * 8, '__mcount_loc');
+  const all = (range.end - range.start) / 8;
+  const table = sides.before.at(range.start, all * 8, '__mcount_loc');
+  // Entries of functions that were replaced are 0, not addresses, and come first.
+  let zeros = 0;
+  while (zeros < all && sides.before.view.getBigUint64(table + zeros * 8, true) === 0n) zeros++;
+  for (let index = 0; index < zeros; index++) {
+    const found = sides.after.view.getBigUint64(table + index * 8, true);
+    if (found !== 0n) refute('__mcount_loc', table + index * 8, { found: `0x${found.toString(16)}`, expected: 0 });
+  }
+  const count = all - zeros;
+  const offset = table + zeros * 8;
   const read = (view: DataView): number[] =>
     Array.from({ length: count }, (_, index) => placeOfLow(view.getUint32(offset + index * 8, true)));
   const before = read(sides.before.view);
@@ -80,7 +89,7 @@ export function checkMcount(debug: DebugKernel, sides: Sides, moves: Moves): num
       refute('__mcount_loc', at, { found: sides.after.view.getUint32(at, true), expected: 0xffff_ffff });
   }
   sides.acceptRange(range.start, range.end);
-  return count;
+  return all;
 }
 
 /**

@@ -1,6 +1,7 @@
 /** A small program, linked as a kernel, through the whole pipeline: what moves, what does not, and what is refused. Real kernels are test/boot's. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { START_KERNEL_MAP } from '../../src/addresses.ts';
 import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
 import { Writer } from '../../src/bytes.ts';
 import { SHDR_SIZE, SHT_NULL } from '../../src/elf/constants.ts';
@@ -283,6 +284,23 @@ describe('-ffunction-sections', () => {
     assert.ok(moving >= 16, `${moving} units`);
     // What the assembler resolved itself stays inside one function.
     assert.ok(own.facts.branches.crossing < plan.facts.branches.crossing);
+    for (let round = 0; round < 5; round++) {
+      const shuffled = await shuffle(unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
+      const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
+      assert.equal(verdict, 'proved', JSON.stringify(offence));
+    }
+  });
+
+  test('the code of a function that another replaced stays whole, from the first byte of its section on', async () => {
+    // As of a weak function: no symbol is left of it. Before its code there is room for the kernel to write to.
+    const dead = 'asm(".section .text.dead,\\"ax\\"; .p2align 4; .fill 16,1,0x90; lea 5(%rdi),%rax; ret; .text");';
+    const { unstripped } = makeKernel(dead, flags);
+    const debug = memorySource(unstripped);
+    const own = await planShuffle(unstripped, { codecs, debug });
+    const { addr, size } = findSection(readElf(unstripped), '.text.dead')!;
+    const start = Number(addr - START_KERNEL_MAP);
+    const unit = own.starts.indexOf(start);
+    assert.deepEqual([own.ends[unit]! - start, own.functions[unit]], [size, 0]);
     for (let round = 0; round < 5; round++) {
       const shuffled = await shuffle(unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
       const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });

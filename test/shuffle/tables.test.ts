@@ -11,6 +11,7 @@ import { layOut } from '../../src/shuffle/layout.ts';
 import { movesOf, orderOf, ownersOf } from '../../src/shuffle/owners.ts';
 import { systemMap } from '../../src/shuffle/system-map.ts';
 import { readKallsyms, writeKallsyms } from '../../src/shuffle/tables/kallsyms.ts';
+import { readMcount, writeMcount } from '../../src/shuffle/tables/mcount.ts';
 import { readOrc, writeOrc } from '../../src/shuffle/tables/orc.ts';
 import { findRuns } from '../../src/shuffle/units.ts';
 import type { Units } from '../../src/shuffle/units.ts';
@@ -197,4 +198,38 @@ test('kallsyms: sorted, with the same names at what they named; ranks by name, a
       );
     }),
   );
+});
+
+test('call sites of the function tracer: sorted again, and those that are 0 stay at the front', () => {
+  const units = makeUnits([40, 16, 24, 8, 60]);
+  const virtual = (place: number): bigint => 0xffff_ffff_8000_0000n + BigInt(place);
+  const make = (values: readonly bigint[]): ReturnType<typeof makeImage> => {
+    const made = makeImage({ __start_mcount_loc: TABLES, __stop_mcount_loc: TABLES + values.length * 8 });
+    values.forEach((value, index) => made.image.view.setBigUint64(TABLES - TEXT + index * 8, value, true));
+    return made;
+  };
+  const read = ({ image, debug }: ReturnType<typeof makeImage>): ReturnType<typeof readMcount> =>
+    readMcount(debug, image, ownersOf(units));
+  const placed = layOut({ ...units, runs: findRuns(units, TABLES) }, Uint8Array.of(5));
+  const moves = movesOf(units.starts, placed);
+  // The first five as newer kernels have them; unsorted ones, and a single one, as older.
+  for (const [zeros, order] of [
+    [2, [0, 1, 2, 3, 4]],
+    [0, [3, 0, 4, 1, 2]],
+    [0, [1]],
+  ] as const) {
+    const sites = order.map((unit) => units.starts[unit]! + 4);
+    const made = make([...Array.from({ length: zeros }, () => 0n), ...sites.map(virtual)]);
+    writeMcount(made.image.view, read(made)!, moves);
+    const { view } = made.image;
+    const found = Array.from({ length: zeros + sites.length }, (_, index) =>
+      view.getBigUint64(TABLES - TEXT + index * 8, true),
+    );
+    const expected = order.map((unit) => placed[unit]! + 4).toSorted((a, b) => a - b);
+    assert.deepEqual(found, [...Array.from({ length: zeros }, () => 0n), ...expected.map(virtual)]);
+  }
+  assert.notDeepEqual(placed, units.starts);
+  assert.equal(read(make([])), undefined);
+  for (const bad of [0n, 1n, virtual(TEXT) - (1n << 33n), 0x8100_0000n])
+    assert.throws(() => read(make([virtual(TEXT + 0x10), bad])), KernelImageError);
 });

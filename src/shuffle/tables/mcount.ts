@@ -1,32 +1,52 @@
 /**
  * __mcount_loc: the address of each call to __fentry__, absolute and 64 bits wide. Since Linux 5.17 sorttable sorts it at build time, and the
  * kernel does not sort it again. Its fields are in the relocation table; what changes is which of them holds what.
+ *
+ * Newer ones (6.15, and stable 6.12) put 0 for call sites that are in no function any more, those of weak functions that another replaced. They come first, and
+ * stay: the kernel skips what is not an address of its code, also after it has added the slide.
  */
 import type { FileOffset } from '../../addresses.ts';
 import { START_KERNEL_MAP } from '../../addresses.ts';
+import { KernelImageError } from '../../errors.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import { placeOfLow } from '../kernel-image.ts';
 import type { OwnerOf } from '../owners.ts';
 
 const ENTRY = 8;
+/** The upper half of any address in the image. */
+const HIGH = 0xffff_ffff;
 
 export interface McountData {
+  /** Of the first that is not 0. */
   readonly offset: FileOffset;
   readonly callsites: Uint32Array;
   readonly owners: Uint32Array;
 }
 
-/** Undefined for a kernel without one, or with one that is not sorted: then its fields are like all others. */
+/** Undefined for a kernel without one. One that is not sorted, because the kernel sorts it when it boots, may as well be. */
 export function readMcount(debug: DebugKernel, image: ImageBytes, ownerOf: OwnerOf): McountData | undefined {
   const start = debug.find('__start_mcount_loc');
   const end = debug.find('__stop_mcount_loc');
-  if (start === undefined || end === undefined || end - start < 2 * ENTRY) return undefined;
-  const offset = image.at(start, end - start, '__mcount_loc');
-  const callsites = new Uint32Array((end - start) / ENTRY);
-  for (let index = 0; index < callsites.length; index++) {
-    callsites[index] = placeOfLow(image.view.getUint32(offset + index * ENTRY, true));
-    if (index > 0 && callsites[index]! < callsites[index - 1]!) return undefined;
+  if (start === undefined || end === undefined || end - start < ENTRY) return undefined;
+  const { view } = image;
+  const table = image.at(start, end - start, '__mcount_loc');
+  const count = Math.floor((end - start) / ENTRY);
+  let zeros = 0;
+  while (zeros < count && view.getBigUint64(table + zeros * ENTRY, true) === 0n) zeros++;
+  const offset = table + zeros * ENTRY;
+  const callsites = new Uint32Array(count - zeros);
+  for (let index = 0, at = offset; index < callsites.length; index++, at += ENTRY) {
+    const place = placeOfLow(view.getUint32(at, true));
+    if (place < 0 || view.getUint32(at + 4, true) !== HIGH)
+      throw new KernelImageError({
+        code: 'unsupported',
+        what: '__mcount_loc',
+        offset: at,
+        found: view.getBigUint64(at, true),
+        expected: 'an address in the image',
+      });
+    callsites[index] = place;
   }
   return { offset, callsites, owners: callsites.map(ownerOf) };
 }
