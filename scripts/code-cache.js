@@ -2,7 +2,6 @@
 // warm-up.bzimage, is a small one of test/make-vmlinux.ts with zstd inside (test/warm-up.test.ts makes it). All that can be compiled is 1.4 MB instead of
 // 0.5, and makes a conversion 8 ms slower: measured.
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { devNull, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -10,9 +9,7 @@ import { cacheOf, load } from '../bin/load.js';
 
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
 const file = path('../dist/kslide.cjs');
-const script = load(file, { cached: false });
-const bundle = { exports: {} };
-script.runInThisContext()(bundle.exports, createRequire(file), bundle);
+const { script, exports: bundle } = load(file, { cached: false });
 const folder = mkdtempSync(join(tmpdir(), 'kslide-build-'));
 try {
   const [kernel, vmlinux, relocs] = [path('warm-up.bzimage'), join(folder, 'vmlinux'), join(folder, 'relocs')];
@@ -21,7 +18,7 @@ try {
     ['extract', kernel, '-o', vmlinux, '--relocs-out', relocs],
     ['randomize', vmlinux, '--relocs', relocs, '-o', join(folder, 'moved'), '--quiet'],
   ]) {
-    const exitCode = await bundle.exports.main(args);
+    const exitCode = await bundle.main(args);
     if (exitCode !== 0) throw new Error(`the warm-up ended with ${exitCode}: ${args[0]}`);
   }
 } finally {

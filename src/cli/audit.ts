@@ -15,6 +15,7 @@ import { writeFileAtomic } from '../node/output-file.ts';
 import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { interruptible } from './interruptible.ts';
+import { print } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportAudit } from './report-audit.ts';
 import { reportAuditPage } from './report-audit-html.ts';
@@ -74,8 +75,8 @@ async function run(path: string | undefined, options: AuditArguments): Promise<n
     const page = reportAuditPage(summary, records, { title: path ?? options.merge?.join(', ') ?? '' });
     await writeFileAtomic(options.html, [new TextEncoder().encode(page)]);
   }
-  if (options.json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
-  else if (!options.quiet) process.stdout.write(reportAudit(summary));
+  if (options.json) print(`${JSON.stringify(summary, null, 2)}\n`);
+  else if (!options.quiet) print(reportAudit(summary));
   return summary.findings.length === 0 ? 0 : 1;
 }
 

@@ -7,6 +7,7 @@ import { readInputFile, refuseSameFile } from '../node/files.ts';
 import { writeFileAtomic } from '../node/output-file.ts';
 import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from './arguments.ts';
 import { interruptible } from './interruptible.ts';
+import { print } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportBench } from './report-bench.ts';
 import { reportBenchPage } from './report-bench-html.ts';
@@ -81,6 +82,6 @@ async function run(path: string, options: BenchArguments): Promise<void> {
   );
   if (options.html !== undefined)
     await writeFileAtomic(options.html, [new TextEncoder().encode(reportBenchPage(summary))]);
-  if (options.json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
-  else if (!options.quiet) process.stdout.write(reportBench(summary));
+  if (options.json) print(`${JSON.stringify(summary, null, 2)}\n`);
+  else if (!options.quiet) print(reportBench(summary));
 }

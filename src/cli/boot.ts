@@ -7,6 +7,7 @@ import type { BootOptions } from '../node/qemu.ts';
 import { integer, LONGEST_SECONDS, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
 import { interruptible } from './interruptible.ts';
+import { print } from './print.ts';
 
 interface BootArguments {
   readonly entry: string;
@@ -65,7 +66,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
     machine: options.machine,
     accel: oneOf('--accel', ACCELS, options.accel),
     timeoutMs: integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000,
-    ...(options.quiet || options.json ? {} : { onConsole: (text: string) => void process.stdout.write(text) }),
+    ...(options.quiet || options.json ? {} : { onConsole: (text: string) => void print(text) }),
   };
   const result = await interruptible((signal) => boot({ ...ask, signal }));
   const { end, slide, milliseconds, accel } = result;
@@ -80,10 +81,10 @@ async function run(image: string, options: BootArguments): Promise<number> {
       milliseconds: Math.round(milliseconds),
       release: result.report.release ?? null,
     };
-    process.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
+    print(`${JSON.stringify(json, null, 2)}\n`);
   } else {
     const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
-    process.stdout.write(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
+    print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
   }
   if (end === 'qemu-error') process.stderr.write(`kslide: QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}\n`);
   // A guest that says its slide and ends has done what was asked; anything else is a finding, or QEMU's failure.

@@ -8,6 +8,7 @@ import { rebuildBzImage } from '../rebuild.ts';
 import type { RebuildPass } from '../rebuild.ts';
 import { oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
+import { print, printBeside } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportRebuild } from './report-rebuild.ts';
 
@@ -76,8 +77,8 @@ async function run(
     await writeFileAtomic(output, [bytes]);
     progress.clear();
     const seconds = { total: clock.total(), compressor: clock.of('compress') };
-    if (json) process.stdout.write(`${JSON.stringify({ ...summary, seconds }, null, 2)}\n`);
-    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportRebuild(summary, seconds));
+    if (json) print(`${JSON.stringify({ ...summary, seconds }, null, 2)}\n`);
+    else if (!quiet) printBeside(output, reportRebuild(summary, seconds));
   } finally {
     progress.clear();
   }

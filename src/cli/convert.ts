@@ -9,6 +9,7 @@ import { stubProgram } from '../stub/segment.ts';
 import { STUB_TABLES } from '../stub/table.ts';
 import type { StubTableName } from '../stub/table.ts';
 import { UsageError } from './failure.ts';
+import { print, printBeside } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportConvert } from './report-convert.ts';
 
@@ -65,8 +66,8 @@ async function run(input: string, { output, relocs, table: format, json, quiet }
     });
     await file.finish(parts);
     progress.clear();
-    if (json) process.stdout.write(`${JSON.stringify(summary, null, 2)}\n`);
-    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportConvert(summary));
+    if (json) print(`${JSON.stringify(summary, null, 2)}\n`);
+    else if (!quiet) printBeside(output, reportConvert(summary));
   } finally {
     await file.discard();
     progress.clear();

@@ -4,6 +4,7 @@ import { inspect } from '../inspect.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile } from '../node/files.ts';
 import { UsageError } from './failure.ts';
+import { print } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportInspect } from './report-inspect.ts';
 
@@ -33,8 +34,8 @@ async function run(path: string, { relocs, json, quiet }: InspectArguments): Pro
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const inspection = await inspect(file, { codecs: nodeCodecs, relocs: table });
     progress.clear();
-    if (json) process.stdout.write(`${JSON.stringify(inspection, null, 2)}\n`);
-    else if (!quiet) process.stdout.write(reportInspect(inspection));
+    if (json) print(`${JSON.stringify(inspection, null, 2)}\n`);
+    else if (!quiet) print(reportInspect(inspection));
   } finally {
     progress.clear();
   }

@@ -4,6 +4,7 @@
  */
 import { Command, CommanderError } from 'commander';
 import { describeFailure } from './failure.ts';
+import { print } from './print.ts';
 import { version } from './version.ts';
 
 /** Adds a command to the program; its action says an exit code other than 0 by the second argument. */
@@ -31,7 +32,7 @@ export async function main(args: readonly string[]): Promise<number> {
     .description('Makes uncompressed x86-64 Linux kernels randomize themselves: no rebuild, no VMM change.')
     .version(version)
     .exitOverride()
-    .configureOutput({ outputError: () => {} }); // worded below, on one line, as everything else
+    .configureOutput({ writeOut: print, outputError: () => {} }); // errors are worded below, on one line, as everything else
   let exitCode = 0;
   const setExitCode = (code: number): void => {
     exitCode = code;
@@ -42,10 +43,6 @@ export async function main(args: readonly string[]): Promise<number> {
     process.stderr.write(program.helpInformation());
     return 2;
   }
-  // A reader that has seen enough is no failure of ours.
-  process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-    if (error.code !== 'EPIPE') throw error;
-  });
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;

@@ -6,6 +6,7 @@ import { findOffsets } from '../lab/offset.ts';
 import type { OffsetFound, OffsetSearch } from '../lab/offset.ts';
 import { InputFileError, readInputFile } from '../node/files.ts';
 import { readVmlinux } from '../vmlinux.ts';
+import { print } from './print.ts';
 import { rows } from './text.ts';
 
 interface OffsetArguments {
@@ -42,7 +43,7 @@ async function run(file: string, { vmlinux, json }: OffsetArguments): Promise<nu
   // Byte by byte: a console's noise need not be UTF-8.
   const search = findOffsets(Buffer.from(log.buffer, log.byteOffset, log.length).toString('latin1'), text);
   const report = reportOffset(search, { vmlinux, json: json === true });
-  process.stdout.write(report.output);
+  print(report.output);
   if (report.remark !== undefined)
     process.stderr.write(`kslide: ${file === '-' ? 'standard input' : file}: ${report.remark}\n`);
   return report.exitCode;

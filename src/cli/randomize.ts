@@ -11,6 +11,7 @@ import { randomize } from '../randomize.ts';
 import type { RandomizeOptions, RandomizeSummary } from '../randomize.ts';
 import { integer, oneOf } from './arguments.ts';
 import { UsageError } from './failure.ts';
+import { print, printBeside } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportRandomize } from './report-randomize.ts';
 
@@ -93,8 +94,8 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
     await writeFileAtomic(output!, moved);
     moved.close?.();
     progress.clear();
-    if (json) process.stdout.write(`${JSON.stringify(moved.summary, null, 2)}\n`);
-    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportRandomize(moved.summary));
+    if (json) print(`${JSON.stringify(moved.summary, null, 2)}\n`);
+    else if (!quiet) printBeside(output, reportRandomize(moved.summary));
     return 0;
   } finally {
     progress.clear();

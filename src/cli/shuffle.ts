@@ -10,6 +10,7 @@ import { SEED_BYTES } from '../shuffle/random.ts';
 import { decodePlan, encodePlan, planShuffle, shuffle } from '../shuffle.ts';
 import type { Plan, ShufflePass } from '../shuffle.ts';
 import { UsageError } from './failure.ts';
+import { print, printBeside } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportPlan, reportShuffle } from './report-shuffle.ts';
 
@@ -85,7 +86,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan));
     if (output === undefined && !exec) {
       progress.clear();
-      if (!quiet) process.stdout.write(json ? `${JSON.stringify(plan.facts, null, 2)}\n` : reportPlan(plan));
+      if (!quiet) print(json ? `${JSON.stringify(plan.facts, null, 2)}\n` : reportPlan(plan));
       return 0;
     }
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
@@ -97,8 +98,8 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     await writeFileAtomic(output!, shuffled.parts);
     progress.clear();
     const hexSeed = Buffer.from(seed).toString('hex');
-    if (json) process.stdout.write(`${JSON.stringify({ seed: hexSeed, ...shuffled.summary }, null, 2)}\n`);
-    else if (!quiet) (output === '-' ? process.stderr : process.stdout).write(reportShuffle(shuffled.summary, hexSeed));
+    if (json) print(`${JSON.stringify({ seed: hexSeed, ...shuffled.summary }, null, 2)}\n`);
+    else if (!quiet) printBeside(output, reportShuffle(shuffled.summary, hexSeed));
     return 0;
   } finally {
     progress.clear();

@@ -8,6 +8,7 @@ import { readInputFile } from '../node/files.ts';
 import type { ShuffleVerification } from '../verify-shuffled.ts';
 import { verify } from '../verify.ts';
 import { UsageError } from './failure.ts';
+import { print } from './print.ts';
 import { Progress } from './progress.ts';
 import { reportVerify, reportVerifyShuffled } from './report-verify.ts';
 
@@ -55,14 +56,14 @@ async function run(original: string, converted: string, options: VerifyArguments
     if (shuffled) {
       const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, onCheck });
       progress.clear();
-      if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
-      else if (!quiet) process.stdout.write(reportVerifyShuffled(result));
+      if (json) print(`${JSON.stringify(result, null, 2)}\n`);
+      else if (!quiet) print(reportVerifyShuffled(result));
       return result.verdict === 'proved' ? PROVED : REFUTED;
     }
     const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, onCheck });
     progress.clear();
-    if (json) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
-    else if (!quiet) process.stdout.write(reportVerify(result));
+    if (json) print(`${JSON.stringify(result, null, 2)}\n`);
+    else if (!quiet) print(reportVerify(result));
     if (result.verdict === 'proved') return PROVED;
     if (!quiet) sayIfMoved(file);
     return REFUTED;

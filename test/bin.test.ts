@@ -1,0 +1,58 @@
+/** bin/, around a command line that is not kslide's: how it is loaded, and how the process ends. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { version } from '../src/cli/version.ts';
+
+const root = mkdtempSync(join(tmpdir(), 'kslide-bin-'));
+after(() => rmSync(root, { recursive: true }));
+cpSync(fileURLToPath(new URL('../bin', import.meta.url)), join(root, 'bin'), { recursive: true });
+mkdirSync(join(root, 'dist'));
+
+/** What `main` does, given its arguments as `args`, for a reader that takes nothing until the pipe has long been full. */
+function run(main: string, ...args: string[]): { readonly code: number; readonly output: string } {
+  writeFileSync(join(root, 'dist/kslide.cjs'), `exports.main = async (args) => { ${main} };`);
+  const script = '{ "$@"; echo $? > "$0"; } | { sleep 0.2; cat; }';
+  const code = join(root, 'code');
+  const command = [process.execPath, join(root, 'bin/kslide.js'), ...args];
+  const output = execFileSync('sh', ['-c', script, code, ...command], { encoding: 'utf8', maxBuffer: 1 << 24 });
+  return { code: Number(readFileSync(code, 'utf8')), output };
+}
+
+test('arguments and exit code are passed on', () => {
+  assert.deepEqual(run(`process.stdout.write(args.join()); return 7;`, 'a', 'b'), { code: 7, output: 'a,b' });
+  assert.deepEqual(run('return 0;'), { code: 0, output: '' });
+});
+
+test('the process ends when its work is done, and not before all is written', () => {
+  const { code, output } = run(`process.stdout.write('x'.repeat(1e6)); return 3;`);
+  assert.deepEqual([code, output.length], [3, 1e6]);
+  const late = `setTimeout(() => process.stdout.write('late'), 100); return 0;`;
+  assert.deepEqual(run(late), { code: 0, output: 'late' });
+  const listener = `process.on('exit', (code) => require('node:fs').writeSync(1, 'exit ' + code)); return 5;`;
+  assert.deepEqual(run(listener), { code: 5, output: 'exit 5' });
+});
+
+test("Node's modules are there when they are used, packages at once", () => {
+  const loaded = `process.moduleLoadList.includes('NativeModule child_process')`;
+  const main = `const children = require('node:child_process'); const before = ${loaded}; children.spawnSync; process.stdout.write([before, ${loaded}, typeof new (require('node:events').EventEmitter)().emit].join()); return 0;`;
+  assert.deepEqual(run(main), { code: 0, output: 'false,true,function' });
+  assert.equal(run(`try { require('no-such-package'); return 0; } catch { return 4; }`).code, 4);
+});
+
+test('a cache that does not fit is not used', () => {
+  writeFileSync(join(root, 'dist/kslide.v8'), 'no cache');
+  assert.deepEqual(run(`process.stdout.write('compiled'); return 0;`), { code: 0, output: 'compiled' });
+});
+
+test('what is installed as kslide is that', () => {
+  const { bin, version: named } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as {
+    readonly bin: { readonly kslide: string };
+    readonly version: string;
+  };
+  assert.deepEqual([bin.kslide, named], ['bin/kslide.js', version]);
+});
