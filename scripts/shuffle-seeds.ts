@@ -16,7 +16,7 @@ import { boot } from '../src/node/qemu.ts';
 import { convert } from '../src/convert.ts';
 import { shuffle } from '../src/shuffle.ts';
 import { verifyShuffled } from '../src/verify-shuffled.ts';
-import { APPEND, checkShuffledGuest, openShuffle, prepareShuffle } from '../test/boot/shuffle-lane.ts';
+import { APPEND, checkShuffledGuest, openShuffle, prepareShuffle, TAKE_TURNS } from '../test/boot/shuffle-lane.ts';
 import { readBacktrace } from '../test/guest/shuffle.ts';
 
 const TIMEOUT_MS = 400_000;
@@ -48,7 +48,8 @@ if (typeof lane === 'string') {
 const { image, debug, plan } = lane;
 const initrd = bootOnly ? undefined : lane.initrd;
 const original = (await convert(image, { codecs: nodeCodecs })).bytes();
-const unshuffled = await boot({ image: original, initrd, append: APPEND, timeoutMs: TIMEOUT_MS });
+const options = { initrd, append: APPEND, extra: TAKE_TURNS, timeoutMs: TIMEOUT_MS };
+const unshuffled = await boot({ image: original, ...options });
 const reference = readBacktrace(unshuffled.console);
 console.log(`backtrace: ${reference.join(' ')}`);
 
@@ -63,7 +64,7 @@ for (let seed = first; seed < first + seeds; seed++) {
   const cpus = bootOnly ? 1 : 1 + (seed % 2);
   // Both at once: a guest with one CPU leaves the other to its neighbour.
   const bootBy = async (entry: 'pvh' | 'linux64'): Promise<void> => {
-    const result = await boot({ image: kernel, initrd, entry, cpus, append: APPEND, timeoutMs: TIMEOUT_MS });
+    const result = await boot({ ...options, image: kernel, entry, cpus });
     let outcome = 'ok';
     try {
       if (!bootOnly) checkShuffledGuest(result, shuffled, cpus);

@@ -12,7 +12,7 @@ import { convert } from '../../src/convert.ts';
 import { shuffle } from '../../src/shuffle.ts';
 import { verifyShuffled } from '../../src/verify-shuffled.ts';
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
-import { APPEND, checkShuffledGuest, prepareShuffle } from './shuffle-lane.ts';
+import { APPEND, checkShuffledGuest, prepareShuffle, TAKE_TURNS } from './shuffle-lane.ts';
 
 const lane = await prepareShuffle();
 
@@ -20,7 +20,7 @@ if (typeof lane === 'string') test('shuffle', { skip: lane }, () => {});
 else {
   const { image, debug, plan, initrd } = lane;
   const run = (kernel: Uint8Array, options: Partial<BootOptions>): ReturnType<typeof boot> =>
-    boot({ image: kernel, initrd, append: APPEND, timeoutMs: 240_000, ...options });
+    boot({ image: kernel, initrd, append: APPEND, extra: TAKE_TURNS, timeoutMs: 240_000, ...options });
 
   test('most functions move', () => {
     const moved = plan.runs.reduce((sum, { count }) => sum + count, 0);

@@ -18,7 +18,8 @@
 typedef unsigned long u64;
 typedef long s64;
 
-enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, LSEEK = 8, NANOSLEEP = 35, MKDIR = 83, MOUNT = 165, AFFINITY = 204, FINIT_MODULE = 313 };
+enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, LSEEK = 8, IOCTL = 16, NANOSLEEP = 35, MKDIR = 83, MOUNT = 165, AFFINITY = 204, FINIT_MODULE = 313 };
+enum { TCSBRK = 0x5409 }; /* with 1: wait until all is sent, as tcdrain(3) does */
 enum { O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_NOCTTY = 0400, O_TRUNC = 01000 };
 
 static s64 sys(s64 number, s64 a, s64 b, s64 c, s64 d, s64 e) {
@@ -233,6 +234,8 @@ void start(void) {
   end();
   begin("end");
   end();
+  /* What another CPU still sends, the panic's own lines would mix with. */
+  sys(IOCTL, console, TCSBRK, 1, 0, 0);
   write_file("/proc/sys/kernel/printk", "7");
   write_file("/proc/sysrq-trigger", "c");
   begin("sysrq did nothing");

@@ -59,7 +59,11 @@ export function readBacktrace(console: string): string[] {
   const trace = console.slice(console.lastIndexOf('Call Trace:'));
   const end = trace.indexOf('</TASK>');
   assert.ok(end > 0, 'no call trace');
-  return [...trace.slice(0, end).matchAll(/\]\s+([\w.]+\+0x[0-9a-f]+)\/0x[0-9a-f]+/g)].map(([, name]) => name!);
+  // With the time in front or without (CONFIG_PRINTK_TIME).
+  const lines = trace.slice(0, end).matchAll(/^(?:\[ *[\d.]+\])? +([\w.]+\+0x[0-9a-f]+)\/0x[0-9a-f]+/gm);
+  const functions = [...lines].map(([, name]) => name!);
+  assert.notEqual(functions.length, 0, `nothing in the call trace: ${trace.slice(0, end)}`);
+  return functions;
 }
 
 const FNV_BASIS = 0xcbf2_9ce4_8422_2325n;
