@@ -12,6 +12,7 @@ out=$build/try
 kslide="node $here/bin/kslide.js"
 
 . "$here/scripts/apt.sh"
+. "$here/scripts/kernel-source.sh"
 need gcc gcc
 need make make
 need flex flex
@@ -25,15 +26,7 @@ install_missing
 step() { echo "== $*"; }
 
 step "linux-source-$version"
-mkdir -p "$build" "$cache/dl"
-if [ ! -e "$tree/Makefile" ]; then
-  deb=$(find "$cache/dl" -name "linux-source-${version}_*.deb" | sort | tail -n 1)
-  if [ -z "$deb" ]; then
-    (cd "$cache/dl" && apt-get download -qq "linux-source-$version")
-    deb=$(find "$cache/dl" -name "linux-source-${version}_*.deb")
-  fi
-  dpkg-deb --fsys-tarfile "$deb" | tar -xO "./usr/src/linux-source-$version.tar.xz" | tar -xJ -C "$build"
-fi
+unpack_kernel_source "$version" "$cache" "$build"
 
 # fragment FILE: the fenced block that follows the comment with this name in the page.
 fragment() {
