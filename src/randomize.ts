@@ -26,7 +26,7 @@ import { slotsOf } from './kaslr/slots.ts';
 import { readPvh } from './pvh.ts';
 import type { PvhEntry } from './pvh.ts';
 import { changeSlide, prepareTable } from './relocs/apply.ts';
-import type { PreparedTable } from './relocs/apply.ts';
+import type { PreparedTable, Sites } from './relocs/apply.ts';
 import { findRelocations } from './relocs/find.ts';
 import { checkSites, countRelocations, LISTS } from './relocs/table.ts';
 import type { RelocationTable } from './relocs/table.ts';
@@ -91,6 +91,8 @@ export interface MovePlan {
    * behind `end`, or to the end of the file.
    */
   move(bytes: Uint8Array, offset: FileOffset, end: FileOffset): void;
+  /** Whether any of the original's bytes from `offset` to `end` may be other ones in the moved file. */
+  changes(offset: FileOffset, end: FileOffset): boolean;
 }
 
 export const SITE_SIZE = 8;
@@ -188,6 +190,9 @@ class KernelRandomizer implements Randomizer {
           if (from < to) bytes.set(original.subarray(from, to), from - offset);
         }
       },
+      changes: (offset, end) =>
+        written.some(({ offset: at, length }) => at < end && at + length > offset) ||
+        this.#sitesIn(offset - SITE_SIZE, end).some(({ sites }) => LISTS.some(({ name }) => sites[name].length > 0)),
     };
   }
 
@@ -226,19 +231,24 @@ class KernelRandomizer implements Randomizer {
 
   /** The sites that start in the file from `offset` on and before `end`; `bytes` are what is at `offset`. */
   #moveWindow(bytes: Uint8Array, offset: FileOffset, end: FileOffset, virt: Slide): void {
-    for (const { offset: partAt, bytes: partBytes, base, table } of this.#parts) {
-      const [first, last] = [Math.max(offset, partAt), Math.min(end, partAt + partBytes.length)];
-      if (first >= last) continue;
-      const link = base - partAt; // an address, less its file offset
+    for (const { sites, link } of this.#sitesIn(offset, end))
+      changeSlide(bytes, sites, { from: this.#virt, to: virt }, link + offset);
+  }
+
+  /** For each segment that the file has from `offset` to `end`, the sites that start there. `link`: a link address, less its file offset. */
+  #sitesIn(offset: FileOffset, end: FileOffset): { readonly sites: Sites; readonly link: PhysAddr }[] {
+    return this.#parts.flatMap(({ offset: partAt, bytes, base, table }) => {
+      const [first, last] = [Math.max(offset, partAt), Math.min(end, partAt + bytes.length)];
+      if (first >= last) return [];
+      const link = base - partAt;
       const stretch = (list: Uint32Array): Uint32Array =>
         list.subarray(
           lowerBound(list, physToTableEntry(link + first)),
           lowerBound(list, physToTableEntry(link + last)),
         );
       const { abs64, inverse32, abs32 } = table;
-      const sites = { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) };
-      changeSlide(bytes, sites, { from: this.#virt, to: virt }, link + offset);
-    }
+      return [{ sites: { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) }, link }];
+    });
   }
 
   #draw(seed: Uint8Array | undefined): Draw {

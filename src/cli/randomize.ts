@@ -5,8 +5,9 @@ import { SEED_BYTES } from '../kaslr/draw.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../node/files.ts';
 import type { Image } from '../node/launch.ts';
-import { writeFileAtomic } from '../node/output-file.ts';
+import { OutputFile } from '../node/output-file.ts';
 import { openMovedFile } from '../node/randomize-file.ts';
+import type { MovedFile } from '../node/randomize-file.ts';
 import { randomize } from '../randomize.ts';
 import type { RandomizeOptions, RandomizeSummary } from '../randomize.ts';
 import { integer, oneOf } from './arguments.ts';
@@ -71,15 +72,16 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   for (const file of [input, relocs]) if (file !== undefined && output !== undefined) refuseSameFile(file, output);
 
   const progress = new Progress(quiet === true || exec === true);
+  const file = output === undefined ? undefined : new OutputFile(output);
   try {
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const all = { codecs: nodeCodecs, relocs: table, inPlace: true, ...wish };
     // Who wants to know the kernel's version has it looked for in all of the file.
     const piecewise = (exec || quiet) && input !== '-';
-    const make = async (): Promise<Image & { readonly summary: RandomizeSummary }> => {
+    const inPieces = async (): Promise<MovedFile | undefined> =>
+      piecewise ? openMovedFile(input, all, { onOpen: (path) => file?.beginCopy(path) }) : undefined;
+    const whole = async (): Promise<Image & { readonly summary: RandomizeSummary }> => {
       progress.show('reading the kernel');
-      const moved = piecewise ? await openMovedFile(input, all) : undefined;
-      if (moved !== undefined) return moved;
       const image = await readInputFile(input);
       progress.show('moving it');
       const { parts, summary } = await randomize(image, all);
@@ -88,16 +90,20 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
     if (exec) {
       // Loaded when it is wanted: what it needs of Node takes as long to load as a kernel takes to move.
       const { endLike, launch } = await import('../node/launch.ts');
+      const make = async (): Promise<Image> => (await inPieces()) ?? whole();
       return await endLike(await launch(make, { command: words, directory: execDir }));
     }
-    const moved = await make();
-    await writeFileAtomic(output!, moved);
+    const pieces = await inPieces();
+    const moved = pieces ?? (await whole());
+    const copied = pieces !== undefined && (await file!.hasCopy(pieces.size));
+    await file!.finish(copied ? pieces.overCopy() : moved);
     moved.close?.();
     progress.clear();
     if (json) print(`${JSON.stringify(moved.summary, null, 2)}\n`);
     else if (!quiet) printBeside(output, reportRandomize(moved.summary));
     return 0;
   } finally {
+    await file?.discard();
     progress.clear();
   }
 }

@@ -6,7 +6,8 @@
  * does (57 MB on ext4, measured: 10.8 ms, with fsync 24.6 ms). Each chunk goes down in one write(2): steps of 64 KiB take 1.2 times as long.
  *
  * Most of a converted kernel is the kernel that was given. So `OutputFile` takes that while it is still being decoded, and has another thread write it
- * to the temporary file meanwhile; when the result is there, only what differs is left to be written.
+ * to the temporary file meanwhile; when the result is there, only what differs is left to be written. Most of a moved kernel is the file that was given:
+ * that one is copied meanwhile.
  */
 import fs from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -39,7 +40,7 @@ export async function writeFileAtomic(
 export class OutputFile {
   readonly #path: string;
   readonly #mode: number;
-  #early: EarlyBytes | undefined;
+  #early: EarlyBytes | EarlyCopy | undefined;
 
   /** Nothing is done, nor looked at, before the first bytes are there. */
   constructor(path: string, { mode = 0o666 }: WriteOptions = {}) {
@@ -53,11 +54,23 @@ export class OutputFile {
    */
   begin(bytes: Uint8Array, end: number): void {
     this.#early ??= new EarlyBytes(bytes, () => this.#openDraft());
-    this.#early.write(end);
+    if (this.#early instanceof EarlyBytes) this.#early.write(end);
+  }
+
+  /** The same for the bytes of the file at `source`. */
+  beginCopy(source: string): void {
+    this.#early ??= new EarlyCopy(source, () => this.#openDraft());
+  }
+
+  /** Waits for that copy. False when there is none of `size` bytes: then `finish` has to be given everything. */
+  async hasCopy(size: number): Promise<boolean> {
+    if (this.#early instanceof EarlyCopy && (await this.#early.hasBytes(size))) return true;
+    await this.discard();
+    return false;
   }
 
   /** `chunks` are the whole file, in order. What `begin` has written of them is not written again. */
-  async finish(chunks: Iterable<Uint8Array>): Promise<void> {
+  async finish(chunks: Iterable<Uint8Array | InPlace>): Promise<void> {
     try {
       await this.#finish(chunks);
     } catch (error) {
@@ -74,15 +87,17 @@ export class OutputFile {
     this.#early = undefined;
   }
 
-  async #finish(chunks: Iterable<Uint8Array>): Promise<void> {
-    if (this.#path === '-') return writeStandardOutput(chunks);
+  async #finish(chunks: Iterable<Uint8Array | InPlace>): Promise<void> {
+    if (this.#path === '-') return writeStandardOutput(allBytes(chunks));
     const draft = this.#early === undefined ? this.#openDraft() : await this.#early.settle();
-    if (draft === undefined) return writeStraight(this.#path, chunks);
+    if (draft === undefined) return writeStraight(this.#path, allBytes(chunks));
     try {
       let at = 0;
       for (const chunk of chunks) {
-        const there = this.#early?.lengthInPlace(chunk, at) ?? 0;
-        await writeFully(draft.fd, chunk.subarray(there), at + there);
+        if (chunk instanceof Uint8Array) {
+          const there = this.#early?.lengthInPlace(chunk, at) ?? 0;
+          await writeFully(draft.fd, chunk.subarray(there), at + there);
+        }
         at += chunk.length;
       }
       draft.complete(at);
@@ -99,6 +114,22 @@ export class OutputFile {
     if (existing?.isDirectory()) throw new OutputFileError(path, 'is a directory');
     if (existing && !existing.isFile()) return undefined;
     return new Draft(path, existing, this.#mode);
+  }
+}
+
+/** So many bytes of the file that are in its copy already, where they belong. */
+export class InPlace {
+  readonly length: number;
+
+  constructor(length: number) {
+    this.length = length;
+  }
+}
+
+function* allBytes(chunks: Iterable<Uint8Array | InPlace>): Generator<Uint8Array, void, undefined> {
+  for (const chunk of chunks) {
+    if (!(chunk instanceof Uint8Array)) throw new RangeError('bytes in place where there is no copy');
+    yield chunk;
   }
 }
 
@@ -148,6 +179,47 @@ class EarlyBytes {
   }
 }
 
+const copyFile = promisify(fs.copyFile);
+
+/** A copy that the system makes by itself. Whatever goes wrong with it, there is none, and who writes the file anew finds out what is wrong. */
+class EarlyCopy {
+  #draft: Draft | undefined;
+  readonly #copied: Promise<boolean>;
+
+  constructor(source: string, openDraft: () => Draft | undefined) {
+    try {
+      this.#draft = openDraft();
+    } catch {
+      // Said when it is opened again.
+    }
+    this.#copied =
+      this.#draft === undefined
+        ? Promise.resolve(false)
+        : this.#draft.copyFrom(source).then(
+            () => true,
+            () => false,
+          );
+  }
+
+  async hasBytes(size: number): Promise<boolean> {
+    return (await this.#copied) && this.#draft?.size === size;
+  }
+
+  async settle(): Promise<Draft | undefined> {
+    await this.#copied;
+    return this.#draft;
+  }
+
+  lengthInPlace(): number {
+    return 0;
+  }
+
+  async close(): Promise<void> {
+    await this.#copied;
+    this.#draft?.remove();
+  }
+}
+
 /** Nothing that must not be guessed: a name that is taken is not opened. Node's `crypto` takes 2 ms to load (measured). */
 function randomDigits(): string {
   return Math.floor(Math.random() * 2 ** 48)
@@ -160,8 +232,8 @@ class Draft {
   readonly fd: number;
   readonly #target: string;
   readonly #temporary: string;
-  /** Of the file that is replaced; a new one has its own from the start. */
-  readonly #mode: number | undefined;
+  /** Permission bits that it will have. */
+  readonly #mode: number;
   #isOpen = true;
 
   constructor(path: string, existing: fs.Stats | undefined, mode: number) {
@@ -170,23 +242,33 @@ class Draft {
       throw new OutputFileError(path, 'is a broken symbolic link');
     // A rename replaces a symbolic link itself, so follow it first.
     this.#target = existing ? fs.realpathSync(path) : path;
-    this.#mode = existing ? existing.mode & 0o777 : undefined;
     // Names are limited to 255 bytes: 60 UTF-16 units are at most 180.
     const tag = `kslide-${process.pid}-${randomDigits()}`;
     this.#temporary = join(dirname(this.#target), `${basename(this.#target).slice(0, 60)}.${tag}.tmp`);
     removeOnExit(this.#temporary); // known to the signal handlers before it is there
     try {
       this.fd = fs.openSync(this.#temporary, 'wx', existing ? 0o600 : mode);
+      this.#mode = (existing ?? fs.fstatSync(this.fd)).mode & 0o777;
     } catch (error) {
       keepOnExit(this.#temporary);
       throw error;
     }
   }
 
+  get size(): number {
+    return fs.fstatSync(this.fd).size;
+  }
+
+  /** Copying gives it the source's permissions. What is written afterwards is for nobody else. */
+  async copyFrom(source: string): Promise<void> {
+    await copyFile(source, this.#temporary);
+    fs.fchmodSync(this.fd, 0o600);
+  }
+
   /** All `size` bytes are written: more than that may be there. */
   complete(size: number): void {
-    if (fs.fstatSync(this.fd).size > size) fs.ftruncateSync(this.fd, size);
-    if (this.#mode !== undefined) fs.fchmodSync(this.fd, this.#mode);
+    if (this.size > size) fs.ftruncateSync(this.fd, size);
+    fs.fchmodSync(this.fd, this.#mode);
     this.#close(); // some file systems say only here that the disk is full
     fs.renameSync(this.#temporary, this.#target);
     keepOnExit(this.#temporary);

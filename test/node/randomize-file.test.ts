@@ -1,6 +1,6 @@
 /** A file that is moved piece by piece is the one that is moved whole, wherever the pieces end, and whatever is in it. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -10,7 +10,9 @@ import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { joinParts } from '../../src/elf/write.ts';
 import { KernelImageError } from '../../src/errors.ts';
+import { InPlace } from '../../src/node/output-file.ts';
 import { openMovedFile } from '../../src/node/randomize-file.ts';
+import type { MovedFile } from '../../src/node/randomize-file.ts';
 import { randomize } from '../../src/randomize.ts';
 import type { RandomizeOptions } from '../../src/randomize.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
@@ -38,15 +40,27 @@ const DENSE: RelocationTable = {
   lists: 3,
 };
 
+/** The file that becomes of a copy of the original. */
+function overCopy(moved: MovedFile): Uint8Array {
+  const original = readFileSync(path);
+  let at = 0;
+  const parts = Array.from(moved.overCopy(), (part) => {
+    at += part.length;
+    return part instanceof InPlace ? new Uint8Array(original.subarray(at - part.length, at)) : part.slice();
+  });
+  return joinParts(parts);
+}
+
 async function pieceByPiece(
   options: RandomizeOptions & { relocs?: Uint8Array },
   chunk?: number,
 ): Promise<Uint8Array | undefined> {
-  const moved = await openMovedFile(path, { codecs, ...options }, chunk);
+  const moved = await openMovedFile(path, { codecs, ...options }, { chunk });
   if (moved === undefined) return undefined;
   const collect = (): Uint8Array => joinParts(Array.from(moved, (part) => part.slice()));
   const first = collect();
   assert.deepEqual(collect(), first, 'a second time');
+  assert.deepEqual(overCopy(moved), first, 'over a copy');
   moved.close();
   return first;
 }
