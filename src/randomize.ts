@@ -25,8 +25,8 @@ import type { Draw } from './kaslr/draw.ts';
 import { slotsOf } from './kaslr/slots.ts';
 import { readPvh } from './pvh.ts';
 import type { PvhEntry } from './pvh.ts';
-import { changeSlide, prepareTable } from './relocs/apply.ts';
-import type { PreparedTable, Sites } from './relocs/apply.ts';
+import { changeSlide, prepareCheckedTable } from './relocs/apply.ts';
+import type { PreparedTable } from './relocs/apply.ts';
 import { findRelocations } from './relocs/find.ts';
 import { checkSites, countRelocations, LISTS } from './relocs/table.ts';
 import type { RelocationTable } from './relocs/table.ts';
@@ -192,7 +192,7 @@ class KernelRandomizer implements Randomizer {
       },
       changes: (offset, end) =>
         written.some(({ offset: at, length }) => at < end && at + length > offset) ||
-        this.#sitesIn(offset - SITE_SIZE, end).some(({ sites }) => LISTS.some(({ name }) => sites[name].length > 0)),
+        this.#sitesIn(offset - SITE_SIZE, end).some(({ sites }) => sites.end > 0),
     };
   }
 
@@ -236,7 +236,7 @@ class KernelRandomizer implements Randomizer {
   }
 
   /** For each segment that the file has from `offset` to `end`, the sites that start there. `link`: a link address, less its file offset. */
-  #sitesIn(offset: FileOffset, end: FileOffset): { readonly sites: Sites; readonly link: PhysAddr }[] {
+  #sitesIn(offset: FileOffset, end: FileOffset): { readonly sites: PreparedTable; readonly link: PhysAddr }[] {
     return this.#parts.flatMap(({ offset: partAt, bytes, base, table }) => {
       const [first, last] = [Math.max(offset, partAt), Math.min(end, partAt + bytes.length)];
       if (first >= last) return [];
@@ -247,7 +247,8 @@ class KernelRandomizer implements Randomizer {
           lowerBound(list, physToTableEntry(link + last)),
         );
       const { abs64, inverse32, abs32 } = table;
-      return [{ sites: { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) }, link }];
+      const sites = { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) };
+      return [{ sites: prepareCheckedTable(sites), link }];
     });
   }
 
@@ -369,7 +370,7 @@ function partOf({ elf }: Vmlinux, load: Segment, table: RelocationTable): Part {
     offset: load.offset,
     bytes: segmentBytes(elf, load),
     base: load.paddr,
-    table: prepareTable({ abs64, inverse32, abs32 }),
+    table: prepareCheckedTable({ abs64, inverse32, abs32 }),
   };
 }
 

@@ -36,7 +36,7 @@ export async function writeFileAtomic(
   await new OutputFile(path, options).finish(chunks);
 }
 
-/** One file to write, by `finish`. Who has called `begin` and then cannot finish it calls `discard`. */
+/** One file to write, by `finish`. A chunk is read until the one behind the next is asked for. Who has called `begin` and then cannot finish it calls `discard`. */
 export class OutputFile {
   readonly #path: string;
   readonly #mode: number;
@@ -91,17 +91,23 @@ export class OutputFile {
     if (this.#path === '-') return writeStandardOutput(allBytes(chunks));
     const draft = this.#early === undefined ? this.#openDraft() : await this.#early.settle();
     if (draft === undefined) return writeStraight(this.#path, allBytes(chunks));
+    // The next chunk is asked for while one is written; not the one behind it.
+    let [before, latest] = [Promise.resolve(), Promise.resolve()];
     try {
       let at = 0;
       for (const chunk of chunks) {
         if (chunk instanceof Uint8Array) {
           const there = this.#early?.lengthInPlace(chunk, at) ?? 0;
-          await writeFully(draft.fd, chunk.subarray(there), at + there);
+          [before, latest] = [latest, writeFully(draft.fd, chunk.subarray(there), at + there)];
+          latest.catch(ignore); // until it is waited for
+          await before;
         }
         at += chunk.length;
       }
+      await latest;
       draft.complete(at);
     } finally {
+      await Promise.allSettled([before, latest]); // no descriptor is closed under them
       draft.remove();
     }
   }
@@ -307,7 +313,7 @@ async function writeStandardOutput(chunks: Iterable<Uint8Array>): Promise<void> 
     for (const chunk of chunks) await writeFully(STDOUT, chunk);
     return;
   }
-  process.stdout.on('error', ignoreAsCallbackHasIt);
+  process.stdout.on('error', ignore); // the callback has it
   try {
     for (const chunk of chunks) {
       await new Promise<void>((resolve, reject) => {
@@ -315,11 +321,11 @@ async function writeStandardOutput(chunks: Iterable<Uint8Array>): Promise<void> 
       });
     }
   } finally {
-    process.stdout.off('error', ignoreAsCallbackHasIt);
+    process.stdout.off('error', ignore);
   }
 }
 
-function ignoreAsCallbackHasIt(): void {}
+function ignore(): void {}
 
 const write = promisify(fs.write);
 

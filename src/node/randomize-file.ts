@@ -18,7 +18,7 @@ import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } 
 import { fileOffsetOf, readVmlinux } from '../vmlinux.ts';
 import { InPlace } from './output-file.ts';
 
-/** The file, in pieces; each is good until the next one is asked for. May be gone through more than once, until it is closed. */
+/** The file, in pieces; each is good until the one behind the next is asked for. May be gone through more than once, until it is closed. */
 export interface MovedFile extends Iterable<Uint8Array> {
   readonly summary: RandomizeSummary;
   /** Of the original. */
@@ -142,7 +142,8 @@ function* changedPieces(
   plan: MovePlan,
   chunk: number,
 ): Generator<Uint8Array | InPlace, void, undefined> {
-  const buffer = new Uint8Array(chunk + 2 * SITE_SIZE);
+  // A piece is being written while the next one is read.
+  let [buffer, other] = [new Uint8Array(chunk + 2 * SITE_SIZE), new Uint8Array(chunk + 2 * SITE_SIZE)];
   for (const part of plan.parts) {
     if (part instanceof Uint8Array) {
       yield part;
@@ -160,8 +161,9 @@ function* changedPieces(
         readFully(file, buffer, kept, at + kept, reach);
         plan.move(buffer.subarray(0, reach - at), at, end);
         yield buffer.subarray(from - at, end - at);
-        buffer.copyWithin(0, end - at, reach - at);
+        other.set(buffer.subarray(end - at, reach - at));
         kept = reach - end;
+        [buffer, other] = [other, buffer];
       } else {
         yield new InPlace(end - from);
         kept = 0;

@@ -54,6 +54,21 @@ export function prepareTable({ abs64, inverse32, abs32 }: Sites): PreparedTable 
   return { ...lists, first, last, end };
 }
 
+/** The same for lists that are known to ascend and to name sites in the kernel's map (checkSites): no pass over them. */
+export function prepareCheckedTable({ abs64, inverse32, abs32 }: Sites): PreparedTable {
+  const lists: Sites = { abs64, inverse32, abs32 };
+  let first = WORD;
+  let [last, end] = [0, 0];
+  for (const { name, width } of LISTS) {
+    const list = lists[name];
+    if (list.length === 0) continue;
+    const high = list[list.length - 1]!;
+    if (list[0]! < first) first = list[0]!;
+    if (high + width > end) [last, end] = [high, high + width];
+  }
+  return first === WORD ? { ...lists, first: 0, last: 0, end: 0 } : { ...lists, first, last, end };
+}
+
 /** In the order of u32, on i32 with the sign turned round: numbers above 2^31 cost V8 an object each until it has compiled the loop. */
 function boundsOf(list: Uint32Array): { low: number; high: number } {
   if (list.length === 0) return { low: WORD, high: 0 };
