@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ascii } from '../../src/bytes.ts';
 import { DiskError, InputFileError, OutputFileError, readInputFile, refuseSameFile } from '../../src/node/files.ts';
-import { OutputFile, writeFileAtomic } from '../../src/node/output-file.ts';
+import { InPlace, OutputFile, writeFileAtomic } from '../../src/node/output-file.ts';
 
 const root = fs.mkdtempSync(join(tmpdir(), 'kslide-files-'));
 after(() => fs.rmSync(root, { recursive: true }));
@@ -204,6 +204,76 @@ test('a file that was begun and discarded leaves what was there', async () => {
   assert.deepEqual(fs.readdirSync(directory), ['out']);
   assert.equal(fs.readFileSync(path, 'utf8'), 'old');
   assert.equal(countListeners(), before);
+});
+
+/** `early` with something else in its middle and behind it. */
+const overCopy = [new InPlace(10), ascii('patch'), new InPlace(99_985), ascii('behind')];
+const copiedAndChanged = new Uint8Array(
+  Buffer.concat([early.subarray(0, 10), ascii('patch'), early.subarray(15), ascii('behind')]),
+);
+
+test('a copy of another file, with what came instead and behind; permissions are not copied', async () => {
+  const directory = emptyDirectory();
+  const [source, path] = [join(directory, 'source'), join(directory, 'out')];
+  fs.writeFileSync(source, early, { mode: 0o444 });
+  const umask = process.umask(0o027);
+  try {
+    for (const mode of [0o640, 0o600]) {
+      const file = new OutputFile(path);
+      file.beginCopy(source);
+      assert.equal(await file.hasCopy(early.length), true);
+      const draft = fs.readdirSync(directory).find((name) => name.endsWith('.tmp'))!;
+      assert.equal(fs.statSync(join(directory, draft)).mode & 0o777, 0o600);
+      await file.finish(overCopy);
+      assert.deepEqual(read(path), copiedAndChanged);
+      assert.equal(fs.statSync(path).mode & 0o777, mode);
+      fs.chmodSync(path, 0o600); // which the second time it has to keep
+    }
+    // A result that is shorter than the original.
+    const file = new OutputFile(path);
+    file.beginCopy(source);
+    assert.equal(await file.hasCopy(early.length), true);
+    await file.finish([new InPlace(20)]);
+    assert.deepEqual(read(path), early.slice(0, 20));
+  } finally {
+    process.umask(umask);
+  }
+  assert.deepEqual(fs.readdirSync(directory), ['out', 'source']);
+});
+
+test('where there can be no copy, or not the one that was meant, everything is written', async (t) => {
+  const directory = emptyDirectory();
+  const [source, path] = [join(directory, 'source'), join(directory, 'out')];
+  fs.writeFileSync(source, early);
+  const before = countListeners();
+  const attempt = async (from: string, to: string, size = early.length): Promise<void> => {
+    const file = new OutputFile(to);
+    file.beginCopy(from);
+    assert.equal(await file.hasCopy(size), false);
+    await assert.rejects(file.finish(overCopy), RangeError);
+    await file.finish(changed);
+  };
+  await attempt(join(directory, 'missing'), path);
+  assert.deepEqual(read(path), new Uint8Array(Buffer.concat(changed)));
+  await attempt(source, path, early.length + 1);
+  assert.deepEqual(read(path), new Uint8Array(Buffer.concat(changed)));
+  await attempt(source, '/dev/null');
+  assert.deepEqual(fs.readdirSync(directory), ['out', 'source']);
+  assert.equal(countListeners(), before);
+
+  const small = fs.mkdtempSync(join(directory, 'small-'));
+  const mount = spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'kslide', small], { encoding: 'utf8' });
+  if (mount.status !== 0) return t.skip(`cannot mount a tmpfs to fill: ${mount.stderr.trim()}`);
+  try {
+    const file = new OutputFile(join(small, 'out'));
+    file.beginCopy(source);
+    assert.equal(await file.hasCopy(early.length), false);
+    assert.deepEqual(fs.readdirSync(small), []);
+    await assert.rejects(file.finish([early]), { name: 'DiskError', reason: 'no space left on device' });
+    assert.deepEqual(fs.readdirSync(small), []);
+  } finally {
+    execFileSync('umount', [small]);
+  }
 });
 
 test('begun with an output name that cannot be: nothing is said before the end', async () => {
