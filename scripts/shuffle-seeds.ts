@@ -69,7 +69,7 @@ for (let seed = first; seed < first + seeds; seed++) {
     try {
       if (!bootOnly) checkShuffledGuest(result, shuffled, cpus);
       const backtrace = readBacktrace(result.console).join(' ');
-      if (backtrace !== reference.join(' ')) throw new Error(`another backtrace: ${backtrace}`);
+      if (backtrace !== reference.join(' ')) throw new Error(`another backtrace: ${result.console.slice(-3000)}`);
     } catch (error) {
       failures++;
       outcome = `FAILED ${String(error).slice(0, 3000)}`;

@@ -6,7 +6,10 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync } from 'node:fs';
 import { missingProgram } from './environment.ts';
+import type { RealPipe } from './real-pipe.ts';
 
 export interface RunOptions {
   /** The child is ended after this long. There is no default: whoever starts a program knows how long it may take. */
@@ -16,6 +19,8 @@ export interface RunOptions {
   /** Descriptors of ours that the child has as standard input and output; without them, nothing to read, and `output`. */
   readonly stdin?: number | undefined;
   readonly stdout?: number | undefined;
+  /** Takes `output` from here, and closes it; the child has the other end as standard output. */
+  readonly pipe?: RealPipe | undefined;
   /** Descriptors of ours that the child has as 3, 4 and so on. */
   readonly files?: readonly number[] | undefined;
   /** Standard output as it comes. */
@@ -84,9 +89,10 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     let output = '';
     let errors = '';
 
-    const { stdin = 'ignore', stdout = 'pipe', files = [] } = options;
+    const { stdin = 'ignore', pipe, stdout = pipe?.writer ?? 'pipe', files = [] } = options;
     const stdio = [stdin, stdout, 'pipe', ...files] as const;
     const child = spawn(program, args, { stdio: [...stdio], cwd: options.directory });
+    if (pipe !== undefined) closeSync(pipe.writer);
     track(child);
     const end = (reason: Ended['by']): void => {
       by = reason;
@@ -102,7 +108,8 @@ export function runProgram(program: string, args: readonly string[], options: Ru
       options.signal?.removeEventListener('abort', onAbort);
     };
 
-    child.stdout?.setEncoding('utf8').on('data', (text: string) => {
+    const out = pipe?.reader ?? child.stdout;
+    out?.setEncoding('utf8').on('data', (text: string) => {
       if (output.length < OUTPUT_LIMIT) output += text;
       options.onOutput?.(text);
     });
@@ -110,10 +117,12 @@ export function runProgram(program: string, args: readonly string[], options: Ru
       if (errors.length < OUTPUT_LIMIT) errors += text;
     });
     child.once('error', (error: NodeJS.ErrnoException) => {
+      pipe?.reader.destroy();
       settle();
       reject(error.code === 'ENOENT' ? missingProgram(program, error) : error);
     });
-    child.once('close', (code) => {
+    child.once('close', async (code) => {
+      if (pipe !== undefined && !pipe.reader.closed) await once(pipe.reader, 'close');
       settle();
       resolve({ by, code, output, errors, milliseconds: Math.round(performance.now() - started) });
     });

@@ -23,6 +23,7 @@ import { buildLinux64Loader } from './linux64-loader.ts';
 import type { Linux64Options } from './linux64-loader.ts';
 import { runProgram } from './processes.ts';
 import type { Ended } from './processes.ts';
+import { makePipe } from './real-pipe.ts';
 import { unnamedFile } from './unnamed-file.ts';
 
 /** A file, or its contents. */
@@ -147,8 +148,9 @@ export async function boot(options: BootOptions): Promise<BootResult> {
   const files = new Files();
   try {
     const args = await qemuArguments(options, image, files);
-    const run = (accel: 'tcg' | 'kvm', signal?: AbortSignal, onOutput?: (text: string) => void): Promise<Ended> =>
+    const run = async (accel: 'tcg' | 'kvm', signal?: AbortSignal, onOutput?: (text: string) => void): Promise<Ended> =>
       runProgram(QEMU, [...args, '-accel', accel], {
+        pipe: await makePipe(),
         timeoutMs: options.timeoutMs ?? DEFAULT.timeoutMs,
         signal,
         files: files.handles.map(({ fd }) => fd),

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvironmentError } from '../../src/node/environment.ts';
 import { runProgram } from '../../src/node/processes.ts';
+import { makePipe } from '../../src/node/real-pipe.ts';
 
 /** Alive and not a zombie. */
 function runs(pid: number): boolean {
@@ -83,3 +84,19 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     assert.equal(runs(Number(pid)), false);
   });
 }
+
+test('a pipe takes what a guest sends while nobody reads, byte by byte', async () => {
+  // As QEMU writes a console: without waiting.
+  const script =
+    'use Fcntl; fcntl(STDOUT, F_SETFL, O_WRONLY | O_NONBLOCK); for (1..20000) { syswrite(STDOUT, "x") or die "$_: $!" }';
+  const run = runProgram('perl', ['-e', script], { timeoutMs: 60_000, pipe: await makePipe() });
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 500);
+  const { code, output, errors } = await run;
+  assert.deepEqual([code, output.length, errors], [0, 20_000, '']);
+});
+
+test('a program that is missing leaves no pipe open', async () => {
+  const pipe = (await makePipe())!;
+  await assert.rejects(runProgram('kslide-no-such-program', [], { timeoutMs: 1_000, pipe }));
+  assert.ok(pipe.reader.destroyed);
+});
