@@ -43,6 +43,8 @@ export interface PlanOptions {
   readonly relocs?: Uint8Array | undefined;
   /** The map that GNU ld wrote when it linked `debug`: where functions without a size end, if each had a section. */
   readonly map?: Uint8Array | undefined;
+  /** Find references without the `.rela` sections of `debug`: by disassembly, and by the formats of the kernel's tables. Experimental. */
+  readonly recover?: boolean | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: ShufflePass) => void) | undefined;
 }
@@ -61,6 +63,7 @@ export async function planShuffle(image: Uint8Array, options: PlanOptions): Prom
     debug: options.debug,
     map: options.map,
     kernelVersion: input.kernelVersion,
+    recover: options.recover,
     onPass: options.onPass,
   });
 }

@@ -93,7 +93,7 @@ export async function verifyShuffled(
   const table = findRelocations(whole, input);
   checkTableForm(table, whole.loads);
   const kernel = withoutSymbols(whole);
-  const debug = openDebugKernel(options.debug);
+  const debug = openDebugKernel(options.debug, { needsRelocations: true });
   refuseOtherBuild(kernel, debug);
   const makeDisassembler = await loadDisassembler();
 

@@ -10,7 +10,7 @@ import { LISTS } from '../relocs/table.ts';
 import type { ListName, RelocationTable } from '../relocs/table.ts';
 import type { Vmlinux } from '../vmlinux.ts';
 import { buildIdOf } from './build-id.ts';
-import { holdBefore, readCode, STAY } from './code.ts';
+import { hold, holdBefore, holdIfInside, readCode, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { openDebugKernel } from './debug-kernel.ts';
 import type { DebugKernel } from './debug-kernel.ts';
@@ -23,6 +23,7 @@ import { readLinkMap } from './link-map.ts';
 import { ownersOf } from './owners.ts';
 import { trimPadding } from './padding.ts';
 import type { FieldColumns, Plan } from './plan.ts';
+import { holdAtLabels, recoverCodeRelocations, recoverDataReferences } from './recover/collect.ts';
 import { readCodeRelocations, readDataReferences } from './references.ts';
 import type { SortedRange } from './references.ts';
 import { sweepCode } from './sweep.ts';
@@ -41,6 +42,8 @@ export interface AnalyseInput {
   /** The link map of the debug vmlinux. */
   readonly map?: Uint8Array | undefined;
   readonly kernelVersion: string | undefined;
+  /** Find references without the relocations of the debug vmlinux. */
+  readonly recover?: boolean | undefined;
   readonly onPass?: ((pass: AnalysePass) => void) | undefined;
 }
 
@@ -52,10 +55,12 @@ export async function analyse({
   debug: source,
   map,
   kernelVersion,
+  recover = false,
   onPass,
 }: AnalyseInput): Promise<Plan> {
   const makeDisassembler = await loadDisassembler();
-  const debug = openDebugKernel(source);
+  const hint = '--recover does without, experimentally';
+  const debug = openDebugKernel(source, { needsRelocations: !recover, hint });
   const image = new ImageBytes(kernel);
   onPass?.('compare');
   const buildId = compareBuilds(kernel, debug);
@@ -70,14 +75,18 @@ export async function analyse({
   const { pieces, functions } = readCode(debug, sections, (start, end) =>
     codeBetween(debug, code, disassembler, start, end),
   );
-  const relocations = readCodeRelocations(debug, image);
+  if (recover) holdAtLabels(debug, pieces);
+  const relocations = recover ? recoverCodeRelocations(debug, table) : readCodeRelocations(debug, image);
   const sweep = sweepCode(code, text.start, pieces, relocations, disassembler);
   disassembler.free();
 
   onPass?.('references');
   const sorted = sortedRanges(debug);
-  const data = readDataReferences(debug, image, pieces, sorted);
-  const absolute = readAbsolute(table, image, pieces, debug, sorted, data.absoluteAims);
+  const data = recover
+    ? recoverDataReferences({ debug, image, table, sorted, makeDisassembler }, pieces)
+    : readDataReferences(debug, image, pieces, sorted);
+  const aims = recover ? undefined : data.absoluteAims;
+  const absolute = readAbsolute(table, image, pieces, debug, sorted, aims);
   for (const place of [...sweep.strays, ...absolute.strays, ...data.strays, ...extablePlaces(debug, image)])
     holdBefore(pieces, place, STAY['tied to fixed code']);
 
@@ -214,15 +223,19 @@ interface Absolute {
   readonly strays: readonly number[];
 }
 
-/** The absolute fields that aim at code: at their symbol, else at what they hold. Sorted tables write theirs themselves. */
+/**
+ * The absolute fields that aim at code: at their symbol, else at what they hold. Sorted tables write theirs themselves. Without `aims`, the code that a
+ * field aims into stays.
+ */
 function readAbsolute(
   table: RelocationTable,
   image: ImageBytes,
-  { starts, ends }: Pieces,
+  pieces: Pieces,
   { text }: DebugKernel,
   sorted: readonly SortedRange[],
-  aims: ReadonlyMap<number, number>,
+  aims: ReadonlyMap<number, number> | undefined,
 ): Absolute {
+  const { starts, ends } = pieces;
   const found = { abs64: new FieldList(), abs32: new FieldList() };
   const strays: number[] = [];
   for (const name of ['abs64', 'abs32'] as const) {
@@ -231,11 +244,18 @@ function readAbsolute(
       const place = placeOfLow(entry);
       if (sorted.some(({ start, end }) => place >= start && place < end)) continue;
       const target =
-        aims.get(place) ?? placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
+        aims?.get(place) ?? placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
       if (target < text.start || target >= text.end) continue;
       const piece = pieceAt(starts, ends, target);
       if (piece === FIXED) strays.push(target);
-      else found[name].add(place, pieceAt(starts, ends, place), piece);
+      else {
+        const site = pieceAt(starts, ends, place);
+        found[name].add(place, site, piece);
+        if (aims !== undefined || starts[piece] === target) continue;
+        // Those of 32 bits are in instructions. Tables, and what names a place in itself, hold no sums.
+        if (name === 'abs32' && site !== piece) holdIfInside(pieces, target, piece);
+        else hold(pieces, piece, STAY['doubtful reference']);
+      }
     }
   }
   return { ...found, strays };

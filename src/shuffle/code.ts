@@ -12,7 +12,7 @@
  */
 import type { PhysAddr } from '../addresses.ts';
 import type { DebugKernel } from './debug-kernel.ts';
-import { pieceBefore } from './fields.ts';
+import { FIXED, pieceBefore } from './fields.ts';
 import { sizeByMap } from './link-map.ts';
 import type { InputSections } from './link-map.ts';
 
@@ -35,8 +35,8 @@ export const STAY = {
   undecodable: 7,
   /** Nothing else to change places with. */
   alone: 8,
-  /** Something in it that a table does not allow to move. */
-  'table entry': 9,
+  /** Where no relocation tells: something may be a reference to it, or a reference to it may mean something else. */
+  'doubtful reference': 9,
 } as const;
 export type StayReason = Exclude<keyof typeof STAY, 'none'>;
 
@@ -122,6 +122,22 @@ export function readCode(
       pieces.stay[before] = STAY['linker symbol'];
   }
   return { pieces, functions: distinct };
+}
+
+export function hold({ stay }: Pieces, piece: number, reason: number): void {
+  if (piece !== FIXED && stay[piece] === STAY.none) stay[piece] = reason;
+}
+
+const PAGE = 4096;
+
+/**
+ * An operand that leads into code, not to its start, and no relocation that says what it means: that code stays, and all that it may be counted from. (Where
+ * the kernel copies `core_restore_code`, a page of it, an operand is the last 8 bytes of that page, which are some other function's.)
+ */
+export function holdIfInside(pieces: Pieces, target: PhysAddr, piece: number): void {
+  if (piece === FIXED || pieces.starts[piece] === target) return;
+  const first = Math.max(0, pieceBefore(pieces.starts, target - PAGE));
+  for (let near = first; near <= piece; near++) hold(pieces, near, STAY['doubtful reference']);
 }
 
 /**

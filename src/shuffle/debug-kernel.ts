@@ -50,8 +50,15 @@ export interface DebugKernel {
   find(name: string): PhysAddr | undefined;
 }
 
-/** Throws KernelImageError for a file that is not an unstripped vmlinux with its relocations. */
-export function openDebugKernel(source: ByteSource): DebugKernel {
+export interface DebugKernelOptions {
+  /** Whether it has to have the relocations of its code. */
+  readonly needsRelocations: boolean;
+  /** What to say when it has not. */
+  readonly hint?: string | undefined;
+}
+
+/** Throws KernelImageError for a file that is not an unstripped vmlinux, with its relocations if they are needed. */
+export function openDebugKernel(source: ByteSource, { needsRelocations, hint }: DebugKernelOptions): DebugKernel {
   const image = openRelocsImage(source);
   if (image.sections.bits !== 64)
     throw new KernelImageError({ code: 'wrong-architecture', what: 'debug vmlinux: EI_CLASS', offset: 4, expected: 2 });
@@ -67,8 +74,15 @@ export function openDebugKernel(source: ByteSource): DebugKernel {
   const places = new Int32Array(symbols.count);
   for (let symbol = 0; symbol < symbols.count; symbol++) places[symbol] = placeOf(symbols.value(symbol));
   const text = findText(image, textIndex, placeOfSection);
-  if (!hasRelocations(image, text))
-    throw unusable('.rela section of .text', 'missing', 'all that --emit-relocs leaves, as up to Linux 6.7');
+  if (needsRelocations && !hasRelocations(image, text)) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'debug vmlinux: .rela section of .text',
+      found: 'missing',
+      expected: 'all that --emit-relocs leaves, as up to Linux 6.7',
+      hint,
+    });
+  }
   const byName = new Map<string, number>();
   const find = (name: string): PhysAddr | undefined => {
     let symbol = byName.get(name);

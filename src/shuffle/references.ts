@@ -17,7 +17,7 @@ import { hex, KernelImageError } from '../errors.ts';
 import { RELOCATION_TYPES, relocationTypeName } from '../relocs/types.ts';
 import { PIECE, readPieces, REL_SIZE, relocationSections } from '../relocs/walk.ts';
 import type { RelocationSection } from '../relocs/walk.ts';
-import { STAY } from './code.ts';
+import { hold, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { NOWHERE } from './debug-kernel.ts';
 import type { DebugKernel } from './debug-kernel.ts';
@@ -70,7 +70,7 @@ export function readDataReferences(
   pieces: Pieces,
   sorted: readonly SortedRange[],
 ): DataReferences {
-  const { starts, ends, stay } = pieces;
+  const { starts, ends } = pieces;
   const strays: number[] = [];
   const absoluteAims = new Map<number, number>();
   const references = { relative32: new FieldList(), relative64: new FieldList(), strays, absoluteAims };
@@ -106,8 +106,7 @@ export function readDataReferences(
       }
       const [piece = FIXED, ...others] = new Set([4, 5, 6, 7, 8].map((more) => pieceAt(starts, ends, target + more)));
       if (others.length > 0) {
-        for (const held of [piece, ...others])
-          if (held !== FIXED && stay[held] === STAY.none) stay[held] = STAY['tied to fixed code'];
+        for (const held of [piece, ...others]) hold(pieces, held, STAY['tied to fixed code']);
       } else if (piece !== FIXED) list.add(place, FIXED, piece);
     },
   });

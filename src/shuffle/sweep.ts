@@ -12,7 +12,7 @@
 import type { PhysAddr } from '../addresses.ts';
 import { viewOf } from '../bytes.ts';
 import { RELOCATION_TYPES } from '../relocs/types.ts';
-import { STAY } from './code.ts';
+import { hold, holdIfInside, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { FLOW } from './disassembler.ts';
 import type { Disassembler } from './disassembler.ts';
@@ -98,7 +98,6 @@ export function sweepCode(
       if (next < 0 || next > end) return false;
       counts.instructions++;
       flow = disassembler.flow();
-      const before = relocation;
       let relative = false; // has a PC-relative field with a relocation
       for (; relocation < places.length && places[relocation]! - origin < next; relocation++) {
         const place = places[relocation]! - origin;
@@ -129,13 +128,15 @@ export function sweepCode(
             tie(piece, to);
           } else fields.add(next - 4 + origin, piece, to);
         }
-      } else if (before === relocation && mayBeRipRelative(code, at, next)) {
+      } else if (!relative && mayBeRipRelative(code, at, next)) {
         const operand = disassembler.ripOperand();
         if (operand > 0) {
           const target = next + view.getInt32(at + operand, true);
           if (target < start || target >= end) {
             counts.resolvedOperands++;
-            fields.add(at + operand + origin, piece, aimAt(target));
+            const to = aimAt(target);
+            fields.add(at + operand + origin, piece, to);
+            holdIfInside(pieces, target + origin, to);
           }
         }
       }
@@ -151,10 +152,9 @@ export function sweepCode(
     if (sweepPiece(piece)) continue;
     stay[piece] = STAY.undecodable;
     // In padding as well: it may be code that runs into what is behind it.
-    holdTargets(view, starts[piece]! - origin, ends[piece]! - origin, (target) => {
-      const held = aimAt(target);
-      if (held !== FIXED && stay[held] === STAY.none) stay[held] = STAY['tied to fixed code'];
-    });
+    holdTargets(view, starts[piece]! - origin, ends[piece]! - origin, (target) =>
+      hold(pieces, aimAt(target), STAY['tied to fixed code']),
+    );
   }
   counts.strayRelocations += places.length - relocation;
   return { fields, tied, strays, counts };

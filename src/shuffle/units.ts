@@ -51,7 +51,9 @@ export function joinUnits({ starts, ends, stay, symbols }: Pieces, tied: Uint8Ar
       reason ||= stay[member]!;
       if (symbols[member]! >= 0) functions++;
     }
-    if (last > piece && reason !== STAY.none) reason = STAY['tied to fixed code'];
+    // A function and the no-operations before it are one thing, not two that are tied.
+    const tiesTwo = functions > 1 || reason === STAY.unnamed;
+    if (last > piece && reason !== STAY.none && tiesTwo) reason = STAY['tied to fixed code'];
     units.ends.push(ends[last]!);
     units.stay.push(reason);
     units.functions.push(functions);

@@ -1,0 +1,67 @@
+/**
+ * Tables that nobody told us of. A field of one, relative to its own place as all that the kernel has, would hold the distance to some function: wherever
+ * in the data such a number stands, and nothing is known that explains it, the function that it leads to stays where it is. Most are chance, one in
+ * 100,000 words of random bytes; what is known to hold other things is not looked at.
+ */
+import type { PhysAddr } from '../../addresses.ts';
+import { int32Entries, INT32_ENTRY_TO_PHYS } from '../../addresses.ts';
+import type { RelocationTable } from '../../relocs/table.ts';
+import type { Pieces } from '../code.ts';
+import type { DebugKernel } from '../debug-kernel.ts';
+import type { ImageBytes } from '../kernel-image.ts';
+import { sectionsOf } from './sections.ts';
+import type { Extent } from './sections.ts';
+
+/** Names, types, checksums, and ORC entries without their addresses. */
+const NO_REFERENCES = /^(?:\.BTF|\.BTF_ids|__kcrctab(?:_gpl)?|__ksymtab_strings|\.orc_unwind|\.orc_header|\.notes)$/;
+
+/** What scripts/kallsyms.c writes, in whatever order: all of it between the first of these and the last. */
+const KALLSYMS = [
+  'kallsyms_offsets',
+  'kallsyms_relative_base',
+  'kallsyms_num_syms',
+  'kallsyms_names',
+  'kallsyms_markers',
+  'kallsyms_token_table',
+  'kallsyms_token_index',
+  'kallsyms_seqs_of_names',
+];
+
+/** Numbers of pieces that a word of data may aim at. `known`: where no doubts are. */
+export function findDoubts(
+  debug: DebugKernel,
+  image: ImageBytes,
+  table: RelocationTable,
+  { starts }: Pieces,
+  known: readonly Extent[],
+): number[] {
+  const { text } = debug;
+  const pieceOf = new Int32Array(text.end - text.start).fill(-1);
+  for (let piece = 0; piece < starts.length; piece++) pieceOf[starts[piece]! - text.start] = piece;
+  const doubts = new Set<number>();
+  for (const { start, end, name, executable } of sectionsOf(debug)) {
+    if (executable || NO_REFERENCES.test(name)) continue;
+    const explained = new Uint8Array(end - start);
+    const explain = (from: PhysAddr, to: PhysAddr): void => {
+      if (to > start && from < end) explained.fill(1, Math.max(0, from - start), Math.min(to, end) - start);
+    };
+    for (const extent of [...known, kallsymsExtent(debug)]) explain(extent.start, extent.end);
+    for (const [list, width] of [[table.abs64, 8], [table.abs32, 4], [table.inverse32, 4]] as const)
+      for (const entry of int32Entries(list)) {
+        const place = entry ^ INT32_ENTRY_TO_PHYS;
+        explain(place, place + width);
+      }
+    const offset = image.at(start, end - start, name);
+    for (let at = 0; at + 4 <= end - start; at++) {
+      if (explained[at] === 1) continue;
+      const target = start + at + image.view.getInt32(offset + at, true) - text.start;
+      if (target >= 0 && target < pieceOf.length && pieceOf[target]! >= 0) doubts.add(pieceOf[target]!);
+    }
+  }
+  return [...doubts];
+}
+
+function kallsymsExtent(debug: DebugKernel): Extent {
+  const places = KALLSYMS.flatMap((name) => debug.find(name) ?? []).toSorted((a, b) => a - b);
+  return { start: places[0] ?? 0, end: places.at(-1) ?? 0 };
+}

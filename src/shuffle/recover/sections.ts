@@ -1,0 +1,37 @@
+/** The loaded sections of a debug vmlinux, by address. */
+import type { PhysAddr } from '../../addresses.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS } from '../../elf/constants.ts';
+import { NOWHERE } from '../debug-kernel.ts';
+import type { DebugKernel } from '../debug-kernel.ts';
+
+export interface Extent {
+  readonly start: PhysAddr;
+  readonly end: PhysAddr;
+}
+
+export interface LoadedSection extends Extent {
+  readonly index: number;
+  readonly name: string;
+  readonly executable: boolean;
+}
+
+/** Those that have bytes in the file, by rising address. */
+export function sectionsOf({ image, placeOfSection }: DebugKernel): LoadedSection[] {
+  const { sections } = image;
+  const found: LoadedSection[] = [];
+  for (let index = 0; index < sections.count; index++) {
+    const flags = sections.word(index, 'sh_flags');
+    const size = sections.address(index, 'sh_size');
+    if ((flags & Number(SHF_ALLOC)) === 0 || sections.word(index, 'sh_type') === SHT_NOBITS || size === 0) continue;
+    const start = placeOfSection(index);
+    if (start === NOWHERE) continue;
+    const executable = (flags & Number(SHF_EXECINSTR)) !== 0;
+    found.push({ index, name: image.sectionTitle(index), start, end: start + size, executable });
+  }
+  return found.toSorted((a, b) => a.start - b.start);
+}
+
+/** An extent's end counts: what is empty may be there. */
+export function inExtents(extents: readonly Extent[], place: PhysAddr): boolean {
+  return extents.some(({ start, end }) => place >= start && place <= end);
+}
