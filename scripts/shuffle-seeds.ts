@@ -2,10 +2,10 @@
  * Boots a kernel shuffled by many seeds, by both entries, with all checks of test/boot/shuffle.test.ts, and proves each by `verify --shuffled`:
  *
  *     node --import tsx scripts/shuffle-seeds.ts [SEEDS] [FIRST] [boot] [--plain]
- *         [--kernel IMAGE --module KO [--debug VMLINUX] [--map FILE]]
+ *         [--kernel IMAGE --module KO [--debug VMLINUX] [--map FILE] [--recover]]
  *
  * Debian's 6.1 cloud kernel with its debug package, or a kernel of yours: IMAGE is what boots, VMLINUX the unstripped vmlinux of the same build (IMAGE, if
- * that is one), KO a module that needs no other. With `boot` there is no proof and no guest program, and KO is not needed: the kernel boots up to where it
+ * that is one), KO a module that needs no other. With `--recover` its references are found without relocations; then there is no proof. With `boot` there is no proof and no guest program, and KO is not needed: the kernel boots up to where it
  * misses an init, and its panic must have the unshuffled kernel's backtrace. `--plain`: without the program that relocates. One line a boot. Exit 1 when
  * anything failed.
  */
@@ -27,12 +27,13 @@ const { values, positionals } = parseArgs({
     debug: { type: 'string' },
     map: { type: 'string' },
     module: { type: 'string' },
+    recover: { type: 'boolean', default: false },
     plain: { type: 'boolean', default: false },
   },
 });
 const [seeds = 20, first = 1] = positionals.slice(0, 2).map(Number);
 const bootOnly = positionals[2] === 'boot';
-const { kernel: ownKernel, debug: ownDebug = ownKernel, map, module, plain } = values;
+const { kernel: ownKernel, debug: ownDebug = ownKernel, map, module, recover, plain } = values;
 if (ownKernel !== undefined && module === undefined && !bootOnly) {
   console.error('--kernel wants --module, or boot alone');
   process.exit(2);
@@ -40,7 +41,7 @@ if (ownKernel !== undefined && module === undefined && !bootOnly) {
 const lane =
   ownKernel === undefined
     ? await prepareShuffle()
-    : await openShuffle({ image: ownKernel, debug: ownDebug!, map, module });
+    : await openShuffle({ image: ownKernel, debug: ownDebug!, map, module, recover });
 if (typeof lane === 'string') {
   console.error(lane);
   process.exit(3);
@@ -57,9 +58,8 @@ let failures = 0;
 for (let seed = first; seed < first + seeds; seed++) {
   const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(seed, 0x5a), plain });
   const kernel = shuffled.bytes();
-  const verdict = bootOnly
-    ? 'not examined'
-    : (await verifyShuffled(image, kernel, { codecs: nodeCodecs, debug })).verdict;
+  const verdict =
+    bootOnly || recover ? 'not examined' : (await verifyShuffled(image, kernel, { codecs: nodeCodecs, debug })).verdict;
   if (verdict === 'refuted') failures++;
   const cpus = bootOnly ? 1 : 1 + (seed % 2);
   // Both at once: a guest with one CPU leaves the other to its neighbour.

@@ -93,7 +93,8 @@ export async function verifyShuffled(
   const table = findRelocations(whole, input);
   checkTableForm(table, whole.loads);
   const kernel = withoutSymbols(whole);
-  const debug = openDebugKernel(options.debug, { needsRelocations: true });
+  const hint = 'what shuffle --recover makes of a kernel without them cannot be proved';
+  const debug = openDebugKernel(options.debug, { needsRelocations: true, hint });
   refuseOtherBuild(kernel, debug);
   const makeDisassembler = await loadDisassembler();
 

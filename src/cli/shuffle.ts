@@ -19,6 +19,7 @@ interface ShuffleArguments {
   readonly debug?: string;
   readonly relocs?: string;
   readonly map?: string;
+  readonly recover?: true;
   readonly plan?: string;
   readonly planOut?: string;
   readonly seed?: string;
@@ -55,6 +56,10 @@ export function addShuffle(program: Command, setExitCode: (code: number) => void
     .option('--debug <VMLINUX>', 'unstripped vmlinux of the same build, with .symtab and .rela sections; default: IN')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
     .option('--map <FILE>', 'the map (ld -Map) of a vmlinux with a section for each function: sizes that symbols lack')
+    .option(
+      '--recover',
+      'experimental, for a debug vmlinux without .rela sections (Linux 6.8 and newer): find references by disassembly and in known tables',
+    )
     .option('--seed <HEX>', 'up to 32 bytes that decide the layout; default: random ones, which are printed')
     .option('--symbols <FILE>', 'write the new System.map')
     .option('--plain', 'without the program that relocates: the relocation table stands behind the file')
@@ -109,21 +114,22 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
 async function makePlan(
   image: Uint8Array,
   debug: string,
-  { relocs, map }: ShuffleArguments,
+  { relocs, map, recover }: ShuffleArguments,
   onPass: (pass: ShufflePass) => void,
 ): Promise<Plan> {
   const table = relocs === undefined ? undefined : await readInputFile(relocs);
   const linkMap = map === undefined ? undefined : await readInputFile(map);
   const source = await openByteSource(debug);
   try {
-    return await planShuffle(image, { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, onPass });
+    const options = { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, recover, onPass };
+    return await planShuffle(image, options);
   } finally {
     source.close();
   }
 }
 
 function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {
-  const { output, debug, relocs, map, plan, planOut, seed, symbols, plain, exec, execDir, json } = options;
+  const { output, debug, relocs, map, recover, plan, planOut, seed, symbols, plain, exec, execDir, json } = options;
   if (exec) {
     if (output !== undefined) throw new UsageError('--exec and -o do not go together');
     if (json) throw new UsageError("--json and --exec do not go together: standard output is the command's");
@@ -134,8 +140,8 @@ function refuseContradictions(input: string, words: readonly string[], options: 
     throw new UsageError('neither -o nor --plan-out nor --exec: nothing to write');
   if (output === undefined && !exec && (seed ?? symbols ?? plain) !== undefined)
     throw new UsageError('--seed, --symbols and --plain want -o or --exec');
-  if (plan !== undefined && (debug ?? relocs ?? map ?? planOut) !== undefined)
-    throw new UsageError('--plan goes without --debug, --relocs, --map and --plan-out');
+  if (plan !== undefined && (debug ?? relocs ?? map ?? recover ?? planOut) !== undefined)
+    throw new UsageError('--plan goes without --debug, --relocs, --map, --recover and --plan-out');
   const inputs = [input, debug, relocs, map, plan].filter((file) => file !== undefined);
   const outputs = [output, planOut, symbols].filter((file) => file !== undefined);
   if (debug === undefined && plan === undefined && input === '-')

@@ -24,6 +24,7 @@ import { ownersOf } from './owners.ts';
 import { trimPadding } from './padding.ts';
 import type { FieldColumns, Plan } from './plan.ts';
 import { holdAtLabels, recoverCodeRelocations, recoverDataReferences } from './recover/collect.ts';
+import { inExtents, sectionsOf } from './recover/sections.ts';
 import { readCodeRelocations, readDataReferences } from './references.ts';
 import type { SortedRange } from './references.ts';
 import { sweepCode } from './sweep.ts';
@@ -223,6 +224,9 @@ interface Absolute {
   readonly strays: readonly number[];
 }
 
+/** Sections whose fields name places in functions as such: jump tables, and paravirt call sites (until Linux 6.7). */
+const LABEL_TABLES = /^\.(?:rodata|parainstructions)$/;
+
 /**
  * The absolute fields that aim at code: at their symbol, else at what they hold. Sorted tables write theirs themselves. Without `aims`, the code that a
  * field aims into stays.
@@ -231,13 +235,15 @@ function readAbsolute(
   table: RelocationTable,
   image: ImageBytes,
   pieces: Pieces,
-  { text }: DebugKernel,
+  debug: DebugKernel,
   sorted: readonly SortedRange[],
   aims: ReadonlyMap<number, number> | undefined,
 ): Absolute {
   const { starts, ends } = pieces;
+  const { text } = debug;
   const found = { abs64: new FieldList(), abs32: new FieldList() };
   const strays: number[] = [];
+  const labelTables = sectionsOf(debug).filter(({ name }) => LABEL_TABLES.test(name));
   for (const name of ['abs64', 'abs32'] as const) {
     const width = widthOf(name);
     for (const entry of table[name]) {
@@ -252,9 +258,9 @@ function readAbsolute(
         const site = pieceAt(starts, ends, place);
         found[name].add(place, site, piece);
         if (aims !== undefined || starts[piece] === target) continue;
-        // Those of 32 bits are in instructions. Tables, and what names a place in itself, hold no sums.
-        if (name === 'abs32' && site !== piece) holdIfInside(pieces, target, piece);
-        else hold(pieces, piece, STAY['doubtful reference']);
+        const isLabel = site === piece || inExtents(labelTables, place);
+        if (isLabel) hold(pieces, piece, STAY['doubtful reference']);
+        else holdIfInside(pieces, target, piece);
       }
     }
   }

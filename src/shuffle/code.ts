@@ -136,8 +136,8 @@ const PAGE = 4096;
  */
 export function holdIfInside(pieces: Pieces, target: PhysAddr, piece: number): void {
   if (piece === FIXED || pieces.starts[piece] === target) return;
-  const first = Math.max(0, pieceBefore(pieces.starts, target - PAGE));
-  for (let near = first; near <= piece; near++) hold(pieces, near, STAY['doubtful reference']);
+  for (let near = piece; near >= 0 && pieces.ends[near]! > target - PAGE; near--)
+    hold(pieces, near, STAY['doubtful reference']);
 }
 
 /**

@@ -161,12 +161,12 @@ export function sweepCode(
 }
 
 /** Of code that could not be read, any byte may be the start of a displacement: whatever one could aim at is held. */
-function holdTargets(view: DataView, start: number, end: number, hold: (target: number) => void): void {
+function holdTargets(view: DataView, start: number, end: number, visit: (target: number) => void): void {
   for (let at = start; at < end; at++) {
-    hold(at + 1 + view.getInt8(at));
+    visit(at + 1 + view.getInt8(at));
     if (at + 4 > end) continue;
     const target = at + 4 + view.getInt32(at, true);
-    for (const immediate of [0, 1, 2, 4]) hold(target + immediate);
+    for (const immediate of [0, 1, 2, 4]) visit(target + immediate);
   }
 }
 

@@ -29,6 +29,8 @@ export interface ShuffleFiles {
   readonly map?: string | undefined;
   /** A module of the same build that needs no other. */
   readonly module?: string | undefined;
+  /** Find references without relocations. */
+  readonly recover?: boolean | undefined;
 }
 
 const MODULE = 'loop';
@@ -43,11 +45,18 @@ export async function prepareShuffle(): Promise<ShuffleLane | string> {
   return openShuffle({ image: kernel.image, debug: vmlinux, module });
 }
 
-export async function openShuffle({ image: path, debug: vmlinux, map, module }: ShuffleFiles): Promise<ShuffleLane> {
+export async function openShuffle({
+  image: path,
+  debug: vmlinux,
+  map,
+  module,
+  recover,
+}: ShuffleFiles): Promise<ShuffleLane> {
   const read = (file: string): Uint8Array => new Uint8Array(readFileSync(file));
   const image = read(path);
   const debug = await openByteSource(vmlinux);
-  const plan = await planShuffle(image, { codecs: nodeCodecs, debug, map: map === undefined ? undefined : read(map) });
+  const linkMap = map === undefined ? undefined : read(map);
+  const plan = await planShuffle(image, { codecs: nodeCodecs, debug, map: linkMap, recover });
   const initrd = module === undefined ? new Uint8Array() : packShuffleGuest(read(module));
   return { image, debug, plan, initrd };
 }

@@ -20,6 +20,7 @@ typedef long s64;
 
 enum { READ = 0, WRITE = 1, OPEN = 2, CLOSE = 3, LSEEK = 8, IOCTL = 16, NANOSLEEP = 35, MKDIR = 83, MOUNT = 165, AFFINITY = 204, FINIT_MODULE = 313 };
 enum { TCSBRK = 0x5409 }; /* with 1: wait until all is sent, as tcdrain(3) does */
+enum { ENOEXEC = 8, MODULE_INIT_COMPRESSED_FILE = 4 };
 enum { O_RDONLY = 0, O_WRONLY = 1, O_RDWR = 2, O_NOCTTY = 0400, O_TRUNC = 01000 };
 
 static s64 sys(s64 number, s64 a, s64 b, s64 c, s64 d, s64 e) {
@@ -163,7 +164,9 @@ static void module(void) {
   s64 file = open_file("/module.ko", O_RDONLY);
   if (file < 0) return;
   begin("module");
-  put_hex((u64)-sys(FINIT_MODULE, file, (s64) "", 0, 0, 0));
+  s64 error = sys(FINIT_MODULE, file, (s64) "", 0, 0, 0);
+  if (error == -ENOEXEC) error = sys(FINIT_MODULE, file, (s64) "", MODULE_INIT_COMPRESSED_FILE, 0, 0);
+  put_hex((u64)-error);
   put_hex(count_in("/proc/modules", " Live ", 1 << 20));
   end();
 }

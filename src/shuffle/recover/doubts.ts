@@ -46,7 +46,11 @@ export function findDoubts(
       if (to > start && from < end) explained.fill(1, Math.max(0, from - start), Math.min(to, end) - start);
     };
     for (const extent of [...known, kallsymsExtent(debug)]) explain(extent.start, extent.end);
-    for (const [list, width] of [[table.abs64, 8], [table.abs32, 4], [table.inverse32, 4]] as const)
+    for (const [list, width] of [
+      [table.abs64, 8],
+      [table.abs32, 4],
+      [table.inverse32, 4],
+    ] as const)
       for (const entry of int32Entries(list)) {
         const place = entry ^ INT32_ENTRY_TO_PHYS;
         explain(place, place + width);
