@@ -16,7 +16,7 @@ import { boot } from '../src/node/qemu.ts';
 import { convert } from '../src/convert.ts';
 import { shuffle } from '../src/shuffle.ts';
 import { verifyShuffled } from '../src/verify-shuffled.ts';
-import { APPEND, checkShuffledGuest, openShuffle, prepareShuffle, TAKE_TURNS } from '../test/boot/shuffle-lane.ts';
+import { checkShuffledGuest, GUEST, openShuffle, prepareShuffle } from '../test/boot/shuffle-lane.ts';
 import { readBacktrace } from '../test/guest/shuffle.ts';
 
 const TIMEOUT_MS = 400_000;
@@ -49,7 +49,7 @@ if (typeof lane === 'string') {
 const { image, debug, plan } = lane;
 const initrd = bootOnly ? undefined : lane.initrd;
 const original = (await convert(image, { codecs: nodeCodecs })).bytes();
-const options = { initrd, append: APPEND, extra: TAKE_TURNS, timeoutMs: TIMEOUT_MS };
+const options = { initrd, ...GUEST, timeoutMs: TIMEOUT_MS };
 const unshuffled = await boot({ image: original, ...options });
 const reference = readBacktrace(unshuffled.console);
 console.log(`backtrace: ${reference.join(' ')}`);

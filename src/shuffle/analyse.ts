@@ -24,7 +24,7 @@ import { ownersOf } from './owners.ts';
 import { trimPadding } from './padding.ts';
 import type { FieldColumns, Plan } from './plan.ts';
 import { holdAtLabels, recoverCodeRelocations, recoverDataReferences } from './recover/collect.ts';
-import { inExtents, sectionsOf } from './recover/sections.ts';
+import { makeExtents, sectionsOf } from './recover/sections.ts';
 import { readCodeRelocations, readDataReferences } from './references.ts';
 import type { SortedRange } from './references.ts';
 import { sweepCode } from './sweep.ts';
@@ -243,7 +243,7 @@ function readAbsolute(
   const { text } = debug;
   const found = { abs64: new FieldList(), abs32: new FieldList() };
   const strays: number[] = [];
-  const labelTables = sectionsOf(debug).filter(({ name }) => LABEL_TABLES.test(name));
+  const isLabelTable = makeExtents(sectionsOf(debug).filter(({ name }) => LABEL_TABLES.test(name)));
   for (const name of ['abs64', 'abs32'] as const) {
     const width = widthOf(name);
     for (const entry of table[name]) {
@@ -258,7 +258,7 @@ function readAbsolute(
         const site = pieceAt(starts, ends, place);
         found[name].add(place, site, piece);
         if (aims !== undefined || starts[piece] === target) continue;
-        const isLabel = site === piece || inExtents(labelTables, place);
+        const isLabel = site === piece || isLabelTable(place);
         if (isLabel) hold(pieces, piece, STAY['doubtful reference']);
         else holdIfInside(pieces, target, piece);
       }

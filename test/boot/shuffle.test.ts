@@ -9,10 +9,11 @@ import { nodeCodecs } from '../../src/node/codecs.ts';
 import { boot } from '../../src/node/qemu.ts';
 import type { BootOptions } from '../../src/node/qemu.ts';
 import { convert } from '../../src/convert.ts';
-import { shuffle } from '../../src/shuffle.ts';
+import { planShuffle, shuffle } from '../../src/shuffle.ts';
 import { verifyShuffled } from '../../src/verify-shuffled.ts';
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
-import { APPEND, checkShuffledGuest, prepareShuffle, TAKE_TURNS } from './shuffle-lane.ts';
+import { compareReferences } from '../shuffle/compare-plans.ts';
+import { checkShuffledGuest, GUEST, prepareShuffle } from './shuffle-lane.ts';
 
 const lane = await prepareShuffle();
 
@@ -20,7 +21,7 @@ if (typeof lane === 'string') test('shuffle', { skip: lane }, () => {});
 else {
   const { image, debug, plan, initrd } = lane;
   const run = (kernel: Uint8Array, options: Partial<BootOptions>): ReturnType<typeof boot> =>
-    boot({ image: kernel, initrd, append: APPEND, extra: TAKE_TURNS, timeoutMs: 240_000, ...options });
+    boot({ image: kernel, initrd, ...GUEST, timeoutMs: 240_000, ...options });
 
   test('most functions move', () => {
     const moved = plan.runs.reduce((sum, { count }) => sum + count, 0);
@@ -46,9 +47,18 @@ else {
 
   test('a plain one boots as well, where it is linked', async () => {
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(3), plain: true });
-    const { end, slide, console } = await boot({ image: shuffled.bytes(), timeoutMs: 240_000 });
+    const { end, slide, console } = await boot({ image: shuffled.bytes(), cpu: GUEST.cpu, timeoutMs: 240_000 });
     assert.equal(end, 'panic'); // no initramfs
     assert.equal(slide, 0, console.slice(-1500));
+  });
+
+  test('references are found without relocations as well: none is missed, none invented', async () => {
+    const recovered = await planShuffle(image, { codecs: nodeCodecs, debug, recover: true });
+    const compared = compareReferences(plan, recovered);
+    for (const [list, { missed, invented, other }] of Object.entries(compared))
+      assert.deepEqual([missed, invented, other], [[], [], []], list);
+    const same = Object.values(compared).reduce((sum, list) => sum + list.same, 0);
+    assert.ok(same > 100_000, `${same} references`);
   });
 
   test('verify --shuffled proves it', async () => {

@@ -27,24 +27,22 @@ export function sweepOtherCode(
   begins: readonly PhysAddr[],
   makeDisassembler: (code: Uint8Array) => Disassembler,
 ): OtherCode {
-  const { symbols, places, text } = debug;
+  const { text } = debug;
   const fields: TableField[] = [];
   const held: PhysAddr[] = [];
   let instructions = 0;
   const inText = (target: number): boolean => target >= text.start && target < text.end;
   const others = sectionsOf(debug).filter(({ executable, index }) => executable && !text.sections.has(index));
+  const cutsOf = symbolsBySection(debug);
   for (const { index, start: origin, end, name } of others) {
     const code = image.range(origin, end, name);
     const view = viewOf(code);
-    const cuts = new Set([origin, end]);
-    for (let symbol = 0; symbol < symbols.count; symbol++)
-      if (symbols.sectionIndex(symbol) === index) cuts.add(places[symbol]!);
-    for (const place of begins) cuts.add(place);
-    const sorted = [...cuts].filter((place) => place >= origin && place <= end).toSorted((a, b) => a - b);
+    const inside = [...(cutsOf.get(index) ?? []), ...begins].filter((place) => place > origin && place < end);
+    const cuts = [...new Set([origin, ...inside, end])].toSorted((a, b) => a - b);
     const disassembler = makeDisassembler(code);
-    for (let stretch = 0; stretch + 1 < sorted.length; stretch++) {
-      const stop = sorted[stretch + 1]! - origin;
-      let at = sorted[stretch]! - origin;
+    for (let stretch = 0; stretch + 1 < cuts.length; stretch++) {
+      const stop = cuts[stretch + 1]! - origin;
+      let at = cuts[stretch]! - origin;
       disassembler.seek(at);
       while (at < stop) {
         const next = disassembler.step();
@@ -72,4 +70,15 @@ export function sweepOtherCode(
     disassembler.free();
   }
   return { fields, held, instructions };
+}
+
+function symbolsBySection({ symbols, places }: DebugKernel): ReadonlyMap<number, readonly PhysAddr[]> {
+  const found = new Map<number, PhysAddr[]>();
+  for (let symbol = 0; symbol < symbols.count; symbol++) {
+    const section = symbols.sectionIndex(symbol);
+    const members = found.get(section);
+    if (members === undefined) found.set(section, [places[symbol]!]);
+    else members.push(places[symbol]!);
+  }
+  return found;
 }

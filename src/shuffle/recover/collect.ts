@@ -25,7 +25,7 @@ import type { DataReferences } from '../references.ts';
 import type { CodeRelocations } from '../sweep.ts';
 import { sweepOtherCode } from './code.ts';
 import { findDoubts } from './doubts.ts';
-import { inExtents, sectionsOf } from './sections.ts';
+import { makeExtents, sectionsOf } from './sections.ts';
 import type { Extent } from './sections.ts';
 import { readKnownTables } from './tables.ts';
 
@@ -71,8 +71,8 @@ export function recoverDataReferences(
   const relative32 = new FieldList();
   const strays: PhysAddr[] = [];
   const tables = readKnownTables(debug, image);
-  const replacements = sectionsOf(debug).filter(({ name }) => name === '.altinstr_replacement');
-  const begins = tables.fields.map(({ target }) => target).filter((target) => inExtents(replacements, target));
+  const isReplacement = makeExtents(sectionsOf(debug).filter(({ name }) => name === '.altinstr_replacement'));
+  const begins = tables.fields.map(({ target }) => target).filter(isReplacement);
   const code = sweepOtherCode(debug, image, begins, makeDisassembler);
   for (const fields of [tables.fields, code.fields]) {
     for (const { place, target } of fields) {

@@ -4,10 +4,11 @@
  * 100,000 words of random bytes; what is known to hold other things is not looked at.
  */
 import type { PhysAddr } from '../../addresses.ts';
-import { int32Entries, INT32_ENTRY_TO_PHYS } from '../../addresses.ts';
+import { LISTS } from '../../relocs/table.ts';
 import type { RelocationTable } from '../../relocs/table.ts';
 import type { Pieces } from '../code.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
+import { placeOfLow } from '../kernel-image.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import { sectionsOf } from './sections.ts';
 import type { Extent } from './sections.ts';
@@ -38,26 +39,24 @@ export function findDoubts(
   const { text } = debug;
   const pieceOf = new Int32Array(text.end - text.start).fill(-1);
   for (let piece = 0; piece < starts.length; piece++) pieceOf[starts[piece]! - text.start] = piece;
+  // By byte of the file.
+  const explained = new Uint8Array(image.bytes.length);
+  const explain = (start: PhysAddr, end: PhysAddr, what: string): void => {
+    const at = image.at(start, end - start, what);
+    explained.fill(1, at, at + end - start);
+  };
+  for (const { start, end } of known) explain(start, end, 'table');
+  const kallsyms = kallsymsExtent(debug);
+  if (kallsyms !== undefined) explain(kallsyms.start, kallsyms.end, 'kallsyms');
+  for (const { name, width } of LISTS)
+    for (const entry of table[name]) explain(placeOfLow(entry), placeOfLow(entry) + width, 'relocation table');
+
   const doubts = new Set<number>();
   for (const { start, end, name, executable } of sectionsOf(debug)) {
     if (executable || NO_REFERENCES.test(name)) continue;
-    const explained = new Uint8Array(end - start);
-    const explain = (from: PhysAddr, to: PhysAddr): void => {
-      if (to > start && from < end) explained.fill(1, Math.max(0, from - start), Math.min(to, end) - start);
-    };
-    for (const extent of [...known, kallsymsExtent(debug)]) explain(extent.start, extent.end);
-    for (const [list, width] of [
-      [table.abs64, 8],
-      [table.abs32, 4],
-      [table.inverse32, 4],
-    ] as const)
-      for (const entry of int32Entries(list)) {
-        const place = entry ^ INT32_ENTRY_TO_PHYS;
-        explain(place, place + width);
-      }
     const offset = image.at(start, end - start, name);
     for (let at = 0; at + 4 <= end - start; at++) {
-      if (explained[at] === 1) continue;
+      if (explained[offset + at] === 1) continue;
       const target = start + at + image.view.getInt32(offset + at, true) - text.start;
       if (target >= 0 && target < pieceOf.length && pieceOf[target]! >= 0) doubts.add(pieceOf[target]!);
     }
@@ -65,7 +64,8 @@ export function findDoubts(
   return [...doubts];
 }
 
-function kallsymsExtent(debug: DebugKernel): Extent {
+function kallsymsExtent(debug: DebugKernel): Extent | undefined {
   const places = KALLSYMS.flatMap((name) => debug.find(name) ?? []).toSorted((a, b) => a - b);
-  return { start: places[0] ?? 0, end: places.at(-1) ?? 0 };
+  const [start] = places;
+  return start === undefined ? undefined : { start, end: places.at(-1)! };
 }

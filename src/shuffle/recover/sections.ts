@@ -3,6 +3,7 @@ import type { PhysAddr } from '../../addresses.ts';
 import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS } from '../../elf/constants.ts';
 import { NOWHERE } from '../debug-kernel.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
+import { pieceBefore } from '../fields.ts';
 
 export interface Extent {
   readonly start: PhysAddr;
@@ -31,7 +32,19 @@ export function sectionsOf({ image, placeOfSection }: DebugKernel): LoadedSectio
   return found.toSorted((a, b) => a.start - b.start);
 }
 
-/** An extent's end counts: what is empty may be there. */
-export function inExtents(extents: readonly Extent[], place: PhysAddr): boolean {
-  return extents.some(({ start, end }) => place >= start && place <= end);
+/** Whether a place is in one of them; `extents` by rising start. An end counts, for what is empty may be there. */
+export function makeExtents(extents: readonly Extent[]): (place: PhysAddr) => boolean {
+  const starts: number[] = [];
+  const ends: number[] = [];
+  for (const { start, end } of extents) {
+    if (starts.length > 0 && start <= ends.at(-1)!) ends[ends.length - 1] = Math.max(end, ends.at(-1)!);
+    else {
+      starts.push(start);
+      ends.push(end);
+    }
+  }
+  return (place) => {
+    const before = pieceBefore(starts, place);
+    return before >= 0 && place <= ends[before]!;
+  };
 }

@@ -10,7 +10,7 @@ import { hex, KernelImageError } from '../../errors.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import type { Extent } from './sections.ts';
-import { inExtents, sectionsOf } from './sections.ts';
+import { makeExtents, sectionsOf } from './sections.ts';
 
 interface TableFormat {
   /** Sections of that name, or what lies between two symbols. */
@@ -65,12 +65,12 @@ export interface KnownTables {
 /** Throws KernelImageError for a table that has another form. */
 export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTables {
   const sections = sectionsOf(debug);
-  const code = sections.filter(({ executable }) => executable);
+  const isCode = makeExtents(sections.filter(({ executable }) => executable));
   const fields: TableField[] = [];
   const extents: Extent[] = [];
   for (const format of FORMATS) {
     for (const extent of placesOf(debug, sections, format)) {
-      const found = readTable(image, extent, format, code);
+      const found = readTable(image, extent, format, isCode);
       if (found === undefined) {
         throw new KernelImageError({
           code: 'unsupported',
@@ -101,7 +101,7 @@ function readTable(
   image: ImageBytes,
   { start, end }: Extent,
   { sizes, code = [], any = [] }: TableFormat,
-  codeExtents: readonly Extent[],
+  isCode: (place: PhysAddr) => boolean,
 ): TableField[] | undefined {
   const offset = image.at(start, end - start, 'table');
   next: for (const size of sizes) {
@@ -113,7 +113,7 @@ function readTable(
         const value = image.view.getInt32(offset + place - start, true);
         if (value === 0) continue; // nothing, and the padding of a table that fills pages
         const target = place + value;
-        if (code.includes(at) && !inExtents(codeExtents, target)) continue next;
+        if (code.includes(at) && !isCode(target)) continue next;
         fields.push({ place, target });
       }
     }
