@@ -2,7 +2,9 @@
  * Claims: the plan of Debian's 6.1 cloud kernel takes at most 6 s and 2 GiB; a layout from it at most 0.4 s as a process of its own and 400 MB, and at most
  * 0.2 s in one that has the kernel open. And what a layout is worth: how often the same function is at the same address in two of them.
  *
- *     npm run build && node --import tsx bench/shuffle.ts
+ *     npm run build && node --import tsx bench/shuffle.ts [IMAGE VMLINUX]
+ *
+ * IMAGE and VMLINUX: another kernel, and the unstripped vmlinux of its build.
  *
  * There is no peer to race: the published fork of Firecracker shuffles only kernels built for it. Times are the least of several, and the processor's
  * (user and system) beside them, for machines that do other things as well. First it is checked that a layout from the plan is proved by verify
@@ -15,6 +17,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { layOut, sizeClasses } from '../src/shuffle/layout.ts';
+import { measure } from '../src/shuffle/worth.ts';
 import { decodePlan, openShuffler } from '../src/shuffle.ts';
 import type { Plan } from '../src/shuffle.ts';
 import { NOT_RUN, report } from './claims.ts';
@@ -26,21 +29,25 @@ const MB = 1e6;
 
 const kslide = fileURLToPath(new URL('../bin/kslide.js', import.meta.url));
 const script = fileURLToPath(new URL('../scripts/build-relocs-debug-vmlinux.sh', import.meta.url));
-const fetched = spawnSync('sh', [script], { encoding: 'utf8' });
-if (fetched.status !== 0) {
-  process.stderr.write(fetched.stderr);
-  process.exit(NOT_RUN);
-}
-const debug = fetched.stdout.trim().split('\n').at(-1)!;
-const release = basename(debug).replace(/^vmlinux-/, '');
-const bzImage = join(debug, '../../../../../..', `linux-image-${release}/boot/vmlinuz-${release}`);
+const [bzImage = '', debug = ''] = process.argv.length > 3 ? process.argv.slice(2) : fetchDebian();
 const folder = mkdtempSync(join(tmpdir(), 'kslide-bench-'));
 
 try {
-  process.stdout.write(`${machine()}\n${release}\n`);
+  process.stdout.write(`${machine()}\n${bzImage}\n`);
   await bench();
 } finally {
   rmSync(folder, { recursive: true });
+}
+
+function fetchDebian(): [string, string] {
+  const fetched = spawnSync('sh', [script], { encoding: 'utf8' });
+  if (fetched.status !== 0) {
+    process.stderr.write(fetched.stderr);
+    process.exit(NOT_RUN);
+  }
+  const vmlinux = fetched.stdout.trim().split('\n').at(-1)!;
+  const release = basename(vmlinux).replace(/^vmlinux-/, '');
+  return [join(vmlinux, '../../../../../..', `linux-image-${release}/boot/vmlinuz-${release}`), vmlinux];
 }
 
 async function bench(): Promise<void> {
@@ -116,7 +123,12 @@ function worth(plan: Plan): void {
     collisions += inRun;
     moved += functions;
   }
+  const { bits: places, runs } = measure(plan, classes);
   const bits = (rate: number): string => (-Math.log2(rate)).toFixed(1);
+  process.stdout.write(
+    `  places: ${places.median.toFixed(1)} bits for the median function, ${places.mean.toFixed(1)} on average, ${places.hundredth.toFixed(1)} or more for 99%, the least ${places.least.toFixed(1)}\n` +
+      `  runs: ${runs.count}, the largest of ${runs.largest}, the median of ${runs.median}\n`,
+  );
   process.stdout.write(
     `  ${moved} functions in ${plan.runs.length} runs, ${LAYOUTS} layouts; ${still} never moved\n` +
       `  one function, two layouts, same address: once in ${Math.round(moved / collisions)} (${bits(collisions / moved)} bits), all functions alike\n`,

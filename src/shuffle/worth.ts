@@ -9,8 +9,14 @@
 import type { Plan } from './plan.ts';
 
 export interface Worth {
-  /** Over all functions that move. */
-  readonly bits: { readonly least: number; readonly median: number; readonly mean: number; readonly most: number };
+  /** Over all functions that move; 99% of them have `hundredth` or more. */
+  readonly bits: {
+    readonly least: number;
+    readonly hundredth: number;
+    readonly median: number;
+    readonly mean: number;
+    readonly most: number;
+  };
   readonly runs: { readonly count: number; readonly largest: number; readonly median: number };
 }
 
@@ -34,6 +40,7 @@ export function measure({ starts, runs, functions }: Plan, classes: readonly Uin
   return {
     bits: {
       least: bits[0] ?? 0,
+      hundredth: bits[Math.floor(bits.length / 100)] ?? 0,
       median: bits[bits.length >> 1] ?? 0,
       mean: bits.reduce((sum, value) => sum + value, 0) / Math.max(1, bits.length),
       most: bits.at(-1) ?? 0,
