@@ -8,8 +8,14 @@ import { ascii, cString, indexOfBytes, Reader } from './bytes.ts';
 import { hex, KernelImageError, type ErrorCode } from './errors.ts';
 import { ELFCLASS64, ELFDATA2LSB, EM_X86_64, ET_DYN, ET_EXEC } from './elf/constants.ts';
 import { isElf } from './elf/read.ts';
-import { detectCompression, type Codecs, type Compression, type Watch } from './bzimage/codecs/index.ts';
-import { isBzImage, readSetupHeader, type SetupHeader } from './bzimage/header.ts';
+import {
+  detectCompression,
+  prepareDecoder,
+  type Codecs,
+  type Compression,
+  type Watch,
+} from './bzimage/codecs/index.ts';
+import { isBzImage, peekPayload, readSetupHeader, type SetupHeader } from './bzimage/header.ts';
 import { decodePayload, readPayload } from './bzimage/payload.ts';
 import { findPeSection, IMAGE_FILE_MACHINE_AMD64, isPe, readPe } from './bzimage/pe.ts';
 
@@ -64,6 +70,13 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
     return { kind: 'uki', ...(await within('.linux section', () => readBzImage(kernel, codecs, watch))), relocs };
   }
   throw notAKernel(bytes);
+}
+
+/** For who has only the first bytes of a file yet, and waits for the others: prepares what reading it will take. Refuses nothing. */
+export function expectInput(head: Uint8Array): void {
+  const payload = peekPayload(head);
+  const compression = payload === undefined ? undefined : detectCompression(head.subarray(payload));
+  if (compression !== undefined) prepareDecoder(compression);
 }
 
 type BzImageContent = Omit<KernelInput, 'kind' | 'relocs'>;

@@ -83,6 +83,19 @@ export function isBzImage(bytes: Uint8Array): boolean {
   return bytes.length >= SETUP.header.offset + 4 && new Reader(bytes).u32(SETUP.header.offset, 'header') === HDRS;
 }
 
+/** Where the payload of a bzImage begins of which only the first bytes are there, if they say so. */
+export function peekPayload(head: Uint8Array): FileOffset | undefined {
+  if (!isBzImage(head) || head.length < SETUP.payload_offset.offset + 4) return undefined;
+  const reader = new Reader(head);
+  if (readField(reader, SETUP.version) < SETUP.payload_offset.since) return undefined;
+  return startOfProtectedMode(reader) + readField(reader, SETUP.payload_offset);
+}
+
+/** boot.rst: "For backwards compatibility, if the setup_sects field contains 0, the real value is 4." */
+function startOfProtectedMode(reader: Reader): FileOffset {
+  return ((readField(reader, SETUP.setup_sects) || 4) + 1) * SECTOR;
+}
+
 /**
  * Throws KernelImageError: not a bzImage, too old a protocol, a zImage, a 32-bit kernel, or a file that ends before the protected-mode
  * code does.
@@ -102,8 +115,7 @@ export function readSetupHeader(bytes: Uint8Array): SetupHeader {
   const read = (field: SetupField): number => readField(reader, field);
   const readSince = (field: SetupField): number | undefined => (protocol < field.since ? undefined : read(field));
 
-  // boot.rst: "For backwards compatibility, if the setup_sects field contains 0, the real value is 4."
-  const protectedModeStart = ((read(SETUP.setup_sects) || 4) + 1) * SECTOR;
+  const protectedModeStart = startOfProtectedMode(reader);
   const protectedModeLength = read(SETUP.syssize) * 16;
   reader.need(0, protectedModeStart, 'setup code (setup_sects)');
   reader.need(protectedModeStart, Math.max(0, protectedModeLength - 15), 'protected-mode code (syssize)');

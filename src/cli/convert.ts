@@ -2,6 +2,7 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { convert } from '../convert.ts';
+import { expectInput } from '../input.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../node/files.ts';
 import { OutputFile } from '../node/output-file.ts';
@@ -52,7 +53,7 @@ async function run(input: string, { output, relocs, table: format, json, quiet }
   const file = new OutputFile(output);
   try {
     progress.show(PASSES.read);
-    const reading = readInputFile(input);
+    const reading = readInputFile(input, { onHead: expectInput });
     stubProgram(); // while the file comes in
     const image = await reading;
     const table = relocs === undefined ? undefined : await readInputFile(relocs);

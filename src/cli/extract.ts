@@ -1,6 +1,7 @@
 /** `kslide extract IN`: the vmlinux out of a bzImage or UKI, as it was linked, and its relocation table. */
 import type { Command } from 'commander';
 import { extract } from '../extract.ts';
+import { expectInput } from '../input.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../node/files.ts';
 import { OutputFile, writeFileAtomic } from '../node/output-file.ts';
@@ -35,7 +36,7 @@ async function run(input: string, { output, relocsOut, relocs }: ExtractArgument
     refuseSameFile(input, file);
     if (relocs !== undefined) refuseSameFile(relocs, file);
   }
-  const image = await readInputFile(input);
+  const image = await readInputFile(input, { onHead: expectInput });
   const given = relocs === undefined ? undefined : await readInputFile(relocs);
   const file = vmlinuxOut === undefined ? undefined : new OutputFile(vmlinuxOut);
   try {

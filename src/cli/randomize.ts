@@ -1,6 +1,7 @@
 /** `kslide randomize IN -o OUT`: a kernel that the host has moved; with `--exec`, for one run of a command. */
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
+import { expectInput } from '../input.ts';
 import { SEED_BYTES } from '../kaslr/draw.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../node/files.ts';
@@ -82,7 +83,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
       piecewise ? openMovedFile(input, all, { onOpen: (path) => file?.beginCopy(path) }) : undefined;
     const whole = async (): Promise<Image & { readonly summary: RandomizeSummary }> => {
       progress.show('reading the kernel');
-      const image = await readInputFile(input);
+      const image = await readInputFile(input, { onHead: expectInput });
       progress.show('moving it');
       const { parts, summary } = await randomize(image, all);
       return Object.assign([...parts], { summary });

@@ -84,7 +84,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     onPass('read');
     // The plan is decoded while the kernel is read, on another thread.
     const [image, saved] = await Promise.all([
-      readInputFile(input, ROOM_FOR_MOVES),
+      readInputFile(input, { spare: ROOM_FOR_MOVES }),
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
     ]);
     const plan = saved ?? (await makePlan(image, debug ?? input, options, onPass));

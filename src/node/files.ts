@@ -37,19 +37,26 @@ export class DiskError extends FileError {
 const STDIN = 0;
 const STDOUT = 1;
 const MAX_INPUT = 2 ** 31;
+const HEAD = 0x1_0000;
+
+export interface ReadOptions {
+  readonly spare?: number | undefined;
+  readonly onHead?: ((head: Uint8Array) => void) | undefined;
+}
 
 /**
  * All of a file, a FIFO or, for `-`, standard input. Throws InputFileError; more than 2 GiB is not read. A file is on its way when this returns,
  * on another thread: who has something else to do may do that before waiting. Behind what was read of a file its buffer has `spare` bytes more.
+ * `onHead` sees the first bytes of a file, before this returns.
  */
-export async function readInputFile(path: string, spare = 0): Promise<Uint8Array> {
+export async function readInputFile(path: string, { spare, onHead }: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
     if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
     if (fs.statSync(path).isFile()) {
       const fd = fs.openSync(path, 'r');
       try {
-        return await readOpen(name, fd, noStream, spare);
+        return await readOpen(name, fd, noStream, { spare, onHead });
       } finally {
         fs.closeSync(fd);
       }
@@ -72,7 +79,7 @@ async function readOpen(
   name: string,
   fd: number,
   stream: () => AsyncIterable<Uint8Array>,
-  spare = 0,
+  { spare = 0, onHead }: ReadOptions = {},
 ): Promise<Uint8Array> {
   const stat = fs.fstatSync(fd);
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
@@ -80,9 +87,12 @@ async function readOpen(
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
   if (stat.size > MAX_INPUT) throw tooLarge(name);
   const bytes = new Uint8Array(stat.size + spare);
-  let length = 0;
+  let length = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), null);
+  const head = bytes.subarray(0, length);
   while (length < stat.size) {
-    const { bytesRead } = await read(fd, bytes, length, Math.min(stat.size - length, 2 ** 30), null);
+    const reading = read(fd, bytes, length, Math.min(stat.size - length, 2 ** 30), null);
+    if (length === head.length) onHead?.(head); // while the others come in
+    const { bytesRead } = await reading;
     if (bytesRead === 0) break;
     length += bytesRead;
   }

@@ -60,6 +60,11 @@ export class Program {
     return (this.#functions ??= new Map(this.#build().map((f) => [f.name, f])));
   }
 
+  /** Begins to compile, on another thread, what will be used soon. */
+  prepare(): void {
+    if (platform) this.compile(platform).catch(() => {}); // said by who uses it
+  }
+
   compile({ compile }: WasmPlatform): Promise<object> {
     return (this.#module ??= compile(assemble([...this.functions.values()])));
   }

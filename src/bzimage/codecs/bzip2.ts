@@ -18,7 +18,7 @@ import { MAX_GROUPS, SLOT, bzip2Loops, codeAddress } from './bzip2-loops.ts';
 import { Faults } from './codec.ts';
 
 const faults = new Faults('bzip2');
-const program = new Program(bzip2Loops);
+export const bzip2Program = new Program(bzip2Loops);
 
 const HEADER_SIZE = 4;
 const BLOCK_MAGIC = 0x314159265359;
@@ -178,6 +178,6 @@ class Bzip2Reader {
 
 export async function decodeBzip2(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.ENTRIES + 4 * MAX_BLOCK });
+  const arena = await Arena.create({ program: bzip2Program, faults, data, size, slots: SLOT.ENTRIES + 4 * MAX_BLOCK });
   return new Bzip2Reader(arena, data.length).decode();
 }

@@ -21,7 +21,7 @@ const MIN_MATCH = 4;
 const LENGTH_GOES_ON = 15;
 
 const faults = new Faults('lz4');
-const program = new Program(() => [decodeSequences()]);
+export const lz4Program = new Program(() => [decodeSequences()]);
 
 /** Where the loop keeps its place between calls; the end of the slots. */
 const SLOT = { AT: 0x00, TO: 0x04, END: 0x40 } as const;
@@ -106,7 +106,7 @@ export async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): 
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
 
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, watch });
+  const arena = await Arena.create({ program: lz4Program, faults, data, size, slots: SLOT.END, watch });
   for (let offset = 4; offset < data.length;) {
     if (data.length - offset < 4) throw faults.ends('block size', data.length);
     const length = reader.u32(offset, 'block size');

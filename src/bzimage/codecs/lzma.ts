@@ -24,7 +24,7 @@ const RANGE_CODER_SIZE = 5;
 const STEP = 64 << 10;
 
 const faults = new Faults('lzma');
-const program = new Program(() => [lzmaLoop()]);
+export const lzmaProgram = new Program(() => [lzmaLoop()]);
 
 export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE + RANGE_CODER_SIZE) throw faults.ends('header', data.length);
@@ -36,7 +36,7 @@ export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8A
   }
 
   const slots = lzmaSlots(properties.lc + properties.lp);
-  const arena = await Arena.create({ program, faults, data, size, slots });
+  const arena = await Arena.create({ program: lzmaProgram, faults, data, size, slots });
   const state = new LzmaState(arena);
   state.setProperties(properties);
   state.reset();

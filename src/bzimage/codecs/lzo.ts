@@ -36,7 +36,7 @@ import {
 } from './wasm.ts';
 
 const faults = new Faults('lzo');
-const program = new Program(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
+export const lzoProgram = new Program(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
 
 const MAGIC = [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION_WITH_LEVEL = 0x0940;
@@ -298,6 +298,6 @@ function decodeLzo1x(): FunctionBuilder {
 }
 
 export async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
+  const arena = await Arena.create({ program: lzoProgram, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
   return new LzopReader(arena, data.length).decode();
 }

@@ -16,7 +16,7 @@ import { Faults } from './codec.ts';
 import { LzmaState, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
 
 const faults = new Faults('xz');
-const program = new Program(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
+export const xzProgram = new Program(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
 
 /** Addresses: the LZMA decoder's, which begin at 0, then the tables of the two CRCs. LZMA2 has at most 4 context bits. */
 const MAX_CONTEXT_BITS = 4;
@@ -355,6 +355,6 @@ class XzReader {
 }
 
 export async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOTS });
+  const arena = await Arena.create({ program: xzProgram, faults, data, size, slots: SLOTS });
   return new XzReader(arena, data).decode();
 }

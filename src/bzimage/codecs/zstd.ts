@@ -23,7 +23,7 @@ import {
 } from './zstd-tables.ts';
 
 const faults = new Faults('zstd');
-const program = new Program(zstdLoops);
+export const zstdProgram = new Program(zstdLoops);
 
 /** Section 3.1.1. */
 const MAGIC = 0xfd2fb528;
@@ -378,6 +378,14 @@ class ZstdReader {
 }
 
 export async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, window: WINDOW, watch });
+  const arena = await Arena.create({
+    program: zstdProgram,
+    faults,
+    data,
+    size,
+    slots: SLOT.END,
+    window: WINDOW,
+    watch,
+  });
   return new ZstdReader(arena, data.length).decode(size);
 }
