@@ -145,8 +145,8 @@ export function checkSites(table: RelocationTable, loads: readonly Segment[]): v
 /** Above every site: a list that has ended. */
 const ENDED = 2 ** 31;
 /**
- * The first site, by address, that is not as checkSites wants it. One walk over all three lists at once, in int32: 5 ms instead of 14 (measured,
- * cold).
+ * The first site, by address, that is not as checkSites wants it. One walk over all three lists at once, in int32 (5 ms instead of 14, measured
+ * cold), as far in one list as that has the next site.
  */
 function findBadSite(
   table: RelocationTable,
@@ -162,7 +162,7 @@ function findBadSite(
   let low = 0; // what the current segment loads
   let high = 0;
   let free = 0; // behind the last site
-  for (let left = countRelocations(table); left > 0; left--) {
+  for (let left = countRelocations(table); left > 0;) {
     const a = i < abs64.length ? abs64[i]! ^ INT32_ENTRY_TO_PHYS : ENDED;
     const b = j < inverse32.length ? inverse32[j]! ^ INT32_ENTRY_TO_PHYS : ENDED;
     const c = k < abs32.length ? abs32[k]! ^ INT32_ENTRY_TO_PHYS : ENDED;
@@ -182,10 +182,32 @@ function findBadSite(
         return { name, index, expected: `${width} bytes inside one loaded segment` };
       return { name, index, expected: 'a site that does not overlap the one before it' };
     }
-    free = site + width;
-    if (site === a) i++;
-    else if (site === b) j++;
-    else k++;
+    // On in the same list, as long as it has the next site.
+    const end = high - width + 1;
+    const [list, from, stop] =
+      site === a
+        ? ([abs64, i, Math.min(b, c, end)] as const)
+        : site === b
+          ? ([inverse32, j, Math.min(a, c, end)] as const)
+          : ([abs32, k, Math.min(a, b, end)] as const);
+    const to = behindApart(list, from, width, stop);
+    free = (list[to - 1]! ^ INT32_ENTRY_TO_PHYS) + width;
+    left -= to - from;
+    if (site === a) i = to;
+    else if (site === b) j = to;
+    else k = to;
   }
   return undefined;
+}
+
+/** Index behind the sites that follow the one at `index` in their list, below `stop` and none sharing a byte with the one before it. */
+function behindApart(list: Int32Array, index: number, width: number, stop: number): number {
+  let free = (list[index]! ^ INT32_ENTRY_TO_PHYS) + width;
+  let at = index + 1;
+  for (; at < list.length; at++) {
+    const site = list[at]! ^ INT32_ENTRY_TO_PHYS;
+    if (site < free || site >= stop) break;
+    free = site + width;
+  }
+  return at;
 }
