@@ -13,13 +13,14 @@ import { buildIdOf } from './build-id.ts';
 import { hold, holdBefore, holdIfInside, readCode, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { openDebugKernel } from './debug-kernel.ts';
-import type { DebugKernel } from './debug-kernel.ts';
+import type { DebugKernel, TextSections } from './debug-kernel.ts';
 import { loadDisassembler } from './disassembler.ts';
 import type { Disassembler } from './disassembler.ts';
 import { FIXED, FieldList, pieceAt, pieceBefore } from './fields.ts';
 import { fingerprint } from './fingerprint.ts';
 import { ImageBytes, placeOfLow } from './kernel-image.ts';
 import { readLinkMap } from './link-map.ts';
+import type { InputSections } from './link-map.ts';
 import { ownersOf } from './owners.ts';
 import { trimPadding } from './padding.ts';
 import type { FieldColumns, Plan } from './plan.ts';
@@ -73,13 +74,14 @@ export async function analyse({
   const code = image.range(text.start, text.end, '.text');
   const disassembler = makeDisassembler(code);
   const sections = map === undefined ? undefined : readLinkMap(map, text);
-  const { pieces, functions } = readCode(debug, sections, (start, end) =>
-    codeBetween(debug, code, disassembler, start, end),
+  const { pieces, functions, whole } = readCode(debug, sections, (start, end) =>
+    codeBetween({ text, sections }, code, disassembler, start, end),
   );
   if (recover) holdAtLabels(debug, pieces);
   const relocations = recover ? recoverCodeRelocations(debug, table) : readCodeRelocations(debug, image);
   const sweep = sweepCode(code, text.start, pieces, relocations, disassembler);
   disassembler.free();
+  for (const [first, last] of whole) sweep.tied.fill(1, first, last);
 
   onPass?.('references');
   const sorted = sortedRanges(debug);
@@ -148,9 +150,9 @@ function compareBuilds({ elf }: Vmlinux, debug: DebugKernel): string {
   });
 }
 
-/** Between two pieces: what is in a section, and not padding. */
+/** Between two pieces: what is in a section, and not padding. Where the map has a border between two sections, there is one. */
 function codeBetween(
-  { text }: DebugKernel,
+  { text, sections }: { readonly text: TextSections; readonly sections: InputSections | undefined },
   code: Uint8Array,
   disassembler: Disassembler,
   start: PhysAddr,
@@ -159,14 +161,27 @@ function codeBetween(
   const origin = text.start;
   const { extents } = text;
   const found: [PhysAddr, PhysAddr][] = [];
+  const trim = (from: PhysAddr, to: PhysAddr, beginsSection: boolean): void => {
+    const [one, other] = trimPadding(code, from - origin, to - origin, beginsSection, disassembler);
+    if (one < other) found.push([one + origin, other + origin]);
+  };
   const first = Math.max(0, pieceBefore(text.starts, start));
   for (let index = first; index < extents.length && extents[index]!.start < end; index++) {
-    const from = Math.max(start, extents[index]!.start) - origin;
-    const to = Math.min(end, extents[index]!.end) - origin;
+    let from = Math.max(start, extents[index]!.start);
+    const to = Math.min(end, extents[index]!.end);
     if (from >= to) continue;
-    const beginsSection = from === extents[index]!.start - origin;
-    const [one, other] = trimPadding(code, from, to, beginsSection, disassembler);
-    if (one < other) found.push([one + origin, other + origin]);
+    let begins = from === extents[index]!.start;
+    if (sections !== undefined) {
+      const { starts } = sections;
+      let next = pieceBefore(starts, from);
+      begins ||= next >= 0 && starts[next] === from;
+      for (next++; next < starts.length && starts[next]! < to; next++) {
+        trim(from, starts[next]!, begins);
+        from = starts[next]!;
+        begins = true;
+      }
+    }
+    trim(from, to, begins);
   }
   return found;
 }

@@ -4,6 +4,9 @@
  * A piece is a function, or code that has to stay: whatever has no symbol of type STT_FUNC and a size. Between pieces there is nothing but padding, and
  * a piece never shares a byte with another. Which pieces then move is decided in units.ts; this says of each why it may not, as far as symbols tell.
  *
+ * What the linker placed as a section can be placed elsewhere as a whole, code without a name included: it is what is left of a weak function that another
+ * replaced. Where all sections of one name were put together before the last link (ld -r), it is in one section with that other.
+ *
  * Ranges of code that the kernel recognises by address have a pair of linker symbols around them: `__sched_text_start` and `__sched_text_end`,
  * noinstr, cpuidle, lock, kprobes, entry, irqentry, softirqentry, static_call, indirect_thunk. All that lies in such a pair stays, whatever its name.
  *
@@ -11,8 +14,8 @@
  * (arch/x86/kernel/vmlinux.lds.S); others need their place in a cache line. No pair of linker symbols is around all of them, so their names tell.
  */
 import type { PhysAddr } from '../addresses.ts';
-import type { DebugKernel } from './debug-kernel.ts';
-import { FIXED, pieceBefore } from './fields.ts';
+import type { DebugKernel, TextSections } from './debug-kernel.ts';
+import { FIXED, pieceAt, pieceBefore } from './fields.ts';
 import { sizeByMap } from './link-map.ts';
 import type { InputSections } from './link-map.ts';
 
@@ -42,6 +45,7 @@ export type StayReason = Exclude<keyof typeof STAY, 'none'>;
 
 const STT_NOTYPE = 0;
 const STT_FUNC = 2;
+const STT_SECTION = 3;
 const STB_LOCAL = 0;
 
 /** arch/x86/lib/retpoline.S and arch/x86/entry/entry_64.S, in the names of 5.15 to 7.2. */
@@ -68,6 +72,8 @@ export interface CodeSymbols {
   readonly pieces: Pieces;
   /** Distinct functions: places with an STT_FUNC symbol, but for what is before a function. */
   readonly functions: number;
+  /** First and last pieces that move as one, if they do. */
+  readonly whole: readonly (readonly [first: number, last: number])[];
 }
 
 /** `trim` gives what is between two pieces beside padding; `map`, where there is one, the input sections that the code was linked of. */
@@ -77,7 +83,7 @@ export function readCode(
   trim: (start: PhysAddr, end: PhysAddr) => [PhysAddr, PhysAddr][],
 ): CodeSymbols {
   const { text } = debug;
-  const { functions: named, linkerSymbols, labels, ranges } = collectSymbols(debug);
+  const { functions: named, linkerSymbols, labels, marks, ranges } = collectSymbols(debug);
   const functions = map === undefined ? named : sizeByMap(named, map);
   const pieces: Pieces = { starts: [], ends: [], stay: [], symbols: [] };
   const add = (start: number, end: number, stay: number, symbol: number): void => {
@@ -86,6 +92,8 @@ export function readCode(
     pieces.stay.push(stay);
     pieces.symbols.push(symbol);
   };
+  const inRange = (start: number, end: number): boolean =>
+    ranges.some((range) => start < range.end && end > range.start);
   const addGap = (from: number, to: number): void => {
     for (const [start, end] of trim(from, to)) add(start, end, STAY.unnamed, -1);
   };
@@ -107,13 +115,13 @@ export function readCode(
     }
     if (size === 0) continue; // whatever is there becomes a gap
     addGap(end, place);
-    const inRange = ranges.some((range) => place < range.end && place + size > range.start);
-    const isHeld = inRange || PLACED_MITIGATION.test(name);
+    const isHeld = inRange(place, place + size) || PLACED_MITIGATION.test(name);
     const reason = isHeld ? STAY['fixed range'] : linkerSymbols.has(place) ? STAY['linker symbol'] : STAY.none;
     add(place, place + size, reason, isPrefix ? -1 : symbol);
     end = place + size;
   }
   addGap(end, text.end);
+  const whole = freeSections(pieces, map ?? keptSections(text), marks, inRange);
   for (const label of labels) holdBefore(pieces, label, STAY['linker symbol']);
   // A linker symbol between two pieces may be the end of the one or the start of the other.
   for (const label of linkerSymbols) {
@@ -121,7 +129,43 @@ export function readCode(
     if (before >= 0 && pieces.ends[before] === label && pieces.stay[before] === STAY.none)
       pieces.stay[before] = STAY['linker symbol'];
   }
-  return { pieces, functions: distinct };
+  return { pieces, functions: distinct, whole };
+}
+
+/** Those that the linker kept, behind .text itself. */
+function keptSections({ extents }: TextSections): InputSections {
+  const kept = extents.slice(1);
+  return {
+    starts: Uint32Array.from(kept, ({ start }) => start),
+    ends: Uint32Array.from(kept, ({ end }) => end),
+  };
+}
+
+/** Of more functions than that, each moves on its own rather than all with what has no name among them. */
+const PIECES_AT_MOST = 8;
+
+/** Sections with unnamed code, and without anything in them that could be a label to it: that code need not stay. Gives their pieces, which stay together. */
+function freeSections(
+  { starts, ends, stay }: Pieces,
+  sections: InputSections,
+  marks: Uint32Array,
+  inRange: (start: number, end: number) => boolean,
+): [number, number][] {
+  const whole: [number, number][] = [];
+  for (let piece = 0; piece < starts.length; piece++) {
+    const section = stay[piece] === STAY.unnamed ? pieceAt(sections.starts, sections.ends, starts[piece]!) : FIXED;
+    if (section === FIXED) continue;
+    const [start, end] = [sections.starts[section]!, sections.ends[section]!];
+    const [first, last] = [pieceBefore(starts, start), pieceBefore(starts, end - 1)];
+    const isMarked = (marks[pieceBefore(marks, end - 1)] ?? 0) >= start || inRange(start, end);
+    const isFree = (at: number): boolean => stay[at] === STAY.none || stay[at] === STAY.unnamed;
+    const members = Array.from({ length: Math.min(last - first + 1, PIECES_AT_MOST + 1) }, (_, at) => first + at);
+    if (isMarked || starts[first] !== start || ends[last]! > end || members.length > PIECES_AT_MOST) continue;
+    if (!members.every(isFree)) continue;
+    for (const member of members) stay[member] = STAY.none;
+    whole.push([first, last]);
+  }
+  return whole;
 }
 
 export function hold({ stay }: Pieces, piece: number, reason: number): void {
@@ -161,6 +205,8 @@ interface Collected {
   readonly linkerSymbols: ReadonlySet<number>;
   /** All symbols without type. */
   readonly labels: readonly number[];
+  /** All symbols but those of sections, and functions with a size; rising. */
+  readonly marks: Uint32Array;
   readonly ranges: readonly { readonly start: PhysAddr; readonly end: PhysAddr }[];
 }
 
@@ -170,6 +216,7 @@ function collectSymbols({ symbols, places, text }: DebugKernel): Collected {
   const functions: FunctionSymbol[] = [];
   const linkerSymbols = new Set<number>();
   const labels: number[] = [];
+  const marks: number[] = [];
   const bounds = { start: new Map<string, number>(), end: new Map<string, number>() };
   for (let symbol = 0; symbol < symbols.count; symbol++) {
     const place = places[symbol]!;
@@ -177,6 +224,7 @@ function collectSymbols({ symbols, places, text }: DebugKernel): Collected {
     const info = symbols.info(symbol);
     const size = Number(symbols.size(symbol));
     if ((info & 15) === STT_FUNC && place + size <= text.end) functions.push({ place, size, symbol });
+    if ((info & 15) !== STT_SECTION && ((info & 15) !== STT_FUNC || size === 0)) marks.push(place);
     if ((info & 15) !== STT_NOTYPE) continue;
     labels.push(place);
     if (info >> 4 === STB_LOCAL || size > 0) continue;
@@ -189,5 +237,5 @@ function collectSymbols({ symbols, places, text }: DebugKernel): Collected {
     const end = bounds.end.get(name);
     return end === undefined || end <= start ? [] : [{ start, end }];
   });
-  return { functions, linkerSymbols, labels, ranges };
+  return { functions, linkerSymbols, labels, marks: Uint32Array.from(marks).toSorted(), ranges };
 }

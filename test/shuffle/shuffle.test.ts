@@ -273,6 +273,7 @@ test('what is before a function for the kernel to write to, moves with it, and i
 
 describe('-ffunction-sections', () => {
   const flags = ['-ffunction-sections'];
+  const text = (map: Uint8Array): string => Buffer.from(map).toString('latin1');
 
   test('kept as sections: each is a function, and moves', async () => {
     const { unstripped } = makeKernel('', flags);
@@ -291,20 +292,39 @@ describe('-ffunction-sections', () => {
     }
   });
 
-  test('the code of a function that another replaced stays whole, from the first byte of its section on', async () => {
+  test('what is left of a function that another replaced moves, if it is known to be a section, from its first byte on', async () => {
     // As of a weak function: no symbol is left of it. Before its code there is room for the kernel to write to.
-    const dead = 'asm(".section .text.dead,\\"ax\\"; .p2align 4; .fill 16,1,0x90; lea 5(%rdi),%rax; ret; .text");';
-    const { unstripped } = makeKernel(dead, flags);
-    const debug = memorySource(unstripped);
-    const own = await planShuffle(unstripped, { codecs, debug });
-    const { addr, size } = findSection(readElf(unstripped), '.text.dead')!;
-    const start = Number(addr - START_KERNEL_MAP);
-    const unit = own.starts.indexOf(start);
-    assert.deepEqual([own.ends[unit]! - start, own.functions[unit]], [size, 0]);
-    for (let round = 0; round < 5; round++) {
-      const shuffled = await shuffle(unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
-      const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
-      assert.equal(verdict, 'proved', JSON.stringify(offence));
+    const dead = (label = '', behind = ''): string =>
+      `asm(".section .text.dead,\\"ax\\"; .p2align 4; .fill 16,1,0x90; ${label} lea 5(%rdi),%rax; ret; ${behind} .text");`;
+    // `ld -r` has put it together with the function that replaced it.
+    const both = dead('', '.p2align 4; .type alive,@function; alive: lea 6(%rdi),%rax; ret; .size alive,.-alive;');
+    const forms = [
+      { moves: true, together: false, withMap: false, code: dead(), functions: 0 },
+      { moves: true, together: true, withMap: true, code: dead(), functions: 0 },
+      { moves: true, together: false, withMap: false, code: both, functions: 1 },
+      { moves: true, together: true, withMap: true, code: both, functions: 1 },
+      { moves: false, together: true, withMap: false, code: dead(), functions: 0 },
+      { moves: false, together: false, withMap: false, code: dead('label:'), functions: 0 },
+    ];
+    for (const { moves, together, withMap, code, functions } of forms) {
+      const { unstripped, map } = makeKernel(code, flags, together);
+      const debug = memorySource(unstripped);
+      const own = await planShuffle(unstripped, { codecs, debug, map: withMap ? map : undefined });
+      const [, address = '', size = ''] = /^ \.text\.dead\s+0x([0-9a-f]+)\s+0x([0-9a-f]+)/m.exec(text(map))!;
+      const start = Number(BigInt(`0x${address}`) - START_KERNEL_MAP);
+      const end = start + Number.parseInt(size, 16);
+      const unit = own.starts.findIndex((_, index) => own.ends[index] === end);
+      if (moves) assert.equal(own.starts[unit], start);
+      assert.equal(own.functions[unit], functions);
+      assert.equal(
+        own.runs.some(({ first, count }) => unit >= first && unit < first + count),
+        moves,
+      );
+      for (let round = 0; round < 4; round++) {
+        const shuffled = await shuffle(unstripped, { codecs, plan: own, seed: Uint8Array.of(round) });
+        const { verdict, offence } = await verifyShuffled(unstripped, shuffled.bytes(), { codecs, debug });
+        assert.equal(verdict, 'proved', JSON.stringify(offence));
+      }
     }
   });
 
@@ -314,7 +334,6 @@ describe('-ffunction-sections', () => {
       `asm(".section .text.${name},\\"ax\\"; .p2align 4; .type ${name},@function; ${name}: lea 3(%rdi),%rax; ret; .text");`;
     const built = makeKernel(sizeless('sizeless') + sizeless('sizeless_with_a_long_name'), flags, true);
     const debug = memorySource(built.unstripped);
-    const text = (map: Uint8Array): string => Buffer.from(map).toString('latin1');
     const changed = (from: RegExp | string, to: string): Uint8Array => {
       const after = text(built.map).replace(from, to);
       assert.notEqual(after, text(built.map));
