@@ -5,8 +5,9 @@
  *         [--kernel IMAGE --module KO [--debug VMLINUX] [--map FILE] [--recover]]
  *
  * Debian's 6.1 cloud kernel with its debug package, or a kernel of yours: IMAGE is what boots, VMLINUX the unstripped vmlinux of the same build (IMAGE, if
- * that is one), KO a module that needs no other. With `--recover` its references are found without relocations; then there is no proof. With `boot` there is no proof and no guest program, and KO is not needed: the kernel boots up to where it
- * misses an init, and its panic must have the unshuffled kernel's backtrace. `--plain`: without the program that relocates. One line a boot. Exit 1 when
+ * that is one), KO a module that needs no other. With `boot` there is no proof and no guest program, and KO is not needed: the kernel boots up to where it
+ * misses an init, and its panic must have the unshuffled kernel's backtrace. `--plain`: without the program that relocates.
+ * `--recover`: its references are found without relocations, and what is made of it is proved as far as it can be without. One line a boot. Exit 1 when
  * anything failed.
  */
 import { parseArgs } from 'node:util';
@@ -58,8 +59,9 @@ let failures = 0;
 for (let seed = first; seed < first + seeds; seed++) {
   const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(seed, 0x5a), plain });
   const kernel = shuffled.bytes();
-  const verdict =
-    bootOnly || recover ? 'not examined' : (await verifyShuffled(image, kernel, { codecs: nodeCodecs, debug })).verdict;
+  const verdict = bootOnly
+    ? 'not examined'
+    : (await verifyShuffled(image, kernel, { codecs: nodeCodecs, debug, recover })).verdict;
   if (verdict === 'refuted') failures++;
   const cpus = bootOnly ? 1 : 1 + (seed % 2);
   // Both at once: a guest with one CPU leaves the other to its neighbour.

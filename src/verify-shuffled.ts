@@ -7,6 +7,8 @@
  * other byte must be the one it was. A self-relocating file is taken apart first, and `verify` proves that it was made from the plain one by
  * `convert`.
  *
+ * Without relocations less is shown: see verify-shuffled/unnamed.ts.
+ *
  * What is not shown: that no reference is of a kind which neither a relocation nor an instruction tells of. Real boots are what there is against that.
  */
 import type { Codecs } from './bzimage/codecs/index.ts';
@@ -35,6 +37,7 @@ import { checkRelative, checkSites, checkTable } from './verify-shuffled/referen
 import { checkRest } from './verify-shuffled/rest.ts';
 import { Sides } from './verify-shuffled/sides.ts';
 import { checkExtable, checkKallsyms, checkMcount, checkOrc, sortedTables } from './verify-shuffled/tables.ts';
+import { checkUnnamed } from './verify-shuffled/unnamed.ts';
 import { unconvert } from './verify-shuffled/unconvert.ts';
 import { readVmlinux } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
@@ -45,6 +48,8 @@ export interface VerifyShuffledOptions {
   /** The unstripped vmlinux of the original's build. */
   readonly debug: ByteSource;
   readonly relocs?: Uint8Array | undefined;
+  /** Do without the relocations of `debug`. What that shows is less: see verify-shuffled/unnamed.ts. */
+  readonly recover?: boolean | undefined;
   readonly onCheck?: ((name: ShuffleCheck) => void) | undefined;
 }
 
@@ -62,6 +67,9 @@ export const SHUFFLE_CHECKS = {
   mcount: 'sorted; the same call sites, moved',
   'nothing-else': 'every other byte is what it was, or as it has to be',
 } as const;
+/** What `relative-fields` shows then. */
+const WITHOUT_RELOCATIONS =
+  'those outside .text: each that changed leads to the new place of its old target, and nothing that was left looks like one';
 export type ShuffleCheck = keyof typeof SHUFFLE_CHECKS;
 
 export interface ShuffleCheckResult {
@@ -75,7 +83,8 @@ export interface ShuffleCheckResult {
 
 /** The shape of `kslide verify --shuffled --json`. */
 export interface ShuffleVerification {
-  readonly verdict: 'proved' | 'refuted';
+  /** `consistent`: all that was changed is right; without relocations it is not shown that all was changed that had to be. */
+  readonly verdict: 'proved' | 'consistent' | 'refuted';
   readonly kernelVersion: string | undefined;
   readonly selfRelocating: boolean | undefined;
   readonly checks: readonly ShuffleCheckResult[];
@@ -93,18 +102,21 @@ export async function verifyShuffled(
   const table = findRelocations(whole, input);
   checkTableForm(table, whole.loads);
   const kernel = withoutSymbols(whole);
-  const hint = 'what shuffle --recover makes of a kernel without them cannot be proved';
-  const debug = openDebugKernel(options.debug, { needsRelocations: true, hint });
+  const { recover = false } = options;
+  const hint = '--recover does without, and shows less';
+  const debug = openDebugKernel(options.debug, { needsRelocations: !recover, hint });
   refuseOtherBuild(kernel, debug);
   const makeDisassembler = await loadDisassembler();
 
+  const describe = (name: ShuffleCheck): string =>
+    recover && name === 'relative-fields' ? WITHOUT_RELOCATIONS : SHUFFLE_CHECKS[name];
   const results = new Map<ShuffleCheck, ShuffleCheckResult>();
   const check = async <T extends { readonly count: number | null }>(
     name: ShuffleCheck,
     run: () => T | Promise<T>,
   ): Promise<T> => {
     options.onCheck?.(name);
-    const detail = SHUFFLE_CHECKS[name];
+    const detail = describe(name);
     try {
       const learned = await run();
       results.set(name, { name, ok: learned.count === null ? null : true, detail, count: learned.count ?? 0 });
@@ -163,9 +175,10 @@ export async function verifyShuffled(
       return { count: checkTable(table, readRelocationTable(after.trailer, after.elf.bytes.length), moves) };
     });
     const sorted = sortedTables(debug);
-    const aims = readAims(debug, moves);
+    const aims = recover ? undefined : readAims(debug, moves);
+    const named = new Set(symbols);
     const absolute = await check('absolute-fields', () => {
-      const { sites, checked } = checkSites(sides, table, moves, aims, sorted);
+      const { sites, checked } = checkSites(sides, table, moves, aims, (place) => named.has(place), sorted);
       return { count: checked, sites };
     });
     await check('code', () => {
@@ -177,11 +190,17 @@ export async function verifyShuffled(
       sides.acceptRange(debug.text.start, debug.text.end);
       return { count: instructions };
     });
-    await check('relative-fields', () => ({ count: checkRelative(debug, sides, moves, aims, sorted) }));
+    if (aims !== undefined)
+      await check('relative-fields', () => ({ count: checkRelative(debug, sides, moves, aims, sorted) }));
     await check('kallsyms', () => ({ count: checkKallsyms(debug, sides, moves) || null }));
     await check('orc', () => ({ count: checkOrc(debug, sides, moves, paddingEnds) || null }));
     await check('extable', () => ({ count: checkExtable(debug, sides, moves) || null }));
     await check('mcount', () => ({ count: checkMcount(debug, sides, moves) || null }));
+    // By what the tables before have left.
+    if (aims === undefined)
+      await check('relative-fields', () => ({
+        count: checkUnnamed(debug, sides, moves, table, symbols, makeDisassembler),
+      }));
     await check('nothing-else', () => ({ count: checkRest(sides, kernel.elf, after.elf) }));
   } catch (error) {
     const finding = findingOf(error);
@@ -190,10 +209,10 @@ export async function verifyShuffled(
     offence = { ...finding, check: name };
   }
   const checks = (Object.keys(SHUFFLE_CHECKS) as ShuffleCheck[]).map(
-    (name) => results.get(name) ?? { name, ok: null, detail: SHUFFLE_CHECKS[name], count: 0 },
+    (name) => results.get(name) ?? { name, ok: null, detail: describe(name), count: 0 },
   );
   return {
-    verdict: offence === undefined ? 'proved' : 'refuted',
+    verdict: offence !== undefined ? 'refuted' : recover ? 'consistent' : 'proved',
     kernelVersion: input.kernelVersion,
     selfRelocating,
     checks,

@@ -23,6 +23,12 @@ export function reportVerify(result: Verification): string {
   return `${kernel}\n${checks}\n${verdict}\n`;
 }
 
+const VERDICTS = {
+  proved: 'proved: the original with its code in other places, and nothing else',
+  consistent:
+    'consistent: all that was changed is right, and nothing else was; without relocations it is not shown that no other field had to change',
+} as const;
+
 export function reportVerifyShuffled(result: ShuffleVerification): string {
   const { checks, offence } = result;
   const lines = rows(
@@ -34,7 +40,7 @@ export function reportVerifyShuffled(result: ShuffleVerification): string {
   const release = result.kernelVersion?.split(' ')[0] ?? 'version unknown';
   const verdict =
     offence === undefined
-      ? 'proved: the original with its code in other places, and nothing else'
+      ? VERDICTS[result.verdict === 'consistent' ? 'consistent' : 'proved']
       : `refuted by ${offence.check}: ${offence.what} at offset ${hex(offence.offset)} is ${offence.found}, expected ${offence.expected}`;
   return `original  ${release}\n\n${lines}\n${verdict}\n`;
 }

@@ -5,7 +5,7 @@ import { refuseMoved } from '../hookable.ts';
 import { openByteSource } from '../node/byte-source.ts';
 import { nodeCodecs } from '../node/codecs.ts';
 import { readInputFile } from '../node/files.ts';
-import type { ShuffleVerification } from '../verify-shuffled.ts';
+import type { ShuffleVerification, VerifyShuffledOptions } from '../verify-shuffled.ts';
 import { verify } from '../verify.ts';
 import { UsageError } from './failure.ts';
 import { print } from './print.ts';
@@ -16,6 +16,7 @@ interface VerifyArguments {
   readonly relocs?: string;
   readonly shuffled?: true;
   readonly debug?: string;
+  readonly recover?: true;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -32,6 +33,10 @@ export function addVerify(program: Command, setExitCode: (code: number) => void)
     .option('--relocs <FILE>', "the original's relocation table, when convert was given one")
     .option('--shuffled', 'CONVERTED is what `kslide shuffle` wrote: prove where everything went, too')
     .option('--debug <VMLINUX>', "with --shuffled: the debug vmlinux of the original's build; default: ORIGINAL")
+    .option(
+      '--recover',
+      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and show less',
+    )
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'print nothing: the exit code is the answer')
     .action(async (original: string, converted: string, options: VerifyArguments) =>
@@ -40,10 +45,10 @@ export function addVerify(program: Command, setExitCode: (code: number) => void)
 }
 
 async function run(original: string, converted: string, options: VerifyArguments): Promise<number> {
-  const { relocs, shuffled, debug, json, quiet } = options;
+  const { relocs, shuffled, debug, recover, json, quiet } = options;
   if ([original, converted, relocs, debug].filter((file) => file === '-').length > 1)
     throw new UsageError('only one of ORIGINAL, CONVERTED, --relocs and --debug can be standard input');
-  if (debug !== undefined && !shuffled) throw new UsageError('--debug goes with --shuffled');
+  if ((debug ?? recover) !== undefined && !shuffled) throw new UsageError('--debug and --recover go with --shuffled');
   if (shuffled && debug === undefined && original === '-')
     throw new UsageError('ORIGINAL is standard input: --debug says where its symbols are');
   const progress = new Progress(quiet === true);
@@ -54,11 +59,11 @@ async function run(original: string, converted: string, options: VerifyArguments
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {
-      const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, onCheck });
+      const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, recover, onCheck });
       progress.clear();
       if (json) print(`${JSON.stringify(result, null, 2)}\n`);
       else if (!quiet) print(reportVerifyShuffled(result));
-      return result.verdict === 'proved' ? PROVED : REFUTED;
+      return result.verdict === 'refuted' ? REFUTED : PROVED;
     }
     const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, onCheck });
     progress.clear();
@@ -87,7 +92,7 @@ async function proveShuffled(
   kernel: Uint8Array,
   file: Uint8Array,
   debug: string,
-  options: { readonly relocs: Uint8Array | undefined; readonly onCheck: (name: string) => void },
+  options: Omit<VerifyShuffledOptions, 'codecs' | 'debug'>,
 ): Promise<ShuffleVerification> {
   const { verifyShuffled } = await import('../verify-shuffled.ts');
   const source = await openByteSource(debug);

@@ -14,6 +14,7 @@ import { placeOfLow } from '../shuffle/kernel-image.ts';
 import { refute } from '../verify/evidence.ts';
 import type { Moves } from './moves.ts';
 import type { Range, Sides } from './sides.ts';
+import { expectCertain } from './walk.ts';
 
 const { R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_PC64 } = RELOCATION_TYPES[64];
 const LISTS = [
@@ -25,12 +26,13 @@ const LISTS = [
 const within = (ranges: readonly Range[], place: PhysAddr): boolean =>
   ranges.some(({ start, end }) => place >= start && place < end);
 
-/** Marks the sites in .text, for the disassembly, and accepts those outside of it. */
+/** `aims`: undefined without relocations; then `isStart` tells the places of symbols in .text. Marks the sites in .text, for the disassembly, and accepts those outside of it. */
 export function checkSites(
   sides: Sides,
   table: RelocationTable,
   moves: Moves,
-  aims: ReadonlyMap<number, number>,
+  aims: ReadonlyMap<number, number> | undefined,
+  isStart: (place: PhysAddr) => boolean,
   sorted: readonly Range[],
 ): { sites: Uint8Array; checked: number } {
   const { text } = moves;
@@ -48,7 +50,8 @@ export function checkSites(
       const to = sides.after.at(now, width, 'site');
       const value = sides.before.view.getUint32(from, true);
       const target = placeOfLow(value);
-      const moved = aims.get(place) ?? shiftOf(moves, target);
+      if (aims === undefined) expectCertain(moves, place, target, isStart, to);
+      const moved = aims?.get(place) ?? shiftOf(moves, target);
       const expected = (value + moved) >>> 0;
       const found = sides.after.view.getUint32(to, true);
       const high =

@@ -23,6 +23,12 @@ export class Sides {
     for (let at = offset; at < offset + length; at++) this.#accepted[at] = 1;
   }
 
+  /** Whether somebody vouched for any of these bytes. */
+  hasAccepted(offset: FileOffset, length: number): boolean {
+    for (let at = offset; at < offset + length; at++) if (this.#accepted[at] === 1) return true;
+    return false;
+  }
+
   acceptRange(start: PhysAddr, end: PhysAddr): void {
     const at = this.after.at(start, end - start, 'range');
     this.#accepted.fill(1, at, at + (end - start));

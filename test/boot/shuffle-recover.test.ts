@@ -9,6 +9,7 @@ import { nodeCodecs } from '../../src/node/codecs.ts';
 import { boot } from '../../src/node/qemu.ts';
 import type { BootOptions } from '../../src/node/qemu.ts';
 import { shuffle } from '../../src/shuffle.ts';
+import { verifyShuffled } from '../../src/verify-shuffled.ts';
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
 import { checkShuffledGuest, GUEST, prepareShuffle } from './shuffle-lane.ts';
 
@@ -16,7 +17,7 @@ const lane = await prepareShuffle('6.12');
 
 if (typeof lane === 'string') test('shuffle --recover', { skip: lane }, () => {});
 else {
-  const { image, plan, initrd } = lane;
+  const { image, debug, plan, initrd } = lane;
   const run = (kernel: Uint8Array, options: Partial<BootOptions>): ReturnType<typeof boot> =>
     boot({ image: kernel, initrd, ...GUEST, timeoutMs: 240_000, ...options });
 
@@ -41,5 +42,12 @@ else {
       }),
     );
     await Promise.all(boots);
+  });
+
+  test('verify --shuffled finds it consistent', async () => {
+    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(3) });
+    const options = { codecs: nodeCodecs, debug, recover: true };
+    const { verdict, offence } = await verifyShuffled(image, shuffled.bytes(), options);
+    assert.equal(verdict, 'consistent', JSON.stringify(offence));
   });
 }

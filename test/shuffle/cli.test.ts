@@ -6,7 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
 import { makeKernel } from './make-kernel.ts';
+import { TABLES, withoutRelocations } from './without-relocations.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-shuffle-cli-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -86,6 +88,26 @@ test('--map takes what ld wrote with the kernel', () => {
   assert.deepEqual(readFileSync(path('mapped')), readFileSync(path('one')));
 });
 
+test('--recover does without relocations, and both commands say when it is missing', () => {
+  const kernel = makeKernel(TABLES);
+  writeFileSync(path('debug'), withoutRelocations(kernel));
+  writeFileSync(path('bare'), kernel.stripped);
+  writeFileSync(path('relocs'), encodeRelocationTable(collectRelocations(kernel.unstripped)));
+  const shared = ['--relocs', path('relocs'), '--debug', path('debug')];
+  refused([path('bare'), ...shared, '-o', path('never')], /\.rela section of \.text is missing.*--recover/);
+  const { code, stdout, stderr } = kslide('shuffle', path('bare'), ...shared, '--recover', '-o', path('recovered'));
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /6 of 27 moved/);
+  assert.match(stdout, /doubtful reference/);
+  const verify = ['verify', '--shuffled', path('bare'), path('recovered'), ...shared];
+  const without = kslide(...verify);
+  assert.deepEqual([without.code, without.stdout], [2, '']);
+  assert.match(without.stderr, /^kslide: [^\n]*--recover[^\n]*\n$/);
+  const consistent = kslide(...verify, '--recover');
+  assert.equal(consistent.code, 0, consistent.stderr);
+  assert.match(consistent.stdout, /\nconsistent: /);
+});
+
 test('--exec runs a command with the kernel, and ends as it ends', () => {
   const { code, stdout, stderr } = kslide(
     'shuffle',
@@ -113,5 +135,6 @@ test('what makes no sense, or is not there, is refused', () => {
   refused([path('vmlinux'), ...out, '--map', path('stripped')], /link map/);
   refused([path('vmlinux'), ...out, '--map', path('no such map')], /no such map/);
   refused([path('vmlinux'), ...out, '--map', path('stripped'), '--plan', path('plan')], /--plan goes without/);
+  refused([path('vmlinux'), ...out, '--recover', '--plan', path('plan')], /--plan goes without/);
   refused([path('vmlinux'), '-o', path('stripped'), '--map', path('stripped')], /is the input file/);
 });

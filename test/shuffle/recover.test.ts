@@ -5,9 +5,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
-import { Writer } from '../../src/bytes.ts';
-import { SHDR_SIZE, SHT_NULL, SHT_RELA } from '../../src/elf/constants.ts';
-import { readElf } from '../../src/elf/read.ts';
+import { findSection, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/errors.ts';
 import type { ErrorData } from '../../src/errors.ts';
 import { memorySource } from '../../src/relocs/byte-source.ts';
@@ -15,46 +13,22 @@ import { collectRelocations, encodeRelocationTable } from '../../src/relocs/inde
 import { planShuffle, shuffle } from '../../src/shuffle.ts';
 import type { Plan } from '../../src/shuffle.ts';
 import { verifyShuffled } from '../../src/verify-shuffled.ts';
+import type { ShuffleVerification } from '../../src/verify-shuffled.ts';
+import { readVmlinux } from '../../src/vmlinux.ts';
 import { compareReferences } from './compare-plans.ts';
 import { makeKernel } from './make-kernel.ts';
 import type { SmallKernel } from './make-kernel.ts';
+import { TABLES, withoutRelocations } from './without-relocations.ts';
 
 const codecs = coreCodecs;
 
-/** One entry of each known table that is in a section of its own, code outside .text, and what a table may look like that nobody knows. */
-const TABLES = `
-asm(".text; .p2align 4; .globl copied; .type copied,@function; copied: mov %rdi,%rax; ret; .size copied, .-copied;"
-    ".p2align 4; .type copier,@function; copier: mov copied+2(%rip),%eax; ret; .size copier, .-copier;"
-    ".p2align 4; .fill 4096,1,0xcc;"
-    ".type tabled,@function; tabled: test %edi,%edi; 1: ud2; 2: lock incl counter(%rip); 3: ret; .size tabled, .-tabled;"
-    ".p2align 4; .type replaced,@function; replaced: mov $5,%eax; mov $6,%ecx; ret; .size replaced, .-replaced;"
-    ".p2align 4; .fill 4096,1,0xcc;"
-    ".section __bug_table,\\"aw\\"; .long 1b-.,0; .word 7,0; .long 2b-.,0; .word 8,0;"
-    ".section .altinstr_replacement,\\"ax\\"; 4: jmp replaced; 5: call tabled;"
-    ".section .altinstructions,\\"a\\"; .long 2b-.,4b-.,0; .byte 5,5; .long 1b-.,5b-.,0; .byte 2,5;"
-    ".section .smp_locks,\\"a\\"; .long 2b-.,0;"
-    ".section .return_sites,\\"a\\"; .long 3b-.;"
-    ".section runtime_ptr_some,\\"a\\"; .long 2b+2-.;"
-    ".section __ksymtab,\\"a\\"; .long tabled-.,0,0,counter-.,0,0;"
-    ".section .pci_fixup,\\"a\\"; .long 0,0,0,handler_c-.;"
-    ".section .exit.text,\\"ax\\"; call tabled; movl $1,counter(%rip); jne handler_a; ret; .text");
-KEEP u64 long_one(u64 x) { asm(".fill 2048,1,0x90"); return leaf(x); } /* tail + 0x200, which .data names, is in it */
-`;
 const kernel = makeKernel(TABLES);
-
-/** As distributions make it of newer kernels: sections are there by number, relocations are not. */
-function withoutRelocations({ unstripped }: SmallKernel): Uint8Array {
-  const changed = unstripped.slice();
-  const { sections, header } = readElf(changed);
-  for (const { index, type } of sections)
-    if (type === SHT_RELA) new Writer(changed).u32(header.shoff + index * SHDR_SIZE[64] + 4, SHT_NULL);
-  return changed;
-}
+const relocs = encodeRelocationTable(collectRelocations(kernel.unstripped));
 
 function plan(of: SmallKernel, recover: boolean): Promise<Plan> {
-  const relocs = encodeRelocationTable(collectRelocations(of.unstripped));
+  const own = encodeRelocationTable(collectRelocations(of.unstripped));
   const debug = memorySource(recover ? withoutRelocations(of) : of.unstripped);
-  return planShuffle(of.stripped, { codecs, relocs, debug, recover });
+  return planShuffle(of.stripped, { codecs, relocs: own, debug, recover });
 }
 
 async function refusal(work: () => unknown): Promise<ErrorData> {
@@ -94,7 +68,6 @@ test('what is in doubt stays: an inside that is named, a word of data that may l
 
 test('what is made of it is proved by the relocations', async () => {
   const debug = memorySource(kernel.unstripped);
-  const relocs = encodeRelocationTable(collectRelocations(kernel.unstripped));
   for (let round = 0; round < 10; round++) {
     const shuffled = await shuffle(kernel.stripped, { codecs, plan: found, seed: Uint8Array.of(round) });
     const { verdict, offence } = await verifyShuffled(kernel.stripped, shuffled.bytes(), { codecs, debug, relocs });
@@ -102,13 +75,60 @@ test('what is made of it is proved by the relocations', async () => {
   }
 });
 
+describe('verify --shuffled without relocations', () => {
+  const debug = memorySource(withoutRelocations(kernel));
+  const verify = async (file: Uint8Array): Promise<ShuffleVerification> =>
+    verifyShuffled(kernel.stripped, file, { codecs, debug, relocs, recover: true });
+  const make = async (of: Plan, seed: number): Promise<Uint8Array> =>
+    (await shuffle(kernel.stripped, { codecs, plan: of, seed: Uint8Array.of(seed), plain: true })).bytes();
+
+  test('what is right is consistent, not proved', async () => {
+    for (let seed = 0; seed < 10; seed++) {
+      const { verdict, offence } = await verify(await make(found, seed));
+      assert.equal(verdict, 'consistent', JSON.stringify(offence));
+    }
+  });
+
+  test('a table that the writer left alone is found, and so is code outside .text', async () => {
+    const names = ['__bug_table', '.smp_locks', '.return_sites', 'runtime_ptr_some', '__ksymtab', '.exit.text'];
+    for (const wanted of [...names, '.altinstr_replacement']) {
+      const { offset, size } = findSection(readElf(kernel.stripped), wanted)!;
+      const keep = [...found.relative32.offsets.keys()].filter((field) => {
+        const at = found.relative32.offsets[field]!;
+        return at < offset || at >= offset + size;
+      });
+      assert.ok(keep.length < found.relative32.offsets.length, wanted);
+      const only = (column: Uint32Array): Uint32Array => Uint32Array.from(keep, (field) => column[field]!);
+      const { offsets, sites, targets } = found.relative32;
+      const relative32 = { offsets: only(offsets), sites: only(sites), targets: only(targets) };
+      const { verdict, offence } = await verify(await make({ ...found, relative32 }, 2));
+      assert.deepEqual([verdict, offence?.check], ['refuted', 'relative-fields'], wanted);
+    }
+  });
+
+  test('each changed byte of the data and of the code is refuted', async () => {
+    const file = await make(found, 1);
+    for (const load of readVmlinux(file).loads) {
+      for (let at = load.offset; at < load.offset + load.filesz; at += 23) {
+        const changed = file.slice();
+        changed[at]! ^= 0x40;
+        assert.equal((await verify(changed)).verdict, 'refuted', `byte ${at}`);
+      }
+    }
+  });
+});
+
 describe('refused', () => {
   test('without being asked for, with a hint', async () => {
     const debug = memorySource(withoutRelocations(kernel));
-    const relocs = encodeRelocationTable(collectRelocations(kernel.unstripped));
-    const { what, hint } = await refusal(() => planShuffle(kernel.stripped, { codecs, relocs, debug }));
-    assert.equal(what, 'debug vmlinux: .rela section of .text');
-    assert.match(hint!, /--recover/);
+    for (const work of [
+      () => planShuffle(kernel.stripped, { codecs, relocs, debug }),
+      () => verifyShuffled(kernel.stripped, kernel.stripped, { codecs, relocs, debug }),
+    ]) {
+      const { what, hint } = await refusal(work);
+      assert.equal(what, 'debug vmlinux: .rela section of .text');
+      assert.match(hint!, /--recover/);
+    }
   });
 
   test('a table that has another form', async () => {
@@ -124,7 +144,6 @@ describe('refused', () => {
   });
 
   test('any changed byte gives a plan or a refusal, no crash', async () => {
-    const relocs = encodeRelocationTable(collectRelocations(kernel.unstripped));
     const good = withoutRelocations(kernel);
     for (let at = 0; at < good.length; at += 331) {
       const changed = good.slice();
