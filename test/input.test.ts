@@ -4,7 +4,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { ascii, Writer } from '../src/bytes.ts';
 import type { Codecs, Decoder } from '../src/bzimage/codecs/index.ts';
 import { KernelImageError, type ErrorCode } from '../src/errors.ts';
-import { readInput } from '../src/input.ts';
+import { expectInput, readInput } from '../src/input.ts';
 import { KERNEL_VERSION, makeBzImage, makePe, makeVmlinux } from './bzimage/make-image.ts';
 
 const unused: Decoder = () => assert.fail('called');
@@ -245,5 +245,28 @@ test('only KernelImageError comes out of any one changed byte before the payload
         assert.ok(error instanceof KernelImageError, `byte 0x${at.toString(16)}: ${String(error)}`);
       });
     }
+  }
+});
+
+test('who has the first bytes only is refused nothing', () => {
+  const image = makeBzImage({ payload: gzipSync(vmlinux) });
+  for (const bytes of [image, makePe({ sections: {} }), vmlinux, new Uint8Array(0)])
+    for (let length = 0; length <= Math.min(bytes.length, 0x400); length++) expectInput(bytes.subarray(0, length));
+  for (let at = 0x1f0; at < 0x280; at++) {
+    for (const value of [0, 1, 0x7f, 0x80, 0xff]) {
+      const head = image.slice();
+      head[at] = value;
+      expectInput(head);
+    }
+  }
+});
+
+test('a kernel is seen once it is read, whatever it came in', async () => {
+  for (const image of [vmlinux, makeBzImage({ payload: gzipSync(vmlinux) })]) {
+    const seen: [Uint8Array, number][] = [];
+    const input = await readInput(image, { codecs, watch: (bytes, end) => seen.push([bytes, end]) });
+    assert.equal(seen.length, 1);
+    assert.equal(seen[0]![0], input.vmlinux);
+    assert.equal(seen[0]![1], input.vmlinux.length);
   }
 });

@@ -47,7 +47,7 @@ export interface ReadOptions {
 /**
  * All of a file, a FIFO or, for `-`, standard input. Throws InputFileError; more than 2 GiB is not read. A file is on its way when this returns,
  * on another thread: who has something else to do may do that before waiting. Behind what was read of a file its buffer has `spare` bytes more.
- * `onHead` sees the first bytes of a file, before this returns.
+ * `onHead` sees the first bytes of what is a file, before this returns.
  */
 export async function readInputFile(path: string, { spare, onHead }: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
@@ -87,16 +87,35 @@ async function readOpen(
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
   if (stat.size > MAX_INPUT) throw tooLarge(name);
   const bytes = new Uint8Array(stat.size + spare);
-  let length = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), null);
-  const head = bytes.subarray(0, length);
-  while (length < stat.size) {
-    const reading = read(fd, bytes, length, Math.min(stat.size - length, 2 ** 30), null);
-    if (length === head.length) onHead?.(head); // while the others come in
-    const { bytesRead } = await reading;
+  if (fd === STDIN) return bytes.subarray(0, await readFrom(fd, bytes, { start: 0, end: stat.size }));
+  const head = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), 0);
+  const middle = head + Math.floor((stat.size - head) / 2);
+  const reading = [
+    readFrom(fd, bytes, { start: head, end: middle, positioned: true }),
+    readFrom(fd, bytes, { start: middle, end: stat.size, positioned: true }),
+  ] as const;
+  onHead?.(bytes.subarray(0, head)); // while the others come in
+  // No descriptor is closed under a read.
+  const [first, second] = await Promise.all(reading).finally(() => Promise.allSettled(reading));
+  return bytes.subarray(0, first < middle ? first : second);
+}
+
+/**
+ * Into the same places of `bytes`; where that ended, which is before `end` when the file does. A file is read by two threads: new memory takes
+ * longer to get than the bytes to copy, and each gets its own (15 MB: 5 ms instead of 9, measured). What is redirected is read from where it stands.
+ */
+async function readFrom(
+  fd: number,
+  bytes: Uint8Array,
+  { start, end, positioned = false }: { start: number; end: number; positioned?: boolean },
+): Promise<number> {
+  let at = start;
+  while (at < end) {
+    const { bytesRead } = await read(fd, bytes, at, Math.min(end - at, 2 ** 30), positioned ? at : null);
     if (bytesRead === 0) break;
-    length += bytesRead;
+    at += bytesRead;
   }
-  return bytes.subarray(0, length);
+  return at;
 }
 
 /** Of what is a file. */

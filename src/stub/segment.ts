@@ -7,8 +7,8 @@ import type { NewSection, NewSegment } from '../elf/write.ts';
 import type { Slots } from '../kaslr/slots.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Vmlinux } from '../vmlinux.ts';
+import { assembledStub } from './assembled.ts';
 import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH } from './layout.ts';
-import { assembleStub } from './program.ts';
 
 const PAGE = 0x1000;
 
@@ -37,9 +37,9 @@ export interface SegmentOptions {
 
 let assembled: Uint8Array | undefined;
 
-/** The program, not to be changed: assembled when it is first asked for, in 10 ms. */
+/** The program, not to be changed: made when it is first asked for. */
 export function stubProgram(): Uint8Array {
-  return (assembled ??= assembleStub().code);
+  return (assembled ??= assembledStub());
 }
 
 /**

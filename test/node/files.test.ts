@@ -51,6 +51,21 @@ test('reads a file', async () => {
   assert.deepEqual(await readInputFile(path), new Uint8Array());
 });
 
+test('reads a file that is larger than one read of its head, and shows that first', async () => {
+  const path = join(emptyDirectory(), 'in');
+  for (const size of [0, 1, 0xffff, 0x1_0000, 0x1_0001, 0x1_0002, 300_001]) {
+    const bytes = Uint8Array.from({ length: size }, (_, index) => index * 31 + (index >> 8));
+    fs.writeFileSync(path, bytes);
+    const heads: Uint8Array[] = [];
+    const reading = readInputFile(path, { spare: 10, onHead: (head) => heads.push(head.slice()) });
+    assert.deepEqual(heads, [bytes.subarray(0, 0x1_0000)]);
+    const found = await reading;
+    assert.deepEqual(found, bytes);
+    assert.equal(found.buffer.byteLength, size + 10);
+    assert.deepEqual(await readInputFile(path), bytes);
+  }
+});
+
 test('reads a FIFO', async () => {
   const path = join(emptyDirectory(), 'fifo');
   execFileSync('mkfifo', [path]);
