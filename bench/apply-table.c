@@ -71,7 +71,7 @@ static __attribute__((noinline)) void stub(uint64_t slide)
 	__asm__ volatile("sub $128, %%rsp\n\tcall *%[entry]\n\tadd $128, %%rsp"
 			 : [entry] "+a"(entry), "+r"(r13), "+r"(r14), "+r"(r15)
 			 :
-			 : "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
+			 : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
 }
 
 /* What the decompressor does: for each u32 read backwards, sign-extend, add. */

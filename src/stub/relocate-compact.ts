@@ -1,20 +1,30 @@
 /**
  * The compact table (docs/formats.md), decoded and applied in one pass: forwards through the 32-bit, the inverse and the 64-bit list. RSI is at the
- * byte that is read next, RDI where the cursor is.
+ * byte that is read next, CURSORS where the walks are that take turns.
  *
- * Gaps are unrolled, because moving RSI on and jumping back would be a quarter of the instructions. What is not a gap of one byte leaves the
- * unrolled part, puts RSI right, and enters it again at its start.
+ * Nearly all of the time goes by waiting for the image's cache lines, so the walks are there to wait for several places at once, and in
+ * the 64-bit list each item asks for the lines that this walk will come to next (PREFETCHT0, wherever it is: a prefetch never faults).
+ *
+ * Gaps are unrolled, because moving RSI on and jumping back would be a quarter of the instructions. What is not a gap of one byte is read out of
+ * line, moves RSI by what it took more, and goes back to the next place.
  *
  * Bitmaps are taken bit by bit from below, with BSF: TZCNT and BLSR (BMI1) need not be there, SSE may not be switched on yet. One branch a bit, and it is
  * mispredicted once a bitmap, at its end; a jump table of 256 ways takes fewer instructions and more time (docs/performance.md).
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
-import { al, eax, ecx, edx, r13, r14, r14d, r15, r9, rax, rcx, rdi, rdx, rsi } from '../asm/registers.ts';
-import { GAP, ITEM } from '../relocs/compact.ts';
+import type { Gpr } from '../asm/registers.ts';
+import { al, eax, ecx, edx, r10, r13, r14, r14d, r15, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from '../asm/registers.ts';
+import { GAP, ITEM, WALKS } from '../relocs/compact.ts';
 import { PARAMS } from './layout.ts';
 
-const UNROLLED = 8;
+/** One for each walk. */
+const CURSORS: readonly Gpr<64>[] = [rdi, rbx, r8, r10];
+/** A multiple of WALKS, so that a place in the unrolled loop has one walk. */
+const UNROLLED = 2 * WALKS;
+const CACHE_LINE = 64;
+/** How far behind a run's sixteen words the lines are that are asked for. */
+const RUN_AHEAD = 1024;
 
 /** Continues at `done`. */
 export function emitCompactTable(a: Assembler, done: Label): void {
@@ -36,84 +46,102 @@ export function emitCompactTable(a: Assembler, done: Label): void {
 
 /** One list of gaps: EDX is added at each site. Continues at R9. */
 function emitGaps(a: Assembler, start: Label): void {
-  const next = a.label('next_gaps');
-  const address = a.label('gap_address');
-  const ended = a.label('gaps_ended');
-  const wide = Array.from({ length: UNROLLED }, (_, k) => a.label(`wide_gap_${k}`));
+  const places = Array.from({ length: UNROLLED + 1 }, (_, k) => a.label(`gap_${k}`));
+  const others = Array.from({ length: UNROLLED }, (_, k) => a.label(`wide_gap_${k}`));
   a.bind(start);
   a.note('gaps');
-  a.lea(rdi, mem(r13, -4)); // RDI is the site before, its width below the cursor
-  a.bind(next);
-  for (let k = 0; k < UNROLLED; k++) {
+  for (const cursor of CURSORS) a.lea(cursor, mem(r13, -4)); // at the site before, its width below the cursor of the format
+  for (const [k, wide] of others.entries()) {
+    const cursor = CURSORS[k % WALKS]!;
+    a.bind(places[k]!);
     a.movzx(eax, byte(rsi, k));
     a.cmp(al, GAP.address);
-    a.jae(wide[k]!);
-    a.lea(rdi, mem(rdi, rax, 1, 4));
-    a.add(dword(rdi), edx);
+    a.jae(wide);
+    a.lea(cursor, mem(cursor, rax, 1, 4));
+    a.add(dword(cursor), edx);
   }
+  a.bind(places[UNROLLED]!);
   a.add(rsi, UNROLLED);
-  a.jmp(next);
-  for (let k = 0; k < UNROLLED; k++) {
-    const addressHere = a.label(`gap_address_${k}`);
-    a.bind(wide[k]!);
-    a.je(addressHere);
+  a.jmp(places[0]!);
+  for (const [k, wide] of others.entries()) {
+    const cursor = CURSORS[k % WALKS]!;
+    const address = a.label(`gap_address_${k}`);
+    const ended = a.label(`gaps_ended_${k}`);
+    a.bind(wide);
+    a.je(address);
     a.shl(eax, 8);
     a.mov(al, byte(rsi, k + 1));
-    a.add(rsi, k + 2);
-    a.lea(rdi, mem(rdi, rax, 1, 4 + GAP.address - GAP.firstOfTwo * 256));
-    a.add(dword(rdi), edx);
-    a.jmp(next);
-    a.bind(addressHere);
+    a.inc(rsi);
+    a.lea(cursor, mem(cursor, rax, 1, 4 + GAP.address - GAP.firstOfTwo * 256));
+    a.add(dword(cursor), edx);
+    a.jmp(places[k + 1]!);
+    a.bind(address);
+    a.mov(eax, dword(rsi, k + 1));
+    a.add(rsi, 4);
+    a.test(eax, eax);
+    a.jz(ended);
+    a.lea(cursor, mem(r13, rax, 1));
+    a.add(dword(cursor), edx);
+    a.jmp(places[k + 1]!);
+    a.bind(ended);
     a.add(rsi, k + 1);
-    if (k < UNROLLED - 1) a.jmp(address);
+    a.jmp(r9);
   }
-  a.bind(address);
-  a.mov(eax, dword(rsi));
-  a.add(rsi, 4);
-  a.test(eax, eax);
-  a.jz(ended);
-  a.lea(rdi, mem(r13, rax, 1));
-  a.add(dword(rdi), edx);
-  a.jmp(next);
-  a.bind(ended);
-  a.jmp(r9);
 }
 
 function emitItems(a: Assembler, done: Label): void {
-  const next = a.label('next_item');
-  const bit = a.label('next_bit');
-  const special = a.label('run_or_address');
+  const turns = CURSORS.map((_, walk) => a.label(`item_${walk}`));
   const run = a.label('run');
   a.note('items');
-  a.mov(rdi, r13);
-  a.jmp(next);
-  a.bind(bit);
-  a.bsf(rcx, rax);
-  a.lea(rdx, mem(rax, -1));
-  a.add(qword(rdi, rcx, 8), r14);
-  a.and(rax, rdx);
-  a.jnz(bit);
-  a.add(rdi, ITEM.span);
-  a.bind(next);
-  a.movzx(ecx, byte(rsi));
-  a.cmp(ecx, ITEM.run);
-  a.jae(special);
-  a.lea(rdi, mem(rdi, rcx, 8));
-  a.mov(rax, qword(rsi, 1));
-  a.add(rsi, 9);
-  a.jmp(bit);
-  a.bind(special);
-  a.mov(eax, dword(rsi, 1));
-  a.lea(rsi, mem(rsi, 5)); // leaves the comparison's flags
-  a.je(run);
-  a.lea(rdi, mem(r13, rax, 1));
-  a.test(eax, eax);
-  a.jnz(next);
-  a.jmp(done);
-  a.bind(run);
-  for (let k = 0; k < ITEM.runUnit; k++) a.add(qword(rdi, k * 8), r14);
-  a.sub(rdi, -8 * ITEM.runUnit); // −128 fits a byte, 128 does not
+  for (const cursor of CURSORS) a.mov(cursor, r13);
+  for (const [walk, cursor] of CURSORS.entries()) {
+    const bit = a.label(`next_bit_${walk}`);
+    const special = a.label(`run_or_address_${walk}`);
+    const runHere = a.label(`run_${walk}`);
+    const runDone = a.label(`run_done_${walk}`);
+    const next = turns[(walk + 1) % WALKS]!;
+    a.bind(turns[walk]!);
+    a.movzx(ecx, byte(rsi));
+    a.cmp(ecx, ITEM.run);
+    a.jae(special);
+    a.lea(cursor, mem(cursor, rcx, 8));
+    a.mov(rax, qword(rsi, 1));
+    a.add(rsi, 9);
+    for (let line = 0; line < ITEM.span; line += CACHE_LINE) a.prefetcht0(mem(cursor, ITEM.span + line));
+    a.bind(bit);
+    a.bsf(rcx, rax);
+    a.lea(rdx, mem(rax, -1));
+    a.add(qword(cursor, rcx, 8), r14);
+    a.and(rax, rdx);
+    a.jnz(bit);
+    a.add(cursor, ITEM.span);
+    a.jmp(next);
+    a.bind(special);
+    a.mov(eax, dword(rsi, 1));
+    a.lea(rsi, mem(rsi, 5)); // leaves the comparison's flags
+    a.je(runHere);
+    a.lea(cursor, mem(r13, rax, 1));
+    a.test(eax, eax);
+    a.jnz(turns[walk]!);
+    a.jmp(done);
+    a.bind(runHere);
+    a.mov(rdx, cursor);
+    a.lea(r9, mem(runDone));
+    a.jmp(run);
+    a.bind(runDone);
+    a.mov(cursor, rdx);
+    a.jmp(next);
+  }
+  emitRun(a, run);
+}
+
+/** EAX times sixteen words from RDX on, which ends up behind them. Continues at R9. */
+function emitRun(a: Assembler, start: Label): void {
+  a.bind(start);
+  for (let line = 0; line < 8 * ITEM.runUnit; line += CACHE_LINE) a.prefetcht0(mem(rdx, RUN_AHEAD + line));
+  for (let k = 0; k < ITEM.runUnit; k++) a.add(qword(rdx, k * 8), r14);
+  a.sub(rdx, -8 * ITEM.runUnit); // −128 fits a byte, 128 does not
   a.dec(eax);
-  a.jnz(run);
-  a.jmp(next);
+  a.jnz(start);
+  a.jmp(r9);
 }

@@ -6,6 +6,7 @@ import { KERNEL_IMAGE_SIZE, physToTableEntry } from '../addresses.ts';
 import type { FileOffset, PhysAddr } from '../addresses.ts';
 import { viewOf } from '../bytes.ts';
 import { hex } from '../errors.ts';
+import type { Sites } from '../relocs/apply.ts';
 import type { ListName } from '../relocs/table.ts';
 import { badTable } from './bad-table.ts';
 import type { DecodedTable, EntryWatch } from './table.ts';
@@ -17,13 +18,20 @@ const RUN = 254;
 const ADDRESS_OF_ITEM = 255;
 const RUN_LEAST = 128;
 const RUN_STEP = 16;
+const SPAN = 512;
+const WALKS = 4;
 const SITES_AT_MOST = 2 ** 24;
 
 /** A list in the making: sites, and where in the table each of them comes from. */
 class Found {
-  sites = new Uint32Array(4096);
-  offsets = new Uint32Array(4096);
+  sites: Uint32Array;
+  offsets: Uint32Array;
   length = 0;
+
+  constructor(room = 4096) {
+    this.sites = new Uint32Array(room);
+    this.offsets = new Uint32Array(room);
+  }
 
   push(site: PhysAddr, offset: number): void {
     if (this.length === this.sites.length) {
@@ -33,16 +41,75 @@ class Found {
       this.sites = sites;
       this.offsets = offsets;
     }
-    this.sites[this.length] = site;
-    this.offsets[this.length++] = offset;
+    this.put(this.length, site, offset);
+  }
+
+  /** Where there is room. */
+  put(index: number, site: PhysAddr, offset: number): void {
+    this.sites[index] = site;
+    this.offsets[index] = offset;
+    this.length++;
   }
 }
 
-/** An item of the 64-bit list: `first` is the index of its first site, `units` the length of a run. */
+/** An item of the 64-bit list: `first` is the index of its first site, `end` that of the one behind its last, `units` the length of a run. */
 interface Item {
   readonly offset: number;
   readonly first: number;
+  readonly end: number;
   readonly units: number | undefined;
+}
+
+/**
+ * For each list of a table, the order in which its entries are written: their indices. A list is cut into four pieces, the first ones longer by one
+ * where they cannot be equal, and what is written is the first of each, the second of each, and so on: 32-bit entries, or items of the 64-bit list.
+ */
+export function writtenOrder({ abs32, inverse32, abs64 }: Sites): Readonly<Record<ListName, Uint32Array>> {
+  const byRemainder = Uint32Array.from(abs64.keys()).toSorted((a, b) => (abs64[a]! % 8) - (abs64[b]! % 8) || a - b);
+  const sites = byRemainder.map((index) => abs64[index]!);
+  const firsts: number[] = [];
+  for (const { first } of rightItems(sites)) firsts.push(first);
+  const order = new Uint32Array(abs64.length);
+  let place = 0;
+  for (const item of turns(firsts.length)) {
+    const items = byRemainder.subarray(firsts[item]!, firsts[item + 1]);
+    order.set(items, place);
+    place += items.length;
+  }
+  return { abs32: turns(abs32.length), inverse32: turns(inverse32.length), abs64: order };
+}
+
+/** 0 to `count` − 1 by turns. */
+function turns(count: number): Uint32Array {
+  const order = new Uint32Array(count);
+  const [whole, longer] = [Math.floor(count / WALKS), count % WALKS];
+  let place = 0;
+  for (let turn = 0; turn <= whole; turn++)
+    for (let walk = 0; walk < WALKS && place < count; walk++)
+      order[place++] = walk * whole + Math.min(walk, longer) + turn;
+  return order;
+}
+
+/** The items that sites in the order of the 64-bit list have to be written in; `units` of those that are runs. */
+function* rightItems(sites: Uint32Array): Generator<{
+  readonly first: number;
+  readonly end: number;
+  readonly units: number | undefined;
+  readonly row: number;
+}> {
+  for (let first = 0, end; first < sites.length; first = end) {
+    const site = sites[first]!;
+    let row = 1;
+    while (sites[first + row] === site + row * 8) row++;
+    const units = row >= RUN_LEAST ? Math.floor(row / RUN_STEP) : undefined;
+    end = first + (units ?? 0) * RUN_STEP;
+    if (units === undefined) while (end < sites.length && isInBitmap(sites[end]!, site)) end++;
+    yield { first, end, units, row };
+  }
+}
+
+function isInBitmap(site: number, start: number): boolean {
+  return site >= start && site < start + SPAN && (site - start) % 8 === 0;
 }
 
 export function walkCompactTable(bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch): DecodedTable {
@@ -80,36 +147,52 @@ class Walk {
   }
 
   gaps(name: 'abs32' | 'inverse32', title: string): Found {
-    const found = new Found();
-    for (let cursor = 0; ;) {
+    const list = { name, title, width: 4 } as const;
+    const read = new Found();
+    const cursors = Array.from({ length: WALKS }, (): PhysAddr => 0);
+    for (let walk = 0; ; walk = (walk + 1) % WALKS) {
       const offset = this.#at;
+      const cursor = cursors[walk]!;
       const first = this.#u8(title);
       let site = cursor + first;
       if (first === ADDRESS_OF_SITE) {
         site = this.#u32(title);
-        if (site === 0) return found;
+        if (site === 0) break;
         if (site - cursor < TWO_BYTE_GAPS)
           this.#refuse(`address in the ${title} list`, offset + 1, site, `${hex(cursor + TWO_BYTE_GAPS)} or more`);
       } else if (first > ADDRESS_OF_SITE) {
         site = cursor + ONE_BYTE_GAPS + (first - ADDRESS_OF_SITE - 1) * 256 + this.#u8(title);
       }
-      this.#push(found, site, offset, { name, title, width: 4 });
-      cursor = site + 4;
+      this.#push(read, site, offset, list);
+      cursors[walk] = site + 4;
     }
+    const found = new Found(read.length);
+    for (const [place, index] of turns(read.length).entries())
+      found.put(index, read.sites[place]!, read.offsets[place]!);
+    for (let index = 1; index < found.length; index++) {
+      const [before, site] = [found.sites[index - 1]!, found.sites[index]!];
+      if (site < before + 4)
+        this.#refuse(
+          `site of the ${title} list`,
+          found.offsets[index]!,
+          site,
+          `${hex(before + 4)} or more, behind the piece before`,
+        );
+    }
+    return found;
   }
 
   /** The 64-bit list, ascending over all. */
   items(): { readonly sites: Uint32Array; readonly offsets: Uint32Array } {
     const list = { name: 'abs64', title: '64-bit', width: 8 } as const;
     const { title } = list;
-    const found = new Found();
-    const items: Item[] = [];
-    /** Where sites of each remainder begin in `found`; those that are multiples of 8 first. */
-    const starts = [0];
-    let cursor = 0;
+    const read = new Found();
+    const written: Item[] = [];
+    const cursors = Array.from({ length: WALKS }, (): PhysAddr => 0);
     let address: { readonly offset: number; readonly value: PhysAddr } | undefined;
-    for (;;) {
+    for (let walk = 0; ;) {
       const offset = this.#at;
+      const cursor = cursors[walk]!;
       const first = this.#u8(title);
       if (first === ADDRESS_OF_ITEM) {
         const value = this.#u32(title);
@@ -123,31 +206,33 @@ class Walk {
       const site = (address?.value ?? cursor) + (isRun ? 0 : first * 8);
       this.#expectReach(address, cursor, isRun ? 1 : RUN * 8);
       if (address !== undefined && !isRun && first !== 0) this.#refuse('skip behind an address', offset, first, '0');
-      const before = found.sites[found.length - 1];
-      if (before !== undefined && (site % 8 < before % 8 || (site % 8 === before % 8 && site <= before)))
-        this.#refuse('item of the 64-bit list', offset, site, `a site behind ${hex(before)}`);
-      while (starts.length <= site % 8) starts.push(found.length);
-      const item = { offset, first: found.length };
+      const before = read.length;
+      let units: number | undefined;
       if (isRun) {
-        const units = this.#u32(title);
-        items.push({ ...item, units });
-        for (let index = 0; index < units * RUN_STEP; index++) this.#push(found, site + index * 8, offset, list);
-        cursor = site + units * RUN_STEP * 8;
+        units = this.#u32(title);
+        for (let index = 0; index < units * RUN_STEP; index++) this.#push(read, site + index * 8, offset, list);
+        cursors[walk] = site + units * RUN_STEP * 8;
       } else {
-        items.push({ ...item, units: undefined });
         for (let half = 0; half < 2; half++) {
           const bits = this.#u32(title);
           for (let bit = 0; bit < 32; bit++)
-            if (((bits >>> bit) & 1) === 1) this.#push(found, site + half * 256 + bit * 8, offset, list);
+            if (((bits >>> bit) & 1) === 1) this.#push(read, site + half * 256 + bit * 8, offset, list);
         }
-        cursor = site + 512;
-        if (found.sites[item.first] !== site || found.length === item.first)
+        cursors[walk] = site + SPAN;
+        if (read.sites[before] !== site || read.length === before)
           this.#refuse('bitmap of the 64-bit list', offset + 1, 'no site in its first bit', 'one');
       }
+      written.push({ offset, first: before, end: read.length, units });
       address = undefined;
+      walk = (walk + 1) % WALKS;
     }
+    const items: Item[] = [];
+    for (const [place, index] of turns(written.length).entries()) items[index] = written[place]!;
+    const found = new Found(read.length);
+    for (const { first, end } of items)
+      for (let index = first; index < end; index++) found.put(found.length, read.sites[index]!, read.offsets[index]!);
     this.#expectItems(found, items);
-    return merge(found, starts);
+    return merge(found);
   }
 
   expectEnd(): void {
@@ -164,23 +249,35 @@ class Walk {
       this.#refuse('address in the 64-bit list', offset, value, `an item that reaches it from ${hex(cursor)}`);
   }
 
-  /** Runs where there are runs, as long as they can be; bitmaps elsewhere, which leave out nothing that they could hold. */
+  /** `items` in the order of the list: runs where there are runs, as long as they can be; bitmaps elsewhere, which leave out nothing that they could hold. */
   #expectItems({ sites, length }: Found, items: readonly Item[]): void {
-    /** For each site, how many follow each other from it on. */
-    const rows = new Uint32Array(length);
-    for (let index = length - 1; index >= 0; index--)
-      rows[index] = sites[index + 1] === sites[index]! + 8 && index + 1 < length ? rows[index + 1]! + 1 : 1;
-    for (const [place, { offset, first, units }] of items.entries()) {
-      const row = rows[first] ?? 0;
-      const right = row >= RUN_LEAST ? Math.floor(row / RUN_STEP) : undefined;
-      if (units !== right) {
-        const shown = (size: number | undefined): string => (size === undefined ? 'a bitmap' : `a run of ${size} × 16`);
-        this.#refuse('item of the 64-bit list', offset, shown(units), `${shown(right)}, for ${row} sites in a row`);
-      }
-      const next = items[place + 1];
-      const [site, follower] = [sites[first]!, next && sites[next.first]!];
-      if (units === undefined && follower !== undefined && (follower - site) % 8 === 0 && follower < site + 512)
-        this.#refuse('item of the 64-bit list', next!.offset, follower, `a bit of the bitmap at ${hex(site)}`);
+    const ordered = sites.subarray(0, length);
+    let start = 0;
+    for (const { offset, first, end } of items) {
+      const [before, site] = [ordered[start - 1], ordered[start]!];
+      if (before !== undefined && (site % 8 < before % 8 || (site % 8 === before % 8 && site <= before)))
+        this.#refuse('item of the 64-bit list', offset, site, `a site behind ${hex(before)}`);
+      start += end - first;
+    }
+    let place = 0;
+    for (const { first, end, units, row } of rightItems(ordered)) {
+      const item = items[place++]!;
+      const shown = (size: number | undefined): string => (size === undefined ? 'a bitmap' : `a run of ${size} × 16`);
+      if (item.units !== units)
+        this.#refuse(
+          'item of the 64-bit list',
+          item.offset,
+          shown(item.units),
+          `${shown(units)}, for ${row} sites in a row`,
+        );
+      if (item.end - item.first === end - first) continue;
+      const follower = ordered[first + item.end - item.first]!;
+      this.#refuse(
+        'item of the 64-bit list',
+        items[place]!.offset,
+        follower,
+        `a bit of the bitmap at ${hex(ordered[first]!)}`,
+      );
     }
   }
 
@@ -219,14 +316,13 @@ class Walk {
   }
 }
 
-/** Lists one behind the other, each ascending from its start, to one that ascends. All but the first are short. */
-function merge(
-  { sites, offsets, length }: Found,
-  starts: readonly number[],
-): { readonly sites: Uint32Array; readonly offsets: Uint32Array } {
-  if (starts.length === 1) return { sites: sites.slice(0, length), offsets: offsets.slice(0, length) };
-  const heads = [...starts];
-  const ends = [...starts.slice(1), length];
+/** Lists of one remainder modulo 8 one behind the other, each ascending from its start, to one that ascends. All but the first are short. */
+function merge({ sites, offsets, length }: Found): { readonly sites: Uint32Array; readonly offsets: Uint32Array } {
+  const heads: number[] = [];
+  for (let index = 0; index < length; index++)
+    if (index === 0 || sites[index]! % 8 !== sites[index - 1]! % 8) heads.push(index);
+  if (heads.length <= 1) return { sites: sites.subarray(0, length), offsets: offsets.subarray(0, length) };
+  const ends = [...heads.slice(1), length];
   const merged = { sites: new Uint32Array(length), offsets: new Uint32Array(length) };
   for (let index = 0; index < length; index++) {
     let least = -1;

@@ -11,7 +11,7 @@ import { LISTS } from '../relocs/table.ts';
 import type { ListName } from '../relocs/table.ts';
 import { PARAMS, TABLE_FORMAT } from '../stub/layout.ts';
 import { badTable } from './bad-table.ts';
-import { walkCompactTable } from './compact-table.ts';
+import { walkCompactTable, writtenOrder } from './compact-table.ts';
 import { refute, Refutation } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { PARAMETERS } from './fields.ts';
@@ -120,13 +120,10 @@ function attempt(work: () => DecodedTable): DecodedTable | KernelImageError | Re
 
 /** Refutes the first entry that is not the original's: what is decoded behind it need not even be a table. */
 function watchFor(table: Sites): EntryWatch {
-  const { abs64 } = table;
-  // Every format has these in the original's order, but for the compact one's 64-bit sites: those of each remainder modulo 8 by themselves.
-  const order = abs64.map((_, index) => index).toSorted((a, b) => (abs64[a]! % 8) - (abs64[b]! % 8) || a - b);
+  const order = writtenOrder(table);
   const done: Record<ListName, number> = { abs64: 0, inverse32: 0, abs32: 0 };
   return (name, entry, offset) => {
-    const place = done[name]++;
-    const index = name === 'abs64' ? (order[place] ?? abs64.length) : place;
+    const index = order[name][done[name]++] ?? table[name].length;
     if (entry === table[name][index]) return;
     refuteEntry(name, index, offset, {
       found: hex(tableEntryToVirt(entry)),

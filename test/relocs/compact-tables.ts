@@ -27,7 +27,7 @@ function listOf(width: 4 | 8): fc.Arbitrary<Uint32Array> {
     row: width === 4 ? fc.constant(1) : fc.oneof(fc.nat({ max: 9 }), fc.constantFrom(126, 127, 128, 129, 144, 160)),
   });
   return fc
-    .tuple(fc.constantFrom(0, 5, 0x0100_0000, 0x3f00_0000), fc.array(step, { maxLength: 12 }))
+    .tuple(fc.constantFrom(0, 5, 0x0100_0000, 0x3f00_0000), fc.array(step, { maxLength: 20 }))
     .map(([start, steps]) => {
       const sites: number[] = [];
       let free = start;

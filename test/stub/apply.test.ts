@@ -10,6 +10,7 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { compileHarness, runHarness } from '../../bench/apply-step.ts';
 import { joinParts } from '../../src/elf/write.ts';
+import { WALKS } from '../../src/relocs/compact.ts';
 import { applyTable } from '../../src/relocs/apply.ts';
 import type { Sites } from '../../src/relocs/apply.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
@@ -25,6 +26,8 @@ assert.equal(process.arch, 'x64', 'these tests run the program on the machine it
 const BASE = 0x0100_0000;
 const SLIDE = 0x1f40_0000;
 const IMAGE_SIZE = 0x20_0000;
+/** Places in the program's loop over gaps. */
+const UNROLLED = 8;
 
 const folder = mkdtempSync(join(tmpdir(), 'kslide-apply-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -77,21 +80,43 @@ test("the kernel's format with two lists", () => {
 });
 
 test('gaps of each kind at each place of the unrolled loop', () => {
+  const turns = 5;
   for (const gap of [0, 235, 236, 491, 492, 5099, 5100, 70_000]) {
-    for (let place = 0; place < 9; place++) {
-      const sites = [BASE + 3];
-      for (let index = 1; index < 20; index++) sites.push(sites.at(-1)! + 4 + (index % 9 === place ? gap : 1));
+    for (let place = 0; place < UNROLLED; place++) {
+      // Behind the addresses that begin the walks, in its first or second pass.
+      const wide = place < WALKS ? place + UNROLLED : place;
+      const sites: number[] = [];
+      for (let walk = 0; walk < WALKS; walk++)
+        for (let turn = 0, site = BASE + 3 + walk * 0x2_0000; turn < turns; turn++) {
+          site += turn > 0 && turn * WALKS + walk === wide ? gap : 1;
+          sites.push(site);
+          site += 4;
+        }
       check({ ...NONE, abs32: at(...sites), inverse32: at(...sites.map((site) => site + 0x10_0000)) });
     }
   }
 });
 
+test('as many sites as make any end of any walk', () => {
+  for (let count = 0; count <= 3 * UNROLLED; count++) {
+    const sites = Array.from({ length: count }, (_, index) => BASE + index * 600);
+    check({
+      abs32: at(...sites),
+      inverse32: at(...sites.map((site) => site + 4)),
+      abs64: at(...sites.map((site) => site + 8)),
+    });
+  }
+});
+
 test('bitmaps, skips, runs, and sites that are not aligned', () => {
   const row = (start: number, count: number): number[] => Array.from({ length: count }, (_, i) => start + i * 8);
-  for (const count of [1, 2, 63, 64, 65, 127, 128, 143, 144, 1000]) check({ ...NONE, abs64: at(...row(BASE, count)) });
-  for (const words of [63, 64, 65, 253, 254, 255, 317, 318, 319])
-    check({ ...NONE, abs64: at(BASE, ...row(BASE + words * 8, 200)) });
-  check({ ...NONE, abs64: at(BASE + 1, BASE + 9, BASE + 18, ...row(BASE + 32, 130), BASE + 2000 + 5) });
+  // Behind six items elsewhere the first two or three are of one walk.
+  for (const others of [[], row(0, 6).map((index) => BASE + 0x10_0000 + index * 512)]) {
+    const checkItems = (...sites: number[]): void => check({ ...NONE, abs64: at(...sites, ...others) });
+    for (const count of [1, 2, 63, 64, 65, 127, 128, 143, 144, 1000]) checkItems(...row(BASE, count));
+    for (const words of [63, 64, 65, 253, 254, 255, 317, 318, 319]) checkItems(BASE, ...row(BASE + words * 8, 200));
+    checkItems(BASE + 1, BASE + 9, BASE + 18, ...row(BASE + 32, 130), BASE + 2000 + 5);
+  }
 });
 
 /** Sites of all lists drawn together, so that they lie apart. */

@@ -48,7 +48,7 @@ test('both readers take and refuse the same bytes', () => {
 
 test('an entry is found where it is written', () => {
   const table = {
-    abs32: at(0x100_0000, 0x100_0010, 0x100_0200),
+    abs32: at(0x100_0000, 0x100_0010, 0x100_0200, 0x100_0300, 0x100_0400),
     inverse32: at(0x100_0100),
     abs64: at(0x100_0300, 0x100_0308, 0x100_0a01),
   };
@@ -56,8 +56,8 @@ test('an entry is found where it is written', () => {
   const offsets = (['abs32', 'inverse32', 'abs64'] as const).map((list) =>
     [...decoded[list].keys()].map((index) => decoded.offsetOf(list, index) - 0x1000),
   );
-  // 5 bytes, 1, 2, end; 5, end; address and bitmap for two, the same for the third.
-  assert.deepEqual(offsets, [[0, 5, 6], [13], [28, 28, 42]]);
+  // Four walks begin with 5 bytes, and the first has one more, end; 5, end; address and bitmap for two, the same for the third.
+  assert.deepEqual(offsets, [[0, 20, 5, 10, 15], [26], [41, 41, 55]]);
 });
 
 test('each rule of the one way to write it has words of its own', () => {
@@ -69,6 +69,10 @@ test('each rule of the one way to write it has words of its own', () => {
       `ec05000000 ${gaps} ${gaps} ${end}`,
       /address in the 32-bit list at offset 0x1001 is 0x5, expected 0x13ec or more/,
     ],
+    [
+      `ec00000002 ec00000001 ${gaps} ${gaps} ${end}`,
+      /site of the 32-bit list at offset 0x1005 is 0x1000000, expected 0x2000004 or more, behind the piece before/,
+    ],
     [`${gaps} ${gaps} ff00000001 ff00000002 ${end}`, /is 0xff, expected an item behind an address/],
     [`${gaps} ${gaps} ff00000001 01 0100000000000000 ${end}`, /skip behind an address at offset 0x100f is 0x1/],
     [`${gaps} ${gaps} ff40000000 00 0100000000000000 ${end}`, /expected an item that reaches it from 0x0/],
@@ -76,14 +80,11 @@ test('each rule of the one way to write it has words of its own', () => {
       `${gaps} ${gaps} 01 0200000000000000 ${end}`,
       /bitmap of the 64-bit list at offset 0x100b is no site in its first bit/,
     ],
-    [
-      `${gaps} ${gaps} 01 0100000000000000 ff10000000 00 0100000000000000 ${end}`,
-      /is 0x10, expected a bit of the bitmap at 0x8/,
-    ],
+    [`${gaps} ${gaps} 01 0100000000000000 02 0100000000000000 ${end}`, /is 0x10, expected a bit of the bitmap at 0x8/],
     [`${gaps} ${gaps} fe07000000 ${end}`, /is a run of 7 × 16, expected a bitmap, for 112 sites in a row/],
-    [`${gaps} ${gaps} 00 ffffffffffffffff 00 ffffffffffffffff ${end}`, /is a bitmap, expected a run of 8 × 16/],
+    [`${gaps} ${gaps} 00 ffffffffffffffff 40 ffffffffffffffff ${end}`, /is a bitmap, expected a run of 8 × 16/],
     [
-      `${gaps} ${gaps} 01 0100000000000000 ff00000100 00 0100000000000000 ff09000000 00 0100000000000000 ff10000000 00 0100000000000000 ${end}`,
+      `${gaps} ${gaps} 01 0100000000000000 ff00000100 00 0100000000000000 ff09000000 00 0100000000000000 02 0100000000000000 ${end}`,
       /is 0x10, expected a site behind 0x9/,
     ],
     [`${gaps} ${gaps} ${end} 00`, /end at offset 0x100f is 0x1 bytes that the program never reads/],

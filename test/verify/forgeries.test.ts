@@ -290,16 +290,21 @@ test('a compact table that says something else, or in other words', () => {
     /64-bit list at [0-9a-f]+ is the end of the table/,
   );
   forged({ tableBytes: new Uint8Array(0) }, 'table', /32-bit list at [0-9a-f]+ is the end of the table/);
-  // The same site by its address and by a gap.
-  const words = new Reader(bytes);
-  const second = abs32[1]! - abs32[0]! - 4;
-  assert.equal(words.u8(5, 'gap'), second);
+});
+
+test('a site of a compact table by its address, where a gap would do', async () => {
+  // Five sites: the first two are of one walk.
+  const table = { ...TABLE, abs32: Uint32Array.from([0x400, 0x407, 0x500, 0x510, 0x520], (at) => entryAt(LINK + at)) };
+  const five = await original({ table });
+  const bytes = encodeCompactTable(table);
+  assert.equal(new Reader(bytes).u8(20, 'gap'), 3);
   const address = new Writer(Uint8Array.of(236, 0, 0, 0, 0));
-  address.u32(1, abs32[1]! - 0x8000_0000);
-  forged(
-    { tableBytes: joinParts([bytes.subarray(0, 5), address.bytes, bytes.subarray(6)]) },
+  address.u32(1, LINK + 0x407);
+  refuted(
+    forge(five, { tableBytes: joinParts([bytes.subarray(0, 20), address.bytes, bytes.subarray(21)]) }),
     'table',
-    /address in the 32-bit list at [0-9a-f]+ is 0x1000407, expected 0x[0-9a-f]+ or more$/,
+    /address in the 32-bit list at [0-9a-f]+ is 0x1000407, expected 0x10017f0 or more$/,
+    five,
   );
 });
 
