@@ -68,19 +68,26 @@ export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Arr
   return out.bytes.slice(0, at);
 }
 
-/** What stands at `place` of the list, when a list of `length` is written by turns: the index of it. */
-function indexAt(place: number, length: number): number {
-  const walk = place % WALKS;
-  return walk * Math.floor(length / WALKS) + Math.min(walk, length % WALKS) + Math.floor(place / WALKS);
+/** Where each walk through a list of `length` begins; and the list's end. */
+function startsOf(length: number): Uint32Array {
+  const starts = new Uint32Array(WALKS + 1);
+  for (let walk = 0; walk < WALKS; walk++)
+    starts[walk + 1] = starts[walk]! + Math.floor(length / WALKS) + (walk < length % WALKS ? 1 : 0);
+  return starts;
 }
 
 function writeGaps(out: Writer, start: number, list: Uint32Array): number {
   let at = start;
-  const sites = addressesOf(list, 4);
+  const starts = startsOf(list.length);
+  const places = starts.slice();
   const free = new Int32Array(WALKS); // behind the site before
-  for (let place = 0; place < sites.length; place++) {
-    const site = sites[indexAt(place, sites.length)]!;
-    const gap = site - free[place % WALKS]!;
+  const entries = int32Entries(list);
+  for (let written = 0; written < entries.length; written++) {
+    const walk = written % WALKS;
+    const index = places[walk]!++;
+    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
+    const gap = site - free[walk]!;
+    if (gap < 0 || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
     if (gap < GAP.address) {
       out.u8(at++, gap);
     } else if (gap < GAP.limit) {
@@ -89,87 +96,97 @@ function writeGaps(out: Writer, start: number, list: Uint32Array): number {
     } else {
       at = writeTagged(out, at, GAP.address, site);
     }
-    free[place % WALKS] = site + 4;
+    free[walk] = site + 4;
+  }
+  for (let walk = 1; walk < WALKS; walk++) {
+    const first = starts[walk]!;
+    if (first < list.length && (entries[first]! ^ INT32_ENTRY_TO_PHYS) < free[walk - 1]!) refuseEntry(list[first]!);
   }
   return writeTagged(out, at, GAP.address, 0);
 }
 
 function writeItems(out: Writer, start: number, list: Uint32Array): number {
   let at = start;
-  const sites = byRemainder(addressesOf(list, WORD));
-  const items = cutItems(sites);
+  const { count, sites, units, low, high } = cutItems(byRemainder(list));
+  const places = startsOf(count);
   const cursors = new Int32Array(WALKS);
-  for (let place = 0; place < items.length; place++) {
-    const item = indexAt(place, items.length);
-    const [first, end] = [items[item]!, items[item + 1] ?? sites.length];
-    const site = sites[first]!;
-    const isRun = end - first >= ITEM.runSites;
+  for (let written = 0; written < count; written++) {
+    const walk = written % WALKS;
+    const item = places[walk]!++;
+    const site = sites[item]!;
+    const isRun = units[item] !== 0;
     const reach = isRun ? 1 : ITEM.run * WORD;
-    let skip = site - cursors[place % WALKS]!;
+    let skip = site - cursors[walk]!;
     if (skip < 0 || skip % WORD !== 0 || skip >= reach) {
       at = writeTagged(out, at, ITEM.address, site);
       skip = 0;
     }
     if (isRun) {
-      at = writeTagged(out, at, ITEM.run, (end - first) / ITEM.runUnit);
-      cursors[place % WALKS] = site + (end - first) * WORD;
+      at = writeTagged(out, at, ITEM.run, units[item]!);
+      cursors[walk] = site + units[item]! * ITEM.runUnit * WORD;
     } else {
-      const bitmap: [low: number, high: number] = [0, 0];
-      for (let index = first; index < end; index++) {
-        const bit = (sites[index]! - site) / WORD;
-        bitmap[bit < 32 ? 0 : 1] |= 1 << (bit % 32);
-      }
       out.u8(at, skip / WORD);
-      out.u32(at + 1, bitmap[0] >>> 0);
-      out.u32(at + 5, bitmap[1] >>> 0);
+      out.u32(at + 1, low[item]!);
+      out.u32(at + 5, high[item]!);
       at += 9;
-      cursors[place % WALKS] = site + ITEM.span;
+      cursors[walk] = site + ITEM.span;
     }
   }
   return writeTagged(out, at, ITEM.address, 0);
 }
 
-/** For each item, the index of its first site. A run is of whole units, and what is left of a row begins the next item. */
-function cutItems(sites: Int32Array): Uint32Array {
-  const items = new Uint32Array(sites.length);
-  let count = 0;
-  for (let index = 0; index < sites.length; count++) {
-    items[count] = index;
-    const site = sites[index]!;
-    const run = runLength(sites, index);
-    if (run >= ITEM.runSites) index += run - (run % ITEM.runUnit);
-    else while (index < sites.length && isInBitmap(sites[index]!, site)) index++;
-  }
-  return items.subarray(0, count);
+/** Items: where each begins, and how many times 16 sites a run has; or 0, and the two halves of a bitmap. */
+interface Items {
+  readonly count: number;
+  readonly sites: Int32Array;
+  readonly units: Uint32Array;
+  readonly low: Uint32Array;
+  readonly high: Uint32Array;
 }
 
-/** Sites of other remainders modulo 8 are never in it, wherever they lie. */
-const isInBitmap = (site: PhysAddr, start: PhysAddr): boolean =>
-  site >= start && site < start + ITEM.span && (site - start) % WORD === 0;
-
-/** Addresses of the entries. Throws RangeError unless they are ascending, `width` apart, inside the kernel's map. */
-function addressesOf(list: Uint32Array, width: number): Int32Array {
+/** What is left of a run behind its last sixteen begins the next item. */
+function cutItems(list: Int32Array): Items {
   const sites = new Int32Array(list.length);
-  const entries = int32Entries(list);
-  for (let index = 0, free = 0; index < entries.length; index++) {
-    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
-    if (site < free || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
-    sites[index] = site;
-    free = site + width;
+  const [units, low, high] = [new Uint32Array(list.length), new Uint32Array(list.length), new Uint32Array(list.length)];
+  let count = 0;
+  for (let index = 0; index < list.length; count++) {
+    const site = list[index]!;
+    sites[count] = site;
+    const run = runLength(list, index);
+    if (run >= ITEM.runSites) {
+      units[count] = Math.floor(run / ITEM.runUnit);
+      index += units[count]! * ITEM.runUnit;
+      continue;
+    }
+    const bitmap: [low: number, high: number] = [0, 0];
+    for (; index < list.length; index++) {
+      const distance = list[index]! - site;
+      // Sites of the next remainder modulo 8 are never in it, wherever they lie.
+      if (distance < 0 || distance >= ITEM.span || distance % WORD !== 0) break;
+      bitmap[distance < ITEM.span / 2 ? 0 : 1] |= 1 << (distance / WORD);
+    }
+    low[count] = bitmap[0];
+    high[count] = bitmap[1];
   }
-  return sites;
+  return { count, sites, units, low, high };
 }
 
-/** Sites of each remainder modulo 8 by themselves, ascending, those that are aligned (all but some thirty of 146,000) first. */
-function byRemainder(sites: Int32Array): Int32Array {
+/** Addresses of the sites: those of each remainder modulo 8 by themselves, ascending, first those that are aligned (all but some thirty of 146,000). */
+function byRemainder(list: Uint32Array): Int32Array {
+  const sites = new Int32Array(list.length);
   const others: PhysAddr[][] = Array.from({ length: WORD - 1 }, () => []);
   let count = 0;
-  for (const site of sites) {
+  let free = 0;
+  const entries = int32Entries(list);
+  for (let index = 0; index < entries.length; index++) {
+    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
+    if (site < free || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
+    free = site + WORD;
     const remainder = site % WORD;
     if (remainder === 0) sites[count++] = site;
     else others[remainder - 1]!.push(site);
   }
-  for (const list of others) for (const site of list) sites[count++] = site;
+  for (const other of others) for (const site of other) sites[count++] = site;
   return sites;
 }
 
@@ -216,10 +233,11 @@ export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0): Sit
   });
 }
 
-/** Each at its index, of what was read by turns. */
+/** In the order of the list, what was read by turns. */
 function unweave(read: Uint32Array): Uint32Array {
+  const places = startsOf(read.length);
   const list = new Uint32Array(read.length);
-  for (let place = 0; place < read.length; place++) list[indexAt(place, read.length)] = read[place]!;
+  for (let index = 0; index < read.length; index++) list[places[index % WALKS]!++] = read[index]!;
   return list;
 }
 

@@ -91,20 +91,18 @@ function emitGaps(a: Assembler, start: Label): void {
 
 function emitItems(a: Assembler, done: Label): void {
   const turns = CURSORS.map((_, walk) => a.label(`item_${walk}`));
+  const specials = CURSORS.map((_, walk) => a.label(`run_or_address_${walk}`));
   const run = a.label('run');
   a.note('items');
-  for (const cursor of CURSORS) a.mov(cursor, r13);
+  // At the bitmap before, its span below the cursor of the format.
+  for (const cursor of CURSORS) a.lea(cursor, mem(r13, -ITEM.span));
   for (const [walk, cursor] of CURSORS.entries()) {
     const bit = a.label(`next_bit_${walk}`);
-    const special = a.label(`run_or_address_${walk}`);
-    const runHere = a.label(`run_${walk}`);
-    const runDone = a.label(`run_done_${walk}`);
-    const next = turns[(walk + 1) % WALKS]!;
     a.bind(turns[walk]!);
     a.movzx(ecx, byte(rsi));
     a.cmp(ecx, ITEM.run);
-    a.jae(special);
-    a.lea(cursor, mem(cursor, rcx, 8));
+    a.jae(specials[walk]!);
+    a.lea(cursor, mem(cursor, rcx, 8, ITEM.span));
     a.mov(rax, qword(rsi, 1));
     a.add(rsi, 9);
     for (let line = 0; line < ITEM.span; line += CACHE_LINE) a.prefetcht0(mem(cursor, ITEM.span + line));
@@ -114,23 +112,26 @@ function emitItems(a: Assembler, done: Label): void {
     a.add(qword(cursor, rcx, 8), r14);
     a.and(rax, rdx);
     a.jnz(bit);
-    a.add(cursor, ITEM.span);
-    a.jmp(next);
-    a.bind(special);
+  }
+  a.jmp(turns[0]!);
+  for (const [walk, cursor] of CURSORS.entries()) {
+    const runHere = a.label(`run_${walk}`);
+    const runDone = a.label(`run_done_${walk}`);
+    a.bind(specials[walk]!);
     a.mov(eax, dword(rsi, 1));
     a.lea(rsi, mem(rsi, 5)); // leaves the comparison's flags
     a.je(runHere);
-    a.lea(cursor, mem(r13, rax, 1));
+    a.lea(cursor, mem(r13, rax, 1, -ITEM.span));
     a.test(eax, eax);
     a.jnz(turns[walk]!);
     a.jmp(done);
     a.bind(runHere);
-    a.mov(rdx, cursor);
+    a.lea(rdx, mem(cursor, ITEM.span));
     a.lea(r9, mem(runDone));
     a.jmp(run);
     a.bind(runDone);
-    a.mov(cursor, rdx);
-    a.jmp(next);
+    a.lea(cursor, mem(rdx, -ITEM.span));
+    a.jmp(turns[(walk + 1) % WALKS]!);
   }
   emitRun(a, run);
 }
