@@ -44,6 +44,13 @@ class Found {
     this.put(this.length, site, offset);
   }
 
+  /** Those of another list from `first` to `end`; where there is room. */
+  append({ sites, offsets }: Found, first: number, end: number): void {
+    this.sites.set(sites.subarray(first, end), this.length);
+    this.offsets.set(offsets.subarray(first, end), this.length);
+    this.length += end - first;
+  }
+
   /** Where there is room. */
   put(index: number, site: PhysAddr, offset: number): void {
     this.sites[index] = site;
@@ -103,13 +110,12 @@ function* rightItems(sites: Uint32Array): Generator<{
     while (sites[first + row] === site + row * 8) row++;
     const units = row >= RUN_LEAST ? Math.floor(row / RUN_STEP) : undefined;
     end = first + (units ?? 0) * RUN_STEP;
-    if (units === undefined) while (end < sites.length && isInBitmap(sites[end]!, site)) end++;
+    for (; units === undefined && end < sites.length; end++) {
+      const distance = sites[end]! - site;
+      if (distance < 0 || distance >= SPAN || distance % 8 !== 0) break;
+    }
     yield { first, end, units, row };
   }
-}
-
-function isInBitmap(site: number, start: number): boolean {
-  return site >= start && site < start + SPAN && (site - start) % 8 === 0;
 }
 
 export function walkCompactTable(bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch): DecodedTable {
@@ -167,17 +173,17 @@ class Walk {
       cursors[walk] = site + 4;
     }
     const found = new Found(read.length);
-    for (const [place, index] of turns(read.length).entries())
-      found.put(index, read.sites[place]!, read.offsets[place]!);
-    for (let index = 1; index < found.length; index++) {
-      const [before, site] = [found.sites[index - 1]!, found.sites[index]!];
-      if (site < before + 4)
-        this.#refuse(
-          `site of the ${title} list`,
-          found.offsets[index]!,
-          site,
-          `${hex(before + 4)} or more, behind the piece before`,
-        );
+    const order = turns(read.length);
+    for (let place = 0; place < order.length; place++)
+      found.put(order[place]!, read.sites[place]!, read.offsets[place]!);
+    let free = 0;
+    for (let index = 0; index < found.length; index++) {
+      const site = found.sites[index]!;
+      if (site < free) {
+        const expected = `${hex(free)} or more, behind the piece before`;
+        this.#refuse(`site of the ${title} list`, found.offsets[index]!, site, expected);
+      }
+      free = site + 4;
     }
     return found;
   }
@@ -210,6 +216,7 @@ class Walk {
       let units: number | undefined;
       if (isRun) {
         units = this.#u32(title);
+        if (units === 0) this.#refuse('run of the 64-bit list', offset + 1, 0, `${RUN_LEAST / RUN_STEP} or more`);
         for (let index = 0; index < units * RUN_STEP; index++) this.#push(read, site + index * 8, offset, list);
         cursors[walk] = site + units * RUN_STEP * 8;
       } else {
@@ -229,8 +236,7 @@ class Walk {
     const items: Item[] = [];
     for (const [place, index] of turns(written.length).entries()) items[index] = written[place]!;
     const found = new Found(read.length);
-    for (const { first, end } of items)
-      for (let index = first; index < end; index++) found.put(found.length, read.sites[index]!, read.offsets[index]!);
+    for (const { first, end } of items) found.append(read, first, end);
     this.#expectItems(found, items);
     return merge(found);
   }
@@ -249,7 +255,10 @@ class Walk {
       this.#refuse('address in the 64-bit list', offset, value, `an item that reaches it from ${hex(cursor)}`);
   }
 
-  /** `items` in the order of the list: runs where there are runs, as long as they can be; bitmaps elsewhere, which leave out nothing that they could hold. */
+  /**
+   * `items` in the order of the list, each of one site or more: runs where there are runs, as long as they can be; bitmaps elsewhere, which leave out
+   * nothing that they could hold.
+   */
   #expectItems({ sites, length }: Found, items: readonly Item[]): void {
     const ordered = sites.subarray(0, length);
     let start = 0;

@@ -81,6 +81,7 @@ test('each rule of the one way to write it has words of its own', () => {
       /bitmap of the 64-bit list at offset 0x100b is no site in its first bit/,
     ],
     [`${gaps} ${gaps} 01 0100000000000000 02 0100000000000000 ${end}`, /is 0x10, expected a bit of the bitmap at 0x8/],
+    [`${gaps} ${gaps} fe00000000 ${end}`, /run of the 64-bit list at offset 0x100b is 0x0, expected 8 or more/],
     [`${gaps} ${gaps} fe07000000 ${end}`, /is a run of 7 × 16, expected a bitmap, for 112 sites in a row/],
     [`${gaps} ${gaps} 00 ffffffffffffffff 40 ffffffffffffffff ${end}`, /is a bitmap, expected a run of 8 × 16/],
     [
