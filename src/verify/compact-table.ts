@@ -109,13 +109,21 @@ function* rightItems(sites: Uint32Array): Generator<{
     let row = 1;
     while (sites[first + row] === site + row * 8) row++;
     const units = row >= RUN_LEAST ? Math.floor(row / RUN_STEP) : undefined;
-    end = first + (units ?? 0) * RUN_STEP;
-    for (; units === undefined && end < sites.length; end++) {
-      const distance = sites[end]! - site;
-      if (distance < 0 || distance >= SPAN || distance % 8 !== 0) break;
-    }
+    end = first + (units === undefined ? bitmapLength(sites, first) : units * RUN_STEP);
     yield { first, end, units, row };
   }
+}
+
+/** How many sites from `first` on one bitmap holds. */
+function bitmapLength(sites: Uint32Array, first: number): number {
+  const site = sites[first]!;
+  let end = first + 1;
+  for (; end < sites.length; end++) {
+    const distance = sites[end]! - site;
+    // Those of the next remainder are never in it, wherever they lie.
+    if (distance < 0 || distance >= SPAN || distance % 8 !== 0) break;
+  }
+  return end - first;
 }
 
 export function walkCompactTable(bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch): DecodedTable {
