@@ -77,15 +77,20 @@ const noCodecs: Codecs = {
   zstd: unused,
 };
 
-test('the decoder of that compression gets data and size', async () => {
+test('the decoder of that compression gets data and size, and who watches', async () => {
   const payload = payloadOf({});
   const calls: unknown[] = [];
   const gzip: Decoder = (...call) => {
     calls.push(call);
     return new Uint8Array(gunzipSync(payload.data));
   };
+  const watch = (): void => {};
   assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }), makeVmlinux(0x100));
-  assert.deepEqual(calls, [[payload.data, 0x100]]);
+  assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }, watch), makeVmlinux(0x100));
+  assert.deepEqual(calls, [
+    [payload.data, 0x100, undefined],
+    [payload.data, 0x100, watch],
+  ]);
 });
 
 const zstd = (size: number): Uint8Array => withSizeWord(ascii(STARTS.zstd), size);
