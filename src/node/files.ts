@@ -102,7 +102,7 @@ async function readOpen(
 
 /**
  * Into the same places of `bytes`; where that ended, which is before `end` when the file does. A file is read by two threads: new memory takes
- * longer to get than the bytes to copy, and each gets its own (15 MB: 5 ms instead of 9, measured). What is redirected is read from where it stands.
+ * longer to get than the bytes to copy, and each gets its own (12 MB: 5 ms instead of 9, measured). What is redirected is read from where it stands.
  */
 async function readFrom(
   fd: number,
