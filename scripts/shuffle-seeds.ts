@@ -2,13 +2,13 @@
  * Boots a kernel shuffled by many seeds, by both entries, with all checks of test/boot/shuffle.test.ts, and proves each by `verify --shuffled`:
  *
  *     node --import tsx scripts/shuffle-seeds.ts [SEEDS] [FIRST] [boot] [--plain]
- *         [--kernel IMAGE --module KO [--debug VMLINUX] [--map FILE] [--recover]]
+ *         [--kernel IMAGE --module KO [--debug VMLINUX] [--map FILE] [--recover]] [--cpu MODEL] [--append WORDS] [--expect TEXT]
  *
  * Debian's 6.1 cloud kernel with its debug package, or a kernel of yours: IMAGE is what boots, VMLINUX the unstripped vmlinux of the same build (IMAGE, if
  * that is one), KO a module that needs no other. With `boot` there is no proof and no guest program, and KO is not needed: the kernel boots up to where it
  * misses an init, and its panic must have the unshuffled kernel's backtrace. `--plain`: without the program that relocates.
- * `--recover`: its references are found without relocations, and what is made of it is proved as far as it can be without. One line a boot. Exit 1 when
- * anything failed.
+ * `--recover`: its references are found without relocations, and what is made of it is proved as far as it can be without.
+ * TEXT has to be on every console. One line a boot. Exit 1 when anything failed.
  */
 import { parseArgs } from 'node:util';
 import { nodeCodecs } from '../src/node/codecs.ts';
@@ -30,6 +30,9 @@ const { values, positionals } = parseArgs({
     module: { type: 'string' },
     recover: { type: 'boolean', default: false },
     plain: { type: 'boolean', default: false },
+    cpu: { type: 'string', default: GUEST.cpu },
+    append: { type: 'string', default: '' },
+    expect: { type: 'string', default: '' },
   },
 });
 const [seeds = 20, first = 1] = positionals.slice(0, 2).map(Number);
@@ -50,7 +53,8 @@ if (typeof lane === 'string') {
 const { image, debug, plan } = lane;
 const initrd = bootOnly ? undefined : lane.initrd;
 const original = (await convert(image, { codecs: nodeCodecs })).bytes();
-const options = { initrd, ...GUEST, timeoutMs: TIMEOUT_MS };
+const append = `${GUEST.append} ${values.append}`.trimEnd();
+const options = { initrd, ...GUEST, cpu: values.cpu, append, timeoutMs: TIMEOUT_MS };
 const unshuffled = await boot({ image: original, ...options });
 const reference = readBacktrace(unshuffled.console);
 console.log(`backtrace: ${reference.join(' ')}`);
@@ -70,6 +74,7 @@ for (let seed = first; seed < first + seeds; seed++) {
     let outcome = 'ok';
     try {
       if (!bootOnly) checkShuffledGuest(result, shuffled, cpus);
+      if (!result.console.includes(values.expect)) throw new Error(`no ${values.expect}`);
       const backtrace = readBacktrace(result.console).join(' ');
       if (backtrace !== reference.join(' ')) throw new Error(`another backtrace: ${result.console.slice(-3000)}`);
     } catch (error) {

@@ -6,7 +6,8 @@
 #   together  it gathers them in .text, as it does for CONFIG_LTO_CLANG, and where functions are is for symbols and map to say.
 #
 # Each form is shuffled from its bzImage and from its vmlinux, with the map and without, proved by `verify --shuffled`, and booted by both entries, with a
-# guest program and up to the panic for want of an init, self-relocating and plain: SEEDS seeds of the first kind (default 10), 3 of each other.
+# guest program and up to the panic for want of an init, self-relocating and plain: SEEDS seeds of the first kind (default 10), 3 of each other; and 2 where
+# the kernel accounts for calls before functions (retbleed=stuff).
 #
 #     scripts/try-function-sections.sh [SEEDS]
 #
@@ -109,5 +110,7 @@ for name in kept together; do
   boot 3 101 "$@" --plain
   boot 3 201 boot "$@"
   boot 3 301 boot "$@" --plain
+  # There the kernel writes code into the room before each function, and calls that.
+  boot 2 401 "$@" --cpu Skylake-Client,-cx16 --append 'retbleed=stuff spectre_v2=retpoline' --expect 'RETBleed: Mitigation: Stuffing'
 done
 echo 'all shuffled, proved and booted'

@@ -1,6 +1,6 @@
 /**
  * The map that GNU ld writes (`-Map`), for what symbols do not tell: where each input section lies in .text. With -ffunction-sections that is where each
- * function ends, also one that an assembler file gave no size.
+ * function ends, also one that an assembler file gave no size, and what else moves as a whole: code.ts has a use for that.
  *
  *      .text.schedule_timeout
  *                     0xffffffff81001230       0x9a kernel/time/timer.o
