@@ -107,6 +107,7 @@ function checkKallsyms(table: Unknown, size: number, owners: number): void {
   const what = 'kallsyms';
   const count = number(table['count'], what, 2 ** 22 - 1);
   number(table['base'], what, 2 ** 30);
+  number(table['offsetsPlace'], what, 2 ** 30);
   fits(table['offsets'], count * 4, size, what);
   fits(table['names'], count, size, what);
   fits(table['markers'], Math.ceil(count / 256) * 4, size, what);

@@ -4,7 +4,7 @@
  */
 import { START_KERNEL_MAP } from '../addresses.ts';
 import { ascii, cString, viewOf } from '../bytes.ts';
-import { nameOffsets } from './tables/kallsyms.ts';
+import { ABSOLUTE, nameOffsets, symbolPlace } from './tables/kallsyms.ts';
 import type { KallsymsData } from './tables/kallsyms.ts';
 
 const TOKENS = 256;
@@ -21,8 +21,9 @@ export function systemMap(bytes: Uint8Array, table: KallsymsData): Uint8Array {
     const begin = begins[symbol]!;
     let name = '';
     for (let at = begin + (bytes[begin]! & 0x80 ? 2 : 1); at < begins[symbol + 1]!; at++) name += tokens[bytes[at]!]!;
-    const offset = view.getInt32(table.offsets + symbol * 4, true);
-    const address = offset >= 0 ? BigInt(offset) : START_KERNEL_MAP + BigInt(table.base - 1 - offset);
+    const place = symbolPlace(view, table, symbol);
+    const address =
+      place === ABSOLUTE ? BigInt(view.getInt32(table.offsets + symbol * 4, true)) : START_KERNEL_MAP + BigInt(place);
     lines.push(`${address.toString(16).padStart(16, '0')} ${name.slice(0, 1)} ${name.slice(1)}\n`);
   }
   return ascii(lines.join(''));

@@ -167,7 +167,8 @@ export function checkKallsyms(debug: DebugKernel, sides: Sides, moves: Moves): n
   const offsetsAt = before.at(place('kallsyms_offsets'), count * 4, 'kallsyms_offsets');
   const markersAt = before.at(place('kallsyms_markers'), Math.ceil(count / 256) * 4, 'kallsyms_markers');
   const namesAt = before.at(namesPlace, 1, 'kallsyms_names');
-  const base = placeOfLow(before.view.getUint32(before.at(place('kallsyms_relative_base'), 8, 'base'), true));
+  const basePlace = debug.find('kallsyms_relative_base');
+  const base = basePlace === undefined ? 0 : placeOfLow(before.view.getUint32(before.at(basePlace, 8, 'base'), true));
   const namesOf = (bytes: Uint8Array): { names: string[]; begins: number[]; end: number } => {
     const names: string[] = [];
     const begins: number[] = [];
@@ -189,6 +190,7 @@ export function checkKallsyms(debug: DebugKernel, sides: Sides, moves: Moves): n
   const addresses = (view: DataView, image: (place: number) => number): number[] =>
     Array.from({ length: count }, (_, symbol) => {
       const value = view.getInt32(offsetsAt + symbol * 4, true);
+      if (basePlace === undefined) return image(place('kallsyms_offsets') + symbol * 4 + value);
       return value >= 0 ? value - 0x8000_0000 : image(base - 1 - value);
     });
   const old = namesOf(before.bytes);

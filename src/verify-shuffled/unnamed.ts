@@ -10,7 +10,7 @@
  */
 import type { PhysAddr } from '../addresses.ts';
 import { alignUp } from '../bytes.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS } from '../elf/constants.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../elf/constants.ts';
 import type { RelocationTable } from '../relocs/table.ts';
 import { NOWHERE } from '../shuffle/debug-kernel.ts';
 import type { DebugKernel } from '../shuffle/debug-kernel.ts';
@@ -144,7 +144,8 @@ function loadedSections({ image, placeOfSection }: DebugKernel): Section[] {
     const size = sections.address(index, 'sh_size');
     const isLoaded = (flags & Number(SHF_ALLOC)) !== 0 && sections.word(index, 'sh_type') !== SHT_NOBITS;
     if (!isLoaded || start === NOWHERE || size === 0) continue;
-    const executable = (flags & Number(SHF_EXECINSTR)) !== 0;
+    // What can be written is data, though code may be in it that is copied elsewhere before it runs (kexec's, since 6.14).
+    const executable = (flags & Number(SHF_EXECINSTR)) !== 0 && (flags & Number(SHF_WRITE)) === 0;
     found.push({ index, name: image.sectionTitle(index), start, end: start + size, executable });
   }
   return found;

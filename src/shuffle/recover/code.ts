@@ -32,7 +32,7 @@ export function sweepOtherCode(
   const held: PhysAddr[] = [];
   let instructions = 0;
   const inText = (target: number): boolean => target >= text.start && target < text.end;
-  const others = sectionsOf(debug).filter(({ executable, index }) => executable && !text.sections.has(index));
+  const others = sectionsOf(debug).filter(({ isCode, index }) => isCode && !text.sections.has(index));
   const cutsOf = symbolsBySection(debug);
   for (const { index, start: origin, end, name } of others) {
     const code = image.range(origin, end, name);

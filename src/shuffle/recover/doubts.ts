@@ -52,8 +52,8 @@ export function findDoubts(
     for (const entry of table[name]) explain(placeOfLow(entry), placeOfLow(entry) + width, 'relocation table');
 
   const doubts = new Set<number>();
-  for (const { start, end, name, executable } of sectionsOf(debug)) {
-    if (executable || NO_REFERENCES.test(name)) continue;
+  for (const { start, end, name, isCode } of sectionsOf(debug)) {
+    if (isCode || NO_REFERENCES.test(name)) continue;
     const offset = image.at(start, end - start, name);
     for (let at = 0; at + 4 <= end - start; at++) {
       if (explained[offset + at] === 1) continue;

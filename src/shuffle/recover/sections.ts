@@ -1,6 +1,6 @@
 /** The loaded sections of a debug vmlinux, by address. */
 import type { PhysAddr } from '../../addresses.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS } from '../../elf/constants.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../../elf/constants.ts';
 import { NOWHERE } from '../debug-kernel.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import { pieceBefore } from '../fields.ts';
@@ -14,6 +14,8 @@ export interface LoadedSection extends Extent {
   readonly index: number;
   readonly name: string;
   readonly executable: boolean;
+  /** Nothing but code. Since 6.14 some is in .data, that of kexec, which is copied elsewhere before it runs. */
+  readonly isCode: boolean;
 }
 
 /** Those that have bytes in the file, by rising address. */
@@ -27,7 +29,8 @@ export function sectionsOf({ image, placeOfSection }: DebugKernel): LoadedSectio
     const start = placeOfSection(index);
     if (start === NOWHERE) continue;
     const executable = (flags & Number(SHF_EXECINSTR)) !== 0;
-    found.push({ index, name: image.sectionTitle(index), start, end: start + size, executable });
+    const isCode = executable && (flags & Number(SHF_WRITE)) === 0;
+    found.push({ index, name: image.sectionTitle(index), start, end: start + size, executable, isCode });
   }
   return found.toSorted((a, b) => a.start - b.start);
 }

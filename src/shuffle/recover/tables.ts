@@ -35,7 +35,7 @@ const FORMATS: readonly TableFormat[] = [
   { where: '.call_sites', ...LIST },
   { where: '.ibt_endbr_seal', ...LIST },
   { where: '.cfi_sites', ...LIST },
-  { where: /^runtime_(?:ptr|shift)_/, ...LIST },
+  { where: /^runtime_/, ...LIST },
   // struct kernel_symbol: value, name, namespace.
   { where: '__ksymtab', sizes: [12], any: [0] },
   { where: '__ksymtab_gpl', sizes: [12], any: [0] },
@@ -76,7 +76,7 @@ export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTab
           code: 'unsupported',
           what: `table ${typeof format.where === 'string' ? format.where : String(format.where)}`,
           found: `a field at ${hex(extent.start)} or later that aims at no code`,
-          expected: 'the form that it has up to Linux 7.2',
+          expected: 'the form that it has up to Linux 7.3',
         });
       }
       for (const field of found) fields.push(field);

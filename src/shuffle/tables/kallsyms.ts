@@ -1,7 +1,8 @@
 /**
  * kallsyms: the kernel's own symbol table (kernel/kallsyms.c, scripts/kallsyms.c), sorted by address. Four arrays are permuted together:
  *
- *     kallsyms_offsets         s32 a symbol: negative ones count down from kallsyms_relative_base - 1; the others are per-cpu, and absolute
+ *     kallsyms_offsets         s32 a symbol: negative ones count down from kallsyms_relative_base - 1; the others are per-cpu, and absolute.
+ *                              Without a kallsyms_relative_base (7.3) each is relative to its own place, and none is absolute
  *     kallsyms_names           a stream: a length of one byte, or two with bit 7 set in the first, and so many bytes of token numbers
  *     kallsyms_markers         u32: where in the stream each 256th symbol begins
  *     kallsyms_seqs_of_names   3 bytes a symbol, big-endian, in the order of names: its number. Since 6.2, and in stable 6.1
@@ -21,8 +22,10 @@ const MARKER_EVERY = 256;
 const SEQ = 3;
 
 export interface KallsymsData {
-  /** Place of kallsyms_relative_base's value. */
+  /** Place of kallsyms_relative_base's value; 0 for a kernel without, whose offsets are relative to their own places. */
   readonly base: PhysAddr;
+  /** Place of kallsyms_offsets. */
+  readonly offsetsPlace: PhysAddr;
   readonly count: number;
   readonly offsets: FileOffset;
   readonly names: FileOffset;
@@ -45,10 +48,12 @@ export function readKallsyms(debug: DebugKernel, image: ImageBytes, ownerOf: Own
   const at = (name: string, width: number): FileOffset => image.at(debug.need(name), width, name);
   const count = view.getUint32(at('kallsyms_num_syms', 4), true);
   const offsets = at('kallsyms_offsets', count * 4);
-  const base = placeOfLow(view.getUint32(at('kallsyms_relative_base', 8), true));
+  const hasBase = debug.find('kallsyms_relative_base') !== undefined;
+  const base = hasBase ? placeOfLow(view.getUint32(at('kallsyms_relative_base', 8), true)) : 0;
   const seqsPlace = debug.find('kallsyms_seqs_of_names');
   const data = {
     base,
+    offsetsPlace: debug.need('kallsyms_offsets'),
     count,
     offsets,
     names: image.at(namesPlace, count * 2, 'kallsyms_names'),
@@ -62,9 +67,8 @@ export function readKallsyms(debug: DebugKernel, image: ImageBytes, ownerOf: Own
   let first = -1;
   let last = -1;
   for (let symbol = 0; symbol < count; symbol++) {
-    const value = view.getInt32(offsets + symbol * 4, true);
-    if (value >= 0) continue;
-    const place = base - 1 - value;
+    const place = symbolPlace(view, data, symbol);
+    if (place === ABSOLUTE) continue;
     if (place < last) throw unsupported('kallsyms_offsets', 'symbols by rising address', offsets + symbol * 4);
     last = place;
     if (place < text.start || place > text.end) continue;
@@ -73,6 +77,20 @@ export function readKallsyms(debug: DebugKernel, image: ImageBytes, ownerOf: Own
   }
   if (first < 0) throw unsupported('kallsyms_offsets', 'symbols of .text, relative to the base', offsets);
   return { ...data, first, places: new Uint32Array(places), owners: new Uint32Array(places.map(ownerOf)) };
+}
+
+/** Of a symbol that has no place in the image. */
+export const ABSOLUTE = -1;
+
+/** Where a symbol is, or ABSOLUTE. */
+export function symbolPlace(
+  view: DataView,
+  { base, offsetsPlace, offsets }: Pick<KallsymsData, 'base' | 'offsetsPlace' | 'offsets'>,
+  symbol: number,
+): PhysAddr {
+  const value = view.getInt32(offsets + symbol * 4, true);
+  if (base === 0) return offsetsPlace + symbol * 4 + value;
+  return value >= 0 ? ABSOLUTE : base - 1 - value;
 }
 
 /** Where each symbol's name begins in the file, and behind the last where the stream ends. Bounded by `bytes`. */
@@ -90,7 +108,7 @@ export function nameOffsets(bytes: Uint8Array, { names, count }: Pick<KallsymsDa
 }
 
 export function writeKallsyms(bytes: Uint8Array, view: DataView, table: KallsymsData, moves: Int32Array): void {
-  const { base, count, offsets, names, markers, seqs, first, places, owners } = table;
+  const { base, offsetsPlace, count, offsets, names, markers, seqs, first, places, owners } = table;
   const moved = places.map((place, index) => place + moves[owners[index]!]!);
   const order = orderOf(moved);
   const begins = nameOffsets(bytes, table);
@@ -99,7 +117,8 @@ export function writeKallsyms(bytes: Uint8Array, view: DataView, table: Kallsyms
   for (let index = 0; index < order.length; index++) {
     const old = order[index]!;
     const symbol = first + index;
-    view.setInt32(offsets + symbol * 4, base - 1 - moved[old]!, true);
+    const place = moved[old]!;
+    view.setInt32(offsets + symbol * 4, base === 0 ? place - (offsetsPlace + symbol * 4) : base - 1 - place, true);
     if (symbol % MARKER_EVERY === 0) view.setUint32(markers + (symbol / MARKER_EVERY) * 4, at - names, true);
     for (let from = begins[first + old]! - names, end = begins[first + old + 1]! - names; from < end; from++)
       bytes[at++] = stream[from]!;
