@@ -6,17 +6,16 @@ import type { PhysAddr } from '../addresses.ts';
 import { SHF_ALLOC, SHT_NOBITS } from '../elf/constants.ts';
 import { hex, KernelImageError } from '../errors.ts';
 import type { ByteSource } from '../relocs/byte-source.ts';
-import { LISTS } from '../relocs/table.ts';
-import type { ListName, RelocationTable } from '../relocs/table.ts';
+import type { RelocationTable } from '../relocs/table.ts';
 import type { Vmlinux } from '../vmlinux.ts';
+import { readAbsolute } from './absolute.ts';
 import { buildIdOf } from './build-id.ts';
-import { hold, holdBefore, holdIfInside, readCode, STAY } from './code.ts';
-import type { Pieces } from './code.ts';
+import { holdBefore, readCode, STAY } from './code.ts';
 import { openDebugKernel } from './debug-kernel.ts';
 import type { DebugKernel, TextSections } from './debug-kernel.ts';
 import { loadDisassembler } from './disassembler.ts';
 import type { Disassembler } from './disassembler.ts';
-import { FIXED, FieldList, pieceAt, pieceBefore } from './fields.ts';
+import { FIXED, FieldList, pieceBefore } from './fields.ts';
 import { fingerprint } from './fingerprint.ts';
 import { ImageBytes, placeOfLow } from './kernel-image.ts';
 import { readLinkMap } from './link-map.ts';
@@ -25,7 +24,6 @@ import { ownersOf } from './owners.ts';
 import { trimPadding } from './padding.ts';
 import type { FieldColumns, Plan } from './plan.ts';
 import { holdAtLabels, recoverCodeRelocations, recoverDataReferences } from './recover/collect.ts';
-import { makeExtents, sectionsOf } from './recover/sections.ts';
 import { readCodeRelocations, readDataReferences } from './references.ts';
 import type { SortedRange } from './references.ts';
 import { sweepCode } from './sweep.ts';
@@ -231,59 +229,6 @@ function sortedRanges(debug: DebugKernel): SortedRange[] {
     const end = debug.find(last);
     return start === undefined || end === undefined ? [] : [{ start, end }];
   });
-}
-
-interface Absolute {
-  readonly abs64: FieldList;
-  readonly abs32: FieldList;
-  readonly strays: readonly number[];
-}
-
-/** Sections whose fields name places in functions as such: jump tables, and paravirt call sites (until Linux 6.7). */
-const LABEL_TABLES = /^\.(?:rodata|parainstructions)$/;
-
-/**
- * The absolute fields that aim at code: at their symbol, else at what they hold. Sorted tables write theirs themselves. Without `aims`, the code that a
- * field aims into stays.
- */
-function readAbsolute(
-  table: RelocationTable,
-  image: ImageBytes,
-  pieces: Pieces,
-  debug: DebugKernel,
-  sorted: readonly SortedRange[],
-  aims: ReadonlyMap<number, number> | undefined,
-): Absolute {
-  const { starts, ends } = pieces;
-  const { text } = debug;
-  const found = { abs64: new FieldList(), abs32: new FieldList() };
-  const strays: number[] = [];
-  const isLabelTable = makeExtents(sectionsOf(debug).filter(({ name }) => LABEL_TABLES.test(name)));
-  for (const name of ['abs64', 'abs32'] as const) {
-    const width = widthOf(name);
-    for (const entry of table[name]) {
-      const place = placeOfLow(entry);
-      if (sorted.some(({ start, end }) => place >= start && place < end)) continue;
-      const target =
-        aims?.get(place) ?? placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
-      if (target < text.start || target >= text.end) continue;
-      const piece = pieceAt(starts, ends, target);
-      if (piece === FIXED) strays.push(target);
-      else {
-        const site = pieceAt(starts, ends, place);
-        found[name].add(place, site, piece);
-        if (aims !== undefined || starts[piece] === target) continue;
-        const isLabel = site === piece || isLabelTable(place);
-        if (isLabel) hold(pieces, piece, STAY['doubtful reference']);
-        else holdIfInside(pieces, target, piece);
-      }
-    }
-  }
-  return { ...found, strays };
-}
-
-function widthOf(name: ListName): number {
-  return LISTS.find((list) => list.name === name)!.width;
 }
 
 /** A PC-relative field changes when its ends may move apart, an absolute one when its target may move. */
