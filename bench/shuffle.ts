@@ -6,9 +6,8 @@
  *
  * IMAGE and VMLINUX: another kernel, and the unstripped vmlinux of its build.
  *
- * There is no peer to race: the published fork of Firecracker shuffles only kernels built for it. Times are the least of several, and the processor's
- * (user and system) beside them, for machines that do other things as well. First it is checked that a layout from the plan is proved by verify
- * --shuffled.
+ * There is no peer to race: the published fork of Firecracker shuffles only kernels built for it. Times are medians, each process on one CPU (taskset).
+ * First it is checked that a layout from the plan is proved by verify --shuffled.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -23,7 +22,8 @@ import type { Plan } from '../src/shuffle.ts';
 import { NOT_RUN, report } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 
-const ROUNDS = 7;
+const ROUNDS = 15;
+const ONE_CPU = ['taskset', '-c', '0'];
 const LAYOUTS = 400;
 const MB = 1e6;
 
@@ -61,40 +61,25 @@ async function bench(): Promise<void> {
   execFileSync(laying[0]!, laying.slice(1));
   run('verify', '--shuffled', bzImage, output, '--debug', debug); // throws when it is refuted
 
-  const [plans] = race([{ args: planning, output: planFile }], 3);
-  report({ what: 'plan, whole process', measured: plans!.least, atMost: 6000, unit: 'ms' });
-  report({ what: 'plan, processor', measured: processorTime(planning), atMost: 6000, unit: 'ms' });
+  const [plans] = race([{ args: [...ONE_CPU, ...planning], output: planFile }], 3);
+  report({ what: 'plan, whole process', measured: plans!.median, atMost: 6000, unit: 'ms' });
   report({ what: 'plan, memory', measured: peakMemory(planning) / MB, atMost: 2147, unit: 'MB' });
-  const [layouts] = race([{ args: laying, output }], ROUNDS);
-  report({ what: 'layout, whole process', measured: layouts!.least, atMost: 400, unit: 'ms' });
-  report({ what: 'layout, processor', measured: processorTime(laying), atMost: 400, unit: 'ms' });
+  const [layouts] = race([{ args: [...ONE_CPU, ...laying], output }], ROUNDS);
+  report({ what: 'layout, whole process', measured: layouts!.median, atMost: 400, unit: 'ms' });
   report({ what: 'layout, memory', measured: peakMemory(laying) / MB, atMost: 400, unit: 'MB' });
 
   const plan = decodePlan(new Uint8Array(readFileSync(planFile)));
   const shuffler = await openShuffler(new Uint8Array(readFileSync(vmlinux)), { codecs: nodeCodecs, plan });
   const times: number[] = [];
-  const used: number[] = [];
   for (let round = 0; round < 15; round++) {
-    const cpu = process.cpuUsage();
-    const start = performance.now();
+    const { user, system } = process.cpuUsage();
     shuffler.shuffle({ seed: Uint8Array.of(round) });
-    times.push(performance.now() - start);
-    const { user, system } = process.cpuUsage(cpu);
-    used.push((user + system) / 1000);
+    const now = process.cpuUsage();
+    times.push((now.user + now.system - user - system) / 1000);
   }
-  report({ what: 'layout, kernel open', measured: Math.min(...times), atMost: 200, unit: 'ms' });
-  report({ what: 'layout, kernel open, processor', measured: Math.min(...used), atMost: 200, unit: 'ms' });
+  const median = times.toSorted((one, other) => one - other)[Math.floor(times.length / 2)]!;
+  report({ what: 'layout, kernel open, processor', measured: median, atMost: 200, unit: 'ms' });
   worth(plan);
-}
-
-/** Milliseconds, user and system, of the least of three runs. */
-function processorTime(args: readonly string[]): number {
-  const runs = Array.from({ length: 3 }, () => {
-    const { stderr } = spawnSync('/usr/bin/time', ['-f', '%U %S', ...args], { encoding: 'utf8' });
-    const [user = 0, system = 0] = stderr.trim().split('\n').at(-1)!.split(' ').map(Number);
-    return (user + system) * 1000;
-  });
-  return Math.min(...runs);
 }
 
 /** Collisions of addresses over many layouts. Their rate is what a guess made from one layout has for a chance in another. */
