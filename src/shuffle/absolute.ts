@@ -8,11 +8,12 @@ import { LISTS } from '../relocs/table.ts';
 import type { ListName, RelocationTable } from '../relocs/table.ts';
 import { hold, holdIfInside, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
+import { sectionsOf } from './debug-kernel-sections.ts';
 import type { DebugKernel } from './debug-kernel.ts';
+import { makeExtents } from './extents.ts';
 import { FIXED, FieldList, pieceAt } from './fields.ts';
 import { placeOfLow } from './kernel-image.ts';
 import type { ImageBytes } from './kernel-image.ts';
-import { makeExtents, sectionsOf } from './recover/sections.ts';
 import type { SortedRange } from './references.ts';
 
 export interface AbsoluteReferences {

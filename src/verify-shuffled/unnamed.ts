@@ -10,15 +10,15 @@
  */
 import type { PhysAddr } from '../addresses.ts';
 import { alignUp } from '../bytes.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../elf/constants.ts';
 import type { RelocationTable } from '../relocs/table.ts';
-import { NOWHERE } from '../shuffle/debug-kernel.ts';
+import { sectionsOf, symbolsBySection } from '../shuffle/debug-kernel-sections.ts';
+import type { LoadedSection } from '../shuffle/debug-kernel-sections.ts';
 import type { DebugKernel } from '../shuffle/debug-kernel.ts';
 import type { Disassembler } from '../shuffle/disassembler.ts';
 import { placeOfLow } from '../shuffle/kernel-image.ts';
 import { refute } from '../verify/evidence.ts';
 import type { Moves } from './moves.ts';
-import type { Range, Sides } from './sides.ts';
+import type { Sides } from './sides.ts';
 import { makeWalker } from './walk.ts';
 
 /** Names, types and checksums: no distances. What ORC and kallsyms have of them was looked at by itself. */
@@ -32,12 +32,6 @@ const PAGE = 4096;
 const WORDS_AT_MOST = 240;
 /** Nor does more than this part of a section, which is less than there is of fields in a table. */
 const SECTION_PART = 4;
-
-interface Section extends Range {
-  readonly index: number;
-  readonly name: string;
-  readonly executable: boolean;
-}
 
 /** Gives how many fields it found. `symbols`: places in .text. Other tables must have been accepted before. */
 export function checkUnnamed(
@@ -63,9 +57,9 @@ export function checkUnnamed(
   }
   const cuts = symbolsBySection(debug);
   let fields = 0;
-  for (const section of loadedSections(debug)) {
+  for (const section of sectionsOf(debug)) {
     if (debug.text.sections.has(section.index)) continue;
-    if (section.executable) {
+    if (section.isCode) {
       fields += checkOtherCode(section, cuts.get(section.index) ?? [], sides, moves, sites, isStart, makeDisassembler);
       sides.acceptRange(section.start, section.end);
     } else if (!NO_DISTANCES.test(section.name)) fields += checkData(section, sides, moves, isStart);
@@ -74,7 +68,7 @@ export function checkUnnamed(
 }
 
 function checkOtherCode(
-  { start: origin, end, name }: Section,
+  { start: origin, end, name }: LoadedSection,
   symbols: readonly PhysAddr[],
   { before: one, after: two }: Pick<Sides, 'before' | 'after'>,
   moves: Moves,
@@ -100,7 +94,7 @@ function checkOtherCode(
   return counts.fields;
 }
 
-function checkData(section: Section, sides: Sides, moves: Moves, isStart: (place: PhysAddr) => boolean): number {
+function checkData(section: LoadedSection, sides: Sides, moves: Moves, isStart: (place: PhysAddr) => boolean): number {
   const { start, end, name } = section;
   const { before, after } = sides;
   const offset = after.at(start, end - start, name);
@@ -133,31 +127,4 @@ function checkData(section: Section, sides: Sides, moves: Moves, isStart: (place
     });
   }
   return fields;
-}
-
-function loadedSections({ image, placeOfSection }: DebugKernel): Section[] {
-  const { sections } = image;
-  const found: Section[] = [];
-  for (let index = 0; index < sections.count; index++) {
-    const flags = sections.word(index, 'sh_flags');
-    const start = placeOfSection(index);
-    const size = sections.address(index, 'sh_size');
-    const isLoaded = (flags & Number(SHF_ALLOC)) !== 0 && sections.word(index, 'sh_type') !== SHT_NOBITS;
-    if (!isLoaded || start === NOWHERE || size === 0) continue;
-    // What can be written is data, though code may be in it that is copied elsewhere before it runs (kexec's, since 6.14).
-    const executable = (flags & Number(SHF_EXECINSTR)) !== 0 && (flags & Number(SHF_WRITE)) === 0;
-    found.push({ index, name: image.sectionTitle(index), start, end: start + size, executable });
-  }
-  return found;
-}
-
-function symbolsBySection({ symbols, places }: DebugKernel): ReadonlyMap<number, readonly PhysAddr[]> {
-  const found = new Map<number, PhysAddr[]>();
-  for (let symbol = 0; symbol < symbols.count; symbol++) {
-    const section = symbols.sectionIndex(symbol);
-    const members = found.get(section);
-    if (members === undefined) found.set(section, [places[symbol]!]);
-    else members.push(places[symbol]!);
-  }
-  return found;
 }

@@ -6,11 +6,11 @@
  */
 import type { PhysAddr } from '../../addresses.ts';
 import { viewOf } from '../../bytes.ts';
+import { sectionsOf, symbolsBySection } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import { FLOW } from '../disassembler.ts';
 import type { Disassembler } from '../disassembler.ts';
 import type { ImageBytes } from '../kernel-image.ts';
-import { sectionsOf } from './sections.ts';
 import type { TableField } from './tables.ts';
 
 export interface OtherCode {
@@ -70,15 +70,4 @@ export function sweepOtherCode(
     disassembler.free();
   }
   return { fields, held, instructions };
-}
-
-function symbolsBySection({ symbols, places }: DebugKernel): ReadonlyMap<number, readonly PhysAddr[]> {
-  const found = new Map<number, PhysAddr[]>();
-  for (let symbol = 0; symbol < symbols.count; symbol++) {
-    const section = symbols.sectionIndex(symbol);
-    const members = found.get(section);
-    if (members === undefined) found.set(section, [places[symbol]!]);
-    else members.push(places[symbol]!);
-  }
-  return found;
 }

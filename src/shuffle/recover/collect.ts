@@ -9,24 +9,25 @@
  * be the start of the next. So code stays where it is when an absolute value or a RIP-relative operand leads into it, not to its start (a branch may: that is
  * flow), and when a symbol without a type is at its start or end.
  *
- * Judged by Debian's 6.1, where relocations tell: test/boot/shuffle.test.ts shuffles by what is recovered, and proves the result by them.
+ * Judged by Debian's 6.1, where relocations tell: test/boot/shuffle.test.ts plans both ways, and compares the plans.
  */
 import type { PhysAddr } from '../../addresses.ts';
 import type { RelocationTable } from '../../relocs/table.ts';
 import { RELOCATION_TYPES } from '../../relocs/types.ts';
 import { hold, STAY } from '../code.ts';
 import type { Pieces } from '../code.ts';
+import { sectionsOf } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { Disassembler } from '../disassembler.ts';
+import { makeExtents } from '../extents.ts';
+import type { Extent } from '../extents.ts';
 import { AIM, FIXED, FieldList, pieceAt } from '../fields.ts';
-import type { ImageBytes } from '../kernel-image.ts';
 import { placeOfLow } from '../kernel-image.ts';
+import type { ImageBytes } from '../kernel-image.ts';
 import type { DataReferences } from '../references.ts';
 import type { CodeRelocations } from '../sweep.ts';
 import { sweepOtherCode } from './code.ts';
 import { findDoubts } from './doubts.ts';
-import { makeExtents, sectionsOf } from './sections.ts';
-import type { Extent } from './sections.ts';
 import { readKnownTables } from './tables.ts';
 
 const { R_X86_64_64, R_X86_64_32S, R_X86_64_PC32 } = RELOCATION_TYPES[64];

@@ -7,11 +7,11 @@ import type { PhysAddr } from '../../addresses.ts';
 import { LISTS } from '../../relocs/table.ts';
 import type { RelocationTable } from '../../relocs/table.ts';
 import type { Pieces } from '../code.ts';
+import { sectionsOf } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
+import type { Extent } from '../extents.ts';
 import { placeOfLow } from '../kernel-image.ts';
 import type { ImageBytes } from '../kernel-image.ts';
-import { sectionsOf } from './sections.ts';
-import type { Extent } from './sections.ts';
 
 /** Names, types, checksums, and ORC entries without their addresses. */
 const NO_REFERENCES = /^(?:\.BTF|\.BTF_ids|__kcrctab(?:_gpl)?|__ksymtab_strings|\.orc_unwind|\.orc_header|\.notes)$/;

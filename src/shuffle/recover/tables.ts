@@ -7,10 +7,11 @@
  */
 import type { PhysAddr } from '../../addresses.ts';
 import { hex, KernelImageError } from '../../errors.ts';
+import { sectionsOf } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
+import { makeExtents } from '../extents.ts';
+import type { Extent } from '../extents.ts';
 import type { ImageBytes } from '../kernel-image.ts';
-import type { Extent } from './sections.ts';
-import { makeExtents, sectionsOf } from './sections.ts';
 
 interface TableFormat {
   /** Sections of that name, or what lies between two symbols. */

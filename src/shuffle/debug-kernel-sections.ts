@@ -1,14 +1,9 @@
-/** The loaded sections of a debug vmlinux, by address. */
-import type { PhysAddr } from '../../addresses.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../../elf/constants.ts';
-import { NOWHERE } from '../debug-kernel.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import { pieceBefore } from '../fields.ts';
-
-export interface Extent {
-  readonly start: PhysAddr;
-  readonly end: PhysAddr;
-}
+/** The loaded sections of a debug vmlinux, and the symbols in each: what the file says, for the writer and for who proves its work. */
+import type { PhysAddr } from '../addresses.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../elf/constants.ts';
+import { NOWHERE } from './debug-kernel.ts';
+import type { DebugKernel } from './debug-kernel.ts';
+import type { Extent } from './extents.ts';
 
 export interface LoadedSection extends Extent {
   readonly index: number;
@@ -35,19 +30,14 @@ export function sectionsOf({ image, placeOfSection }: DebugKernel): LoadedSectio
   return found.toSorted((a, b) => a.start - b.start);
 }
 
-/** Whether a place is in one of them; `extents` by rising start. An end counts, for what is empty may be there. */
-export function makeExtents(extents: readonly Extent[]): (place: PhysAddr) => boolean {
-  const starts: number[] = [];
-  const ends: number[] = [];
-  for (const { start, end } of extents) {
-    if (starts.length > 0 && start <= ends.at(-1)!) ends[ends.length - 1] = Math.max(end, ends.at(-1)!);
-    else {
-      starts.push(start);
-      ends.push(end);
-    }
+/** By number of the section. */
+export function symbolsBySection({ symbols, places }: DebugKernel): ReadonlyMap<number, readonly PhysAddr[]> {
+  const found = new Map<number, PhysAddr[]>();
+  for (let symbol = 0; symbol < symbols.count; symbol++) {
+    const section = symbols.sectionIndex(symbol);
+    const members = found.get(section);
+    if (members === undefined) found.set(section, [places[symbol]!]);
+    else members.push(places[symbol]!);
   }
-  return (place) => {
-    const before = pieceBefore(starts, place);
-    return before >= 0 && place <= ends[before]!;
-  };
+  return found;
 }
