@@ -11,22 +11,14 @@ if [ -x "$out/relocs" ] && [ -x "$out/relocs-asan" ]; then
   exit 0
 fi
 . "$(dirname "$0")/apt.sh"
+. "$(dirname "$0")/kernel-source.sh"
 need cc gcc
 need xz xz-utils
 install_missing >&2
 
 tree=$cache/src/linux-source-$version
-if [ ! -e "$tree/arch/x86/tools/relocs.c" ]; then
-  mkdir -p "$cache/dl" "$cache/src"
-  deb=$(find "$cache/dl" -name "linux-source-${version}_*.deb" | sort | tail -n 1)
-  if [ -z "$deb" ]; then
-    (cd "$cache/dl" && apt-get download -qq "linux-source-$version" >&2)
-    deb=$(find "$cache/dl" -name "linux-source-${version}_*.deb")
-  fi
-  # The package holds one tar in a tar; only these few folders of it are wanted.
-  dpkg-deb --fsys-tarfile "$deb" | tar -xO "./usr/src/linux-source-$version.tar.xz" |
-    tar -xJ -C "$cache/src" "linux-source-$version/arch/x86/tools" "linux-source-$version/tools/include"
-fi
+[ -e "$tree/arch/x86/tools/relocs.c" ] ||
+  unpack_kernel_source "$version" "$cache" "$cache/src" arch/x86/tools tools/include
 
 mkdir -p "$out"
 for variant in relocs relocs-asan; do

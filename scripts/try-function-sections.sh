@@ -24,20 +24,13 @@ kslide="node $here/bin/kslide.js"
 
 . "$here/scripts/apt.sh"
 . "$here/scripts/kernel-source.sh"
-need gcc gcc
-need make make
-need flex flex
-need bison bison
-need bc bc
-need xz xz-utils
 need qemu-system-x86_64 qemu-system-x86
-[ -e /usr/include/libelf.h ] || missing="$missing libelf-dev"
-install_missing
+install_for_kernel_build
 
 step() { echo "== $*"; }
 
 step "linux-source-$version"
-unpack_kernel_source "$version" "$cache" "$folder"
+[ -e "$tree/Makefile" ] || unpack_kernel_source "$version" "$cache" "$folder"
 
 step 'linker script: _etext behind the sections that it does not name, which ld puts before the next assignment to the location counter'
 script=$tree/arch/x86/kernel/vmlinux.lds.S

@@ -13,20 +13,13 @@ kslide="node $here/bin/kslide.js"
 
 . "$here/scripts/apt.sh"
 . "$here/scripts/kernel-source.sh"
-need gcc gcc
-need make make
-need flex flex
-need bison bison
-need bc bc
-need xz xz-utils
 need qemu-system-x86_64 qemu-system-x86
-[ -e /usr/include/libelf.h ] || missing="$missing libelf-dev"
-install_missing
+install_for_kernel_build
 
 step() { echo "== $*"; }
 
 step "linux-source-$version"
-unpack_kernel_source "$version" "$cache" "$build"
+[ -e "$tree/Makefile" ] || unpack_kernel_source "$version" "$cache" "$build"
 
 # fragment FILE: the fenced block that follows the comment with this name in the page.
 fragment() {
