@@ -9,6 +9,7 @@
 import { hex } from '../errors.ts';
 import { largestSlide } from '../kaslr/slots.ts';
 import type { Slots } from '../kaslr/slots.ts';
+import type { GuestReport } from '../node/console.ts';
 import { boot } from '../node/qemu.ts';
 import type { BootOptions, BootResult } from '../node/qemu.ts';
 import { pairwise, product } from './pairwise.ts';
@@ -152,6 +153,11 @@ function optionsOf({ initrd, timeoutMs }: MatrixKernel, cell: MatrixCell): Omit<
 /** Where Linux has vmalloc unless it randomizes it, with 4 and with 5 levels (Documentation/arch/x86/x86_64/mm.rst). */
 const FIXED_VMALLOC: ReadonlySet<bigint> = new Set([0xffff_c900_0000_0000n, 0xffa0_0000_0000_0000n]);
 
+/** Whether the kernel has its memory regions where they are without KASLR_FLAG. */
+export function hasFixedVmalloc({ kcore }: GuestReport): boolean {
+  return kcore.some(({ start }) => FIXED_VMALLOC.has(start));
+}
+
 /** What is wrong, or undefined. */
 function judgeBoot(
   { slots, modules }: MatrixKernel,
@@ -165,7 +171,7 @@ function judgeBoot(
   if (slide === undefined) return 'no _text in /proc/kallsyms';
   if (stays && slide !== 0) return `moved by ${hex(slide)}, though it must stay`;
   if (slide % slots.align !== 0 || slide < 0 || slide > largestSlide(slots)) return `slide ${hex(slide)} is no slot`;
-  const fixed = guest.kcore.some(({ start }) => FIXED_VMALLOC.has(start));
+  const fixed = hasFixedVmalloc(guest);
   if (fixed !== stays) return `vmalloc is ${fixed ? 'not ' : ''}randomized`;
   if (entry === 'linux64, physical slide' && (guest.physicalText ?? 0) % (16 * MIB) !== PHYSICAL_SLIDE)
     return `kernel code at physical ${hex(guest.physicalText ?? 0)}`;
