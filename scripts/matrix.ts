@@ -1,10 +1,10 @@
 /**
  * Boots converted kernels on machines of many kinds: src/lab/matrix.ts says which, and what counts as a success.
  *
- *     npm run matrix -- [--full] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
+ *     npm run matrix -- [--full] [--first 40] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
  * Without IMAGE, Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every two levels meet in some cell, 104 cells a kernel; --full
- * is the whole product, 11,880. Results are appended to --out as they come, and what is there is not done again: stop it when you like.
+ * is the whole product, 11,880. --first takes fewer of either; of the 104 the first cover most pairs. Results are appended to --out as they come, and what is there is not done again: stop it when you like.
  * --again does over what is not `ok`. Exit code 1 when a cell fails that the original passes.
  */
 import { createHash } from 'node:crypto';
@@ -51,6 +51,7 @@ const { values: options, positionals: images } = parseArgs({
   options: {
     full: { type: 'boolean', default: false },
     again: { type: 'boolean', default: false },
+    first: { type: 'string' },
     kernels: { type: 'string', default: KERNELS.join(',') },
     jobs: { type: 'string', default: String(availableParallelism()) },
     timeout: { type: 'string', default: '90' },
@@ -61,7 +62,8 @@ const { values: options, positionals: images } = parseArgs({
 
 const jobs = integer('--jobs', options.jobs, 1);
 const timeoutMs = integer('--timeout', options.timeout, 1) * 1000;
-const cells = matrixCells(options.full);
+const allCells = matrixCells(options.full);
+const cells = allCells.slice(0, integer('--first', options.first ?? String(allCells.length), 1));
 const kernels = images.length > 0 ? images : options.kernels.split(',');
 mkdirSync(dirname(options.out), { recursive: true });
 const known = existsSync(options.out) ? await readLines(options.out, readLine) : undefined;
