@@ -1,0 +1,121 @@
+/**
+ * The 32-bit lists of the compact table (docs/formats.md): chains, whose sites are at most 255 bytes apart, and batches of chains of one length, which are
+ * written side by side. Who reads a batch is at its chains' first sites, then at all their second ones, and so on: in up to 64 places of the image by turns.
+ *
+ * Whether a distance takes one byte or two is then asked once for a row of sites and not for each: the reader in the guest has no branch that
+ * depends on the table's bytes.
+ */
+import { int32Entries, INT32_ENTRY_TO_PHYS, KERNEL_IMAGE_SIZE } from '../addresses.ts';
+import type { Writer } from '../bytes.ts';
+import { refuseEntry } from './compact-refusal.ts';
+import type { ListName } from './table.ts';
+
+export type ChainList = Exclude<ListName, 'abs64'>;
+
+/**
+ * How many sites a chain may have, longest first. Long chains save bytes: a chain's first site takes two, every other one. But a length that few chains have
+ * makes small batches, which cost the reader time; sites of the inverse list lie far apart.
+ */
+export const CHAIN_LENGTHS: Readonly<Record<ChainList, readonly number[]>> = {
+  abs32: [24, 14, 9, 6, 4, 3, 2, 1],
+  inverse32: [4, 3, 2, 1],
+};
+
+export const CHAIN = {
+  /** From one site of a chain to the next: what a byte holds. */
+  distance: 0xff,
+  /** From one chain's first site to the next one's, in a batch: what two bytes hold. */
+  step: 0xffff,
+  /** Before a batch's first chain: number of chains, length of each, upper half of the first site's address. */
+  header: 4,
+} as const;
+
+/** At most a batch for each site. */
+export const CHAIN_BYTES_A_SITE = CHAIN.header + 2;
+
+const WIDTH = 4;
+const ROWS_SHORT = 255;
+const CHAINS_AT_LEAST = 64;
+
+/** Chains of so many sites that one batch can have. */
+export function chainsInBatch(length: number): number {
+  return Math.max(CHAINS_AT_LEAST, Math.floor(ROWS_SHORT / length));
+}
+
+export function writeChains(out: Writer, start: number, list: Uint32Array, lengths: readonly number[]): number {
+  const sites = sitesOf(list);
+  const chains = cutChains(sites, lengths);
+  let at = start;
+  for (const [index, firsts] of chains.entries()) {
+    const length = lengths[index]!;
+    for (let first = 0; first < firsts.length;) {
+      const count = batchAt(sites, firsts, first, chainsInBatch(length));
+      at = writeBatch(out, at, sites, firsts.subarray(first, first + count), length);
+      first += count;
+    }
+  }
+  out.u8(at, 0);
+  return at + 1;
+}
+
+/** Addresses of the sites; throws unless they ascend, lie apart, and are inside the kernel's map. */
+function sitesOf(list: Uint32Array): Int32Array {
+  const sites = new Int32Array(list.length);
+  const entries = int32Entries(list);
+  let free = 0;
+  for (let index = 0; index < entries.length; index++) {
+    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
+    if (site < free || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
+    sites[index] = site;
+    free = site + WIDTH;
+  }
+  return sites;
+}
+
+/** For each length, where in the list its chains begin: each as long as can be. */
+function cutChains(sites: Int32Array, lengths: readonly number[]): Uint32Array[] {
+  const chains = lengths.map(() => ({ firsts: new Uint32Array(64), count: 0 }));
+  for (let index = 0; index < sites.length;) {
+    let end = index + 1;
+    while (end < sites.length && sites[end]! - sites[end - 1]! <= CHAIN.distance) end++;
+    for (const [kind, length] of lengths.entries())
+      for (; end - index >= length; index += length) {
+        const chain = chains[kind]!;
+        if (chain.count === chain.firsts.length) {
+          const wider = new Uint32Array(chain.count * 2);
+          wider.set(chain.firsts);
+          chain.firsts = wider;
+        }
+        chain.firsts[chain.count++] = index;
+      }
+  }
+  return chains.map(({ firsts, count }) => firsts.subarray(0, count));
+}
+
+/** How many chains from `first` on one batch takes. */
+function batchAt(sites: Int32Array, firsts: Uint32Array, first: number, atMost: number): number {
+  let count = 1;
+  while (
+    count < atMost &&
+    first + count < firsts.length &&
+    sites[firsts[first + count]!]! - sites[firsts[first + count - 1]!]! <= CHAIN.step
+  )
+    count++;
+  return count;
+}
+
+function writeBatch(out: Writer, start: number, sites: Int32Array, firsts: Uint32Array, length: number): number {
+  let cursor = sites[firsts[0]!]! & ~CHAIN.step;
+  out.u8(start, firsts.length);
+  out.u8(start + 1, length);
+  out.u16(start + 2, cursor >>> 16);
+  let at = start + CHAIN.header;
+  for (const first of firsts) {
+    out.u16(at, sites[first]! - cursor);
+    cursor = sites[first]!;
+    at += 2;
+  }
+  for (let row = 1; row < length; row++)
+    for (const first of firsts) out.u8(at++, sites[first + row]! - sites[first + row - 1]!);
+  return at;
+}
