@@ -4,7 +4,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { PhysAddr, Slide } from '../src/addresses.ts';
-import { PARAMS } from '../src/stub/layout.ts';
+import { Reader } from '../src/bytes.ts';
+import { PARAMS, SCRATCH } from '../src/stub/layout.ts';
 import { assembleStub } from '../src/stub/program.ts';
 
 export interface ApplyJob {
@@ -41,10 +42,13 @@ export function runHarness(harness: string, folder: string, job: ApplyJob): Appl
     return join(folder, name);
   };
   const { start, end } = applyStep();
+  const scratch = new Reader(job.segment).u64AsNumber(PARAMS.scratch, 'scratch memory');
   const args = [
     file('segment', job.segment),
     start,
     end,
+    scratch,
+    scratch + SCRATCH.size,
     file('table', job.kernelTable),
     file('image', job.image),
     job.base,

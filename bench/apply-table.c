@@ -1,13 +1,13 @@
 /*
  * The stub's apply step and the loop that the kernel has, on one image in memory, in turns.
  *
- *     apply-table SEGMENT START END TABLE IMAGE BASE SLIDE ROUNDS OUT
+ *     apply-table SEGMENT START END SCRATCH MEMORY TABLE IMAGE BASE SLIDE ROUNDS OUT
  *
- * SEGMENT is the segment that `convert` adds: parameters, program, table. It is mapped executable as it is, and entered at START in the state that
- * the program is in there; at END, behind the step, a RET takes the place of what follows. TABLE is the kernel's own, for the loop below. IMAGE is
- * linked at BASE. ROUNDS may be 0.
+ * SEGMENT is the segment that `convert` adds: parameters, program, table. It is mapped executable as it is, behind the image as in a kernel, in MEMORY bytes
+ * with its scratch memory at SCRATCH, and entered at START in the state that the program is in there; at END, behind the step, a RET takes the place of
+ * what follows. TABLE is the kernel's own, for the loop below. IMAGE is linked at BASE. ROUNDS may be 0.
  *
- * Prints nanoseconds a round: cold or warm, stub, loop. Cold: image, tables and program flushed from all caches before. Warm: the same side has just run
+ * Prints nanoseconds a round: cold or warm, stub, loop. Cold: image, tables, program and its scratch memory flushed from all caches before. Warm: the same side has just run
  * three times, for as long it takes the outer caches to hold the image again after a flush: of two sides that had run once, the first behind the cold
  * rounds took 8 to 25% more, whichever it was. The sides begin by turns.
  *
@@ -21,10 +21,11 @@
 #include <time.h>
 #include <immintrin.h>
 
-static size_t segment_size, table_size, image_size;
+static size_t segment_size, segment_memory, table_size, image_size;
+static const size_t huge = 2 << 20;
 static unsigned char *segment, *image, *original;
 static int32_t *table;
-static uint64_t start, end, base;
+static uint64_t start, end, scratch, base;
 static int lists;
 
 static void fail(const char *what)
@@ -51,7 +52,6 @@ static unsigned char *slurp(const char *path, size_t *size)
 /* In pages of 2 MiB where there are any, as early page tables map the kernel. */
 static unsigned char *place(size_t size, int protection)
 {
-	const size_t huge = 2 << 20;
 	unsigned char *memory = mmap(NULL, size + 2 * huge, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (memory == MAP_FAILED)
 		fail("mmap");
@@ -60,16 +60,17 @@ static unsigned char *place(size_t size, int protection)
 	return memory;
 }
 
-/* R15: parameters; R13: physical slide, here where the image is minus where it is linked; R14: virtual slide. */
+/* RBP: scratch memory; R15: parameters; R13: physical slide, here where the image is minus where it is linked; R14: virtual slide. */
 static __attribute__((noinline)) void stub(uint64_t slide)
 {
+	register uint64_t r12 __asm__("r12") = (uint64_t)segment + scratch;
 	register uint64_t r13 __asm__("r13") = (uint64_t)image - base;
 	register uint64_t r14 __asm__("r14") = slide;
 	register uint64_t r15 __asm__("r15") = (uint64_t)segment;
 	unsigned char *entry = segment + start;
-	/* The red zone is the compiler's. */
-	__asm__ volatile("sub $128, %%rsp\n\tcall *%[entry]\n\tadd $128, %%rsp"
-			 : [entry] "+a"(entry), "+r"(r13), "+r"(r14), "+r"(r15)
+	/* The red zone is the compiler's, and RBP may be. */
+	__asm__ volatile("sub $128, %%rsp\n\tpush %%rbp\n\tmov %%r12, %%rbp\n\tcall *%[entry]\n\tpop %%rbp\n\tadd $128, %%rsp"
+			 : [entry] "+a"(entry), "+r"(r12), "+r"(r13), "+r"(r14), "+r"(r15)
 			 :
 			 : "rbx", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory", "cc");
 }
@@ -111,7 +112,7 @@ static double timed(void (*apply)(uint64_t), uint64_t slide, int cold)
 	if (cold) {
 		flush(image, image_size);
 		flush(table, table_size);
-		flush(segment, segment_size);
+		flush(segment, segment_memory);
 		_mm_mfence();
 	} else {
 		for (int times = 0; times < 3; times++)
@@ -122,29 +123,32 @@ static double timed(void (*apply)(uint64_t), uint64_t slide, int cold)
 
 int main(int argc, char **argv)
 {
-	if (argc != 10)
+	if (argc != 12)
 		return 2;
 	unsigned char *bytes = slurp(argv[1], &segment_size);
 	start = strtoull(argv[2], NULL, 0);
 	end = strtoull(argv[3], NULL, 0);
-	unsigned char *words = slurp(argv[4], &table_size);
-	original = slurp(argv[5], &image_size);
-	base = strtoull(argv[6], NULL, 0);
-	const uint64_t slide = strtoull(argv[7], NULL, 0);
-	if (start >= end || end >= segment_size)
+	scratch = strtoull(argv[4], NULL, 0);
+	segment_memory = strtoull(argv[5], NULL, 0);
+	unsigned char *words = slurp(argv[6], &table_size);
+	original = slurp(argv[7], &image_size);
+	base = strtoull(argv[8], NULL, 0);
+	const uint64_t slide = strtoull(argv[9], NULL, 0);
+	if (start >= end || end >= segment_size || segment_size > scratch || scratch > segment_memory)
 		return 2;
 
-	segment = place(segment_size, PROT_READ | PROT_WRITE | PROT_EXEC);
+	const size_t behind = (image_size + huge - 1) / huge * huge;
+	image = place(behind + segment_memory, PROT_READ | PROT_WRITE | PROT_EXEC);
+	segment = image + behind;
+	memcpy(image, original, image_size);
 	memcpy(segment, bytes, segment_size);
 	segment[end] = 0xc3;
 	table = (int32_t *)place(table_size, PROT_READ | PROT_WRITE);
 	memcpy(table, words, table_size);
 	for (size_t i = 0; i < table_size / 4; i++)
 		lists += table[i] == 0;
-	image = place(image_size, PROT_READ | PROT_WRITE);
-	memcpy(image, original, image_size);
 
-	for (int round = 0, rounds = atoi(argv[8]); round < rounds; round++)
+	for (int round = 0, rounds = atoi(argv[10]); round < rounds; round++)
 		for (int cold = 0; cold < 2; cold++) {
 			/* Back and forth, so that nothing wanders. */
 			const uint64_t step = round % 2 ? -slide : slide;
@@ -169,8 +173,8 @@ int main(int argc, char **argv)
 		fprintf(stderr, "the two sides made different images\n");
 		return 1;
 	}
-	FILE *file = fopen(argv[9], "wb");
+	FILE *file = fopen(argv[11], "wb");
 	if (!file || fwrite(image, 1, image_size, file) != image_size || fclose(file) != 0)
-		fail(argv[9]);
+		fail(argv[11]);
 	return 0;
 }

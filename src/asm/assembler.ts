@@ -249,6 +249,7 @@ export class Assembler {
   readonly ltr = loadTask(this.#out);
   readonly invlpg = onAddress(this.#out, 'invlpg', [0x0f, 0x01], 7, 8);
   readonly prefetcht0 = onAddress(this.#out, 'prefetcht0', [0x0f, 0x18], 1, 8);
+  readonly prefetcht1 = onAddress(this.#out, 'prefetcht1', [0x0f, 0x18], 2, 8);
   readonly prefetchw = onAddress(this.#out, 'prefetchw', [0x0f, 0x0d], 1, 8);
 
   constructor({ bits = 64, origin }: AssemblerOptions = {}) {

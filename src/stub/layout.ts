@@ -78,6 +78,10 @@ export const SCRATCH = {
   /** Where a fault resumes; 0: nowhere. */
   resume: 0x048,
   saved_cr0: 0x050,
+  /** The relocation step's: a site of no meaning, u32; chains in a batch; where a row enters the loop. */
+  no_site: 0x058,
+  chains: 0x060,
+  row_entry: 0x068,
   idt: 0x100,
   gdt: 0x300,
   /** The stack grows down from here to the GDT's end; only traps use it. */
@@ -88,7 +92,9 @@ export const SCRATCH = {
   pdpt: 0x3000,
   /** Four pages of 2 MiB entries: an identity map of 4 GiB. */
   pd: 0x4000,
-  size: 0x8000,
+  /** u32 link addresses of sites, as the relocation step comes to them; nothing secret. */
+  log: 0x8000,
+  size: 0xd000,
 } as const;
 
 /** Gates in the IDT: the exceptions. Interrupts stay disabled. */

@@ -331,6 +331,7 @@ const MACHINE_64: Row[] = [
   row('ltr    WORD PTR [rdi]', (a) => a.ltr(word(rdi))),
   row('invlpg BYTE PTR [r13+0x0]', (a) => a.invlpg(mem(r13))),
   row('prefetcht0 BYTE PTR [rsi+0x100]', (a) => a.prefetcht0(mem(rsi, 256))),
+  row('prefetcht1 BYTE PTR [r13+r8*1+0x0]', (a) => a.prefetcht1(mem(r13, r8, 1))),
   row('prefetchw BYTE PTR [r8+r9*8]', (a) => a.prefetchw(mem(r8, r9, 8))),
 ];
 

@@ -15,6 +15,7 @@ import { applyTable } from '../../src/relocs/apply.ts';
 import type { Sites } from '../../src/relocs/apply.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
 import { Writer } from '../../src/bytes.ts';
+import { alignUp } from '../../src/bytes.ts';
 import { PARAMS, TABLE_FORMAT } from '../../src/stub/layout.ts';
 import { assembleStub } from '../../src/stub/program.ts';
 import { encodeStubTable, STUB_TABLES } from '../../src/stub/table.ts';
@@ -44,6 +45,7 @@ function layOut({ format, bytes }: StubTable): Uint8Array {
   const params = new Writer(new Uint8Array(PARAMS.size));
   params.u64(PARAMS.table, PARAMS.size + program.length);
   params.u64(PARAMS.table_end, PARAMS.size + program.length + bytes.length);
+  params.u64(PARAMS.scratch, alignUp(PARAMS.size + program.length + bytes.length, 4096));
   params.u32(PARAMS.table_format, format);
   return joinParts([params.bytes, program, bytes]);
 }

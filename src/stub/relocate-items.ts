@@ -1,0 +1,82 @@
+/**
+ * The 64-bit list of the compact table: items, each a bitmap or a run, in four walks that take turns (relocs/compact-items.ts). CURSORS is where they are.
+ *
+ * Each item asks for the lines of the one that its walk comes to next, four items further on in the table. Where there is no such item, what is asked for is
+ * somewhere in the image or near it, which costs a little and breaks nothing.
+ *
+ * Bitmaps are taken bit by bit from below, with BSF: TZCNT and BLSR (BMI1) need not be there, SSE may not be switched on yet. One branch a bit, and it is
+ * mispredicted once a bitmap, at its end; a jump table of 256 ways takes fewer instructions and more time (docs/performance.md).
+ */
+import type { Assembler, Label } from '../asm/assembler.ts';
+import { byte, dword, mem, qword } from '../asm/operands.ts';
+import type { Gpr } from '../asm/registers.ts';
+import { eax, ecx, edx, r10, r13, r14, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from '../asm/registers.ts';
+import { ITEM, WALKS } from '../relocs/compact-items.ts';
+
+/** One for each walk. */
+const CURSORS: readonly Gpr<64>[] = [rdi, rbx, r8, r10];
+const CACHE_LINE = 64;
+const BITMAP_ITEM = 1 + 8;
+/** How far behind a run's sixteen words the lines are that are asked for. */
+const RUN_AHEAD = 2048;
+
+/** Continues at `done`. */
+export function emitItems(a: Assembler, done: Label): void {
+  const turns = CURSORS.map((_, walk) => a.label(`item_${walk}`));
+  const specials = CURSORS.map((_, walk) => a.label(`run_or_address_${walk}`));
+  const run = a.label('run');
+  a.note('items');
+  // At the bitmap before, its span below the cursor of the format.
+  for (const cursor of CURSORS) a.lea(cursor, mem(r13, -ITEM.span));
+  for (const [walk, cursor] of CURSORS.entries()) {
+    const bit = a.label(`next_bit_${walk}`);
+    a.bind(turns[walk]!);
+    a.movzx(ecx, byte(rsi));
+    a.cmp(ecx, ITEM.run);
+    a.jae(specials[walk]!);
+    a.lea(cursor, mem(cursor, rcx, 8, ITEM.span));
+    a.movzx(edx, byte(rsi, WALKS * BITMAP_ITEM));
+    a.lea(rdx, mem(cursor, rdx, 8, ITEM.span));
+    for (let line = 0; line < ITEM.span; line += CACHE_LINE) a.prefetcht1(mem(rdx, line));
+    a.mov(rax, qword(rsi, 1));
+    a.add(rsi, BITMAP_ITEM);
+    a.bsf(rcx, rax);
+    a.bind(bit);
+    a.btr(rax, rcx);
+    a.add(qword(cursor, rcx, 8), r14);
+    a.bsf(rcx, rax);
+    a.jnz(bit);
+  }
+  a.jmp(turns[0]!);
+  for (const [walk, cursor] of CURSORS.entries()) {
+    const runHere = a.label(`run_${walk}`);
+    const runDone = a.label(`run_done_${walk}`);
+    a.bind(specials[walk]!);
+    a.mov(eax, dword(rsi, 1));
+    a.lea(rsi, mem(rsi, 5)); // leaves the comparison's flags
+    a.je(runHere);
+    a.lea(cursor, mem(r13, rax, 1, -ITEM.span));
+    a.test(eax, eax);
+    a.jnz(turns[walk]!);
+    a.jmp(done);
+    a.bind(runHere);
+    a.lea(rdx, mem(cursor, ITEM.span));
+    a.lea(r9, mem(runDone));
+    a.jmp(run);
+    a.bind(runDone);
+    a.lea(cursor, mem(rdx, -ITEM.span));
+    a.jmp(turns[(walk + 1) % WALKS]!);
+  }
+  emitRun(a, run);
+}
+
+/** EAX times sixteen words from RDX on, which ends up behind them. Continues at R9. */
+function emitRun(a: Assembler, start: Label): void {
+  a.bind(start);
+  for (let line = 0; line < 8 * ITEM.runUnit; line += CACHE_LINE) a.prefetcht1(mem(rdx, RUN_AHEAD + line));
+  for (let k = 0; k < ITEM.runUnit; k++) a.add(qword(rdx, k * 8), r14);
+  a.sub(rdx, -8 * ITEM.runUnit); // −128 fits a byte, 128 does not
+  a.dec(eax);
+  a.jnz(start);
+  a.jmp(r9);
+}
