@@ -4,8 +4,8 @@
  * Each item asks for the lines of the one that its walk comes to next, four items further on in the table. Where there is no such item, what is asked for is
  * somewhere in the image or near it, which costs a little and breaks nothing.
  *
- * Bitmaps are taken bit by bit from below, with BSF: TZCNT and BLSR (BMI1) need not be there, SSE may not be switched on yet. One branch a bit, and it is
- * mispredicted once a bitmap, at its end; a jump table of 256 ways takes fewer instructions and more time (docs/performance.md).
+ * Bitmaps are taken from both ends, a bit from below and one from above, so that each step waits for two bits and not for one. BSF and BSR, because TZCNT and
+ * BLSR (BMI1) need not be there, and SSE may not be switched on yet. What else was tried: docs/performance.md.
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
@@ -29,7 +29,8 @@ export function emitItems(a: Assembler, done: Label): void {
   // At the bitmap before, its span below the cursor of the format.
   for (const cursor of CURSORS) a.lea(cursor, mem(r13, -ITEM.span));
   for (const [walk, cursor] of CURSORS.entries()) {
-    const bit = a.label(`next_bit_${walk}`);
+    const bits = a.label(`next_bits_${walk}`);
+    const bitmapDone = a.label(`bitmap_done_${walk}`);
     a.bind(turns[walk]!);
     a.movzx(ecx, byte(rsi));
     a.cmp(ecx, ITEM.run);
@@ -41,11 +42,17 @@ export function emitItems(a: Assembler, done: Label): void {
     a.mov(rax, qword(rsi, 1));
     a.add(rsi, BITMAP_ITEM);
     a.bsf(rcx, rax);
-    a.bind(bit);
+    a.bsr(rdx, rax);
+    a.bind(bits);
     a.btr(rax, rcx);
     a.add(qword(cursor, rcx, 8), r14);
+    a.btr(rax, rdx);
+    a.jnc(bitmapDone); // the two were one
+    a.add(qword(cursor, rdx, 8), r14);
     a.bsf(rcx, rax);
-    a.jnz(bit);
+    a.bsr(rdx, rax);
+    a.jnz(bits);
+    a.bind(bitmapDone);
   }
   a.jmp(turns[0]!);
   for (const [walk, cursor] of CURSORS.entries()) {

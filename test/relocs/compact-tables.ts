@@ -3,7 +3,8 @@ import fc from 'fast-check';
 import { physToTableEntry } from '../../src/addresses.ts';
 import type { PhysAddr } from '../../src/addresses.ts';
 import type { Sites } from '../../src/relocs/apply.ts';
-import { GAP } from '../../src/relocs/compact.ts';
+import { CHAIN } from '../../src/relocs/compact-chains.ts';
+import { ITEM } from '../../src/relocs/compact-items.ts';
 
 export const at = (...addresses: PhysAddr[]): Uint32Array => Uint32Array.from(addresses, physToTableEntry);
 
@@ -13,7 +14,10 @@ const distance = fc.oneof(
   {
     weight: 4,
     arbitrary: fc
-      .tuple(fc.constantFrom(GAP.address, GAP.address + 256, GAP.limit, 512, 2032, 2040), fc.nat({ max: 16 }))
+      .tuple(
+        fc.constantFrom(CHAIN.distance, CHAIN.step, ITEM.span, ITEM.run * 8, ITEM.run * 8 + 8),
+        fc.nat({ max: 16 }),
+      )
       .map(([boundary, step]) => boundary - 8 + step),
   },
   { weight: 1, arbitrary: fc.integer({ min: 0, max: 100_000 }) },

@@ -3,14 +3,15 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { KernelImageError } from '../../src/errors.ts';
 import type { Sites } from '../../src/relocs/apply.ts';
-import { encodeCompactTable, GAP, readCompactTable } from '../../src/relocs/compact.ts';
+import { encodeCompactTable, readCompactTable } from '../../src/relocs/compact.ts';
+import { CHAIN, CHAIN_LENGTHS, chainsInBatch } from '../../src/relocs/compact-chains.ts';
 import { at, tables } from './compact-tables.ts';
 
 const NONE: Sites = { abs32: new Uint32Array(0), inverse32: new Uint32Array(0), abs64: new Uint32Array(0) };
 const IMAGE_SIZE = 0x4000_0000;
 
 const bytes = (hex: string): Uint8Array => Uint8Array.from(Buffer.from(hex.replaceAll(/[^0-9a-f]/g, ''), 'hex'));
-const END = 'ec 00000000';
+const END = '00';
 const END_ITEMS = 'ff 00000000';
 /** A bitmap of one site. */
 const ONE = '0100000000000000';
@@ -24,18 +25,13 @@ function roundTrip(sites: Partial<Sites>): Uint8Array {
 
 test('the examples of docs/formats.md, byte by byte', () => {
   assert.deepEqual(roundTrip({}), bytes(`${END} ${END} ${END_ITEMS}`));
-  const walks = [
-    [0x0100_0003, 0x0100_0007, 0x0100_0014],
-    [0x0100_1000, 0x0100_1200, 0x0100_1204],
-    [0x0100_2000, 0x0100_2008],
-    [0x0100_3000, 0x0200_0000],
-  ];
-  const abs32 = at(...walks.flat());
+  const abs32 = at(
+    ...[0x0100_0003, 0x0100_0007, 0x0100_0014],
+    ...[0x0100_1000, 0x0100_10ff, 0x0100_1200, 0x0100_1204, 0x0102_0000, 0x0200_0000],
+  );
   assert.deepEqual(
     roundTrip({ abs32 }),
-    bytes(
-      `ec 03000001  ec 00100001  ec 00200001  ec 00300001  00  ee 10  04  ec 00000002  09  00  ${END}  ${END}  ${END_ITEMS}`,
-    ),
+    bytes(`01030001 0300 04 0d  02020001 0010 0002 ff 04  01010201 0000  01010002 0000 ${END}  ${END}  ${END_ITEMS}`),
   );
   const abs64 = at(0x0100_0000, 0x0100_0008, 0x0100_01f8, 0x0100_0210, 0x0100_1000, 0x0100_2000, 0x0200_0001);
   assert.deepEqual(
@@ -51,8 +47,8 @@ test('the examples of docs/formats.md, byte by byte', () => {
   );
 });
 
-test('four walks, the first ones longer by one where they cannot be equal', () => {
-  // Each site has a gap of its own index, but for those that begin a walk.
+test('four walks of items, the first ones longer by one where they cannot be equal', () => {
+  // Bitmaps that are told apart by the second bit that is set, far from each other.
   for (const [count, starts] of [
     [1, [0]],
     [2, [0, 1]],
@@ -62,37 +58,75 @@ test('four walks, the first ones longer by one where they cannot be equal', () =
     [12, [0, 3, 6, 9]],
   ] as const) {
     const sites: number[] = [];
-    for (let index = 0; index < count; index++) sites.push((sites.at(-1) ?? 0x0100_0000 - 4) + 4 + index);
+    for (let index = 0; index < count; index++) {
+      const first = 0x0100_0000 + index * 0x1_0000;
+      sites.push(first, first + 8 * (1 + index));
+    }
     const expected: number[] = [];
     for (let turn = 0; expected.length < count; turn++)
       for (const [walk, start] of starts.entries())
         if (start + turn < (starts[walk + 1] ?? count)) expected.push(start + turn);
-    const encoded = roundTrip({ abs32: at(...sites) });
-    let offset = 0;
-    for (const index of expected) {
-      const isFirst = starts.some((start) => start === index);
-      assert.equal(encoded[offset], isFirst ? GAP.address : index, `${count}: ${index}`);
-      offset += isFirst ? 5 : 1;
-    }
-    assert.equal(encoded[offset], GAP.address);
+    const encoded = roundTrip({ abs64: at(...sites) });
+    const written = bytes(
+      expected
+        .map((index) => {
+          const address = Buffer.alloc(4);
+          address.writeUInt32LE(0x0100_0000 + index * 0x1_0000);
+          const bitmap = Buffer.alloc(8);
+          bitmap.writeUInt16LE(1 | (1 << (1 + index)));
+          return `ff ${address.toString('hex')} 00 ${bitmap.toString('hex')}`;
+        })
+        .join(' '),
+    );
+    assert.deepEqual(encoded, bytes(`${END} ${END} ${Buffer.from(written).toString('hex')} ${END_ITEMS}`));
   }
 });
 
-/** Behind all others, so many that the first two or three items or sites are in one walk. */
+/** Behind all others, so many that the first two or three items are in one walk. */
 const FAR = Array.from({ length: 6 }, (_, index) => 0x0200_0000 + index * 0x1_0000);
 
-test('a gap takes one byte, two or five, and each boundary is where the specification says', () => {
-  const size = (gap: number): number => {
-    const first = 0x0100_0000;
-    const far = FAR.slice(0, 3);
-    const two = roundTrip({ abs32: at(first, first + 4 + gap, ...far) }).length;
-    assert.equal(roundTrip({ inverse32: at(first, first + 4 + gap, ...far) }).length, two);
-    return two - roundTrip({ abs32: at(first, ...far) }).length;
-  };
-  assert.deepEqual([0, 1, GAP.address - 1].map(size), [1, 1, 1]);
-  assert.deepEqual([GAP.address, GAP.address + 1, GAP.address + 255].map(size), [2, 2, 2]);
-  assert.deepEqual([GAP.address + 256, GAP.limit - 1].map(size), [2, 2]);
-  assert.deepEqual([GAP.limit, GAP.limit + 1, 0x0080_0000].map(size), [5, 5, 5]);
+/** Sites `distance` bytes apart. */
+const row = (first: number, count: number, distance: number): number[] =>
+  Array.from({ length: count }, (_, index) => first + index * distance);
+
+test('chains end where a byte does not reach, batches where two do not', () => {
+  const size = (distance: number): number =>
+    roundTrip({ inverse32: at(0x0100_0000, 0x0100_0000 + distance) }).length - roundTrip({}).length;
+  // A chain of two; two of one, in a batch; in a batch each.
+  assert.deepEqual([4, CHAIN.distance].map(size), [7, 7]);
+  assert.deepEqual([CHAIN.distance + 1, CHAIN.step].map(size), [8, 8]);
+  assert.deepEqual([CHAIN.step + 1, 0x0080_0000].map(size), [12, 12]);
+});
+
+test('a row of sites is cut into the longest chains, and chains of a length go together', () => {
+  for (const list of ['abs32', 'inverse32'] as const)
+    for (let count = 1; count <= 60; count++) {
+      const counts = new Map<number, number>();
+      for (let left = count; left > 0;) {
+        const length = CHAIN_LENGTHS[list].find((candidate) => candidate <= left)!;
+        counts.set(length, (counts.get(length) ?? 0) + 1);
+        left -= length;
+      }
+      let expected = roundTrip({}).length;
+      for (const [length, chains] of counts) expected += CHAIN.header + chains * (2 + length - 1);
+      assert.equal(roundTrip({ [list]: at(...row(0x0100_0000, count, 5)) }).length, expected, `${list}: ${count}`);
+    }
+});
+
+test('a batch is as large as its first byte and the rule allow', () => {
+  assert.deepEqual([1, 2, 3, 4, 24].map(chainsInBatch), [255, 127, 85, 64, 64]);
+  for (const length of [1, 2, 3, 4]) {
+    const most = chainsInBatch(length);
+    for (const [chains, batches] of [
+      [most, 1],
+      [most + 1, 2],
+      [2 * most, 2],
+    ] as const) {
+      const sites = Array.from({ length: chains }, (_, index) => row(0x0100_0000 + index * 0x800, length, 200)).flat();
+      const expected = roundTrip({}).length + batches * CHAIN.header + chains * (length + 1);
+      assert.equal(roundTrip({ abs32: at(...sites) }).length, expected);
+    }
+  }
 });
 
 test('skips, runs and bitmaps meet at their boundaries', () => {
@@ -126,7 +160,7 @@ test('the first and the last address that there are', () => {
     inverse32: at(IMAGE_SIZE - 8, IMAGE_SIZE - 4),
     abs64: at(IMAGE_SIZE - 1032, IMAGE_SIZE - 8),
   });
-  assert.ok(encoded.length < 70);
+  assert.ok(encoded.length < 90);
 });
 
 test('any valid table survives', () => {
@@ -187,30 +221,35 @@ test('every other way to write the same sites is refused, saying where', () => {
   const bytewise = (offset: number): RegExp =>
     new RegExp(`byte of the compact format at offset 0x${(0x1000 + offset).toString(16)} `);
   refused('', /truncated: relocation table: 32-bit list at offset 0x1000/);
-  refused(`ec 030000`, /truncated: relocation table: 32-bit list/);
-  // An address where a gap would do; and one of two bytes for the same.
-  refused(`ec 05000000 ${END} ${rest}`, bytewise(0));
-  refused(`ec 03000001 ec 00000002 ec 00100002 ec 00200002 ec 08000001 ${END} ${rest}`, bytewise(20));
+  refused(`01010001 00`, /truncated: relocation table: 32-bit list/);
+  refused(`01020001 0000`, /truncated: relocation table: 32-bit list at offset 0x1006/);
+  // Two chains that are one; one that is too long for its list, or has no length; two batches that are one, or change places.
+  refused(`02010001 0000 0800 ${END} ${rest}`, bytewise(0));
+  refused(`${END} 01060001 0000 0808080808 ${rest}`, bytewise(2));
+  refused(`01000001 0000 ${END} ${rest}`, bytewise(1));
+  refused(`01010001 0000 01010001 0002 ${END} ${rest}`, bytewise(0));
+  refused(`01010001 0000 01020101 0000 08 ${END} ${rest}`, bytewise(1));
+  // Chains that descend, overlap, or leave the kernel's map.
+  refused(`01010201 0000 01010001 0000 ${END} ${rest}`, bytewise(2));
+  refused(`01020001 0300 03 ${END} ${rest}`, /entry 1 of the 32-bit list, of the table at offset 0x1000 is 0x81000006/);
+  refused(`02010001 0000 0000 ${END} ${rest}`, /entry 1 of the 32-bit list/);
   refused(
-    `ec 03000001 ec 03000001 ${END} ${rest}`,
-    /entry 1 of the 32-bit list, of the table at offset 0x1000 is 0x81000003/,
+    `0101ff3f fcff ${END} ${END} ${END_ITEMS} 00`,
+    /byte of the compact format at offset 0x100d is 0x0, expected the end/,
   );
-  refused(
-    `ec fdffff3f ${END} ${END} ${END_ITEMS} 00`,
-    /byte of the compact format at offset 0x1014 is 0x0, expected the end/,
-  );
-  refused(`ec 00000040 ${END} ${rest}`, /is 0xc0000000, expected a link address inside the kernel image/);
+  refused(`01010040 0000 ${END} ${rest}`, /is 0xc0000000, expected a link address inside the kernel image/);
+  refused(`0102ff3f ffff 01 ${END} ${rest}`, /is 0xc0000000, expected a link address inside the kernel image/);
   const items = `${END} ${END}`;
   // A bitmap that begins without a site, or has none; a run that is short, split or empty; an address that a skip would reach.
-  refused(`${items} ff 00000001 00 0200000000000000 ${END_ITEMS}`, bytewise(11));
-  refused(`${items} ff 00000001 00 0000000000000000 ${END_ITEMS}`, bytewise(14));
-  refused(`${items} ff 00000001 fe 07000000 ${END_ITEMS}`, bytewise(15));
-  refused(`${items} ff 00000001 fe 04000000 ff 00020001 fe 04000000 ${END_ITEMS}`, bytewise(16));
-  refused(`${items} ff 00000001 fe 00000000 ${END_ITEMS}`, bytewise(14));
+  refused(`${items} ff 00000001 00 0200000000000000 ${END_ITEMS}`, bytewise(3));
+  refused(`${items} ff 00000001 00 0000000000000000 ${END_ITEMS}`, bytewise(6));
+  refused(`${items} ff 00000001 fe 07000000 ${END_ITEMS}`, bytewise(7));
+  refused(`${items} ff 00000001 fe 04000000 ff 00020001 fe 04000000 ${END_ITEMS}`, bytewise(8));
+  refused(`${items} ff 00000001 fe 00000000 ${END_ITEMS}`, bytewise(6));
   const others = ['00000002', '00100002', '00200002'].map((address) => `ff ${address} 00 ${ONE}`).join(' ');
-  refused(`${items} ff 00000001 00 ${ONE} ${others} ff 08020001 00 ${ONE} ${END_ITEMS}`, bytewise(66));
+  refused(`${items} ff 00000001 00 ${ONE} ${others} ff 08020001 00 ${ONE} ${END_ITEMS}`, bytewise(58));
   // Unaligned sites before aligned ones; sites that overlap.
-  refused(`${items} ff 01000001 00 0100000000000000 ff 00000002 00 0100000000000000 ${END_ITEMS}`, bytewise(11));
+  refused(`${items} ff 01000001 00 0100000000000000 ff 00000002 00 0100000000000000 ${END_ITEMS}`, bytewise(3));
   refused(
     `${items} ff 00000001 00 0100000000000000 ff 01000001 00 0100000000000000 ${END_ITEMS}`,
     /entry 1 of the 64-bit list/,

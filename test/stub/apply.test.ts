@@ -10,7 +10,6 @@ import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { compileHarness, runHarness } from '../../bench/apply-step.ts';
 import { joinParts } from '../../src/elf/write.ts';
-import { WALKS } from '../../src/relocs/compact.ts';
 import { applyTable } from '../../src/relocs/apply.ts';
 import type { Sites } from '../../src/relocs/apply.ts';
 import { encodeRelocationTable } from '../../src/relocs/table.ts';
@@ -27,8 +26,9 @@ assert.equal(process.arch, 'x64', 'these tests run the program on the machine it
 const BASE = 0x0100_0000;
 const SLIDE = 0x1f40_0000;
 const IMAGE_SIZE = 0x20_0000;
-/** Places in the program's loop over gaps. */
+/** Places in the program's loops over rows of chains, and entries that its log keeps for later. */
 const UNROLLED = 8;
+const LAG = 512;
 
 const folder = mkdtempSync(join(tmpdir(), 'kslide-apply-'));
 after(() => rmSync(folder, { recursive: true }));
@@ -81,25 +81,47 @@ test("the kernel's format with two lists", () => {
   assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))));
 });
 
-test('gaps of each kind at each place of the unrolled loop', () => {
-  const turns = 5;
-  for (const gap of [0, 235, 236, 491, 492, 5099, 5100, 70_000]) {
-    for (let place = 0; place < UNROLLED; place++) {
-      // Behind the addresses that begin the walks, in its first or second pass.
-      const wide = place < WALKS ? place + UNROLLED : place;
-      const sites: number[] = [];
-      for (let walk = 0; walk < WALKS; walk++)
-        for (let turn = 0, site = BASE + 3 + walk * 0x2_0000; turn < turns; turn++) {
-          site += turn > 0 && turn * WALKS + walk === wide ? gap : 1;
-          sites.push(site);
-          site += 4;
-        }
-      check({ ...NONE, abs32: at(...sites), inverse32: at(...sites.map((site) => site + 0x10_0000)) });
+/** `count` chains of `length` sites, from `first` on. */
+function chains(first: number, count: number, length: number): number[] {
+  const sites: number[] = [];
+  for (let chain = 0; chain < count; chain++)
+    for (let index = 0, site = first + chain * (length * 24 + 300); index < length; index++) {
+      sites.push(site);
+      site += 4 + ((chain * 7 + index * 11) % 20);
     }
+  return sites;
+}
+
+test('rows of each length: those that fit the loop, and those that enter it in the middle', () => {
+  for (let count = 0; count <= 3 * UNROLLED; count++)
+    for (const length of [1, 2, 3]) {
+      const abs32 = chains(BASE + 3, count, length);
+      check({ ...NONE, abs32: at(...abs32), inverse32: at(...abs32.map((site) => site + 0x10_0000)) });
+    }
+});
+
+test('chains of each length, batches that are full, and more sites than the log holds', () => {
+  for (const length of [1, 2, 3, 4, 6, 9, 14, 24])
+    for (const count of [63, 64, 65, 200])
+      check({ ...NONE, abs32: at(...chains(BASE, count, length)), inverse32: at(...chains(BASE + 0x18_0000, 64, 4)) });
+  const dense = Array.from({ length: 60_000 }, (_, index) => BASE + index * 20);
+  check({
+    abs32: at(...dense),
+    inverse32: at(...dense.map((site) => site + 4)),
+    abs64: at(...dense.map((site) => site + 8)),
+  });
+  const scattered = Array.from({ length: 6500 }, (_, index) => BASE + index * 320);
+  check({ ...NONE, abs32: at(...scattered), inverse32: at(...scattered.map((site) => site + 4)) });
+});
+
+test('as many sites as the log keeps for later, one fewer and one more', () => {
+  for (const count of [LAG - 1, LAG, LAG + 1]) {
+    const sites = Array.from({ length: count }, (_, index) => BASE + index * 600);
+    check({ ...NONE, abs32: at(...sites), inverse32: at(...sites.map((site) => site + 4)) });
   }
 });
 
-test('as many sites as make any end of any walk', () => {
+test('as many items as make any end of any walk', () => {
   for (let count = 0; count <= 3 * UNROLLED; count++) {
     const sites = Array.from({ length: count }, (_, index) => BASE + index * 600);
     check({
