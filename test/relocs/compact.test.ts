@@ -26,8 +26,15 @@ function roundTrip(sites: Partial<Sites>): Uint8Array {
 test('the examples of docs/formats.md, byte by byte', () => {
   assert.deepEqual(roundTrip({}), bytes(`${END} ${END} ${END_ITEMS}`));
   const abs32 = at(
-    ...[0x0100_0003, 0x0100_0007, 0x0100_0014],
-    ...[0x0100_1000, 0x0100_10ff, 0x0100_1200, 0x0100_1204, 0x0102_0000, 0x0200_0000],
+    0x0100_0003,
+    0x0100_0007,
+    0x0100_0014,
+    0x0100_1000,
+    0x0100_10ff,
+    0x0100_1200,
+    0x0100_1204,
+    0x0102_0000,
+    0x0200_0000,
   );
   assert.deepEqual(
     roundTrip({ abs32 }),
