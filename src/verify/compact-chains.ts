@@ -109,8 +109,8 @@ function wholeChains(walk: Walk, read: Found, groups: readonly Group[], list: Ch
   }
   for (const { first, length, left } of rightChains(sites, list)) {
     if (lengths[first] === length) continue;
-    const expected = `${length} sites, for ${left} that are at most ${STEP} bytes apart`;
-    walk.refuse(what, found.offsets[first]!, `${lengths[first]} sites`, expected);
+    const expected = `one of ${length}, for ${left} sites that are at most ${STEP} bytes apart`;
+    walk.refuse(what, found.offsets[first]!, `one of ${lengths[first]}`, expected);
   }
   return found;
 }
