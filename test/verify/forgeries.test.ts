@@ -15,6 +15,7 @@ import type { CheckName } from '../../src/verify.ts';
 import { CHECKS } from '../../src/verify/proof.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { DATA, ENTRY, entryAt, LINK, makeVmlinux, TABLE, TEXT } from '../make-vmlinux.ts';
+import { batch } from './chains.ts';
 import { examined, forge, inserted, movedTo, original, program } from './forge.ts';
 import type { Forgery } from './forge.ts';
 
@@ -292,20 +293,46 @@ test('a compact table that says something else, or in other words', () => {
   forged({ tableBytes: new Uint8Array(0) }, 'table', /32-bit list at [0-9a-f]+ is the end of the table/);
 });
 
-test('a site of a compact table by its address, where a gap would do', async () => {
-  // Five sites: the first two are of one walk.
-  const table = { ...TABLE, abs32: Uint32Array.from([0x400, 0x407, 0x500, 0x510, 0x520], (at) => entryAt(LINK + at)) };
-  const five = await original({ table });
-  const bytes = encodeCompactTable(table);
-  assert.equal(new Reader(bytes).u8(20, 'gap'), 3);
-  const address = new Writer(Uint8Array.of(236, 0, 0, 0, 0));
-  address.u32(1, LINK + 0x407);
-  refuted(
-    forge(five, { tableBytes: joinParts([bytes.subarray(0, 20), address.bytes, bytes.subarray(21)]) }),
-    'table',
-    /address in the 32-bit list at [0-9a-f]+ is 0x1000407, expected 0x10017f0 or more$/,
-    five,
-  );
+test('a compact table that has its chains in other words', async () => {
+  const sites = [0x400, 0x407, 0x500, 0x1400].map((at) => LINK + at);
+  const [first, second, third, far] = sites as [number, number, number, number];
+  const other = await original({ table: { ...TABLE, abs32: Uint32Array.from(sites, entryAt) } });
+  const bytes = encodeCompactTable(other.table);
+  const list = [...batch([first, second, third]), ...batch([far]), 0];
+  assert.deepEqual([...bytes.subarray(0, list.length)], list);
+  for (const [batches, message] of [
+    [[...batch([first, second]), ...batch([third]), ...batch([far])], /is 0x1001400, expected 0x1010500 or more, or a/],
+    [
+      [...batch([first, second]), ...batch([third], [far])],
+      /chain of the 32-bit list at [0-9a-f]+ is one of 2, expected/,
+    ],
+    [
+      batch([first], [second], [third], [far]),
+      /chain of the 32-bit list at [0-9a-f]+ is one of 1, expected one of 3, for 3/,
+    ],
+    [
+      [...batch([first, second, third]), ...batch([far]), 1, 1, 0, 1, 0, 0x14],
+      /first chain of a batch .* is 0x1001400/,
+    ],
+    [[...batch([first, second, third]), 1, 24, 0, 1, 0, 0x14], /length of chains in .* is 0x18, expected at most 3/],
+    [[1, 5, ...list.slice(2)], /length of chains in the 32-bit list at [0-9a-f]+ is 0x5, expected one of 24/],
+    [
+      [86, 3, ...list.slice(2)],
+      /number of chains of 3 sites in the 32-bit list at [0-9a-f]+ is 0x56, expected at most/,
+    ],
+    [[...batch([first, second, second + 3])], /distance in a chain of the 32-bit list at [0-9a-f]+ is 0x3, expected 4/],
+    [
+      batch([first], [far]),
+      /entry 1 of the 32-bit list at [0-9a-f]+ is 0xffffffff81001400, expected 0xffffffff81000407$/,
+    ],
+    [
+      [...batch([far]), ...batch([first, second, third])],
+      /entry 0 of .* is 0xffffffff81001400, expected 0xffffffff81000400$/,
+    ],
+  ] as const) {
+    const tableBytes = joinParts([Uint8Array.from([...batches, 0]), bytes.subarray(list.length)]);
+    refuted(forge(other, { tableBytes }), 'table', message, other);
+  }
 });
 
 test('the format of another table than the one that is there', () => {
