@@ -10,6 +10,7 @@ import { tableEntryToPhys } from '../src/addresses.ts';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { fetchKernel } from '../src/node/debian.ts';
+import type { Sites } from '../src/relocs/apply.ts';
 import { encodeCompactTable } from '../src/relocs/compact.ts';
 import { readRelocationTable } from '../src/relocs/table.ts';
 import { report } from './claims.ts';
@@ -84,6 +85,11 @@ function rowsAndGaps(sites: readonly number[]): number {
   return entropy(rows) + entropy(gaps);
 }
 
+const NONE: Sites = { abs32: new Uint32Array(0), inverse32: new Uint32Array(0), abs64: new Uint32Array(0) };
+/** Bytes of one list in the compact table, without the ends of all three. */
+const compact = (list: Partial<Sites>): number =>
+  encodeCompactTable({ ...NONE, ...list }).length - encodeCompactTable(NONE).length;
+
 const images = process.argv.slice(2);
 if (images.length === 0)
   for (const series of ['6.1', '6.12'])
@@ -93,7 +99,6 @@ for (const path of images) {
   const { relocs } = await extract(new Uint8Array(readFileSync(path)), { codecs: nodeCodecs });
   const bytes = relocs();
   const table = readRelocationTable(bytes);
-  const none = new Uint32Array(0);
   const [abs32, inverse32, abs64] = [table.abs32, table.inverse32, table.abs64].map((list) =>
     Array.from(list, (entry) => tableEntryToPhys(entry)!),
   ) as [number[], number[], number[]];
@@ -105,11 +110,7 @@ for (const path of images) {
   process.stdout.write(`${name}: ${bytes.length.toLocaleString('en')} bytes in the kernel's format\n`);
   process.stdout.write(`  ${''.padEnd(50)}   32-bit  inverse\n`);
   for (const [what, size] of Object.entries(GAPS)) line(what, size(gapsOf(abs32)), size(gapsOf(inverse32)));
-  line(
-    'the same in four walks, as in the compact table',
-    encodeCompactTable({ abs32: table.abs32, inverse32: none, abs64: none }).length - 15,
-    encodeCompactTable({ abs32: none, inverse32: table.inverse32, abs64: none }).length - 15,
-  );
+  line('chains, as in the compact table', compact({ abs32: table.abs32 }), compact({ inverse32: table.inverse32 }));
   const both = [...abs32, ...inverse32].toSorted((a, b) => a - b);
   line(
     'both lists in one, a mark before inverse ones',
@@ -119,10 +120,7 @@ for (const path of images) {
   const aligned = abs64.filter((site) => site % 8 === 0);
   for (const bits of [64, 32, 16]) line(`RELR with words of ${bits} bits`, relr(aligned, bits));
   line('a byte for each 64 bytes, runs of equal ones counted', lineBitmaps(aligned));
-  line(
-    'bitmaps and runs, as in the compact table',
-    encodeCompactTable({ abs32: none, inverse32: none, abs64: table.abs64 }).length - 15,
-  );
+  line('bitmaps and runs, as in the compact table', compact({ abs64: table.abs64 }));
   line('entropy of rows of sites and of gaps between them', rowsAndGaps(aligned));
   report({
     what: `${name}: size of the compact table, of the kernel's`,
