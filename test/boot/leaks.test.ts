@@ -161,18 +161,24 @@ for (const found of packages) {
         }
       });
 
-      test(`${entry}: the stub's segment is as it was loaded, and its scratch memory holds an identity map at most`, async () => {
+      test(`${entry}: the stub's segment is as it was loaded, and its scratch memory holds an identity map and link addresses at most`, async () => {
         const stopped = await stopWithStub(subject, { entry });
         const loaded = converted.loads.at(-1)!;
         const file = new Writer(new Uint8Array(segment.scratch - segment.start));
         file.copy(0, segmentBytes(converted.elf, loaded));
         file.copy(PARAMS.entry_bytes, SAY_AND_STAY);
         assert.deepEqual(differences(file.bytes, stopped.memory.subarray(segment.start, segment.scratch)), []);
-        const scratch = stopped.memory.subarray(segment.scratch, segment.end);
+        const all = stopped.memory.subarray(segment.scratch, segment.end);
+        const scratch = all.subarray(0, SCRATCH.log);
         assert.ok(isZero(scratch.subarray(0, SCRATCH.wiped)), 'state and stack are not wiped');
         // The loader's page tables are kept by linux64; the kernel's own, which PVH runs on, are not.
         if (entry === 'linux64') assert.ok(isZero(scratch));
         else assertIdentityMap(scratch, segment.scratch);
+        const known = new Set([...table.abs32, ...table.inverse32].map((entry) => tableEntryToPhys(entry)));
+        known.add(segment.scratch + SCRATCH.no_site);
+        const log = new Uint32Array(all.slice(SCRATCH.log).buffer);
+        for (const entry of log) assert.ok(entry === 0 || known.has(entry), `${hex(entry)} in the log`);
+        assert.ok(new Set(log).size > 1000);
       });
     }
 
@@ -279,13 +285,13 @@ function aligned(memory: Uint8Array, value: number): number[] {
 /** Pages of pointers into the scratch memory itself, then four of 2 MiB pages, each mapped to itself. */
 function assertIdentityMap(scratch: Uint8Array, at: PhysAddr): void {
   const reader = new Reader(scratch);
-  for (let offset = SCRATCH.pml5; offset < SCRATCH.size; offset += 8) {
+  for (let offset = SCRATCH.pml5; offset < SCRATCH.log; offset += 8) {
     const entry = reader.u64(offset, 'page table') & ~BigInt(ACCESSED_DIRTY);
     if (offset >= SCRATCH.pd) {
       assert.equal(entry, BigInt(((offset - SCRATCH.pd) / 8) * PMD) | 0x83n, hex(offset));
     } else if (entry !== 0n) {
       const table = Number(entry & ~0xfffn);
-      assert.ok(table > at && table < at + SCRATCH.size && (entry & 0xfffn) === 3n, `${hex(offset)}: ${hex(entry)}`);
+      assert.ok(table > at && table < at + SCRATCH.log && (entry & 0xfffn) === 3n, `${hex(offset)}: ${hex(entry)}`);
     }
   }
 }
