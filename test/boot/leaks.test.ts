@@ -174,10 +174,10 @@ for (const found of packages) {
         // The loader's page tables are kept by linux64; the kernel's own, which PVH runs on, are not.
         if (entry === 'linux64') assert.ok(isZero(scratch));
         else assertIdentityMap(scratch, segment.scratch);
-        const known = new Set([...table.abs32, ...table.inverse32].map((entry) => tableEntryToPhys(entry)));
+        const known = new Set([...table.abs32, ...table.inverse32].map((site) => tableEntryToPhys(site)));
         known.add(segment.scratch + SCRATCH.no_site);
         const log = new Uint32Array(all.slice(SCRATCH.log).buffer);
-        for (const entry of log) assert.ok(entry === 0 || known.has(entry), `${hex(entry)} in the log`);
+        for (const logged of log) assert.ok(logged === 0 || known.has(logged), `${hex(logged)} in the log`);
         assert.ok(new Set(log).size > 1000);
       });
     }
