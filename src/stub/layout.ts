@@ -5,7 +5,7 @@
  *     +PARAMS.size        program      the same bytes in every kernel; position independent
  *     16-aligned          table        the relocations
  *     (end of file bytes)
- *     page-aligned        scratch      not in the file: the program's state, trap tables, stack and page tables
+ *     page-aligned        scratch      not in the file: the program's state, trap tables, stack, page tables and log
  *
  * The program finds the parameters relative to itself, and everything else through them. Fields are u64 unless said otherwise.
  */
@@ -66,7 +66,7 @@ export const STUB_FLAGS = {
 /** How many bytes at e_entry the program puts back; the hook is the first 5 of them. */
 export const ENTRY_BYTES = 8;
 
-/** Offsets in the scratch memory. Its first page is wiped on leaving; the page tables stay in use until the kernel loads its own. */
+/** Offsets in the scratch memory. Its first page is wiped on leaving; the page tables stay in use until the kernel loads its own, and the log stays. */
 export const SCRATCH = {
   /** What the loader had: RSP, the 10-byte pseudo-descriptors of IDT and GDT, and CR0. */
   saved_rsp: 0x000,
@@ -92,7 +92,7 @@ export const SCRATCH = {
   pdpt: 0x3000,
   /** Four pages of 2 MiB entries: an identity map of 4 GiB. */
   pd: 0x4000,
-  /** u32 link addresses of sites, as the relocation step comes to them; nothing secret. */
+  /** u32 link addresses of sites, as the relocation step comes to them: no slide. */
   log: 0x8000,
   size: 0xd000,
 } as const;

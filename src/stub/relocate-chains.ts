@@ -3,7 +3,7 @@
  *
  * Each site's address is decoded, its line asked for, and the address put down in the log. The add goes to the site that was decoded LAG sites ago:
  * its line has come by now. The log is where a row finds the sites of the row before, too. It begins with LAG times a site of no meaning, and when
- * it is full its last LAG entries move to its start. Entries are link addresses: a u32 each, and no secret.
+ * it is full its last LAG entries move to its start. Entries are link addresses: a u32 each, without the slide.
  *
  * Loops are unrolled, and a row that is no multiple of that enters in the middle. All of a row's pointers are at its end, and RDI counts up to 0.
  */
@@ -22,6 +22,9 @@ const ENTRY = 4;
 const ROW_AT_MOST = 255;
 /** A last entry here or below leaves room for another row. */
 const LAST_ENTRY = SCRATCH.size - (ROW_AT_MOST + 1) * ENTRY;
+
+if (LAG < ROW_AT_MOST || SCRATCH.log + 2 * LAG * ENTRY > LAST_ENTRY)
+  throw new AssemblyError('the log: a row has to find the one before, and what is kept must not move over itself');
 
 /** Pointers are a place short of a row's end, so that no displacement is 0: each place of a loop is as long as the others. */
 const bytesRow = (place: number) => byte(rsi, rdi, 1, place + 1);
