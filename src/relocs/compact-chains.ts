@@ -72,24 +72,22 @@ function sitesOf(list: Uint32Array): Int32Array {
   return sites;
 }
 
-/** For each length, where in the list its chains begin: each as long as can be. */
+/** For each length, where in the list its chains begin: each as long as can be. (Plain loops over plain arrays: they run once, before they are compiled.) */
 function cutChains(sites: Int32Array, lengths: readonly number[]): Uint32Array[] {
-  const chains = lengths.map(() => ({ firsts: new Uint32Array(64), count: 0 }));
+  const chains = lengths.map((length) => new Uint32Array(Math.floor(sites.length / length)));
+  const counts = lengths.map(() => 0);
+  // By what is left of a row: which length comes next.
+  const next = Uint8Array.from({ length: lengths[0]! + 1 }, (_, left) => lengths.findIndex((length) => length <= left));
   for (let index = 0; index < sites.length;) {
     let end = index + 1;
     while (end < sites.length && sites[end]! - sites[end - 1]! <= CHAIN.distance) end++;
-    for (const [kind, length] of lengths.entries())
-      for (; end - index >= length; index += length) {
-        const chain = chains[kind]!;
-        if (chain.count === chain.firsts.length) {
-          const wider = new Uint32Array(chain.count * 2);
-          wider.set(chain.firsts);
-          chain.firsts = wider;
-        }
-        chain.firsts[chain.count++] = index;
-      }
+    while (index < end) {
+      const kind = next[Math.min(end - index, lengths[0]!)]!;
+      chains[kind]![counts[kind]!++] = index;
+      index += lengths[kind]!;
+    }
   }
-  return chains.map(({ firsts, count }) => firsts.subarray(0, count));
+  return chains.map((firsts, kind) => firsts.subarray(0, counts[kind]));
 }
 
 /** How many chains from `first` on one batch takes. */
@@ -105,17 +103,23 @@ function batchAt(sites: Int32Array, firsts: Uint32Array, first: number, atMost: 
 }
 
 function writeBatch(out: Writer, start: number, sites: Int32Array, firsts: Uint32Array, length: number): number {
-  let cursor = sites[firsts[0]!]! & ~CHAIN.step;
-  out.u8(start, firsts.length);
+  const { bytes } = out;
+  const count = firsts.length;
+  let before = sites[firsts[0]!]! & ~CHAIN.step;
+  out.u8(start, count);
   out.u8(start + 1, length);
-  out.u16(start + 2, cursor >>> 16);
+  out.u16(start + 2, before >>> 16);
   let at = start + CHAIN.header;
-  for (const first of firsts) {
-    out.u16(at, sites[first]! - cursor);
-    cursor = sites[first]!;
-    at += 2;
+  for (let chain = 0; chain < count; chain++) {
+    const site = sites[firsts[chain]!]!;
+    bytes[at++] = site - before;
+    bytes[at++] = (site - before) >> 8;
+    before = site;
   }
   for (let row = 1; row < length; row++)
-    for (const first of firsts) out.u8(at++, sites[first + row]! - sites[first + row - 1]!);
+    for (let chain = 0; chain < count; chain++) {
+      const index = firsts[chain]! + row;
+      bytes[at++] = sites[index]! - sites[index - 1]!;
+    }
   return at;
 }
