@@ -5,9 +5,8 @@
  * Whether a distance takes one byte or two is then asked once for a row of sites and not for each: the reader in the guest has no branch that
  * depends on the table's bytes.
  */
-import { int32Entries, INT32_ENTRY_TO_PHYS, KERNEL_IMAGE_SIZE } from '../addresses.ts';
 import type { Writer } from '../bytes.ts';
-import { refuseEntry } from './compact-refusal.ts';
+import { compactSites } from './compact-sites.ts';
 import type { ListName } from './table.ts';
 
 export type ChainList = Exclude<ListName, 'abs64'>;
@@ -43,7 +42,7 @@ export function chainsInBatch(length: number): number {
 }
 
 export function writeChains(out: Writer, start: number, list: Uint32Array, lengths: readonly number[]): number {
-  const sites = sitesOf(list);
+  const sites = compactSites(list, WIDTH);
   const chains = cutChains(sites, lengths);
   let at = start;
   for (const [index, firsts] of chains.entries()) {
@@ -56,20 +55,6 @@ export function writeChains(out: Writer, start: number, list: Uint32Array, lengt
   }
   out.u8(at, 0);
   return at + 1;
-}
-
-/** Addresses of the sites; throws unless they ascend, lie apart, and are inside the kernel's map. */
-function sitesOf(list: Uint32Array): Int32Array {
-  const sites = new Int32Array(list.length);
-  const entries = int32Entries(list);
-  let free = 0;
-  for (let index = 0; index < entries.length; index++) {
-    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
-    if (site < free || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
-    sites[index] = site;
-    free = site + WIDTH;
-  }
-  return sites;
 }
 
 /** For each length, where in the list its chains begin: each as long as can be. (Plain loops over plain arrays: they run once, before they are compiled.) */

@@ -3,10 +3,9 @@
  *
  * The list is four walks that take turns, each through a quarter of it: the reader is in four places of the image at a time, and waits less for memory.
  */
-import { int32Entries, INT32_ENTRY_TO_PHYS, KERNEL_IMAGE_SIZE } from '../addresses.ts';
 import type { PhysAddr } from '../addresses.ts';
 import type { Writer } from '../bytes.ts';
-import { refuseEntry } from './compact-refusal.ts';
+import { compactSites } from './compact-sites.ts';
 
 /** The first byte of an item in the 64-bit list. Below `run`: so many words are skipped, and a bitmap of 8 bytes follows. */
 export const ITEM = {
@@ -19,6 +18,8 @@ export const ITEM = {
   runSites: 128,
   /** Bytes that a bitmap covers, 8 a bit. */
   span: 512,
+  /** Bytes that it takes in the table, the first one included. */
+  bitmap: 1 + 8,
 } as const;
 
 export const WORD = 8;
@@ -27,17 +28,17 @@ export const WALKS = 4;
 /** At most an address and a bitmap for each site. */
 export const ITEM_BYTES_A_SITE = 14;
 
-/** Where each walk through a list of `length` begins; and the list's end. */
+/** Where each walk through a list of `length` begins. */
 function startsOf(length: number): Uint32Array {
-  const starts = new Uint32Array(WALKS + 1);
-  for (let walk = 0; walk < WALKS; walk++)
-    starts[walk + 1] = starts[walk]! + Math.floor(length / WALKS) + (walk < length % WALKS ? 1 : 0);
-  return starts;
+  return Uint32Array.from(
+    { length: WALKS },
+    (_, walk) => walk * Math.floor(length / WALKS) + Math.min(walk, length % WALKS),
+  );
 }
 
 export function writeItems(out: Writer, start: number, list: Uint32Array): number {
   let at = start;
-  const { count, sites, units, low, high } = cutItems(byRemainder(list));
+  const { count, sites, units, low, high } = cutItems(byRemainder(compactSites(list, WORD)));
   const places = startsOf(count);
   const cursors = new Int32Array(WALKS);
   for (let written = 0; written < count; written++) {
@@ -58,7 +59,7 @@ export function writeItems(out: Writer, start: number, list: Uint32Array): numbe
       out.u8(at, skip / WORD);
       out.u32(at + 1, low[item]!);
       out.u32(at + 5, high[item]!);
-      at += 9;
+      at += ITEM.bitmap;
       cursors[walk] = site + ITEM.span;
     }
   }
@@ -101,17 +102,12 @@ function cutItems(list: Int32Array): Items {
   return { count, sites, units, low, high };
 }
 
-/** Addresses of the sites: those of each remainder modulo 8 by themselves, ascending, first those that are aligned (all but some thirty of 146,000). */
-function byRemainder(list: Uint32Array): Int32Array {
-  const sites = new Int32Array(list.length);
+/** In place: those of each remainder modulo 8 by themselves, ascending, first those that are aligned (all but some thirty of 146,000). */
+function byRemainder(sites: Int32Array): Int32Array {
   const others: PhysAddr[][] = Array.from({ length: WORD - 1 }, () => []);
   let count = 0;
-  let free = 0;
-  const entries = int32Entries(list);
-  for (let index = 0; index < entries.length; index++) {
-    const site = entries[index]! ^ INT32_ENTRY_TO_PHYS;
-    if (site < free || site >= KERNEL_IMAGE_SIZE) refuseEntry(list[index]!);
-    free = site + WORD;
+  for (let index = 0; index < sites.length; index++) {
+    const site = sites[index]!;
     const remainder = site % WORD;
     if (remainder === 0) sites[count++] = site;
     else others[remainder - 1]!.push(site);

@@ -16,7 +16,6 @@ import { ITEM, WALKS } from '../relocs/compact-items.ts';
 /** One for each walk. */
 const CURSORS: readonly Gpr<64>[] = [rdi, rbx, r8, r10];
 const CACHE_LINE = 64;
-const BITMAP_ITEM = 1 + 8;
 /** How far behind a run's sixteen words the lines are that are asked for. */
 const RUN_AHEAD = 2048;
 
@@ -36,11 +35,11 @@ export function emitItems(a: Assembler, done: Label): void {
     a.cmp(ecx, ITEM.run);
     a.jae(specials[walk]!);
     a.lea(cursor, mem(cursor, rcx, 8, ITEM.span));
-    a.movzx(edx, byte(rsi, WALKS * BITMAP_ITEM));
+    a.movzx(edx, byte(rsi, WALKS * ITEM.bitmap));
     a.lea(rdx, mem(cursor, rdx, 8, ITEM.span));
     for (let line = 0; line < ITEM.span; line += CACHE_LINE) a.prefetcht1(mem(rdx, line));
     a.mov(rax, qword(rsi, 1));
-    a.add(rsi, BITMAP_ITEM);
+    a.add(rsi, ITEM.bitmap);
     a.bsf(rcx, rax);
     a.bsr(rdx, rax);
     a.bind(bits);
