@@ -16,10 +16,10 @@ import { fileURLToPath } from 'node:url';
 import { segmentBytes } from '../src/elf/read.ts';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { fetchKernel } from '../src/node/debian.ts';
-import { applySlide, prepareTable } from '../src/relocs/apply.ts';
-import { checkSites, countRelocations, readRelocationTable } from '../src/relocs/table.ts';
-import { readVmlinux } from '../src/vmlinux.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
+import { applySlide, prepareTable } from '../src/relocs/tables/apply.ts';
+import { checkSites, countRelocations, readRelocationTable } from '../src/relocs/tables/kernel-table.ts';
+import { readVmlinux } from '../src/kernel/vmlinux.ts';
 import { report } from './claims.ts';
 import { machine } from './measure.ts';
 

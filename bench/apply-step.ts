@@ -3,9 +3,9 @@ import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { PhysAddr, Slide } from '../src/addresses.ts';
-import { Reader } from '../src/bytes.ts';
-import { PARAMS, SCRATCH } from '../src/stub/layout.ts';
+import type { PhysAddr, Slide } from '../src/base/addresses.ts';
+import { Reader } from '../src/base/bytes.ts';
+import { PARAMS, SCRATCH } from '../src/segment/layout.ts';
 import { assembleStub } from '../src/stub/program.ts';
 
 export interface ApplyJob {

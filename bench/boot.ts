@@ -9,10 +9,10 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { reportBench } from '../src/cli/report-bench.ts';
-import { runBench } from '../src/lab/bench/bench.ts';
+import { reportBench } from '../src/cli/reports/bench.ts';
+import { runBench } from '../src/measure/bench/bench.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { fetchKernel } from '../src/node/debian.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { report } from './claims.ts';
 import { machine } from './measure.ts';
 

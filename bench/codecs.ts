@@ -14,11 +14,11 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import type { Compression } from '../src/bzimage/codecs/index.ts';
+import type { Compression } from '../src/codecs/formats.ts';
 import { readSetupHeader } from '../src/bzimage/header.ts';
 import { decodePayload, readPayload } from '../src/bzimage/payload.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { fetchKernel } from '../src/node/debian.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { report } from './claims.ts';
 import { machine, race } from './measure.ts';
 

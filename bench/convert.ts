@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { endOfElf, readElf } from '../src/elf/read.ts';
-import { fetchKernel } from '../src/node/debian.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { report } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 import { kernelSource } from './peers.ts';

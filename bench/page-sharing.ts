@@ -9,14 +9,14 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { isZero } from '../src/bytes.ts';
+import { isZero } from '../src/base/bytes.ts';
 import { segmentBytes } from '../src/elf/read.ts';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { fetchKernel } from '../src/node/debian.ts';
-import { applySlide, prepareTable } from '../src/relocs/apply.ts';
-import { readRelocationTable } from '../src/relocs/table.ts';
-import { readVmlinux } from '../src/vmlinux.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
+import { applySlide, prepareTable } from '../src/relocs/tables/apply.ts';
+import { readRelocationTable } from '../src/relocs/tables/kernel-table.ts';
+import { readVmlinux } from '../src/kernel/vmlinux.ts';
 
 const PAGE = 0x1000;
 const SLIDES = [0, 0x20_0000, 0x1240_0000, 0x3a00_0000];

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { cacheFolder } from '../src/node/debian.ts';
+import { cacheFolder } from '../scripts/kernels/debian.ts';
 
 /**
  * A file of the kernel's source out of Debian's newest linux-source-6.x, at `<cache>/src/linux-source-6.x/`. Downloads 150 MB the first

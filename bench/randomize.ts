@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { fetchKernel } from '../src/node/debian.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { openRandomizer } from '../src/randomize.ts';
 import { report } from './claims.ts';
 import { machine, race } from './measure.ts';

@@ -17,8 +17,8 @@ import { fileURLToPath } from 'node:url';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { layOut, sizeClasses } from '../src/shuffle/layout.ts';
 import { measure } from '../src/shuffle/worth.ts';
-import { decodePlan, openShuffler } from '../src/shuffle.ts';
-import type { Plan } from '../src/shuffle.ts';
+import { decodePlan, openShuffler } from '../src/shuffle/shuffle.ts';
+import type { Plan } from '../src/shuffle/shuffle.ts';
 import { NOT_RUN, report } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 

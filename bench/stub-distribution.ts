@@ -4,12 +4,12 @@
  *
  *     node --import tsx bench/stub-distribution.ts [CHOICES]
  *
- * Each source alone, by this machine's CPU in a process and by QEMU's in a guest (src/lab/distribution.ts). A seed alone costs a fault or a
+ * Each source alone, by this machine's CPU in a process and by QEMU's in a guest (scripts/draws/distribution.ts). A seed alone costs a fault or a
  * thousand port reads a choice: it takes minutes where the others take seconds.
  */
-import { drawInGuest, drawInProcess, ENTROPY_SOURCES, guestHas } from '../src/lab/distribution.ts';
-import type { Draws, EntropySource } from '../src/lab/distribution.ts';
-import { estimateEntropy, testCollisions, testUniformity } from '../src/lab/statistics.ts';
+import { drawInGuest, drawInProcess, ENTROPY_SOURCES, guestHas } from '../scripts/draws/distribution.ts';
+import type { Draws, EntropySource } from '../scripts/draws/distribution.ts';
+import { estimateEntropy, testCollisions, testUniformity } from '../src/measure/statistics/statistics.ts';
 import { report } from './claims.ts';
 import { machine } from './measure.ts';
 

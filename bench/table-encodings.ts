@@ -6,13 +6,13 @@
  */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { tableEntryToPhys } from '../src/addresses.ts';
+import { tableEntryToPhys } from '../src/base/addresses.ts';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { fetchKernel } from '../src/node/debian.ts';
-import type { Sites } from '../src/relocs/apply.ts';
-import { encodeCompactTable } from '../src/relocs/compact.ts';
-import { readRelocationTable } from '../src/relocs/table.ts';
+import { fetchKernel } from '../scripts/kernels/debian.ts';
+import type { Sites } from '../src/relocs/tables/apply.ts';
+import { encodeCompactTable } from '../src/relocs/tables/compact.ts';
+import { readRelocationTable } from '../src/relocs/tables/kernel-table.ts';
 import { report } from './claims.ts';
 
 const AT_MOST = 0.16;

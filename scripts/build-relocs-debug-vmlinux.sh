@@ -33,7 +33,7 @@ unpack() {
   cp -a "$cache/$1.tmp/." "$cache/$1/"
   rm -rf "$cache/$1.tmp"
 }
-# With its modules: src/node/debian.ts takes what is in the cache for the whole package.
+# With its modules: scripts/kernels/debian.ts takes what is in the cache for the whole package.
 unpack "$image" lib/modules ''
 unpack "$image-dbg" usr/lib/debug/boot usr/lib/debug/boot
 find "$cache/$image-dbg/usr/lib/debug/boot" -name 'vmlinux-*'

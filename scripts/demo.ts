@@ -7,14 +7,14 @@ import { access, constants, mkdir } from 'node:fs/promises';
 import { release } from 'node:os';
 import { join, resolve } from 'node:path';
 import { convert } from '../src/convert.ts';
-import { hex, KernelImageError } from '../src/errors.ts';
+import { hex, KernelImageError } from '../src/base/errors.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { cacheFolder, fetchKernel } from '../src/node/debian.ts';
+import { cacheFolder, fetchKernel } from './kernels/debian.ts';
 import { EnvironmentError } from '../src/node/environment.ts';
-import { InputFileError, readInputFile } from '../src/node/files.ts';
-import { writeFileAtomic } from '../src/node/output-file.ts';
-import { boot } from '../src/node/qemu.ts';
-import type { BootOptions, BootResult } from '../src/node/qemu.ts';
+import { InputFileError, readInputFile } from '../src/node/files/files.ts';
+import { writeFileAtomic } from '../src/node/files/output-file.ts';
+import { boot } from '../src/node/qemu/qemu.ts';
+import type { BootOptions, BootResult } from '../src/node/qemu/qemu.ts';
 import { packGuest } from '../test/guest/init.ts';
 
 const BOOTS: readonly Pick<BootOptions, 'entry' | 'append'>[] = [

@@ -1,5 +1,5 @@
 /**
- * Boots converted kernels on machines of many kinds: src/lab/matrix.ts says which, and what counts as a success.
+ * Boots converted kernels on machines of many kinds: scripts/matrix/cells.ts says which, and what counts as a success.
  *
  *     npm run matrix -- [--full] [--first 40] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
@@ -17,17 +17,17 @@ import { parseArgs } from 'node:util';
 import { integer, oneOf } from '../src/cli/arguments.ts';
 import { describeFailure } from '../src/cli/failure.ts';
 import { convert } from '../src/convert.ts';
-import { readInput } from '../src/input.ts';
-import { MATRIX, matrixCells, runCell } from '../src/lab/matrix.ts';
-import type { MatrixCell, MatrixKernel, MatrixResult, Outcome } from '../src/lab/matrix.ts';
-import { LineFile, readLines } from '../src/lab/ndjson.ts';
-import { inParallel } from '../src/lab/parallel.ts';
+import { readInput } from '../src/kernel/open.ts';
+import { MATRIX, matrixCells, runCell } from './matrix/cells.ts';
+import type { MatrixCell, MatrixKernel, MatrixResult, Outcome } from './matrix/cells.ts';
+import { LineFile, readLines } from '../src/measure/ndjson.ts';
+import { inParallel } from '../src/measure/parallel.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { cacheFolder, fetchKernel, findModule } from '../src/node/debian.ts';
-import type { Flavour, KernelPackage } from '../src/node/debian.ts';
-import { writeFileAtomic } from '../src/node/output-file.ts';
+import { cacheFolder, fetchKernel, findModule } from './kernels/debian.ts';
+import type { Flavour, KernelPackage } from './kernels/debian.ts';
+import { writeFileAtomic } from '../src/node/files/output-file.ts';
 import { packGuest } from '../test/guest/init.ts';
-import { readVmlinux } from '../src/vmlinux.ts';
+import { readVmlinux } from '../src/kernel/vmlinux.ts';
 
 interface Line extends MatrixResult {
   readonly kernel: string;

@@ -1,5 +1,5 @@
 /**
- * Converts kernels, proves each (src/verify.ts), boots it by both entries, and prints a row of docs/kernels.md for it:
+ * Converts kernels, proves each (src/verify/verify.ts), boots it by both entries, and prints a row of docs/kernels.md for it:
  *
  *     node --import tsx scripts/try-kernels.ts VMLINUZ …
  *
@@ -7,11 +7,11 @@
  */
 import { readFile } from 'node:fs/promises';
 import { convert } from '../src/convert.ts';
-import { hex } from '../src/errors.ts';
+import { hex } from '../src/base/errors.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { boot } from '../src/node/qemu.ts';
-import { verify } from '../src/verify.ts';
-import { readVmlinux } from '../src/vmlinux.ts';
+import { boot } from '../src/node/qemu/qemu.ts';
+import { verify } from '../src/verify/verify.ts';
+import { readVmlinux } from '../src/kernel/vmlinux.ts';
 import { extract } from '../src/extract.ts';
 
 const MEMORY_MIB = 512;

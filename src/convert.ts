@@ -3,27 +3,27 @@
  *
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
-import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './addresses.ts';
-import type { Codecs, Compression, Watch } from './bzimage/codecs/index.ts';
+import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
+import type { Codecs, Compression, Watch } from './codecs/formats.ts';
 import { addSegment, joinParts } from './elf/write.ts';
 import type { NewSegment } from './elf/write.ts';
-import { hex, KernelImageError } from './errors.ts';
-import { checkEntry, refuseConverted, refuseSharedBytes } from './hookable.ts';
-import { readInput } from './input.ts';
-import type { KernelInput } from './input.ts';
+import { hex, KernelImageError } from './base/errors.ts';
+import { checkEntry, refuseConverted, refuseSharedBytes } from './kernel/hookable.ts';
+import { readInput } from './kernel/open.ts';
+import type { KernelInput } from './kernel/open.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import type { Slots } from './kaslr/slots.ts';
 import { findRelocations } from './relocs/find.ts';
-import { checkSites, encodeRelocationTable, LISTS } from './relocs/table.ts';
-import type { RelocationTable } from './relocs/table.ts';
-import { ENTRY_BYTES, TABLE_FORMAT } from './stub/layout.ts';
-import { buildHook } from './stub/hook.ts';
-import { buildSegment } from './stub/segment.ts';
-import type { SegmentOptions, StubTable } from './stub/segment.ts';
-import { encodeStubTable } from './stub/table.ts';
-import type { StubTableName } from './stub/table.ts';
-import { readVmlinux } from './vmlinux.ts';
-import type { Vmlinux } from './vmlinux.ts';
+import { checkSites, encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
+import type { RelocationTable } from './relocs/tables/kernel-table.ts';
+import { ENTRY_BYTES, TABLE_FORMAT } from './segment/layout.ts';
+import { buildHook } from './segment/hook.ts';
+import { buildSegment } from './segment/build.ts';
+import type { SegmentOptions, StubTable } from './segment/build.ts';
+import { encodeStubTable } from './segment/table.ts';
+import type { StubTableName } from './segment/table.ts';
+import { readVmlinux } from './kernel/vmlinux.ts';
+import type { Vmlinux } from './kernel/vmlinux.ts';
 
 export interface ConvertOptions {
   readonly codecs: Codecs;

@@ -1,9 +1,9 @@
 /** Taking a kernel apart: the vmlinux as it was linked, and the relocation table that the build put behind it. */
-import { readInput } from './input.ts';
-import type { InputOptions } from './input.ts';
+import { readInput } from './kernel/open.ts';
+import type { InputOptions } from './kernel/open.ts';
 import { findRelocations } from './relocs/find.ts';
-import { encodeRelocationTable } from './relocs/table.ts';
-import { readVmlinux } from './vmlinux.ts';
+import { encodeRelocationTable } from './relocs/tables/kernel-table.ts';
+import { readVmlinux } from './kernel/vmlinux.ts';
 
 export interface Extracted {
   /** The ELF file alone; a view of the input where nothing was compressed. */

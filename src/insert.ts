@@ -5,17 +5,17 @@
  * table is flush with the end, and what room there is before it is cleared. MIPS, which has done this since 4.7, puts another kind of
  * table at the start of its section; docs/kernel-build.md compares the two.
  */
-import { alignUp, bytesOfWords } from './bytes.ts';
+import { alignUp, bytesOfWords } from './base/bytes.ts';
 import { SHT_NOBITS } from './elf/constants.ts';
 import { patched } from './elf/write.ts';
-import { KernelImageError } from './errors.ts';
-import { memorySource } from './relocs/byte-source.ts';
-import type { CollectOptions } from './relocs/collect.ts';
-import { openRelocsImage } from './relocs/image.ts';
-import type { RelocsImage } from './relocs/image.ts';
-import { RESERVED } from './relocs/reserved.ts';
-import { readTable } from './relocs/sections.ts';
-import { kernelTable } from './relocs/tool.ts';
+import { KernelImageError } from './base/errors.ts';
+import { memorySource } from './relocs/tool/byte-source.ts';
+import type { CollectOptions } from './relocs/tool/collect.ts';
+import { openRelocsImage } from './relocs/tool/image.ts';
+import type { RelocsImage } from './relocs/tool/image.ts';
+import { RESERVED } from './relocs/tool/reserved.ts';
+import { readTable } from './relocs/tool/sections.ts';
+import { kernelTable } from './relocs/tool/tool.ts';
 
 /** The size that is advised for a section is a multiple of this, as the linker script will want it. */
 const PAGE = 0x1000;

@@ -4,15 +4,15 @@
  *
  * A converted kernel is described as the kernel that it has in memory, with its own image, slots and table; what was added stands apart.
  */
-import { physToVirt } from './addresses.ts';
-import type { Codecs } from './bzimage/codecs/index.ts';
+import { physToVirt } from './base/addresses.ts';
+import type { Codecs } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
-import { hex } from './errors.ts';
-import { refuseMoved } from './hookable.ts';
-import { readInput } from './input.ts';
-import type { KernelInput } from './input.ts';
-import { readAdded, withoutAdded } from './inspect/converted.ts';
-import type { Added } from './inspect/converted.ts';
+import { hex } from './base/errors.ts';
+import { refuseMoved } from './kernel/hookable.ts';
+import { readInput } from './kernel/open.ts';
+import type { KernelInput } from './kernel/open.ts';
+import { readAdded, withoutAdded } from './segment/read.ts';
+import type { Added } from './segment/read.ts';
 import { describeNotes, describeSections, describeSegments } from './inspect/elf.ts';
 import type { NoteFacts, SectionFacts, SegmentFacts } from './inspect/elf.ts';
 import { describePlacement } from './inspect/placement.ts';
@@ -20,16 +20,16 @@ import type { Placement } from './inspect/placement.ts';
 import { compareForms } from './inspect/sizes.ts';
 import type { FormSizes } from './inspect/sizes.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
-import { countRela } from './relocs/census.ts';
-import type { RelaCensus } from './relocs/census.ts';
+import { countRela } from './relocs/tool/census.ts';
+import type { RelaCensus } from './relocs/tool/census.ts';
 import { hasRela, locateRelocations, readFrom } from './relocs/find.ts';
 import type { RelocationSource } from './relocs/find.ts';
 import { countByCell, loadedSections, mergeSites, PAGE, touchedByAll, touchedBySection } from './relocs/places.ts';
 import type { Touched, TouchedSection } from './relocs/places.ts';
-import { checkSites } from './relocs/table.ts';
-import type { RelocationTable } from './relocs/table.ts';
-import { readVmlinux } from './vmlinux.ts';
-import type { Vmlinux } from './vmlinux.ts';
+import { checkSites } from './relocs/tables/kernel-table.ts';
+import type { RelocationTable } from './relocs/tables/kernel-table.ts';
+import { readVmlinux } from './kernel/vmlinux.ts';
+import type { Vmlinux } from './kernel/vmlinux.ts';
 
 export interface InspectOptions {
   readonly codecs: Codecs;

@@ -7,35 +7,35 @@
  * What is read and checked, is so once; then the image in memory is moved again and again, each time by the difference to the time before. The
  * same seed, kernel and options give the same bytes, on any machine.
  */
-import type { FileOffset, PhysAddr, Slide, VirtAddr } from './addresses.ts';
-import { physToTableEntry, physToVirt } from './addresses.ts';
-import { alignUp, ascii, bytesOfWords, copyOf, Writer } from './bytes.ts';
-import type { Compression } from './bzimage/codecs/index.ts';
+import type { FileOffset, PhysAddr, Slide, VirtAddr } from './base/addresses.ts';
+import { physToTableEntry, physToVirt } from './base/addresses.ts';
+import { alignUp, ascii, bytesOfWords, copyOf, Writer } from './base/bytes.ts';
+import type { Compression } from './codecs/formats.ts';
 import { EHDR64, PHDR64, PHDR_SIZE, PT_NOTE, PT_NULL } from './elf/constants.ts';
 import { readElf, segmentBytes } from './elf/read.ts';
 import type { Segment } from './elf/read.ts';
 import { addSegment, appendOffset, joinParts } from './elf/write.ts';
-import { checkEntry, refuseConverted, refuseSharedBytes } from './hookable.ts';
-import { readInput } from './input.ts';
-import type { InputOptions, KernelInput } from './input.ts';
+import { checkEntry, refuseConverted, refuseSharedBytes } from './kernel/hookable.ts';
+import { readInput } from './kernel/open.ts';
+import type { InputOptions, KernelInput } from './kernel/open.ts';
 import { choose, chooseByForce } from './kaslr/choose.ts';
 import type { Choice, Entry, MovableKernel, Wish } from './kaslr/choose.ts';
 import { drawFrom } from './kaslr/draw.ts';
 import type { Draw } from './kaslr/draw.ts';
 import { slotsOf } from './kaslr/slots.ts';
-import { readPvh } from './pvh.ts';
-import type { PvhEntry } from './pvh.ts';
-import { changeSlide, prepareCheckedTable } from './relocs/apply.ts';
-import type { PreparedTable } from './relocs/apply.ts';
+import { readPvh } from './kernel/pvh.ts';
+import type { PvhEntry } from './kernel/pvh.ts';
+import { changeSlide, prepareCheckedTable } from './relocs/tables/apply.ts';
+import type { PreparedTable } from './relocs/tables/apply.ts';
 import { findRelocations } from './relocs/find.ts';
-import { checkSites, countRelocations, LISTS } from './relocs/table.ts';
-import type { RelocationTable } from './relocs/table.ts';
-import { buildFlagSegment, layOutFlagSegment } from './stub/flag-segment.ts';
-import type { FlagSegment } from './stub/flag-segment.ts';
-import { ENTRY_BYTES } from './stub/layout.ts';
-import { buildHook } from './stub/hook.ts';
-import { readVmlinux } from './vmlinux.ts';
-import type { Vmlinux } from './vmlinux.ts';
+import { checkSites, countRelocations, LISTS } from './relocs/tables/kernel-table.ts';
+import type { RelocationTable } from './relocs/tables/kernel-table.ts';
+import { buildFlagSegment, layOutFlagSegment } from './segment/flag-segment.ts';
+import type { FlagSegment } from './segment/flag-segment.ts';
+import { ENTRY_BYTES } from './segment/layout.ts';
+import { buildHook } from './segment/hook.ts';
+import { readVmlinux } from './kernel/vmlinux.ts';
+import type { Vmlinux } from './kernel/vmlinux.ts';
 
 export interface RandomizerOptions extends InputOptions {
   /** CONFIG_PHYSICAL_ALIGN of a vmlinux, where that is known; a bzImage says it. */
@@ -101,7 +101,7 @@ export const SITE_SIZE = 8;
 export interface Randomizer {
   /** Throws KernelImageError `would-not-boot`, and RangeError for a random slide without a seed. */
   randomize(options: RandomizeOptions): Randomized;
-  /** The same for who reads the file piece by piece (node/randomize-file.ts); not after `randomize`. */
+  /** The same for who reads the file piece by piece (node/files/randomize-file.ts); not after `randomize`. */
   plan(options: RandomizeOptions): MovePlan;
 }
 

@@ -10,9 +10,9 @@
  * put there, and relocates; on a direct boot the program reads the same bytes, and after a decompressor it sees KASLR_FLAG and does
  * nothing.
  */
-import type { PhysAddr } from './addresses.ts';
-import { firstDifference } from './bytes.ts';
-import type { Codecs, Compression, Encoders } from './bzimage/codecs/index.ts';
+import type { PhysAddr } from './base/addresses.ts';
+import { firstDifference } from './base/bytes.ts';
+import type { Codecs, Compression, Encoders } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { encodePayload, readPayload } from './bzimage/payload.ts';
 import { isSigned } from './bzimage/pe.ts';
@@ -21,11 +21,11 @@ import { buildUncompressed } from './bzimage/uncompressed.ts';
 import { checkUnpacking, EMPTY_TABLE, unpackedSize } from './bzimage/unpacking.ts';
 import { convertInput } from './convert.ts';
 import type { ConvertSummary } from './convert.ts';
-import { KernelImageError } from './errors.ts';
-import { readInput } from './input.ts';
-import type { KernelInput } from './input.ts';
-import { STUB_FLAGS } from './stub/layout.ts';
-import { readVmlinux } from './vmlinux.ts';
+import { KernelImageError } from './base/errors.ts';
+import { readInput } from './kernel/open.ts';
+import type { KernelInput } from './kernel/open.ts';
+import { STUB_FLAGS } from './segment/layout.ts';
+import { readVmlinux } from './kernel/vmlinux.ts';
 
 export interface RebuildOptions {
   readonly codecs: Codecs;

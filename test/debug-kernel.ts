@@ -6,8 +6,8 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheFolder, openPackage } from '../src/node/debian.ts';
-import type { KernelPackage } from '../src/node/debian.ts';
+import { cacheFolder, openPackage } from '../scripts/kernels/debian.ts';
+import type { KernelPackage } from '../scripts/kernels/debian.ts';
 
 export interface DebugKernel {
   readonly kernel: KernelPackage;

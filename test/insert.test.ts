@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findSection, readElf, sectionBytes } from '../src/elf/read.ts';
 import { joinParts } from '../src/elf/write.ts';
-import { KernelImageError } from '../src/errors.ts';
+import { KernelImageError } from '../src/base/errors.ts';
 import { insertRelocations } from '../src/insert.ts';
 import { collectRelocations, encodeRelocationTable } from '../src/relocs/index.ts';
 import { makeKernel32, makeKernel64 } from './relocs/fixtures.ts';

@@ -1,8 +1,8 @@
 /** What the loaders of docs/recipes.md ask of a file, held against what `convert` and `randomize` write: linux-loader, QEMU, crosvm. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Reader } from '../src/bytes.ts';
-import { coreCodecs } from '../src/bzimage/codecs/index.ts';
+import { Reader } from '../src/base/bytes.ts';
+import { coreCodecs } from '../src/codecs/formats.ts';
 import { convert } from '../src/convert.ts';
 import { PHDR_SIZE, PT_LOAD } from '../src/elf/constants.ts';
 import { readElf, readNotes } from '../src/elf/read.ts';

@@ -2,10 +2,10 @@
  * A small ELF kernel for tests, every field settable: two PT_LOADs like a kernel's text and data, a per-cpu one linked at 0 between them, a PVH
  * note, section headers, and a relocation table behind. It does nothing when it runs; test/boot has one that does.
  */
-import { START_KERNEL_MAP } from '../src/addresses.ts';
-import { ascii, Writer } from '../src/bytes.ts';
-import { encodeRelocationTable } from '../src/relocs/table.ts';
-import type { RelocationTable } from '../src/relocs/table.ts';
+import { START_KERNEL_MAP } from '../src/base/addresses.ts';
+import { ascii, Writer } from '../src/base/bytes.ts';
+import { encodeRelocationTable } from '../src/relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../src/relocs/tables/kernel-table.ts';
 
 export const LINK = 0x100_0000;
 export const TEXT = { offset: 0x1000, paddr: LINK, size: 0x3000 };

@@ -1,19 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { crc32, gzipSync } from 'node:zlib';
-import { Reader, Writer } from '../src/bytes.ts';
-import { coreCodecs } from '../src/bzimage/codecs/index.ts';
-import type { Encoders } from '../src/bzimage/codecs/index.ts';
+import { Reader, Writer } from '../src/base/bytes.ts';
+import { coreCodecs } from '../src/codecs/formats.ts';
+import type { Encoders } from '../src/codecs/formats.ts';
 import { readSetupHeader, SETUP } from '../src/bzimage/header.ts';
 import { readPayload } from '../src/bzimage/payload.ts';
 import { convert } from '../src/convert.ts';
-import { KernelImageError } from '../src/errors.ts';
+import { KernelImageError } from '../src/base/errors.ts';
 import { extract } from '../src/extract.ts';
-import { readInput } from '../src/input.ts';
+import { readInput } from '../src/kernel/open.ts';
 import { rebuildBzImage } from '../src/rebuild.ts';
 import type { RebuildOptions } from '../src/rebuild.ts';
-import { encodeRelocationTable } from '../src/relocs/table.ts';
-import { verify } from '../src/verify.ts';
+import { encodeRelocationTable } from '../src/relocs/tables/kernel-table.ts';
+import { verify } from '../src/verify/verify.ts';
 import { makeBzImage } from './bzimage/make-image.ts';
 import { makeVmlinux, TABLE } from './make-vmlinux.ts';
 

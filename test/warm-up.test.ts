@@ -7,7 +7,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { readSetupHeader } from '../src/bzimage/header.ts';
-import { DECODERS, run } from './bzimage/codecs/tools.ts';
+import { DECODERS, run } from './codecs/tools.ts';
 import { makeBzImage, withSizeWord } from './bzimage/make-image.ts';
 import { makeVmlinux } from './make-vmlinux.ts';
 

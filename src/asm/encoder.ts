@@ -8,7 +8,7 @@
  * Addresses of labels are not known yet. Their four bytes are left zero and described by a `Fixup`; no other length depends on a
  * label (RIP-relative and label displacements always take disp32), so only branches need the relaxation in layout.ts.
  */
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import { AssemblyError } from './misuse.ts';
 import { Label } from './operands.ts';
 import type { Memory } from './operands.ts';

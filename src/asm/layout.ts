@@ -6,7 +6,7 @@
  * CACM 21(4), 1978). A branch only ever grows, so this ends after at most one round a branch, and without alignment in between it gives
  * the shortest program.
  */
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import type { Encoded, Instruction } from './encoder.ts';
 import { AssemblyError } from './misuse.ts';
 import type { Label } from './operands.ts';

@@ -14,7 +14,7 @@
  * The address of a label is the program's origin plus its offset. The origin is 0 unless the Assembler was given one, so a label counts
  * from the first byte of code: with the address of that byte in ebp, `dword(ebp, label)` works wherever the code was loaded.
  */
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import { AssemblyError } from './misuse.ts';
 import type { Gpr, Width } from './registers.ts';
 

@@ -1,8 +1,8 @@
 /**
  * The second phase: with every offset known (layout.ts), write the code, fill in what refers to labels, and say what it is.
  */
-import { viewOf } from '../bytes.ts';
-import { hex } from '../errors.ts';
+import { viewOf } from '../base/bytes.ts';
+import { hex } from '../base/errors.ts';
 import type { Fixup } from './encoder.ts';
 import { offsetOf } from './layout.ts';
 import type { Branch, Item, Layout } from './layout.ts';

@@ -4,9 +4,9 @@
  * A bzImage is one boot sector, `setup_sects` sectors of 16-bit setup code, then the protected-mode code, which carries the compressed
  * kernel. The header lies across the end of the boot sector. Newer protocols only append fields, so each one is there or not by `version`.
  */
-import { cString, Reader } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import type { FileOffset, PhysAddr } from '../addresses.ts';
+import { cString, Reader } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 
 export interface SetupField {
   readonly name: string;

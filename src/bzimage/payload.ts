@@ -4,11 +4,11 @@
  * The build appends the uncompressed size as a u32 to every compressed stream but gzip's, whose own trailer ends in the same word (ISIZE).
  * That word is input like any other, and memory is spent on what it says: so it is bounded before anything is decoded.
  */
-import { Reader, Writer } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import { KERNEL_IMAGE_SIZE, type FileOffset } from '../addresses.ts';
+import { Reader, Writer } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { KERNEL_IMAGE_SIZE, type FileOffset } from '../base/addresses.ts';
 import { isElf } from '../elf/read.ts';
-import { detectCompression, type Codecs, type Compression, type Encoders, type Watch } from './codecs/index.ts';
+import { detectCompression, type Codecs, type Compression, type Encoders, type Watch } from '../codecs/formats.ts';
 import { SETUP, type SetupHeader } from './header.ts';
 
 export interface Payload {

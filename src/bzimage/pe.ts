@@ -4,9 +4,9 @@
  * A UKI (uapi-group.org, "Unified Kernel Image") is an EFI program with a kernel in its `.linux` section. A bzImage with an EFI stub is PE
  * too, so a caller asks isBzImage first.
  */
-import { alignUp, copyOf, cString, Reader, Writer } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import type { FileOffset } from '../addresses.ts';
+import { alignUp, copyOf, cString, Reader, Writer } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import type { FileOffset } from '../base/addresses.ts';
 
 export const IMAGE_FILE_MACHINE_AMD64 = 0x8664;
 const MZ = 0x5a4d;

@@ -11,9 +11,9 @@
  * - the CRC-32 behind the image, where tools/build wrote one;
  * - the PE signature: it cannot hold any more. The certificate table goes, and CheckSum is 0 again, as before signing.
  */
-import type { FileOffset } from '../addresses.ts';
-import { alignUp, indexOfBytes, Reader, Writer } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { alignUp, indexOfBytes, Reader, Writer } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
 import { buildCrc32 } from './crc32.ts';
 import { SETUP } from './header.ts';
 import type { SetupHeader } from './header.ts';

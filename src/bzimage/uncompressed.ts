@@ -7,14 +7,14 @@
  * There is no EFI stub in it: the PE header goes, and with it the EFI handover bits. What loads a kernel by the 32-bit or the 64-bit boot
  * protocol takes it; UEFI firmware by itself does not.
  */
-import { alignUp, copyOf, Reader, Writer } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import type { Vmlinux } from '../vmlinux.ts';
+import { alignUp, copyOf, Reader, Writer } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { buildCrc32 } from './crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from './header.ts';
 import type { SetupHeader } from './header.ts';
-import { buildMover, leadOf, MOST_MOVES, MOVER } from './mover.ts';
-import type { Move } from './mover.ts';
+import { buildMover, leadOf, MOST_MOVES, MOVER } from '../stub/mover.ts';
+import type { Move } from '../stub/mover.ts';
 import { isPe } from './pe.ts';
 
 const PAGE = 0x1000;

@@ -15,12 +15,12 @@
  * - memory is chosen, found free, and mapped for max(output_len, _end - _text), the second a constant in its code. What we add lies above
  *   _end, so output_len has to reach its end. Zeros behind the file do that; they cost nothing compressed, and lengthen the empty table.
  */
-import type { PhysAddr } from '../addresses.ts';
-import { alignUp } from '../bytes.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { alignUp } from '../base/bytes.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
-import { hex, KernelImageError } from '../errors.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
 import { MIN_KERNEL_ALIGN } from './header.ts';
 
 /** Zero words that end the lists: decompressors up to 6.14 read three lists, newer ones two. */

@@ -8,7 +8,7 @@ export async function interruptible<T>(work: (signal: AbortSignal) => Promise<T>
     by = signal;
     interrupted.abort();
   };
-  // Not `once`: a listener that is gone would leave the end of the process to node/processes.ts, which does not wait.
+  // Not `once`: a listener that is gone would leave the end of the process to node/processes/processes.ts, which does not wait.
   for (const signal of DEADLY) process.on(signal, stop);
   try {
     return await work(interrupted.signal);

@@ -12,18 +12,18 @@ type AddCommand = (program: Command, setExitCode: (code: number) => void) => voi
 
 /** In the order of `--help`. Each is loaded when it is wanted: `convert` should not wait for what `audit` needs. */
 const COMMANDS: Record<string, () => Promise<AddCommand>> = {
-  convert: async () => (await import('./convert.ts')).addConvert,
-  bzimage: async () => (await import('./bzimage.ts')).addBzImage,
-  extract: async () => (await import('./extract.ts')).addExtract,
-  inspect: async () => (await import('./inspect.ts')).addInspect,
-  shuffle: async () => (await import('./shuffle.ts')).addShuffle,
-  randomize: async () => (await import('./randomize.ts')).addRandomize,
-  relocs: async () => (await import('./relocs.ts')).addRelocs,
-  verify: async () => (await import('./verify.ts')).addVerify,
-  boot: async () => (await import('./boot.ts')).addBoot,
-  audit: async () => (await import('./audit.ts')).addAudit,
-  bench: async () => (await import('./bench.ts')).addBench,
-  offset: async () => (await import('./offset.ts')).addOffset,
+  convert: async () => (await import('./commands/convert.ts')).addConvert,
+  bzimage: async () => (await import('./commands/bzimage.ts')).addBzImage,
+  extract: async () => (await import('./commands/extract.ts')).addExtract,
+  inspect: async () => (await import('./commands/inspect.ts')).addInspect,
+  shuffle: async () => (await import('./commands/shuffle.ts')).addShuffle,
+  randomize: async () => (await import('./commands/randomize.ts')).addRandomize,
+  relocs: async () => (await import('./commands/relocs.ts')).addRelocs,
+  verify: async () => (await import('./commands/verify.ts')).addVerify,
+  boot: async () => (await import('./commands/boot.ts')).addBoot,
+  audit: async () => (await import('./commands/audit.ts')).addAudit,
+  bench: async () => (await import('./commands/bench.ts')).addBench,
+  offset: async () => (await import('./commands/offset.ts')).addOffset,
 };
 
 /** Runs one command line and gives its exit code; prints, but never exits. */

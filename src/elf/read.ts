@@ -4,9 +4,9 @@
  * Everything is untrusted: counts and offsets are checked against the file before they are used, and a section's or segment's bytes
  * are checked when they are asked for. Nothing is copied: `bytes` fields are views.
  */
-import { cString, Reader } from '../bytes.ts';
-import { KernelImageError } from '../errors.ts';
-import type { FileOffset, PhysAddr, VirtAddr } from '../addresses.ts';
+import { cString, Reader } from '../base/bytes.ts';
+import { KernelImageError } from '../base/errors.ts';
+import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import {
   EHDR_SIZE,
   ELF_MAGIC,

@@ -5,10 +5,10 @@
  * original, so that a 57 MB kernel is not copied; `joinParts` makes one array where one is wanted. Without patches and additions the parts are the
  * original.
  */
-import { physToVirt } from '../addresses.ts';
-import type { FileOffset, PhysAddr, VirtAddr } from '../addresses.ts';
-import { alignUp, ascii, copyOf, isZero, Writer } from '../bytes.ts';
-import { KernelImageError } from '../errors.ts';
+import { physToVirt } from '../base/addresses.ts';
+import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
+import { alignUp, ascii, copyOf, isZero, Writer } from '../base/bytes.ts';
+import { KernelImageError } from '../base/errors.ts';
 import {
   EHDR64,
   EHDR_SIZE,

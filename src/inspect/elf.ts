@@ -1,5 +1,5 @@
 /** What the ELF file says of itself: segments, sections, and the notes that boot loaders and debuggers look for. */
-import { Reader } from '../bytes.ts';
+import { Reader } from '../base/bytes.ts';
 import {
   NT_GNU_BUILD_ID,
   PF_R,
@@ -15,7 +15,7 @@ import {
 } from '../elf/constants.ts';
 import { readNotes, sectionName } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 
 /** A program header. Addresses that do not fit a double are text in hex. */
 export interface SegmentFacts {

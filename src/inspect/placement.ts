@@ -2,7 +2,7 @@
  * How sites follow each other, which is what decides how small a form can be: bitmaps want aligned neighbours, byte-sized gaps want
  * sites that are near.
  */
-import type { Sites } from '../relocs/apply.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
 
 export interface Placement {
   /** 64-bit sites at multiples of 8, and those that begin where the one before ends. */

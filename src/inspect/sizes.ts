@@ -2,12 +2,12 @@
  * The same relocations in each form that somebody has proposed to carry them in, so that their sizes can be compared. Forms that have to be read from
  * the file's own relocation sections are null where it has none.
  */
-import type { Sites } from '../relocs/apply.ts';
-import { RELA_BYTES } from '../relocs/census.ts';
-import type { RelaCensus } from '../relocs/census.ts';
-import { encodeCompactTable } from '../relocs/compact.ts';
-import { encodeRelr, sitesForRelr } from '../relocs/relr.ts';
-import { countRelocations } from '../relocs/table.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
+import { RELA_BYTES } from '../relocs/tool/census.ts';
+import type { RelaCensus } from '../relocs/tool/census.ts';
+import { encodeCompactTable } from '../relocs/tables/compact.ts';
+import { encodeRelr, sitesForRelr } from '../relocs/tables/relr.ts';
+import { countRelocations } from '../relocs/tables/kernel-table.ts';
 
 export interface FormSizes {
   /** The `.rela` sections that apply to loaded ones, as the linker left them. */

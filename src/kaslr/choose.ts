@@ -11,11 +11,11 @@
  *
  * Where a random slide is asked for and only one is left, that is refused as well: nobody should think that he has been given something.
  */
-import type { PhysAddr, Slide } from '../addresses.ts';
-import { alignUp } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import type { PvhEntry } from '../pvh.ts';
-import { pvhAllows } from '../pvh.ts';
+import type { PhysAddr, Slide } from '../base/addresses.ts';
+import { alignUp } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import type { PvhEntry } from '../kernel/pvh.ts';
+import { pvhAllows } from '../kernel/pvh.ts';
 import type { Draw } from './draw.ts';
 import { largestSlide } from './slots.ts';
 import type { Slots } from './slots.ts';

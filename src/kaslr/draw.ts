@@ -4,7 +4,7 @@
  * A host that draws a slide from a seed for each tenant must not tell tenant A, who knows his slide, the seed or the slide that
  * another kernel gets from it. So it is a hash, over a domain name, the seed, what identifies the kernel, and the question.
  */
-import { ascii, Reader } from '../bytes.ts';
+import { ascii, Reader } from '../base/bytes.ts';
 import { joinParts } from '../elf/write.ts';
 import { sha256 } from './sha256.ts';
 

@@ -1,5 +1,5 @@
 /** SHA-256 (FIPS 180-4) for the few bytes that a seed is mixed with: the core has no crypto of a platform's. Names are the standard's. */
-import { Reader, Writer } from '../bytes.ts';
+import { Reader, Writer } from '../base/bytes.ts';
 
 const BLOCK = 64;
 /** The first 32 bits of the fractional parts of the cube roots of the first 64 primes, and of the square roots of the first 8. */

@@ -2,13 +2,13 @@
  * Where a kernel's relocations come from: a table in a file of its own, before one behind the ELF file (a bzImage's payload), before the
  * `.rela` sections that a vmlinux from a build tree or a debug package still has, before a section that `--keep` has filled.
  */
-import { KernelImageError } from '../errors.ts';
-import type { KernelInput } from '../input.ts';
-import type { Vmlinux } from '../vmlinux.ts';
-import { collectRelocations, hasRelocations } from './collect.ts';
-import { findFilledSection, readFilledSection } from './reserved.ts';
-import { readRelocationTable } from './table.ts';
-import type { RelocationTable } from './table.ts';
+import { KernelImageError } from '../base/errors.ts';
+import type { KernelInput } from '../kernel/open.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
+import { collectRelocations, hasRelocations } from './tool/collect.ts';
+import { findFilledSection, readFilledSection } from './tool/reserved.ts';
+import { readRelocationTable } from './tables/kernel-table.ts';
+import type { RelocationTable } from './tables/kernel-table.ts';
 
 export type RelocationSource = 'relocs-file' | 'behind' | 'rela' | 'reserved';
 

@@ -6,15 +6,15 @@
  *
  * Tables come here after `checkSites`: every site lies in the image.
  */
-import { physToTableEntry, START_KERNEL_MAP, tableEntryToPhys, virtToPhys } from '../addresses.ts';
-import type { PhysAddr } from '../addresses.ts';
+import { physToTableEntry, START_KERNEL_MAP, tableEntryToPhys, virtToPhys } from '../base/addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import { SHF_ALLOC } from '../elf/constants.ts';
 import { sectionName } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
-import type { Vmlinux } from '../vmlinux.ts';
-import type { Sites } from './apply.ts';
-import { LISTS } from './table.ts';
-import type { ListName } from './table.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
+import type { Sites } from './tables/apply.ts';
+import { LISTS } from './tables/kernel-table.ts';
+import type { ListName } from './tables/kernel-table.ts';
 
 /** A section in memory. */
 export interface Place {

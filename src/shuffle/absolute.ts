@@ -4,8 +4,8 @@
  * What a site holds says where it leads. Where a relocation names the symbol that is meant, that counts; without relocations a value that leads into code, and
  * not to its start, may be counted from elsewhere, and what it may mean stays (code.ts, holdIfInside).
  */
-import { LISTS } from '../relocs/table.ts';
-import type { ListName, RelocationTable } from '../relocs/table.ts';
+import { LISTS } from '../relocs/tables/kernel-table.ts';
+import type { ListName, RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { hold, holdIfInside, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { sectionsOf } from './debug-kernel-sections.ts';

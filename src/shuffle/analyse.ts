@@ -2,12 +2,12 @@
  * Finds out all that a shuffle of this kernel has to know, from its debug vmlinux and from its code. A page of passes: what each needs is what
  * those before it have made.
  */
-import type { PhysAddr } from '../addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import { SHF_ALLOC, SHT_NOBITS } from '../elf/constants.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import type { ByteSource } from '../relocs/byte-source.ts';
-import type { RelocationTable } from '../relocs/table.ts';
-import type { Vmlinux } from '../vmlinux.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import type { ByteSource } from '../relocs/tool/byte-source.ts';
+import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { readAbsolute } from './absolute.ts';
 import { buildIdOf } from './build-id.ts';
 import { holdBefore, readCode, STAY } from './code.ts';

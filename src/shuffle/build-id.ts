@@ -1,5 +1,5 @@
 /** The GNU build-id of a kernel: which build it is. */
-import { Reader } from '../bytes.ts';
+import { Reader } from '../base/bytes.ts';
 import { NT_GNU_BUILD_ID, PT_NOTE, SHT_NOTE } from '../elf/constants.ts';
 import { sectionBytes, segmentBytes } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';

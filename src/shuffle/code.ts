@@ -13,7 +13,7 @@
  * Some mitigations of speculation work by where their code is. `srso_alias_safe_ret` has to have the address of `srso_alias_untrain_ret` but for four bits
  * (arch/x86/kernel/vmlinux.lds.S); others need their place in a cache line. No pair of linker symbols is around all of them, so their names tell.
  */
-import type { PhysAddr } from '../addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import type { DebugKernel, TextSections } from './debug-kernel.ts';
 import { FIXED, pieceAt, pieceBefore } from './fields.ts';
 import { sizeByMap } from './link-map.ts';

@@ -1,5 +1,5 @@
 /** The loaded sections of a debug vmlinux, and the symbols in each: what the file says, for the writer and for who proves its work. */
-import type { PhysAddr } from '../addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../elf/constants.ts';
 import { NOWHERE } from './debug-kernel.ts';
 import type { DebugKernel } from './debug-kernel.ts';

@@ -5,17 +5,17 @@
  * A kernel linked at 16 MiB has its `_text` at 0x1000000. What lies outside the image (per-cpu symbols, absolute ones) does not move with it, and is
  * NOWHERE.
  */
-import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
-import type { PhysAddr } from '../addresses.ts';
+import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import { EHDR_SIZE, SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
-import { Reader } from '../bytes.ts';
-import { KernelImageError } from '../errors.ts';
-import type { ByteSource } from '../relocs/byte-source.ts';
-import { openRelocsImage } from '../relocs/image.ts';
-import type { RelocsImage } from '../relocs/image.ts';
-import { readTable } from '../relocs/sections.ts';
-import type { SymbolTable } from '../relocs/symbols.ts';
-import { relocationSections } from '../relocs/walk.ts';
+import { Reader } from '../base/bytes.ts';
+import { KernelImageError } from '../base/errors.ts';
+import type { ByteSource } from '../relocs/tool/byte-source.ts';
+import { openRelocsImage } from '../relocs/tool/image.ts';
+import type { RelocsImage } from '../relocs/tool/image.ts';
+import { readTable } from '../relocs/tool/sections.ts';
+import type { SymbolTable } from '../relocs/tool/symbols.ts';
+import { relocationSections } from '../relocs/tool/walk.ts';
 import { findBuildId } from './build-id.ts';
 
 export const NOWHERE = -1;

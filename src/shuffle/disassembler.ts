@@ -4,7 +4,7 @@
  * Two and a half million instructions are decoded into one object; measured on Debian 6.1, Node 20: 0.2 µs an instruction, everything that is asked
  * of it included.
  */
-import { KernelImageError } from '../errors.ts';
+import { KernelImageError } from '../base/errors.ts';
 
 export type Iced = typeof import('iced-x86');
 

@@ -1,5 +1,5 @@
 /** Ranges of places. */
-import type { PhysAddr } from '../addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import { pieceBefore } from './fields.ts';
 
 export interface Extent {

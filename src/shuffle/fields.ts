@@ -5,7 +5,7 @@
  * it aims at by `to`, it changes by `to - from`, whatever that constant is. An absolute field changes by `to`. So of a field three things are kept:
  * its place, the piece that it stands in and the piece that it aims at; FIXED for whatever does not move.
  */
-import type { PhysAddr } from '../addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 
 /** A piece number for what lies in no piece: data, padding, per-cpu, other sections. */
 export const FIXED = -1;

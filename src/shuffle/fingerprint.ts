@@ -2,7 +2,7 @@
  * Tells kernels apart that call themselves the same build: FNV-1a over 32-bit words. Against mistakes, not against attackers: who can change a kernel needs
  * no collision.
  */
-import { wordsIn } from '../bytes.ts';
+import { wordsIn } from '../base/bytes.ts';
 
 const OFFSET_BASIS = 0x811c_9dc5;
 const PRIME = 0x0100_0193;

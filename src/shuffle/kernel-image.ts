@@ -1,11 +1,11 @@
 /** The kernel to shuffle, seen by address: where a place in the image lies in the file, and what stands there. */
-import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
-import type { FileOffset, PhysAddr } from '../addresses.ts';
-import { viewOf } from '../bytes.ts';
+import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
+import { viewOf } from '../base/bytes.ts';
 import type { Segment } from '../elf/read.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import { fileOffsetOf } from '../vmlinux.ts';
-import type { Vmlinux } from '../vmlinux.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { fileOffsetOf } from '../kernel/vmlinux.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
 
 export class ImageBytes {
   readonly bytes: Uint8Array;

@@ -9,10 +9,10 @@
  * One line or two, by the length of the name. All else that is in a map is left alone. It says what lies in a kernel, so it must agree with all that
  * is known of that otherwise: every function is in one input section.
  */
-import { START_KERNEL_MAP } from '../addresses.ts';
-import type { PhysAddr } from '../addresses.ts';
-import { cString } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
+import { START_KERNEL_MAP } from '../base/addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { cString } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
 import { FIXED, pieceAt } from './fields.ts';
 
 /** That of a kernel with a section for each function takes some 30 MB. */

@@ -5,8 +5,8 @@
  * debug vmlinux of the build. Rows of three u32, little-endian, by rising first column: link address of the old place (its low half, as in a relocation
  * table), size, link address of the new place. What is in no row is where it was.
  */
-import { physToTableEntry } from '../addresses.ts';
-import { bytesOfWords } from '../bytes.ts';
+import { physToTableEntry } from '../base/addresses.ts';
+import { bytesOfWords } from '../base/bytes.ts';
 import type { Plan } from './plan.ts';
 
 export const MOVES_SECTION = '.kslide.moves';

@@ -1,7 +1,7 @@
 /**
  * Who owns an address: the unit that it lies in, as a number that loops can use without a branch. Owner 0 does not move; unit `u` is owner `u + 1`.
  */
-import type { PhysAddr } from '../addresses.ts';
+import type { PhysAddr } from '../base/addresses.ts';
 import { FIXED, pieceAt } from './fields.ts';
 import type { Units } from './units.ts';
 

@@ -1,5 +1,5 @@
 /** Checks a plan that came out of a file: it has the form of one, and every number in it is inside what it counts. */
-import { KernelImageError } from '../errors.ts';
+import { KernelImageError } from '../base/errors.ts';
 import type { FieldColumns, Plan } from './plan.ts';
 import { FUNCTION_ALIGN, roomOf } from './units.ts';
 

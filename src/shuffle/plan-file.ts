@@ -9,8 +9,8 @@
  * A plan says where in a kernel to write what, so one that is read is checked as a kernel is: the fingerprint against accidents, and then every number
  * against the kernel that it is for, so that carrying it out cannot go wrong in more than the result.
  */
-import { ascii, bytesOfWords, Reader, wordsIn, wordsOfBytes, Writer } from '../bytes.ts';
-import { KernelImageError } from '../errors.ts';
+import { ascii, bytesOfWords, Reader, wordsIn, wordsOfBytes, Writer } from '../base/bytes.ts';
+import { KernelImageError } from '../base/errors.ts';
 import { fingerprint } from './fingerprint.ts';
 import { checkPlan } from './plan-check.ts';
 import type { Plan } from './plan.ts';

@@ -1,6 +1,6 @@
 /** All that is known of a kernel before a layout is chosen: what `analyse` finds out, what plan files hold, and all that `rewrite` goes by. */
-import type { FileOffset, PhysAddr } from '../addresses.ts';
-import type { RelocationTable } from '../relocs/table.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
+import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import type { ExtableData } from './tables/extable.ts';
 import type { KallsymsData } from './tables/kallsyms.ts';
 import type { McountData } from './tables/mcount.ts';

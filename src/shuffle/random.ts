@@ -2,7 +2,7 @@
  * Random numbers from a seed: ChaCha20 (RFC 8439) with the seed as its key, nonce and counter from zero. A layout is a secret that is worth as much as its
  * seed, so the generator must not be the weaker of the two; and it must be the same everywhere, which no library's shuffle is.
  */
-import { wordsOfBytes } from '../bytes.ts';
+import { wordsOfBytes } from '../base/bytes.ts';
 
 export const SEED_BYTES = 32;
 const CONSTANTS = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]; // "expand 32-byte k"

@@ -10,13 +10,13 @@
  * Code outside .text is not disassembled (no branch that the assembler resolved leads from one section to another): there all five possible targets
  * count, and where they are not in one piece, those pieces stay.
  */
-import type { PhysAddr } from '../addresses.ts';
-import { viewOf } from '../bytes.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { viewOf } from '../base/bytes.ts';
 import { SHF_EXECINSTR } from '../elf/constants.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import { RELOCATION_TYPES, relocationTypeName } from '../relocs/types.ts';
-import { PIECE, readPieces, REL_SIZE, relocationSections } from '../relocs/walk.ts';
-import type { RelocationSection } from '../relocs/walk.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { RELOCATION_TYPES, relocationTypeName } from '../relocs/tool/types.ts';
+import { PIECE, readPieces, REL_SIZE, relocationSections } from '../relocs/tool/walk.ts';
+import type { RelocationSection } from '../relocs/tool/walk.ts';
 import { hold, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { NOWHERE } from './debug-kernel.ts';

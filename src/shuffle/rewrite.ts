@@ -5,8 +5,8 @@
  * them. What padding is left is int3. The tables that are sorted by address are written from the plan, after that: none of
  * them lies in .text.
  */
-import { copyOf, viewOf } from '../bytes.ts';
-import type { RelocationTable } from '../relocs/table.ts';
+import { copyOf, viewOf } from '../base/bytes.ts';
+import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { movesOf, orderOf } from './owners.ts';
 import type { FieldColumns, Plan } from './plan.ts';
 import { writeExtable } from './tables/extable.ts';

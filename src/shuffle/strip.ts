@@ -2,10 +2,10 @@
  * An unstripped vmlinux without what a shuffle makes untrue: its symbols, its `.rela` sections, its debug information. Of such a file only the part up to
  * the end of the last segment is kept, without section headers; a stripped one, as in a bzImage, is kept as it is.
  */
-import { copyOf, Writer } from '../bytes.ts';
+import { copyOf, Writer } from '../base/bytes.ts';
 import { EHDR64, SHT_RELA, SHT_SYMTAB } from '../elf/constants.ts';
-import { readVmlinux } from '../vmlinux.ts';
-import type { Vmlinux } from '../vmlinux.ts';
+import { readVmlinux } from '../kernel/vmlinux.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
 
 export function withoutSymbols(kernel: Vmlinux): Vmlinux {
   const { elf } = kernel;

@@ -9,9 +9,9 @@
  * A branch of two bytes reaches 127 bytes. Where one leads from one piece into another, those two and all between them stay together; so do a
  * piece and the next when the first has no end of its own and runs into the second.
  */
-import type { PhysAddr } from '../addresses.ts';
-import { viewOf } from '../bytes.ts';
-import { RELOCATION_TYPES } from '../relocs/types.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { viewOf } from '../base/bytes.ts';
+import { RELOCATION_TYPES } from '../relocs/tool/types.ts';
 import { hold, holdIfInside, STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 import { FLOW } from './disassembler.ts';

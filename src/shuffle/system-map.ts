@@ -2,8 +2,8 @@
  * The System.map of a kernel, from its own kallsyms: what `nm -n` prints of a vmlinux that has symbols. Names are spelled with tokens
  * (scripts/kallsyms.c): each byte of a name stands for a string in kallsyms_token_table, and the first character of the whole is the symbol's type.
  */
-import { START_KERNEL_MAP } from '../addresses.ts';
-import { ascii, cString, viewOf } from '../bytes.ts';
+import { START_KERNEL_MAP } from '../base/addresses.ts';
+import { ascii, cString, viewOf } from '../base/bytes.ts';
 import { ABSOLUTE, nameOffsets, symbolPlace } from './tables/kallsyms.ts';
 import type { KallsymsData } from './tables/kallsyms.ts';
 

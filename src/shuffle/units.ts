@@ -8,8 +8,8 @@
  * A unit keeps its alignment to 16 bytes, which compilers give functions. Code that is linked without gaps (.text.unlikely, where GCC puts the cold parts
  * of functions) has no alignment to keep: a run in which some unit does not begin at a multiple of 16 is `dense`, and units there are placed byte by byte.
  */
-import type { PhysAddr } from '../addresses.ts';
-import { alignUp } from '../bytes.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { alignUp } from '../base/bytes.ts';
 import { STAY } from './code.ts';
 import type { Pieces } from './code.ts';
 

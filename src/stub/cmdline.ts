@@ -9,8 +9,8 @@
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword } from '../asm/operands.ts';
 import { al, eax, ecx, esi, r12, r15, r8, r8d, rax, rdx, rsi } from '../asm/registers.ts';
-import { BOOT_PARAMS, KASLR_FLAG } from '../boot-params.ts';
-import { PARAMS, STUB_FLAGS } from './layout.ts';
+import { BOOT_PARAMS, KASLR_FLAG } from '../base/boot-params.ts';
+import { PARAMS, STUB_FLAGS } from '../segment/layout.ts';
 import type { Stub } from './program.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 

@@ -8,7 +8,7 @@
 import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword, dword } from '../asm/operands.ts';
 import { cr0, ebp, ecx, r12, r13, r15, rax, rbp, rcx, rdi, rsi, rsp } from '../asm/registers.ts';
-import { PARAMS, SCRATCH } from './layout.ts';
+import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import type { Stub } from './program.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 

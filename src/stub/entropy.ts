@@ -30,8 +30,8 @@ import {
   rdx,
   rsi,
 } from '../asm/registers.ts';
-import { BOOT_PARAMS, BOOT_PARAMS_SIZE, SETUP_DATA, SETUP_RNG_SEED } from '../boot-params.ts';
-import { PARAMS } from './layout.ts';
+import { BOOT_PARAMS, BOOT_PARAMS_SIZE, SETUP_DATA, SETUP_RNG_SEED } from '../base/boot-params.ts';
+import { PARAMS } from '../segment/layout.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
 /** CPUID feature bits (SDM vol. 2, CPUID). */

@@ -9,7 +9,7 @@
 import type { Assembler } from '../asm/assembler.ts';
 import { byte } from '../asm/operands.ts';
 import { r12 } from '../asm/registers.ts';
-import { BOOT_PARAMS, KASLR_FLAG } from '../boot-params.ts';
+import { BOOT_PARAMS, KASLR_FLAG } from '../base/boot-params.ts';
 
 export function emitFlag(a: Assembler): void {
   a.note('say that the image was randomized');

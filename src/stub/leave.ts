@@ -29,7 +29,7 @@ import {
   rsi,
   rsp,
 } from '../asm/registers.ts';
-import { PARAMS, SCRATCH } from './layout.ts';
+import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import type { Stub } from './program.ts';
 
 export function emitLeave(a: Assembler, stub: Stub): void {

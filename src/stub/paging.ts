@@ -9,7 +9,7 @@ import type { Assembler } from '../asm/assembler.ts';
 import { PAGE_2M, PAGE_ENTRY, TABLE_ENTRY } from '../asm/machine-state.ts';
 import { mem, qword } from '../asm/operands.ts';
 import { cr3, cr4, eax, ecx, r13, r15, rax, rbp, rcx, rdi, rdx } from '../asm/registers.ts';
-import { PARAMS, SCRATCH } from './layout.ts';
+import { PARAMS, SCRATCH } from '../segment/layout.ts';
 
 /** CR3 without flags, PCID or encryption bits above 51. */
 const CR3_ADDRESS = 0x000f_ffff_ffff_f000n;

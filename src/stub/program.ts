@@ -17,7 +17,7 @@ import { emitCmdline } from './cmdline.ts';
 import { emitEnter, emitUndoHook } from './enter.ts';
 import { emitChooseSlide, emitEntropy } from './entropy.ts';
 import { emitFlag } from './flag.ts';
-import { PARAMS } from './layout.ts';
+import { PARAMS } from '../segment/layout.ts';
 import { emitLeave } from './leave.ts';
 import { emitPaging } from './paging.ts';
 import { emitRelocate } from './relocate.ts';

@@ -1,5 +1,5 @@
 /**
- * The 32-bit lists of the compact table: batches of chains (relocs/compact-chains.ts), row by row.
+ * The 32-bit lists of the compact table: batches of chains (relocs/tables/compact-chains.ts), row by row.
  *
  * Each site's address is decoded, its line asked for, and the address put down in the log. The add goes to the site that was decoded LAG sites ago:
  * its line has come by now. The log is where a row finds the sites of the row before, too. It begins with LAG times a site of no meaning, and when
@@ -12,8 +12,8 @@ import type { Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword, word } from '../asm/operands.ts';
 import { eax, ecx, edx, r10d, r11, r11d, r13, r8, r8d, r9, rax, rbp, rbx, rcx, rdi, rsi } from '../asm/registers.ts';
 import { AssemblyError } from '../asm/misuse.ts';
-import { CHAIN } from '../relocs/compact-chains.ts';
-import { SCRATCH } from './layout.ts';
+import { CHAIN } from '../relocs/tables/compact-chains.ts';
+import { SCRATCH } from '../segment/layout.ts';
 
 const UNROLLED = 8;
 /** Sites between the prefetch of a line and the add: far more than the lines that a core waits for at once. At least a row. */

@@ -8,7 +8,7 @@
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { mem, qword } from '../asm/operands.ts';
 import { edx, r14d, r15, r9, rsi } from '../asm/registers.ts';
-import { PARAMS } from './layout.ts';
+import { PARAMS } from '../segment/layout.ts';
 import { emitChains } from './relocate-chains.ts';
 import { emitItems } from './relocate-items.ts';
 

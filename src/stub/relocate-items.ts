@@ -1,5 +1,5 @@
 /**
- * The 64-bit list of the compact table: items, each a bitmap or a run, in four walks that take turns (relocs/compact-items.ts). CURSORS is where they are.
+ * The 64-bit list of the compact table: items, each a bitmap or a run, in four walks that take turns (relocs/tables/compact-items.ts). CURSORS is where they are.
  *
  * Each item asks for the lines of the one that its walk comes to next, four items further on in the table. Where there is no such item, what is asked for is
  * somewhere in the image or near it, which costs a little and breaks nothing.
@@ -11,7 +11,7 @@ import type { Assembler, Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
 import type { Gpr } from '../asm/registers.ts';
 import { eax, ecx, edx, r10, r13, r14, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from '../asm/registers.ts';
-import { ITEM, WALKS } from '../relocs/compact-items.ts';
+import { ITEM, WALKS } from '../relocs/tables/compact-items.ts';
 
 /** One for each walk. */
 const CURSORS: readonly Gpr<64>[] = [rdi, rbx, r8, r10];

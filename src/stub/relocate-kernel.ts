@@ -6,7 +6,7 @@
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
 import { eax, r13, r14, r14d, r15, r8, rax, rsi } from '../asm/registers.ts';
-import { PARAMS, TABLE_FORMAT } from './layout.ts';
+import { PARAMS, TABLE_FORMAT } from '../segment/layout.ts';
 
 /** Low half of __START_KERNEL_map: a table entry minus this is a physical link address. */
 const START_KERNEL_MAP_LOW = 0x8000_0000;

@@ -9,8 +9,8 @@
 import type { Assembler } from '../asm/assembler.ts';
 import { byte } from '../asm/operands.ts';
 import { r12, r15 } from '../asm/registers.ts';
-import { BOOT_PARAMS, KASLR_FLAG } from '../boot-params.ts';
-import { PARAMS, TABLE_FORMAT } from './layout.ts';
+import { BOOT_PARAMS, KASLR_FLAG } from '../base/boot-params.ts';
+import { PARAMS, TABLE_FORMAT } from '../segment/layout.ts';
 import { emitCompactTable } from './relocate-compact.ts';
 import { emitKernelTable } from './relocate-kernel.ts';
 

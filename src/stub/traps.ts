@@ -12,7 +12,7 @@ import type { Assembler, Label } from '../asm/assembler.ts';
 import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
 import { mem, qword, word } from '../asm/operands.ts';
 import { cs, dx, eax, ecx, edx, r8, rax, rbp, rcx, rdi, rdx, rsp } from '../asm/registers.ts';
-import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from './layout.ts';
+import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from '../segment/layout.ts';
 import type { Stub } from './program.ts';
 
 /** A gate's type and present bits, in place: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */

@@ -1,5 +1,5 @@
-import type { FileOffset } from '../addresses.ts';
-import { KernelImageError } from '../errors.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { KernelImageError } from '../base/errors.ts';
 
 /** What a table reader throws: `verify` makes a finding of it. */
 export function badTable(

@@ -4,8 +4,8 @@
  * A reader can see on its way that batches are as large as they can be and in order, and that sites are apart. That no chain could be longer is seen once the
  * list is whole: it is cut again.
  */
-import type { PhysAddr } from '../addresses.ts';
-import { hex } from '../errors.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { hex } from '../base/errors.ts';
 import { Found, merge } from './compact-walk.ts';
 import type { Form, Group, Walk } from './compact-walk.ts';
 

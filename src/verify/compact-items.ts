@@ -1,6 +1,6 @@
 /** The 64-bit list of a compact table: items, each a bitmap or a run, cut into four pieces that take turns. */
-import type { PhysAddr } from '../addresses.ts';
-import { hex } from '../errors.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import { hex } from '../base/errors.ts';
 import { Found, merge } from './compact-walk.ts';
 import type { Form, Group, Walk } from './compact-walk.ts';
 

@@ -1,11 +1,11 @@
 /**
  * The compact table (docs/formats.md), decoded as the program in the guest reads it, and held to "The one way to write it". Written after the
- * specification: the encoder in relocs/compact.ts has no part in it.
+ * specification: the encoder in relocs/tables/compact.ts has no part in it.
  */
-import { physToTableEntry } from '../addresses.ts';
-import type { FileOffset } from '../addresses.ts';
-import type { Sites } from '../relocs/apply.ts';
-import type { ListName } from '../relocs/table.ts';
+import { physToTableEntry } from '../base/addresses.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
+import type { ListName } from '../relocs/tables/kernel-table.ts';
 import { ABS32, INVERSE32, orderOfChains, readChains } from './compact-chains.ts';
 import { orderOfItems, readItems } from './compact-items.ts';
 import { Walk } from './compact-walk.ts';

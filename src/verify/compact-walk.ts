@@ -1,9 +1,9 @@
 /** What the readers of the compact table's lists share: bytes that are read checked, and sites with where they come from. */
-import { KERNEL_IMAGE_SIZE, physToTableEntry } from '../addresses.ts';
-import type { FileOffset, PhysAddr } from '../addresses.ts';
-import { viewOf } from '../bytes.ts';
-import { hex } from '../errors.ts';
-import type { ListName } from '../relocs/table.ts';
+import { KERNEL_IMAGE_SIZE, physToTableEntry } from '../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
+import { viewOf } from '../base/bytes.ts';
+import { hex } from '../base/errors.ts';
+import type { ListName } from '../relocs/tables/kernel-table.ts';
 import { badTable } from './bad-table.ts';
 import type { EntryWatch } from './table.ts';
 

@@ -3,10 +3,10 @@
  * tells of another payload. Each byte outside the payload has one right value again; the compressed bytes have not, and what counts is that they
  * decode, with the right length, to the kernel that the other checks look at. (What a PE signature leaves behind is shared with the writer.)
  */
-import type { FileOffset } from '../addresses.ts';
-import { bytesOfWords, indexOfBytes, Reader } from '../bytes.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { bytesOfWords, indexOfBytes, Reader } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
-import type { Codecs, Compression } from '../bzimage/codecs/index.ts';
+import type { Codecs, Compression } from '../codecs/formats.ts';
 import { readSetupHeader, SETUP } from '../bzimage/header.ts';
 import type { SetupHeader } from '../bzimage/header.ts';
 import { decodePayload, readPayload } from '../bzimage/payload.ts';
@@ -14,7 +14,7 @@ import type { Payload } from '../bzimage/payload.ts';
 import { dropSignature, growImage } from '../bzimage/pe.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { endOfElf, readElf } from '../elf/read.ts';
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 

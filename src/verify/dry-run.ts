@@ -5,14 +5,14 @@
  * parameters relative to itself, puts the saved bytes back, and walks the table that was loaded. On the other side the original is loaded and its own
  * table applied. Afterwards both images must be the same from _text to _end, byte for byte: the kernel cannot tell how it was moved.
  */
-import type { Slide } from '../addresses.ts';
-import { firstDifference } from '../bytes.ts';
+import type { Slide } from '../base/addresses.ts';
+import { firstDifference } from '../base/bytes.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf, segmentBytes } from '../elf/read.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
-import { hex } from '../errors.ts';
-import { applyTable } from '../relocs/apply.ts';
-import { fileOffsetOf } from '../vmlinux.ts';
+import { hex } from '../base/errors.ts';
+import { applyTable } from '../relocs/tables/apply.ts';
+import { fileOffsetOf } from '../kernel/vmlinux.ts';
 import { refute } from './evidence.ts';
 import type { Original } from './original.ts';
 import { runProgram } from './program-model.ts';

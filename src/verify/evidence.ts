@@ -2,15 +2,15 @@
  * CONVERTED under examination: every statement about its bytes goes through here, and is either refuted on the spot or kept. What is kept
  * makes a map of the bytes that somebody vouched for; in the end it must be the whole file, each byte once.
  */
-import type { FileOffset } from '../addresses.ts';
-import { firstDifference, Reader } from '../bytes.ts';
-import { hex } from '../errors.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { firstDifference, Reader } from '../base/bytes.ts';
+import { hex } from '../base/errors.ts';
 import { readUint } from './fields.ts';
 import type { Layout, Values } from './fields.ts';
 
 /** What is wrong, and where. Numbers are in hex, as text: they may be 64 bits wide. */
 export interface Finding {
-  /** The structure or field, by its name in the specification or in stub/layout.ts. */
+  /** The structure or field, by its name in the specification or in segment/layout.ts. */
   readonly what: string;
   /** Offset in CONVERTED. */
   readonly offset: FileOffset;

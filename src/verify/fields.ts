@@ -3,9 +3,9 @@
  * and 5) and the parameters of the added segment. Each covers its structure without a gap: a byte that no field has would be a byte that
  * nobody looked at.
  */
-import { Reader } from '../bytes.ts';
-import type { FileOffset } from '../addresses.ts';
-import { PARAMS } from '../stub/layout.ts';
+import { Reader } from '../base/bytes.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { PARAMS } from '../segment/layout.ts';
 
 export type Width = 1 | 2 | 4 | 8;
 export type Layout = Readonly<Record<string, readonly [offset: number, width: Width]>>;

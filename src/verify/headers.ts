@@ -1,7 +1,7 @@
 /** The ELF header, the program headers, and where the added segment lies in memory. */
-import { physToVirt } from '../addresses.ts';
-import type { FileOffset, PhysAddr } from '../addresses.ts';
-import { alignUp } from '../bytes.ts';
+import { physToVirt } from '../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
+import { alignUp } from '../base/bytes.ts';
 import {
   PF_R,
   PF_W,
@@ -14,7 +14,7 @@ import {
   SHT_NULL,
 } from '../elf/constants.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { hex } from '../errors.ts';
+import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { EHDR, PARAMETERS, PHDR, valuesAt } from './fields.ts';

@@ -1,11 +1,11 @@
 /**
- * A bzImage without a decompressor, see bzimage/uncompressed.ts and bzimage/mover.ts for what it is made of. Of those, the layout and the
+ * A bzImage without a decompressor, see bzimage/uncompressed.ts and stub/mover.ts for what it is made of. Of those, the layout and the
  * assembled code are used here, as of the added segment; where everything has to be is worked out anew.
  */
-import { copyOf, Reader, Writer } from '../bytes.ts';
+import { copyOf, Reader, Writer } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from '../bzimage/header.ts';
-import { assembleMover, MOVER } from '../bzimage/mover.ts';
+import { assembleMover, MOVER } from '../stub/mover.ts';
 import { isPe } from '../bzimage/pe.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf } from '../elf/read.ts';

@@ -1,16 +1,16 @@
 /** The kernel that was converted: read once, with the same readers as everywhere, and everything that cannot be what was converted refused. */
-import type { Codecs } from '../bzimage/codecs/index.ts';
+import type { Codecs } from '../codecs/formats.ts';
 import { PN_XNUM, SHT_STRTAB } from '../elf/constants.ts';
 import { segmentBytes } from '../elf/read.ts';
-import { KernelImageError } from '../errors.ts';
-import { readInput } from '../input.ts';
-import type { KernelInput } from '../input.ts';
+import { KernelImageError } from '../base/errors.ts';
+import { readInput } from '../kernel/open.ts';
+import type { KernelInput } from '../kernel/open.ts';
 import { findRelocations } from '../relocs/find.ts';
-import { checkSites } from '../relocs/table.ts';
-import type { RelocationTable } from '../relocs/table.ts';
-import { ENTRY_BYTES, PARAMS_MAGIC, STUB_FLAGS } from '../stub/layout.ts';
-import { fileOffsetOf, readVmlinux } from '../vmlinux.ts';
-import type { Vmlinux } from '../vmlinux.ts';
+import { checkSites } from '../relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
+import { ENTRY_BYTES, PARAMS_MAGIC, STUB_FLAGS } from '../segment/layout.ts';
+import { fileOffsetOf, readVmlinux } from '../kernel/vmlinux.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { EHDR } from './fields.ts';
 
 export interface Original {

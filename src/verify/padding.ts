@@ -1,7 +1,7 @@
 /** The bytes that only keep other things aligned. */
-import type { FileOffset } from '../addresses.ts';
+import type { FileOffset } from '../base/addresses.ts';
 import { PHDR_SIZE } from '../elf/constants.ts';
-import { PARAMS } from '../stub/layout.ts';
+import { PARAMS } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 import type { SectionTable } from './sections.ts';

@@ -1,11 +1,11 @@
 /**
  * What the self-relocation program does to the kernel's image, in TypeScript: written after the assembly in src/stub, so that the two can be
- * compared step by step, and with nothing in it of `convert` or relocs/apply.ts. What concerns only the machine (traps, page tables, entropy)
+ * compared step by step, and with nothing in it of `convert` or relocs/tables/apply.ts. What concerns only the machine (traps, page tables, entropy)
  * is left out, and the slot is an argument.
  */
-import type { PhysAddr, Slide } from '../addresses.ts';
-import { viewOf } from '../bytes.ts';
-import { ENTRY_BYTES, PARAMS } from '../stub/layout.ts';
+import type { PhysAddr, Slide } from '../base/addresses.ts';
+import { viewOf } from '../base/bytes.ts';
+import { ENTRY_BYTES, PARAMS } from '../segment/layout.ts';
 import { TABLE_READERS } from './table.ts';
 
 /** Low half of __START_KERNEL_map. */

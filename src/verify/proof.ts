@@ -1,5 +1,5 @@
 /** The checks by name, and how far a proof has come. */
-import { KernelImageError } from '../errors.ts';
+import { KernelImageError } from '../base/errors.ts';
 import { Refutation, shown } from './evidence.ts';
 import type { Finding } from './evidence.ts';
 

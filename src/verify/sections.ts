@@ -1,7 +1,7 @@
 /** The section headers and their names: no loader needs them, `readelf` and debuggers do. */
-import { physToVirt } from '../addresses.ts';
-import type { FileOffset } from '../addresses.ts';
-import { alignUp, ascii } from '../bytes.ts';
+import { physToVirt } from '../base/addresses.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { alignUp, ascii } from '../base/bytes.ts';
 import {
   SHDR_SIZE,
   SHF_ALLOC,
@@ -14,7 +14,7 @@ import {
 } from '../elf/constants.ts';
 import { sectionBytes } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { PARAMS, SCRATCH } from '../stub/layout.ts';
+import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import { EHDR, SHDR, valuesAt } from './fields.ts';
 import type { Original } from './original.ts';

@@ -1,8 +1,8 @@
-/** The added segment, but for its table: program, parameters, slots. See stub/layout.ts for what they are. */
-import { KERNEL_IMAGE_SIZE } from '../addresses.ts';
-import type { FileOffset, PhysAddr } from '../addresses.ts';
-import { alignUp } from '../bytes.ts';
-import { PARAMS, PARAMS_MAGIC, SCRATCH } from '../stub/layout.ts';
+/** The added segment, but for its table: program, parameters, slots. See segment/layout.ts for what they are. */
+import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
+import { alignUp } from '../base/bytes.ts';
+import { PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { PARAMETERS } from './fields.ts';

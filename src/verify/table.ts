@@ -2,14 +2,14 @@
  * The table in the file, decoded as the program in the guest reads it, and compared with the original's, which the core's own reader has
  * read forwards. The formats by their numbers in the parameters: a new one comes in here.
  */
-import { tableEntryToVirt } from '../addresses.ts';
-import type { FileOffset } from '../addresses.ts';
-import { viewOf, wordsOfBytes } from '../bytes.ts';
-import { hex, KernelImageError } from '../errors.ts';
-import type { Sites } from '../relocs/apply.ts';
-import { LISTS } from '../relocs/table.ts';
-import type { ListName } from '../relocs/table.ts';
-import { PARAMS, TABLE_FORMAT } from '../stub/layout.ts';
+import { tableEntryToVirt } from '../base/addresses.ts';
+import type { FileOffset } from '../base/addresses.ts';
+import { viewOf, wordsOfBytes } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
+import { LISTS } from '../relocs/tables/kernel-table.ts';
+import type { ListName } from '../relocs/tables/kernel-table.ts';
+import { PARAMS, TABLE_FORMAT } from '../segment/layout.ts';
 import { badTable } from './bad-table.ts';
 import { walkCompactTable, writtenOrder } from './compact-table.ts';
 import { refute, Refutation } from './evidence.ts';

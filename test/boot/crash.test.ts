@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
-import { findOffsets } from '../../src/lab/offset.ts';
-import type { KernelPackage } from '../../src/node/debian.ts';
+import { findOffsets } from '../../src/measure/offset.ts';
+import type { KernelPackage } from '../../scripts/kernels/debian.ts';
 import { packCrashGuest } from '../guest/crash.ts';
 import { bootInTurn, checkSlide, ENTRIES, findKernels, oldestAndNewest, PARALLEL, prepare } from './lane.ts';
 import type { Kernel } from './lane.ts';

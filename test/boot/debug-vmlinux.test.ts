@@ -5,11 +5,11 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { readInput } from '../../src/input.ts';
-import { openByteSource } from '../../src/node/byte-source.ts';
+import { readInput } from '../../src/kernel/open.ts';
+import { openByteSource } from '../../src/node/files/byte-source.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { readVmlinux } from '../../src/vmlinux.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { fetchDebugKernel } from '../debug-kernel.ts';
 
 const fetched = await fetchDebugKernel();

@@ -4,9 +4,9 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { drawInGuest, drawInProcess } from '../../src/lab/distribution.ts';
-import type { Draws } from '../../src/lab/distribution.ts';
-import { testCollisions, testUniformity } from '../../src/lab/statistics.ts';
+import { drawInGuest, drawInProcess } from '../../scripts/draws/distribution.ts';
+import type { Draws } from '../../scripts/draws/distribution.ts';
+import { testCollisions, testUniformity } from '../../src/measure/statistics/statistics.ts';
 
 const SLOTS = { align: 0x20_0000, count: 480 };
 const DRAWS = 50_000;

@@ -1,7 +1,7 @@
 /** The harness itself, with kernels as they are in the package: what the other tests see is then the doing of `convert`. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { START_KERNEL_MAP } from '../../src/addresses.ts';
+import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
 import { basesOf, bootInTurn, ENTRIES, findKernels, FIXED, oldestAndNewest, PARALLEL, prepare, run } from './lane.ts';
 
 const packages = oldestAndNewest(await findKernels());

@@ -1,7 +1,7 @@
 /** Real kernels, both entries: do they slide, does all of the kernel go along, and do they stay where they are told to? */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import type { VirtAddr } from '../../src/addresses.ts';
+import type { VirtAddr } from '../../src/base/addresses.ts';
 import {
   basesOf,
   bootInTurn,

@@ -1,8 +1,8 @@
 /** One old and one new kernel on machines and from boot loaders of many kinds. Unless it says otherwise, a test boots by both entries. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { START_KERNEL_MAP } from '../../src/addresses.ts';
-import type { BootOptions } from '../../src/node/qemu.ts';
+import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
+import type { BootOptions } from '../../src/node/qemu/qemu.ts';
 import { checkRandom, checkSlide, ENTRIES, findKernels, oldestAndNewest, PARALLEL, prepare, run } from './lane.ts';
 import type { GuestBoot } from './lane.ts';
 

@@ -2,7 +2,7 @@
  * A "kernel" for tests of the stub alone: at its entry it writes down the state that it was entered in and prints it on the serial port, then
  * resets the machine. It boots in well under a second, and sees what no Linux shows: registers, tables, and what the stub left in memory.
  */
-import { START_KERNEL_MAP } from '../../src/addresses.ts';
+import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
 import { Assembler, byte, mem, qword } from '../../src/asm/assembler.ts';
 import {
   al,
@@ -27,9 +27,9 @@ import {
   rsi,
   rsp,
 } from '../../src/asm/registers.ts';
-import { BOOT_PARAMS } from '../../src/boot-params.ts';
-import { Writer } from '../../src/bytes.ts';
-import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { BOOT_PARAMS } from '../../src/base/boot-params.ts';
+import { Writer } from '../../src/base/bytes.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 
 export const LINK = 0x100_0000;
 const FILE_AT = 0x1000;

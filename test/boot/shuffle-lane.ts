@@ -1,13 +1,13 @@
 /** What the tests of shuffled kernels share: a kernel with its debug vmlinux, and what its guest must say. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { openByteSource } from '../../src/node/byte-source.ts';
-import type { OpenByteSource } from '../../src/node/byte-source.ts';
+import { openByteSource } from '../../src/node/files/byte-source.ts';
+import type { OpenByteSource } from '../../src/node/files/byte-source.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { findModule } from '../../src/node/debian.ts';
-import type { BootResult } from '../../src/node/qemu.ts';
-import { planShuffle } from '../../src/shuffle.ts';
-import type { Plan, Shuffled } from '../../src/shuffle.ts';
+import { findModule } from '../../scripts/kernels/debian.ts';
+import type { BootResult } from '../../src/node/qemu/qemu.ts';
+import { planShuffle } from '../../src/shuffle/shuffle.ts';
+import type { Plan, Shuffled } from '../../src/shuffle/shuffle.ts';
 import { fetchDebugKernel } from '../debug-kernel.ts';
 import { hashSystemMap, packShuffleGuest, readShuffleGuest } from '../guest/shuffle.ts';
 

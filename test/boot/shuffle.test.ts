@@ -6,11 +6,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { boot } from '../../src/node/qemu.ts';
-import type { BootOptions } from '../../src/node/qemu.ts';
+import { boot } from '../../src/node/qemu/qemu.ts';
+import type { BootOptions } from '../../src/node/qemu/qemu.ts';
 import { convert } from '../../src/convert.ts';
-import { planShuffle, shuffle } from '../../src/shuffle.ts';
-import { verifyShuffled } from '../../src/verify-shuffled.ts';
+import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
+import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
 import { compareReferences } from '../shuffle/compare-plans.ts';
 import { checkShuffledGuest, GUEST, prepareShuffle } from './shuffle-lane.ts';

@@ -1,16 +1,16 @@
 /** The stub on a machine, with a probe for a kernel: the state that it leaves, what it obeys, and what it survives. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
-import { KASLR_FLAG } from '../../src/boot-params.ts';
-import { Reader, Writer } from '../../src/bytes.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
+import { KASLR_FLAG } from '../../src/base/boot-params.ts';
+import { Reader, Writer } from '../../src/base/bytes.ts';
 import { convert } from '../../src/convert.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
-import { boot } from '../../src/node/qemu.ts';
-import type { BootOptions } from '../../src/node/qemu.ts';
-import { PARAMS } from '../../src/stub/layout.ts';
-import { readVmlinux } from '../../src/vmlinux.ts';
-import { search } from '../lab/guest-memory.ts';
+import { boot } from '../../src/node/qemu/qemu.ts';
+import type { BootOptions } from '../../src/node/qemu/qemu.ts';
+import { PARAMS } from '../../src/segment/layout.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
+import { search } from '../measure/guest-memory.ts';
 import { makeProbe, readProbe, slideOf } from './probe.ts';
 import type { ProbeReport } from './probe.ts';
 

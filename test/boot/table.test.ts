@@ -4,8 +4,8 @@ import { readFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
 import { convert } from '../../src/convert.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { STUB_TABLES } from '../../src/stub/table.ts';
-import { verify } from '../../src/verify.ts';
+import { STUB_TABLES } from '../../src/segment/table.ts';
+import { verify } from '../../src/verify/verify.ts';
 import { bootInTurn, checkSlide, ENTRIES, findKernels, oldestAndNewest, PARALLEL, prepare } from './lane.ts';
 
 /** What the compact table may have of the other's size. */

@@ -4,12 +4,12 @@ import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { convert } from '../../src/convert.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
-import { hex } from '../../src/errors.ts';
+import { hex } from '../../src/base/errors.ts';
 import { extract } from '../../src/extract.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { fetchKernel } from '../../src/node/debian.ts';
+import { fetchKernel } from '../../scripts/kernels/debian.ts';
 import { assembleStub } from '../../src/stub/program.ts';
-import { examine, verify } from '../../src/verify.ts';
+import { examine, verify } from '../../src/verify/verify.ts';
 import { readOriginal } from '../../src/verify/original.ts';
 
 const KERNELS = [

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { isBzImage, readSetupHeader, SETUP } from '../../src/bzimage/header.ts';
-import { KernelImageError, type ErrorCode } from '../../src/errors.ts';
+import { KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
 import { KERNEL_VERSION, makeBzImage, type BzImageParts, type SetupFieldName } from './make-image.ts';
 
 /** Copied from the table in Documentation/arch/x86/boot.rst: offset/size, protocol, name. */

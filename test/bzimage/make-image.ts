@@ -1,6 +1,6 @@
 /** Images that are whole and valid but hold almost nothing, so that a test can change one thing and see that thing complained about. */
 import { gzipSync } from 'node:zlib';
-import { alignUp, ascii, Writer } from '../../src/bytes.ts';
+import { alignUp, ascii, Writer } from '../../src/base/bytes.ts';
 import { SETUP, type SetupField } from '../../src/bzimage/header.ts';
 
 export type SetupFieldName = keyof typeof SETUP;

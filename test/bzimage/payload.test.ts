@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import fc from 'fast-check';
-import { ascii } from '../../src/bytes.ts';
-import type { Codecs, Compression, Decoder } from '../../src/bzimage/codecs/index.ts';
+import { ascii } from '../../src/base/bytes.ts';
+import type { Codecs, Compression, Decoder } from '../../src/codecs/formats.ts';
 import { readSetupHeader } from '../../src/bzimage/header.ts';
 import { decodePayload, readPayload, type Payload } from '../../src/bzimage/payload.ts';
-import { KernelImageError, type ErrorCode } from '../../src/errors.ts';
+import { KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
 import { makeBzImage, makeVmlinux, withSizeWord, type BzImageParts } from './make-image.ts';
 
 /** How streams of each compression start; what follows is for the decoders, which have tests of their own. */

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ascii, Reader, Writer } from '../../src/bytes.ts';
+import { ascii, Reader, Writer } from '../../src/base/bytes.ts';
 import { dropSignature, findPeSection, growImage, isPe, readPe } from '../../src/bzimage/pe.ts';
-import { KernelImageError, type ErrorCode } from '../../src/errors.ts';
+import { KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
 import { makePe, PE_AT, PE_SECTIONS_AT } from './make-image.ts';
 
 const good = makePe({ sections: { '.cmdline': ascii('quiet'), '.linux': ascii('the kernel') } });

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { million, reportBench } from '../../src/cli/report-bench.ts';
-import { reportBenchPage } from '../../src/cli/report-bench-html.ts';
-import { stretchesOf } from '../../src/cli/report-bench-map.ts';
-import { makeSummary } from '../lab/bench-summary.ts';
+import { million, reportBench } from '../../src/cli/reports/bench.ts';
+import { reportBenchPage } from '../../src/cli/reports/bench-html.ts';
+import { stretchesOf } from '../../src/cli/reports/bench-map.ts';
+import { makeSummary } from '../measure/bench-summary.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-cli-'));

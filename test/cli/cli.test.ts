@@ -7,11 +7,11 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
 import { version } from '../../src/cli/version.ts';
 import { convert } from '../../src/convert.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
-import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
 

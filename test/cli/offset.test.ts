@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Command } from 'commander';
-import { addOffset, reportOffset } from '../../src/cli/offset.ts';
-import { findOffsets, USUAL_TEXT } from '../../src/lab/offset.ts';
+import { addOffset, reportOffset } from '../../src/cli/commands/offset.ts';
+import { findOffsets, USUAL_TEXT } from '../../src/measure/offset.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-offset-'));

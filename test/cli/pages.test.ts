@@ -5,11 +5,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
-import { reportAuditPage } from '../../src/cli/report-audit-html.ts';
-import { reportBenchPage } from '../../src/cli/report-bench-html.ts';
-import type { AuditRecord } from '../../src/lab/audit-record.ts';
-import { summarize } from '../../src/lab/audit-summary.ts';
-import { makeSummary } from '../lab/bench-summary.ts';
+import { reportAuditPage } from '../../src/cli/reports/audit-html.ts';
+import { reportBenchPage } from '../../src/cli/reports/bench-html.ts';
+import type { AuditRecord } from '../../src/measure/audit/record.ts';
+import { summarize } from '../../src/measure/audit/summary.ts';
+import { makeSummary } from '../measure/bench-summary.ts';
 import { Browser } from './browser.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-pages-'));

@@ -6,10 +6,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { randomize } from '../../src/randomize.ts';
-import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-randomize-'));

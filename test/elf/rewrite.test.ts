@@ -7,9 +7,9 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { PF_R, PT_LOAD, SHT_PROGBITS } from '../../src/elf/constants.ts';
 import { endOfElf, findSection, readElf, readNotes, sectionBytes, sectionName } from '../../src/elf/read.ts';
-import { Writer } from '../../src/bytes.ts';
+import { Writer } from '../../src/base/bytes.ts';
 import { addSegment, appendOffset, joinParts, patched } from '../../src/elf/write.ts';
-import { KernelImageError } from '../../src/errors.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
 import { makeVmlinux, PVH_ENTRY } from '../make-vmlinux.ts';
 import type { VmlinuxOptions } from '../make-vmlinux.ts';
 

@@ -11,7 +11,7 @@
  */
 import { mem, qword } from '../../src/asm/assembler.ts';
 import { r10, r12, r13, r15, rax, rbx, rdx } from '../../src/asm/registers.ts';
-import { MARKER } from '../../src/node/console.ts';
+import { MARKER } from '../../src/node/qemu/console.ts';
 import { endMachine, Guest, mount, openConsole, packProgram, reportText, silencePrintk, SYS } from './program.ts';
 
 /** include/uapi/linux/kexec.h: a crash kernel, into the memory that `crashkernel=` keeps for it. */

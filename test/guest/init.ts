@@ -3,7 +3,7 @@
  *
  * Assembled here, with kslide's own assembler, rather than compiled: the demo and the tests then need no compiler and no binary in the
  * repository, and the program is a few system calls and two loops. It decides nothing: numbers go out as they are, 16 hex digits each, and
- * the console parser (src/node/console.ts) makes sense of them.
+ * the console parser (src/node/qemu/console.ts) makes sense of them.
  *
  *     kslide-guest: text=<address of _text, from /proc/kallsyms>
  *     kslide-guest: kcore <p_vaddr> <p_memsz>              for each PT_LOAD of /proc/kcore
@@ -15,7 +15,7 @@
 import { dword, mem, qword, word } from '../../src/asm/assembler.ts';
 import { ecx, r12, rax, rbp, rbx, rcx, rdx } from '../../src/asm/registers.ts';
 import { PHDR_SIZE, PT_LOAD } from '../../src/elf/constants.ts';
-import { MARKER } from '../../src/node/console.ts';
+import { MARKER } from '../../src/node/qemu/console.ts';
 import {
   copyToConsole,
   endMachine,

@@ -5,7 +5,7 @@
  *     kslide-guest: kexec=<what kexec_file_load returned>
  */
 import { r12, r13, rax, rbx, rdx } from '../../src/asm/registers.ts';
-import { MARKER } from '../../src/node/console.ts';
+import { MARKER } from '../../src/node/qemu/console.ts';
 import { endMachine, Guest, mount, openConsole, packProgram, silencePrintk, SYS } from './program.ts';
 
 const KERNEL = 'boot/vmlinuz';

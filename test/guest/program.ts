@@ -9,11 +9,11 @@ import type { Label } from '../../src/asm/assembler.ts';
 import { emitHexDigits } from '../../src/asm/hex-digits.ts';
 import type { Gpr } from '../../src/asm/registers.ts';
 import { eax, ecx, r10, r12, r13, r14, r15, r8, rax, rbp, rbx, rdi, rdx, rsi } from '../../src/asm/registers.ts';
-import { ascii, Reader } from '../../src/bytes.ts';
-import { MARKER } from '../../src/node/console.ts';
-import { buildElf } from '../../src/node/elf-image.ts';
-import { packInitramfs } from '../../src/node/initramfs.ts';
-import type { InitramfsEntry } from '../../src/node/initramfs.ts';
+import { ascii, Reader } from '../../src/base/bytes.ts';
+import { MARKER } from '../../src/node/qemu/console.ts';
+import { buildElf } from '../../src/node/qemu/elf-image.ts';
+import { packInitramfs } from '../../src/node/qemu/initramfs.ts';
+import type { InitramfsEntry } from '../../src/node/qemu/initramfs.ts';
 
 /** Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
 export const SYS = {

@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { packInitramfs } from '../../src/node/initramfs.ts';
+import { packInitramfs } from '../../src/node/qemu/initramfs.ts';
 
 const SOURCE = fileURLToPath(new URL('shuffle-init.c', import.meta.url));
 const FLAGS = [

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { KernelImageError } from '../../src/errors.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
 import { choose } from '../../src/kaslr/choose.ts';
 import type { Choice, MovableKernel, Wish } from '../../src/kaslr/choose.ts';
 import { drawFrom } from '../../src/kaslr/draw.ts';
 import { sha256 } from '../../src/kaslr/sha256.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
-import type { PvhEntry } from '../../src/pvh.ts';
+import type { PvhEntry } from '../../src/kernel/pvh.ts';
 
 const MIB = 0x10_0000;
 const GIB = 0x4000_0000;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { KERNEL_IMAGE_SIZE } from '../../src/addresses.ts';
-import { KernelImageError } from '../../src/errors.ts';
+import { KERNEL_IMAGE_SIZE } from '../../src/base/addresses.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
 import { entropyBits, largestSlide, slotsOf } from '../../src/kaslr/slots.ts';
 
 test('the last slot ends the image at or below KERNEL_IMAGE_SIZE, and one more would not', () => {

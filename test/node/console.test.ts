@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { parseConsole } from '../../src/node/console.ts';
+import { parseConsole } from '../../src/node/qemu/console.ts';
 
 const LINKED = 0xffff_ffff_8100_0000n;
 

@@ -8,9 +8,15 @@ import process from 'node:process';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { ascii } from '../../src/bytes.ts';
-import { DiskError, InputFileError, OutputFileError, readInputFile, refuseSameFile } from '../../src/node/files.ts';
-import { InPlace, OutputFile, writeFileAtomic } from '../../src/node/output-file.ts';
+import { ascii } from '../../src/base/bytes.ts';
+import {
+  DiskError,
+  InputFileError,
+  OutputFileError,
+  readInputFile,
+  refuseSameFile,
+} from '../../src/node/files/files.ts';
+import { InPlace, OutputFile, writeFileAtomic } from '../../src/node/files/output-file.ts';
 
 const root = fs.mkdtempSync(join(tmpdir(), 'kslide-files-'));
 after(() => fs.rmSync(root, { recursive: true }));
@@ -26,7 +32,7 @@ const hello = ascii('hello');
 /** Another Node that runs `code`, with all of files.ts and output-file.ts in scope. */
 function child(code: string, stdio: StdioOptions): ChildProcess {
   const module = (name: string): string => JSON.stringify(new URL(`../../src/node/${name}`, import.meta.url).href);
-  const program = `import * as reading from ${module('files.ts')}; import * as writing from ${module('output-file.ts')}; const files = { ...reading, ...writing }; ${code}`;
+  const program = `import * as reading from ${module('files/files.ts')}; import * as writing from ${module('files/output-file.ts')}; const files = { ...reading, ...writing }; ${code}`;
   return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     stdio,

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
-import { ascii } from '../../src/bytes.ts';
-import { packInitramfs } from '../../src/node/initramfs.ts';
+import { ascii } from '../../src/base/bytes.ts';
+import { packInitramfs } from '../../src/node/qemu/initramfs.ts';
 
 const archive = packInitramfs([
   { type: 'file', path: 'init', data: ascii('#!'), mode: 0o755 },

@@ -10,8 +10,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
-import { openMemoryFile } from '../../src/node/memory-file.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
+import { openMemoryFile } from '../../src/node/files/memory-file.ts';
 import { randomize } from '../../src/randomize.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 

@@ -1,15 +1,15 @@
 /** The loader's file and its data. That the program works is for test/boot. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { BOOT_PARAMS } from '../../src/boot-params.ts';
-import { Reader } from '../../src/bytes.ts';
+import { BOOT_PARAMS } from '../../src/base/boot-params.ts';
+import { Reader } from '../../src/base/bytes.ts';
 import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../src/elf/constants.ts';
 import { readElf, readNotes, segmentBytes } from '../../src/elf/read.ts';
 import type { ElfFile } from '../../src/elf/read.ts';
-import { KernelImageError } from '../../src/errors.ts';
-import { buildElf } from '../../src/node/elf-image.ts';
-import { buildLinux64Loader } from '../../src/node/linux64-loader.ts';
-import type { Linux64Options } from '../../src/node/linux64-loader.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import { buildElf } from '../../src/node/qemu/elf-image.ts';
+import { buildLinux64Loader } from '../../src/node/qemu/linux64-loader.ts';
+import type { Linux64Options } from '../../src/node/qemu/linux64-loader.ts';
 
 const TEXT = Uint8Array.from({ length: 5000 }, (_, i) => i);
 const kernelAt = (...addresses: number[]): Uint8Array =>

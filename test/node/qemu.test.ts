@@ -1,9 +1,9 @@
 /** What `boot` says before there is a guest; guests are in test/boot. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { KernelImageError } from '../../src/errors.ts';
-import { buildElf, pvhNote } from '../../src/node/elf-image.ts';
-import { boot } from '../../src/node/qemu.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import { buildElf, pvhNote } from '../../src/node/qemu/elf-image.ts';
+import { boot } from '../../src/node/qemu/qemu.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 
 const segments = [{ address: 0x100_0000, bytes: new Uint8Array(16), memsz: 16 }];

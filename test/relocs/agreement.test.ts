@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
-import { readRelocationTable } from '../../src/relocs/table.ts';
+import { readRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeKernel32, makeKernel64, makeManySections, makeRealMode, Patchable } from './fixtures.ts';
 import { assertAgree, kslideRelocs, skip, skipNewer } from './judge.ts';
 import type { Flag } from './judge.ts';

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Reader, Writer } from '../../src/bytes.ts';
-import { applyTable } from '../../src/relocs/apply.ts';
-import type { Sites } from '../../src/relocs/apply.ts';
+import { Reader, Writer } from '../../src/base/bytes.ts';
+import { applyTable } from '../../src/relocs/tables/apply.ts';
+import type { Sites } from '../../src/relocs/tables/apply.ts';
 import { entryAt, LINK } from '../make-vmlinux.ts';
 
 const NONE = new Uint32Array(0);

@@ -4,12 +4,12 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { viewOf } from '../../src/bytes.ts';
+import { viewOf } from '../../src/base/bytes.ts';
 import { SHT_RELA } from '../../src/elf/constants.ts';
 import { readElf, sectionName } from '../../src/elf/read.ts';
-import { KernelImageError } from '../../src/errors.ts';
-import { openByteSource } from '../../src/node/byte-source.ts';
-import { InputFileError } from '../../src/node/files.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import { openByteSource } from '../../src/node/files/byte-source.ts';
+import { InputFileError } from '../../src/node/files/files.ts';
 import {
   collectRelocations,
   encodeRelocationTable,

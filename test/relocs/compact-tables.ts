@@ -1,10 +1,10 @@
 /** Tables to try the compact format with. */
 import fc from 'fast-check';
-import { physToTableEntry } from '../../src/addresses.ts';
-import type { PhysAddr } from '../../src/addresses.ts';
-import type { Sites } from '../../src/relocs/apply.ts';
-import { CHAIN } from '../../src/relocs/compact-chains.ts';
-import { ITEM } from '../../src/relocs/compact-items.ts';
+import { physToTableEntry } from '../../src/base/addresses.ts';
+import type { PhysAddr } from '../../src/base/addresses.ts';
+import type { Sites } from '../../src/relocs/tables/apply.ts';
+import { CHAIN } from '../../src/relocs/tables/compact-chains.ts';
+import { ITEM } from '../../src/relocs/tables/compact-items.ts';
 
 export const at = (...addresses: PhysAddr[]): Uint32Array => Uint32Array.from(addresses, physToTableEntry);
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { KernelImageError } from '../../src/errors.ts';
-import type { Sites } from '../../src/relocs/apply.ts';
-import { encodeCompactTable, readCompactTable } from '../../src/relocs/compact.ts';
-import { CHAIN, CHAIN_LENGTHS, chainsInBatch } from '../../src/relocs/compact-chains.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import type { Sites } from '../../src/relocs/tables/apply.ts';
+import { encodeCompactTable, readCompactTable } from '../../src/relocs/tables/compact.ts';
+import { CHAIN, CHAIN_LENGTHS, chainsInBatch } from '../../src/relocs/tables/compact-chains.ts';
 import { at, tables } from './compact-tables.ts';
 
 const NONE: Sites = { abs32: new Uint32Array(0), inverse32: new Uint32Array(0), abs64: new Uint32Array(0) };

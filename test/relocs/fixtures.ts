@@ -7,7 +7,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cString, viewOf } from '../../src/bytes.ts';
+import { cString, viewOf } from '../../src/base/bytes.ts';
 import { readElf, sectionName } from '../../src/elf/read.ts';
 import type { Section } from '../../src/elf/read.ts';
 

@@ -9,11 +9,11 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { KernelImageError } from '../../src/errors.ts';
-import { cacheFolder } from '../../src/node/debian.ts';
-import { memorySource } from '../../src/relocs/byte-source.ts';
-import { runRelocsTool } from '../../src/relocs/tool.ts';
-import type { RelocsToolOptions } from '../../src/relocs/tool.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import { cacheFolder } from '../../scripts/kernels/debian.ts';
+import { memorySource } from '../../src/relocs/tool/byte-source.ts';
+import { runRelocsTool } from '../../src/relocs/tool/tool.ts';
+import type { RelocsToolOptions } from '../../src/relocs/tool/tool.ts';
 import { scratchFile } from './fixtures.ts';
 
 const script = fileURLToPath(new URL('../../scripts/build-relocs-judge.sh', import.meta.url));

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { START_KERNEL_MAP } from '../../src/addresses.ts';
-import { collectRelocations } from '../../src/relocs/collect.ts';
+import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
+import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import {
   countByCell,
   LINE,
@@ -14,9 +14,9 @@ import {
   touchedBySection,
 } from '../../src/relocs/places.ts';
 import type { Place } from '../../src/relocs/places.ts';
-import { LISTS } from '../../src/relocs/table.ts';
-import type { ListName } from '../../src/relocs/table.ts';
-import { readVmlinux } from '../../src/vmlinux.ts';
+import { LISTS } from '../../src/relocs/tables/kernel-table.ts';
+import type { ListName } from '../../src/relocs/tables/kernel-table.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { DATA, entryAt, LINK, makeVmlinux, PERCPU, TEXT } from '../make-vmlinux.ts';
 import { makeKernel64 } from './fixtures.ts';
 

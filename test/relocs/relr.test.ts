@@ -4,9 +4,9 @@ import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { viewOf } from '../../src/bytes.ts';
+import { viewOf } from '../../src/base/bytes.ts';
 import { findSection, readElf, sectionBytes } from '../../src/elf/read.ts';
-import { encodeRelr, sitesForRelr } from '../../src/relocs/relr.ts';
+import { encodeRelr, sitesForRelr } from '../../src/relocs/tables/relr.ts';
 import { scratchFile } from './fixtures.ts';
 
 /** Addresses of the sites, and the words that ld made of them. */

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { viewOf } from '../../src/bytes.ts';
+import { viewOf } from '../../src/base/bytes.ts';
 import { SHT_NOBITS } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
 import { makeKernel32, makeKernel64, makeRealMode, scratchFile } from './fixtures.ts';

@@ -1,12 +1,17 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { Writer } from '../../src/bytes.ts';
+import { Writer } from '../../src/base/bytes.ts';
 import { readElf } from '../../src/elf/read.ts';
-import { KernelImageError } from '../../src/errors.ts';
-import { checkSites, countRelocations, encodeRelocationTable, readRelocationTable } from '../../src/relocs/table.ts';
-import type { RelocationTable } from '../../src/relocs/table.ts';
-import { readVmlinux } from '../../src/vmlinux.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import {
+  checkSites,
+  countRelocations,
+  encodeRelocationTable,
+  readRelocationTable,
+} from '../../src/relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { DATA, entryAt, LINK, makeVmlinux, PERCPU, TABLE, TEXT } from '../make-vmlinux.ts';
 
 const words = (...values: number[]): Uint8Array => {

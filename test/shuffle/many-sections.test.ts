@@ -8,13 +8,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
 import { SHN_LORESERVE } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
-import { memorySource } from '../../src/relocs/byte-source.ts';
+import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { planShuffle, shuffle } from '../../src/shuffle.ts';
-import { verifyShuffled } from '../../src/verify-shuffled.ts';
+import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
+import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
 
 const FUNCTIONS = 66_000;
 const SCRIPT = `

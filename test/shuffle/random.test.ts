@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createCipheriv } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { bytesOfWords } from '../../src/bytes.ts';
+import { bytesOfWords } from '../../src/base/bytes.ts';
 import { makeRandom } from '../../src/shuffle/random.ts';
 
 function stream(seed: Uint8Array, words: number): Uint8Array {

@@ -4,17 +4,17 @@
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
-import { KernelImageError } from '../../src/errors.ts';
-import type { ErrorData } from '../../src/errors.ts';
-import { memorySource } from '../../src/relocs/byte-source.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import type { ErrorData } from '../../src/base/errors.ts';
+import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { planShuffle, shuffle } from '../../src/shuffle.ts';
-import type { Plan } from '../../src/shuffle.ts';
-import { verifyShuffled } from '../../src/verify-shuffled.ts';
-import type { ShuffleVerification } from '../../src/verify-shuffled.ts';
-import { readVmlinux } from '../../src/vmlinux.ts';
+import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
+import type { Plan } from '../../src/shuffle/shuffle.ts';
+import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import type { ShuffleVerification } from '../../src/shuffle/verify/verify.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { compareReferences } from './compare-plans.ts';
 import { makeKernel } from './make-kernel.ts';
 import type { SmallKernel } from './make-kernel.ts';

@@ -1,21 +1,21 @@
 /** A small program, linked as a kernel, through the whole pipeline: what moves, what does not, and what is refused. Real kernels are test/boot's. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { START_KERNEL_MAP } from '../../src/addresses.ts';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
-import { Writer } from '../../src/bytes.ts';
+import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
+import { Writer } from '../../src/base/bytes.ts';
 import { SHDR_SIZE, SHT_NULL } from '../../src/elf/constants.ts';
 import { findSection, readElf, sectionBytes } from '../../src/elf/read.ts';
 import { joinParts } from '../../src/elf/write.ts';
-import { KernelImageError } from '../../src/errors.ts';
-import type { ErrorData } from '../../src/errors.ts';
-import { memorySource } from '../../src/relocs/byte-source.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import type { ErrorData } from '../../src/base/errors.ts';
+import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
 import { readLinkMap } from '../../src/shuffle/link-map.ts';
-import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle.ts';
-import type { Plan } from '../../src/shuffle.ts';
-import { verifyShuffled } from '../../src/verify-shuffled.ts';
-import { readVmlinux } from '../../src/vmlinux.ts';
+import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
+import type { Plan } from '../../src/shuffle/shuffle.ts';
+import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { makeKernel } from './make-kernel.ts';
 
 const codecs = coreCodecs;

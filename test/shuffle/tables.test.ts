@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { viewOf } from '../../src/bytes.ts';
-import { KernelImageError } from '../../src/errors.ts';
+import { viewOf } from '../../src/base/bytes.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
 import { STAY } from '../../src/shuffle/code.ts';
 import type { DebugKernel } from '../../src/shuffle/debug-kernel.ts';
 import { ImageBytes } from '../../src/shuffle/kernel-image.ts';
@@ -15,7 +15,7 @@ import { readMcount, writeMcount } from '../../src/shuffle/tables/mcount.ts';
 import { readOrc, writeOrc } from '../../src/shuffle/tables/orc.ts';
 import { findRuns } from '../../src/shuffle/units.ts';
 import type { Units } from '../../src/shuffle/units.ts';
-import type { Vmlinux } from '../../src/vmlinux.ts';
+import type { Vmlinux } from '../../src/kernel/vmlinux.ts';
 
 const TEXT = 0x100_0000;
 const SIZE = 0x10000;

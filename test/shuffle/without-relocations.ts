@@ -1,5 +1,5 @@
 /** A small kernel for `--recover`: one with tables, and one without its relocations. */
-import { Writer } from '../../src/bytes.ts';
+import { Writer } from '../../src/base/bytes.ts';
 import { SHDR_SIZE, SHT_NULL, SHT_RELA } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
 import type { SmallKernel } from './make-kernel.ts';

@@ -1,5 +1,5 @@
 /** The 32-bit lists of a compact table, written from docs/formats.md: slow, plain, and able to write them wrong. */
-import type { PhysAddr } from '../../src/addresses.ts';
+import type { PhysAddr } from '../../src/base/addresses.ts';
 
 /** Sites that are written as one; of a batch, all of the same length. */
 export type Chain = readonly PhysAddr[];

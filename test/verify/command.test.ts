@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
-import { encodeRelocationTable } from '../../src/relocs/table.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
 import { forge, original } from './forge.ts';

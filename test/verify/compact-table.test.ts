@@ -1,12 +1,12 @@
-/** The reader that `verify` has against the one in relocs/compact.ts: written apart, so what both take is what the specification means. */
+/** The reader that `verify` has against the one in relocs/tables/compact.ts: written apart, so what both take is what the specification means. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import type { PhysAddr } from '../../src/addresses.ts';
-import { tableEntryToPhys } from '../../src/addresses.ts';
-import { KernelImageError } from '../../src/errors.ts';
-import type { Sites } from '../../src/relocs/apply.ts';
-import { encodeCompactTable, readCompactTable } from '../../src/relocs/compact.ts';
+import type { PhysAddr } from '../../src/base/addresses.ts';
+import { tableEntryToPhys } from '../../src/base/addresses.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import type { Sites } from '../../src/relocs/tables/apply.ts';
+import { encodeCompactTable, readCompactTable } from '../../src/relocs/tables/compact.ts';
 import { walkCompactTable } from '../../src/verify/compact-table.ts';
 import { at, tables } from '../relocs/compact-tables.ts';
 import { batch, LENGTHS, naiveList, piecesOf } from './chains.ts';

@@ -1,10 +1,10 @@
 /** The dry run by itself: it sees by its result what the checks before it would have seen. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Reader, Writer } from '../../src/bytes.ts';
+import { Reader, Writer } from '../../src/base/bytes.ts';
 import { readElf } from '../../src/elf/read.ts';
-import { applyTable } from '../../src/relocs/apply.ts';
-import { PARAMS } from '../../src/stub/layout.ts';
+import { applyTable } from '../../src/relocs/tables/apply.ts';
+import { PARAMS } from '../../src/segment/layout.ts';
 import { dryRun } from '../../src/verify/dry-run.ts';
 import { Refutation } from '../../src/verify/evidence.ts';
 import { runProgram } from '../../src/verify/program-model.ts';

@@ -2,21 +2,21 @@
  * Converted kernels that are wrong and yet agree with themselves: put together by the writer from parts that were changed first, so that every
  * offset, size and address follows.
  */
-import { Reader, Writer } from '../../src/bytes.ts';
-import { coreCodecs } from '../../src/bzimage/codecs/index.ts';
+import { Reader, Writer } from '../../src/base/bytes.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
 import { addSegment, joinParts } from '../../src/elf/write.ts';
 import type { NewSegment } from '../../src/elf/write.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
-import type { RelocationTable } from '../../src/relocs/table.ts';
-import { buildHook } from '../../src/stub/hook.ts';
-import { PARAMS } from '../../src/stub/layout.ts';
-import { buildSegment } from '../../src/stub/segment.ts';
+import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import { buildHook } from '../../src/segment/hook.ts';
+import { PARAMS } from '../../src/segment/layout.ts';
+import { buildSegment } from '../../src/segment/build.ts';
 import { assembleStub } from '../../src/stub/program.ts';
-import { encodeStubTable } from '../../src/stub/table.ts';
-import type { StubTableName } from '../../src/stub/table.ts';
-import { examine } from '../../src/verify.ts';
-import type { Examination } from '../../src/verify.ts';
+import { encodeStubTable } from '../../src/segment/table.ts';
+import type { StubTableName } from '../../src/segment/table.ts';
+import { examine } from '../../src/verify/verify.ts';
+import type { Examination } from '../../src/verify/verify.ts';
 import { FORMS, readOriginal } from '../../src/verify/original.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';

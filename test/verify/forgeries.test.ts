@@ -4,14 +4,14 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { physToVirt } from '../../src/addresses.ts';
-import { Reader, Writer } from '../../src/bytes.ts';
+import { physToVirt } from '../../src/base/addresses.ts';
+import { Reader, Writer } from '../../src/base/bytes.ts';
 import { addSegment, appendOffset, joinParts } from '../../src/elf/write.ts';
 import { readElf } from '../../src/elf/read.ts';
-import { encodeCompactTable } from '../../src/relocs/compact.ts';
-import { encodeRelocationTable } from '../../src/relocs/table.ts';
-import { PARAMS, TABLE_FORMAT } from '../../src/stub/layout.ts';
-import type { CheckName } from '../../src/verify.ts';
+import { encodeCompactTable } from '../../src/relocs/tables/compact.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import { PARAMS, TABLE_FORMAT } from '../../src/segment/layout.ts';
+import type { CheckName } from '../../src/verify/verify.ts';
 import { CHECKS } from '../../src/verify/proof.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { DATA, ENTRY, entryAt, LINK, makeVmlinux, TABLE, TEXT } from '../make-vmlinux.ts';

@@ -6,7 +6,7 @@
  * chapters 3 to 5; comments quote the rows) and gives it to `out`. Where two rows are equally long it picks the one that GNU as picks,
  * so that the tests can compare bytes. Operands that no row takes throw, with the name of the instruction and what to write instead.
  */
-import { hex } from '../../errors.ts';
+import { hex } from '../../base/errors.ts';
 import type { Instruction, ShownOperand } from '../encoder.ts';
 import { AssemblyError } from '../misuse.ts';
 import { Label, toSigned } from '../operands.ts';

@@ -1,5 +1,5 @@
 /** Families that move control: jumps, calls, conditions. */
-import { hex } from '../../errors.ts';
+import { hex } from '../../base/errors.ts';
 import { AssemblyError } from '../misuse.ts';
 import { Label, toSigned } from '../operands.ts';
 import type { Memory } from '../operands.ts';

@@ -1,5 +1,5 @@
 /** Families that talk to the machine: opcodes without operands, strings, ports, descriptor tables, random numbers. */
-import { hex } from '../../errors.ts';
+import { hex } from '../../base/errors.ts';
 import type { Instruction } from '../encoder.ts';
 import { AssemblyError } from '../misuse.ts';
 import type { Memory } from '../operands.ts';

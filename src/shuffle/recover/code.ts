@@ -4,8 +4,8 @@
  * Cut at its symbols, each stretch is disassembled from its start; padding decodes as well. The replacements of alternatives have no symbols, but a
  * table that says where each begins. Where a stretch does not decode, whatever four of its bytes could be a displacement to stays.
  */
-import type { PhysAddr } from '../../addresses.ts';
-import { viewOf } from '../../bytes.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import { viewOf } from '../../base/bytes.ts';
 import { sectionsOf, symbolsBySection } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import { FLOW } from '../disassembler.ts';

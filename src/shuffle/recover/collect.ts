@@ -11,9 +11,9 @@
  *
  * Judged by Debian's 6.1, where relocations tell: test/boot/shuffle.test.ts plans both ways, and compares the plans.
  */
-import type { PhysAddr } from '../../addresses.ts';
-import type { RelocationTable } from '../../relocs/table.ts';
-import { RELOCATION_TYPES } from '../../relocs/types.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
+import { RELOCATION_TYPES } from '../../relocs/tool/types.ts';
 import { hold, STAY } from '../code.ts';
 import type { Pieces } from '../code.ts';
 import { sectionsOf } from '../debug-kernel-sections.ts';

@@ -3,9 +3,9 @@
  * in the data such a number stands, and nothing is known that explains it, the function that it leads to stays where it is. Most are chance, one in
  * 100,000 words of random bytes; what is known to hold other things is not looked at.
  */
-import type { PhysAddr } from '../../addresses.ts';
-import { LISTS } from '../../relocs/table.ts';
-import type { RelocationTable } from '../../relocs/table.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import { LISTS } from '../../relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { Pieces } from '../code.ts';
 import { sectionsOf } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';

@@ -5,8 +5,8 @@
  * table has the form that is expected is checked by what its fields aim at: in a table of code, every one of them at code. Where kernels differ in the
  * size of an entry, the size for which that holds is the right one.
  */
-import type { PhysAddr } from '../../addresses.ts';
-import { hex, KernelImageError } from '../../errors.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import { hex, KernelImageError } from '../../base/errors.ts';
 import { sectionsOf } from '../debug-kernel-sections.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import { makeExtents } from '../extents.ts';

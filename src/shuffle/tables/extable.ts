@@ -6,8 +6,8 @@
  *     s32 fixup   relative to this field
  *     u32 data    EX_TYPE_… in the low byte, since Linux 5.16
  */
-import type { FileOffset, PhysAddr } from '../../addresses.ts';
-import { KernelImageError } from '../../errors.ts';
+import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
+import { KernelImageError } from '../../base/errors.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import type { OwnerOf } from '../owners.ts';

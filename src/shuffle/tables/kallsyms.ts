@@ -9,9 +9,9 @@
  *
  * Only symbols of .text change places, and only among each other: the others are left alone. Symbols at one address keep their order.
  */
-import type { FileOffset, PhysAddr } from '../../addresses.ts';
-import { copyOf } from '../../bytes.ts';
-import { KernelImageError } from '../../errors.ts';
+import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
+import { copyOf } from '../../base/bytes.ts';
+import { KernelImageError } from '../../base/errors.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import { placeOfLow } from '../kernel-image.ts';

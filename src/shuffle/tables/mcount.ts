@@ -5,9 +5,9 @@
  * Newer ones (6.15, and stable 6.12) put 0 for call sites that are in no function any more, those of weak functions that another replaced. They come first, and
  * stay: the kernel skips what is not an address of its code, also after it has added the slide.
  */
-import type { FileOffset } from '../../addresses.ts';
-import { START_KERNEL_MAP } from '../../addresses.ts';
-import { KernelImageError } from '../../errors.ts';
+import type { FileOffset } from '../../base/addresses.ts';
+import { START_KERNEL_MAP } from '../../base/addresses.ts';
+import { KernelImageError } from '../../base/errors.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';
 import { placeOfLow } from '../kernel-image.ts';

@@ -9,8 +9,8 @@
  * grow: for each entry that is new, a terminator is left out, the next unit's own entry ending what was before it. What
  * room is left at the end repeats the last entry.
  */
-import type { FileOffset, PhysAddr } from '../../addresses.ts';
-import { KernelImageError } from '../../errors.ts';
+import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
+import { KernelImageError } from '../../base/errors.ts';
 import { STAY } from '../code.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { ImageBytes } from '../kernel-image.ts';

@@ -1,0 +1,198 @@
+/** `kslide audit IMAGE --boots N`: boots a kernel many times and says whether its slides are random. `--merge` judges results of other runs. */
+import { existsSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import type { Command } from 'commander';
+import { runAudit } from '../../measure/audit/audit.ts';
+import type { AuditGuest } from '../../measure/audit/audit.ts';
+import { readAuditImage } from '../../measure/audit/image.ts';
+import type { AuditImage } from '../../measure/audit/image.ts';
+import { AUDIT_ENTRIES, mergeAuditFiles, readAuditFile } from '../../measure/audit/record.ts';
+import type { AuditRecord } from '../../measure/audit/record.ts';
+import { summarize } from '../../measure/audit/summary.ts';
+import { LineFile } from '../../measure/ndjson.ts';
+import { InputFileError, readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { writeFileAtomic } from '../../node/files/output-file.ts';
+import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from '../arguments.ts';
+import { UsageError } from '../failure.ts';
+import { interruptible } from '../interruptible.ts';
+import { print } from '../print.ts';
+import { Progress } from '../progress.ts';
+import { reportAudit } from '../reports/audit.ts';
+import { reportAuditPage } from '../reports/audit-html.ts';
+import { count } from '../text.ts';
+
+interface AuditArguments {
+  readonly boots?: string;
+  readonly entry: string;
+  readonly jobs?: string;
+  readonly out?: string;
+  readonly resume?: true;
+  readonly merge?: readonly string[];
+  readonly html?: string;
+  readonly memory: string;
+  readonly cpu: string;
+  readonly append: string;
+  readonly accel: string;
+  readonly timeout: string;
+  readonly json?: true;
+  readonly quiet?: true;
+}
+
+const ACCELS = ['tcg', 'kvm', 'auto'] as const;
+const MOST_JOBS = 10_000;
+
+export function addAudit(program: Command, setExitCode: (code: number) => void): void {
+  program
+    .command('audit')
+    .description('boot a kernel many times and judge its slides; exit code 1 if something is wrong with them')
+    .argument('[IMAGE]', 'vmlinux, or with --entry pvh a bzImage; not needed to --merge')
+    .option('--boots <N>', 'how many boots')
+    .option('--entry <ENTRY>', 'pvh, or linux64: the 64-bit Linux boot protocol', 'pvh')
+    .option('--jobs <J>', 'guests at a time (default: one a CPU)')
+    .option('--out <FILE>', 'write each result as it comes, a line of JSON each')
+    .option('--resume', 'go on with what --out has, up to --boots in all')
+    .option('--merge <FILES...>', 'judge the results of other runs, on any machines, as one; --out gets them all')
+    .option('--html <FILE>', 'write a report that stands alone')
+    .option('--memory <MIB>', 'guest memory', '256')
+    .option('--cpu <MODEL>', "QEMU's -cpu", 'max')
+    .option('--append <WORDS>', 'further words on the kernel command line', '')
+    .option('--accel <ACCEL>', 'tcg, kvm, or auto: kvm if a guest lives under it', 'tcg')
+    .option('--timeout <SECONDS>', 'a boot that takes longer has failed', '120')
+    .option('--json', 'print the summary as JSON')
+    .option('--quiet', 'print nothing')
+    .action(async (image: string | undefined, options: AuditArguments) => setExitCode(await run(image, options)));
+}
+
+async function run(path: string | undefined, options: AuditArguments): Promise<number> {
+  for (const output of [options.out, options.html])
+    if (path !== undefined && output !== undefined) refuseSameFile(path, output);
+  const image = path === undefined ? undefined : readAuditImage(await readInputFile(path));
+  const asked = options.merge === undefined ? bootsAsked(options) : undefined;
+  const records = asked === undefined ? await merge(image, options) : await bootAll(image, asked, options);
+  if (records.length === 0) throw new UsageError('there is no result to judge');
+  const summary = summarize(records, asked);
+  if (options.html !== undefined) {
+    const page = reportAuditPage(summary, records, { title: path ?? options.merge?.join(', ') ?? '' });
+    await writeFileAtomic(options.html, [new TextEncoder().encode(page)]);
+  }
+  if (options.json) print(`${JSON.stringify(summary, null, 2)}\n`);
+  else if (!options.quiet) print(reportAudit(summary));
+  return summary.findings.length === 0 ? 0 : 1;
+}
+
+function bootsAsked({ boots }: AuditArguments): number {
+  if (boots === undefined) throw new UsageError('--boots says how many boots; or --merge takes results that are there');
+  return integer('--boots', boots, 1, MOST_BOOTS);
+}
+
+async function merge(image: AuditImage | undefined, options: AuditArguments): Promise<readonly AuditRecord[]> {
+  if (options.boots !== undefined || options.resume)
+    throw new UsageError('--merge boots nothing: no --boots, no --resume');
+  const files = options.merge ?? [];
+  const records = await mergeAuditFiles(files);
+  refuseOtherImage(files[0] ?? '', records, image);
+  if (options.out !== undefined) {
+    for (const file of files) refuseSameFile(file, options.out);
+    const lines = records.map((record) => `${JSON.stringify(record)}\n`).join('');
+    await writeFileAtomic(options.out, [new TextEncoder().encode(lines)]);
+  }
+  return records;
+}
+
+async function bootAll(
+  image: AuditImage | undefined,
+  asked: number,
+  options: AuditArguments,
+): Promise<readonly AuditRecord[]> {
+  if (image === undefined) throw new UsageError('--boots needs an IMAGE');
+  const entry = oneOf('--entry', AUDIT_ENTRIES, options.entry);
+  const guest: AuditGuest = {
+    memoryMib: integer('--memory', options.memory, 16),
+    cpu: options.cpu,
+    append: options.append,
+    accel: oneOf('--accel', ACCELS, options.accel),
+    timeoutMs: integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000,
+  };
+  const jobs = options.jobs === undefined ? availableParallelism() : integer('--jobs', options.jobs, 1, MOST_JOBS);
+  const { records, file } = await openResults(image, options);
+  const boots = missing(records, asked);
+  const progress = new Estimate(records, asked, options.quiet === true);
+  const onRecord = (record: AuditRecord): void => {
+    file?.append(record);
+    records.push(record);
+    progress.show();
+  };
+  progress.show();
+  await interruptible((signal) =>
+    runAudit({ image, entry, guest, boots, jobs, signal, onRecord }).finally(() => {
+      progress.clear();
+      file?.close();
+    }),
+  );
+  return records;
+}
+
+/** The results that are there, and the file for more. */
+async function openResults(
+  image: AuditImage,
+  { out, resume }: AuditArguments,
+): Promise<{ readonly records: AuditRecord[]; readonly file: LineFile | undefined }> {
+  if (out === undefined) {
+    if (resume) throw new UsageError('--resume needs --out, the file to go on with');
+    return { records: [], file: undefined };
+  }
+  if (out === '-') throw new UsageError('--out is a file; standard output is for the summary');
+  if (!existsSync(out)) return { records: [], file: new LineFile(out) };
+  if (!resume) throw new UsageError(`${out} is there already; go on with it by --resume, or name another file`);
+  const { values, length } = await readAuditFile(out);
+  refuseOtherImage(out, values, image);
+  return { records: [...values], file: new LineFile(out, length) };
+}
+
+function refuseOtherImage(path: string, records: readonly AuditRecord[], image: AuditImage | undefined): void {
+  const other = records.find((record) => image !== undefined && record.image !== image.hash);
+  if (other !== undefined) throw new InputFileError(path, `has results of another image: ${other.image}`);
+}
+
+/** Numbers from 1 that no record has, until there are as many records as asked for. */
+function missing(records: readonly AuditRecord[], asked: number): number[] {
+  const taken = new Set(records.map(({ boot }) => boot));
+  const numbers: number[] = [];
+  for (let number = 1; records.length + numbers.length < asked; number++) if (!taken.has(number)) numbers.push(number);
+  return numbers;
+}
+
+/** "412 of 1,000 boots, 0 failed, about 13 min left": by the pace of this run, not of what it found. */
+class Estimate {
+  readonly #progress: Progress;
+  readonly #records: readonly AuditRecord[];
+  readonly #before: number;
+  readonly #asked: number;
+  readonly #started = performance.now();
+
+  constructor(records: readonly AuditRecord[], asked: number, quiet: boolean) {
+    this.#progress = new Progress(quiet);
+    this.#records = records;
+    this.#before = records.length;
+    this.#asked = asked;
+  }
+
+  show(): void {
+    const done = this.#records.length;
+    const failed = this.#records.filter(({ slide }) => slide === null).length;
+    const each = (performance.now() - this.#started) / (done - this.#before);
+    const left = Number.isFinite(each) ? `, about ${duration((this.#asked - done) * each)} left` : '';
+    this.#progress.show(`${count(done)} of ${count(this.#asked)} boots, ${count(failed)} failed${left}`);
+  }
+
+  clear(): void {
+    this.#progress.clear();
+  }
+}
+
+function duration(milliseconds: number): string {
+  const seconds = Math.round(milliseconds / 1000);
+  if (seconds < 100) return `${seconds} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 100 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
+}

@@ -1,0 +1,111 @@
+/** `kslide offset [FILE]`: the slide of a kernel that ran, and what to tell gdb and crash. */
+import type { Command } from 'commander';
+import { physToVirt } from '../../base/addresses.ts';
+import { hex } from '../../base/errors.ts';
+import { findOffsets } from '../../measure/offset.ts';
+import type { OffsetFound, OffsetSearch } from '../../measure/offset.ts';
+import { InputFileError, readInputFile } from '../../node/files/files.ts';
+import { readVmlinux } from '../../kernel/vmlinux.ts';
+import { print } from '../print.ts';
+import { rows } from '../text.ts';
+
+interface OffsetArguments {
+  readonly vmlinux?: string;
+  readonly json?: true;
+}
+
+const SOURCES: Record<OffsetFound['source'], string> = {
+  panic: "the panic's Kernel Offset",
+  kallsyms: '_text of /proc/kallsyms',
+  vmcoreinfo: "vmcoreinfo's KERNELOFFSET",
+};
+
+/** A string of V8's ends there, and no log is as long. */
+const LONGEST_LOG = 0x1fff_ffe8;
+
+export function addOffset(program: Command, setExitCode: (code: number) => void): void {
+  program
+    .command('offset')
+    .description('find the slide in a console log, /proc/kallsyms or vmcoreinfo, and say it to gdb and crash')
+    .argument('[FILE]', 'the text; - is standard input', '-')
+    .option(
+      '--vmlinux <FILE>',
+      'the kernel with its symbols, for the commands; its own link address counts for /proc/kallsyms',
+    )
+    .option('--json', 'print the result as JSON')
+    .action(async (file: string, options: OffsetArguments) => setExitCode(await run(file, options)));
+}
+
+async function run(file: string, { vmlinux, json }: OffsetArguments): Promise<number> {
+  const text = vmlinux === undefined ? undefined : physToVirt(readVmlinux(await readInputFile(vmlinux)).imageStart);
+  const log = await readInputFile(file);
+  if (log.length > LONGEST_LOG) throw new InputFileError(file, 'is longer than any log');
+  // Byte by byte: a console's noise need not be UTF-8.
+  const search = findOffsets(Buffer.from(log.buffer, log.byteOffset, log.length).toString('latin1'), text);
+  const report = reportOffset(search, { vmlinux, json: json === true });
+  print(report.output);
+  if (report.remark !== undefined)
+    process.stderr.write(`kslide: ${file === '-' ? 'standard input' : file}: ${report.remark}\n`);
+  return report.exitCode;
+}
+
+export interface OffsetReport {
+  readonly output: string;
+  /** One line for standard error. */
+  readonly remark: string | undefined;
+  readonly exitCode: number;
+}
+
+export function reportOffset(
+  { found, useless }: OffsetSearch,
+  { vmlinux, json }: { readonly vmlinux?: string | undefined; readonly json: boolean },
+): OffsetReport {
+  const last = found.at(-1);
+  if (last === undefined) return { output: '', remark: describeNothing(useless.at(-1)), exitCode: 1 };
+  const different = new Set(found.map(({ slide }) => slide)).size;
+  const commands = commandsFor(last, vmlinux ?? 'vmlinux');
+  return {
+    output: json ? `${JSON.stringify({ ...last, ...commands }, null, 2)}\n` : inWords(last, commands),
+    remark: different === 1 ? undefined : `has ${different} different slides; this is the last`,
+    exitCode: 0,
+  };
+}
+
+interface DebuggerCommands {
+  /** For a debugger without other symbols, and for one that has some. */
+  readonly gdb: readonly string[];
+  readonly crash: string;
+}
+
+function commandsFor({ slide }: OffsetFound, vmlinux: string): DebuggerCommands {
+  const file = quote(vmlinux);
+  return {
+    gdb: [`symbol-file -o ${hex(slide)} ${file}`, `add-symbol-file ${file} -o ${hex(slide)}`],
+    crash: `crash --kaslr=${hex(slide)} ${file} vmcore`,
+  };
+}
+
+function inWords({ slide, source }: OffsetFound, { gdb, crash }: DebuggerCommands): string {
+  const megabytes = `${slide / 0x10_0000} MiB`;
+  return rows([
+    [
+      'slide',
+      `${hex(slide)} (${slide === 0 ? 'not randomized, or the first slot' : megabytes}), from ${SOURCES[source]}`,
+    ],
+    ...gdb.map((command) => ['gdb', command] as const),
+    ['crash', crash],
+  ]);
+}
+
+/** `address`: the last one of _text that was no help. */
+function describeNothing(address: bigint | undefined): string {
+  if (address === 0n) return 'its addresses are hidden; read /proc/kallsyms as root, with kernel.kptr_restrict below 2';
+  if (address !== undefined)
+    return `_text at ${hex(address)} is no slide away from its usual place; name the kernel with --vmlinux`;
+  return `no slide in it; expected ${Object.values(SOURCES).join(', ')}`;
+}
+
+/** As the shell and gdb both read it. */
+function quote(file: string): string {
+  return /^[\w./+@%=:-]+$/.test(file) ? file : `'${file.replaceAll("'", String.raw`'\''`)}'`;
+}

@@ -1,0 +1,101 @@
+/**
+ * `kslide relocs VMLINUX`: a drop-in for the kernel's arch/x86/tools/relocs, and `--keep`, which puts the table into the vmlinux.
+ *
+ * Build scripts look at exit codes, so those are the kernel tool's, unlike elsewhere: 1 for whatever it refuses, command lines included.
+ */
+import type { Command, CommanderError } from 'commander';
+import { KernelImageError } from '../../base/errors.ts';
+import { openByteSource } from '../../node/files/byte-source.ts';
+import { InputFileError, readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { writeFileAtomic } from '../../node/files/output-file.ts';
+import { runRelocsTool } from '../../relocs/tool/tool.ts';
+import type { RelocsToolOptions } from '../../relocs/tool/tool.ts';
+import { RelocsError } from '../failure.ts';
+
+interface RelocsArguments {
+  readonly absSyms?: true;
+  readonly absRelocs?: true;
+  readonly relocInfo?: true;
+  readonly text?: true;
+  readonly realmode?: true;
+  readonly lists?: string;
+  readonly keep?: true;
+  readonly output?: string;
+}
+
+export function addRelocs(program: Command): void {
+  program
+    .command('relocs')
+    .description("print a vmlinux's relocation table as the kernel's own tool does, or put it into the vmlinux")
+    .argument('<VMLINUX>', 'vmlinux with .rela sections (x86-64) or .rel sections (i386); - is standard input')
+    .option('--abs-syms', 'list absolute symbols')
+    .option('--abs-relocs', 'list relocations that name absolute symbols')
+    .option('--reloc-info', 'list all relocations of loaded sections')
+    .option('--text', 'print the table as assembler source')
+    .option('--realmode', 'take the file for real-mode code (i386)')
+    .option('--lists <2|3>', 'lists in an x86-64 table, when not as the vmlinux says; 3 up to Linux 6.14')
+    .option('--keep', "write the table into the vmlinux's section .data.reloc or .data.relocs")
+    .option('-o, --output <OUT>', 'file to write, instead of standard output or, with --keep, of VMLINUX itself')
+    .exitOverride((error: CommanderError) => {
+      throw error.exitCode === 0 ? error : new RelocsError(oneLine(error.message.replace(/^error: /, '')));
+    })
+    .action(run);
+}
+
+/** A suggestion comes on a line of its own. */
+function oneLine(text: string): string {
+  return text.trimEnd().replaceAll('\n', ' ');
+}
+
+async function run(input: string, options: RelocsArguments): Promise<void> {
+  try {
+    const lists = listsOf(options);
+    if (options.keep) await keep(input, options, lists);
+    else await print(input, options, lists);
+  } catch (error) {
+    if (error instanceof KernelImageError || error instanceof InputFileError)
+      throw new RelocsError(error.message, { cause: error });
+    throw error;
+  }
+}
+
+function listsOf({ lists }: RelocsArguments): 2 | 3 | undefined {
+  if (lists === undefined) return undefined;
+  if (lists === '2') return 2;
+  if (lists === '3') return 3;
+  throw new RelocsError(`--lists ${lists}: expected 2 or 3`);
+}
+
+/** In the order of the kernel's tool: of several, the first counts. */
+function printOf(options: RelocsArguments): RelocsToolOptions['print'] {
+  if (options.absSyms) return 'abs-syms';
+  if (options.absRelocs) return 'abs-relocs';
+  if (options.relocInfo) return 'reloc-info';
+  return options.text ? 'text' : 'table';
+}
+
+async function print(input: string, options: RelocsArguments, lists: 2 | 3 | undefined): Promise<void> {
+  const { output = '-' } = options;
+  refuseSameFile(input, output);
+  const source = await openByteSource(input);
+  try {
+    const what = printOf(options);
+    const pieces = runRelocsTool(source, { print: what, realMode: options.realmode === true, lists });
+    if (output !== '-') return await writeFileAtomic(output, [...pieces]);
+    for (const piece of pieces) {
+      if (what !== 'table' && process.stdout.isTTY) process.stdout.write(piece);
+      else await writeFileAtomic('-', [piece]);
+    }
+  } finally {
+    source.close();
+  }
+}
+
+async function keep(input: string, options: RelocsArguments, lists: 2 | 3 | undefined): Promise<void> {
+  if (printOf(options) !== 'table' || options.realmode) throw new RelocsError('--keep goes with --lists and -o only');
+  const { output = input } = options;
+  if (options.output !== undefined) refuseSameFile(input, output);
+  const { insertRelocations } = await import('../../insert.ts'); // not needed, and not loaded, to print
+  const vmlinux = await readInputFile(input);
+  await writeFileAtomic(output, insertRelocations(vmlinux, { lists }), { mode: 0o777 });
+}

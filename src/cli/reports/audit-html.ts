@@ -1,0 +1,77 @@
+/** The report of `kslide audit --html`: a page of its own. */
+import type { AuditRecord } from '../../measure/audit/record.ts';
+import { countSlots, slidesOf } from '../../measure/audit/summary.ts';
+import type { AuditSummary } from '../../measure/audit/summary.ts';
+import { definitions, escape, figure, page } from '../html/page.ts';
+import { auditRows } from './audit.ts';
+import { drawHistogram, drawRepetitions } from './audit-figures.ts';
+import { count } from '../text.ts';
+import { version } from '../version.ts';
+
+export interface PageOptions {
+  /** What was audited, as the user named it. */
+  readonly title: string;
+}
+
+/** `records` are those that `summary` was made of. The same records give the same page. */
+export function reportAuditPage(
+  summary: AuditSummary,
+  records: readonly AuditRecord[],
+  { title }: PageOptions,
+): string {
+  const slides = slidesOf(records);
+  const slots = summary.slots ?? undefined;
+  const counts = slots === undefined ? undefined : countSlots(slides, slots);
+  const last =
+    records
+      .map(({ at }) => at)
+      .toSorted()
+      .at(-1) ?? '';
+  const body = `${verdict(summary)}
+${
+  slides.length === 0
+    ? ''
+    : figure(
+        'Where the kernel went',
+        slots === undefined
+          ? 'Each bar counts the boots whose slide is in its range. Which slides this kernel may take is not known, so nothing stands beside it to compare.'
+          : 'Each bar counts the boots whose slide is in its range. The line is what chance would give, the band holds 95% of the bars if every slot is as likely as any other.',
+        (width) => drawHistogram(slides, slots, width),
+      )
+}
+${
+  counts === undefined || slides.length === 0
+    ? ''
+    : figure(
+        'How often slots repeat',
+        'Each bar counts the slots that so many boots took; line and band as above.',
+        (width) => drawRepetitions(counts, width),
+      )
+}
+<section>
+<h2>In figures</h2>
+${definitions(auditRows(summary))}
+</section>`;
+  const footer = `A boot has failed when the kernel did not come to its panic or said no slide there. Chi-square and the collision test (exact, Knuth vol. 2, 3.3.2) accuse below
+p = 10<sup>-6</sup>, on either side. Made by kslide ${version} of ${count(records.length)} results, the last from ${escape(last)}.`;
+  return page({ heading: 'KASLR audit', subject: title, body, footer, style: STYLE });
+}
+
+function verdict({ findings, boots, slides, slots }: AuditSummary): string {
+  const of = slots === null ? '' : ` of ${count(slots.count)}`;
+  const seen = slides === null ? 'no slides' : `${count(slides.distinct)}${of} slides seen`;
+  if (findings.length === 0)
+    return `<section class="verdict good"><strong>Nothing found</strong> in ${count(boots.done)} boots: none failed, ${seen}.</section>`;
+  const items = findings.map(({ text }) => `<li>${escape(text)}</li>`).join('');
+  return `<section class="verdict bad"><strong>${count(findings.length)} found</strong> in ${count(boots.done)} boots, ${seen}:<ul>${items}</ul></section>`;
+}
+
+const STYLE = `.verdict{padding:12px 16px;border-radius:6px}
+.verdict ul{margin:8px 0 0;padding-left:20px}
+.good{background:var(--good)}
+.bad{background:var(--bad)}
+.bar{fill:var(--bar)}
+.band{fill:var(--band)}
+.expected{stroke:var(--line);stroke-width:1.5}
+@media print{.verdict{border:1px solid var(--rule);print-color-adjust:exact}}
+`;

@@ -1,0 +1,111 @@
+/** The summary of `kslide bench`, for people. For programs it is the summary object itself, as JSON. */
+import type { BenchRow, BenchSummary, KaslrCost, StubCount } from '../../measure/bench/summary.ts';
+import { PLAIN } from '../../measure/bench/subject.ts';
+import { count, rows, size } from '../text.ts';
+
+export function reportBench(summary: BenchSummary): string {
+  return `${rows(benchFacts(summary))}\n${table(benchTable(summary))}\n${rows(benchCosts(summary))}`;
+}
+
+type Row = readonly [label: string, value: string];
+
+/** What was booted, how, and to where. */
+export function benchFacts({ kernel, guest, unit, point, rows: boots }: BenchSummary): readonly Row[] {
+  const { abs64, inverse32, abs32 } = kernel.relocations;
+  const how = {
+    instructions: 'TCG counts guest instructions (-icount shift=0; 1 takes 1 ns of guest time)',
+    microseconds: 'KVM, time from power-on',
+  }[unit];
+  const words = guest.append === '' ? '' : `, ${JSON.stringify(guest.append)}`;
+  return [
+    ['kernel', `${kernel.version ?? 'version unknown'}, ${count(abs64 + inverse32 + abs32)} relocations`],
+    ['guest', `${guest.memoryMib} MiB, ${kernel.entry}${words}, QEMU ${guest.qemu}`],
+    ['measure', guest.fellBack ? `${how}; KVM does not run this kernel here` : how],
+    ['to', point === 'init' ? 'the first instruction of /init' : "the guest's own end"],
+    ['boots', `${count(boots[0]!.boots.length)} of each: median, and the spread from least to most`],
+  ];
+}
+
+/** A line of titles, then one for each row. */
+export function benchTable({ rows: boots, unit, kaslr }: BenchSummary): readonly (readonly string[])[] {
+  const share = (row: BenchRow): string => {
+    const cost = kaslr.find(({ of }) => of === row.name);
+    return cost === undefined ? '' : percent(cost.share);
+  };
+  return [
+    ['', unit === 'instructions' ? unit : 'time', 'spread', 'over vmlinux', 'relocation', 'file', 'loaded'],
+    ...boots.map((row) => [
+      row.title,
+      amount(row.median, unit),
+      spread(row),
+      overPlain(row),
+      share(row),
+      size(row.file),
+      size(row.loaded),
+    ]),
+  ];
+}
+
+/** The stub by itself, and what randomizing costs in all. */
+export function benchCosts({ stubs, kaslr, rows: boots }: BenchSummary): readonly Row[] {
+  return [
+    ...stubs.flatMap(describeStub),
+    ...kaslr.map((cost): Row => {
+      const row = rowOf(cost, boots);
+      return [
+        row.title,
+        `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (medians against nokaslr; boots differ by ${million(row.most - row.least)})`,
+      ];
+    }),
+  ];
+}
+
+export function rowOf({ of }: KaslrCost, boots: readonly BenchRow[]): BenchRow {
+  return boots.find(({ name }) => name === of)!;
+}
+
+function describeStub(stub: StubCount): Row[] {
+  const steps = Object.entries(stub.steps).map(([step, instructions]) => `${step} ${count(instructions)}`);
+  return [
+    [
+      `stub, ${stub.table} table`,
+      `${count(stub.instructions)} instructions, ${stub.perRelocation.toFixed(2)} a relocation; again ${count(stub.again)}; with nokaslr ${count(stub.nokaslr)}; table ${size(stub.tableBytes)}`,
+    ],
+    ['', steps.join(', ')],
+  ];
+}
+
+export function amount(value: number, unit: BenchSummary['unit']): string {
+  return unit === 'instructions' ? million(value) : `${(value / 1000).toFixed(1)} ms`;
+}
+
+/** Instructions in millions: "1,379.8 M". */
+export function million(value: number): string {
+  const tenths = Math.round(Math.abs(value) / 100_000);
+  return `${value < 0 && tenths > 0 ? '−' : ''}${count(Math.floor(tenths / 10))}.${tenths % 10} M`;
+}
+
+/** "+53.6%"; nothing for the plain vmlinux itself. */
+export function overPlain({ name, overPlain: more, median }: BenchRow): string {
+  if (name === PLAIN) return '';
+  return `${more < 0 ? '−' : '+'}${percent(Math.abs(more) / (median - more))}`;
+}
+
+/** From the least to the most of all boots, as a part of the median. */
+export function spread({ least, most, median }: BenchRow): string {
+  return percent((most - least) / median);
+}
+
+export function percent(part: number): string {
+  const value = part * 100;
+  return `${value >= 10 ? value.toFixed(1) : value.toFixed(2)}%`;
+}
+
+/** The first column to the left, the others to the right. */
+function table(lines: readonly (readonly string[])[]): string {
+  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
+  const aligned = lines.map((line) =>
+    line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '),
+  );
+  return aligned.map((line) => `${line.trimEnd()}\n`).join('');
+}

@@ -1,0 +1,207 @@
+/** What `kslide inspect` found, for people. For programs it is the object itself, as JSON. */
+import { hex } from '../../base/errors.ts';
+import type { Inspection, RelocationFacts } from '../../inspect.ts';
+import { STUB_FLAGS } from '../../segment/layout.ts';
+import { count, printable, rows, size, table } from '../text.ts';
+
+/** Sections listed one by one; a kernel of function sections has tens of thousands. */
+const MOST_SECTIONS = 24;
+
+export function reportInspect(inspection: Inspection): string {
+  const { relocations } = inspection;
+  const parts = [rows(describeKernel(inspection)), table(segmentTable(inspection))];
+  if (relocations !== null) {
+    parts.push(table(sectionTable(relocations)), rows(describeSites(relocations)), table(formTable(relocations)));
+  }
+  return parts.join('\n');
+}
+
+type Row = readonly [label: string, value: string];
+
+function describeKernel(inspection: Inspection): Row[] {
+  const { image, slots, converted } = inspection;
+  const { linux64, pvh } = image.entries;
+  const every = `every ${slots.align / 0x10_0000} MiB${slots.alignAssumed ? ' (assumed)' : ''}`;
+  return [
+    ['kernel', inspection.kernelVersion ?? 'version unknown'],
+    ['file', describeFile(inspection)],
+    ['vmlinux', describeVmlinux(inspection)],
+    [
+      'image',
+      `physical ${hex(image.start)} to ${hex(image.end)} (${size(image.end - image.start)}), linked at ${image.vaddr}`,
+    ],
+    ['entries', `linux64 ${hex(linux64)}, ${pvh === null ? 'no pvh' : `pvh ${hex(pvh)}`}`],
+    ['notes', describeNotes(inspection)],
+    ['slots', `${count(slots.count)}, ${every} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`],
+    ['converted', converted === null ? 'no' : describeConverted(converted)],
+    ['relocations', describeRelocations(inspection)],
+  ];
+}
+
+function describeFile({ input, setup, compression, sizes }: Inspection): string {
+  const file = `${input}, ${size(sizes.input)}`;
+  if (setup === null) return file;
+  const payload = `${compression ?? 'uncompressed'} payload of ${size(setup.payload.bytes)}`;
+  const preferred = setup.prefAddress === null ? '' : `, preferred address ${hex(setup.prefAddress)}`;
+  const init = setup.initSize === null ? '' : `, init_size ${size(setup.initSize)}`;
+  return `${file}; ${payload}; boot protocol ${setup.protocol}${preferred}${init}`;
+}
+
+function describeVmlinux({ sizes, sections, buildId }: Inspection): string {
+  const has = (there: boolean, what: string): string => `${there ? '' : 'no '}${what}`;
+  const facts = [
+    size(sizes.vmlinux),
+    `${count(sections.count)} sections`,
+    has(sections.symbols, 'symbols'),
+    has(sections.debug, 'debug information'),
+    has(sections.rela, '.rela sections'),
+    ...(sizes.behind > 0 ? [`${size(sizes.behind)} behind it`] : []),
+    buildId === null ? 'no build id' : `build id ${buildId}`,
+  ];
+  return facts.join(', ');
+}
+
+/** Those that boot loaders look for; of the others how many. */
+function describeNotes({ notes }: Inspection): string {
+  if (notes.length === 0) return 'none';
+  const shown = notes.flatMap(({ name, words }) => (words === null ? [] : [`${name} ${words.map(hex).join(' ')}`]));
+  const others = notes.length - shown.length;
+  return [...shown, ...(others > 0 ? [`${count(others)} others`] : [])].join(', ');
+}
+
+function describeConverted({
+  layout,
+  flags,
+  segment,
+  slots,
+  table: { format, bytes },
+}: NonNullable<Inspection['converted']>): string {
+  return (
+    `yes: ${size(segment.bytes)} at physical ${hex(segment.paddr)} (${size(segment.memory)} in memory), layout ${layout}, ` +
+    `table of ${count(bytes)} bytes in the ${format.replaceAll('_', ' ')} form, ${count(slots.count)} slots` +
+    (flags & STUB_FLAGS.despite_kaslr_flag ? '; relocates behind a decompressor too' : '')
+  );
+}
+
+const SOURCES: Readonly<Record<RelocationFacts['source'], string>> = {
+  'relocs-file': 'from --relocs',
+  behind: 'from the table behind the vmlinux',
+  rela: 'from its .rela sections',
+  reserved: 'from the section that --keep fills',
+  converted: 'from the table of the converted kernel',
+};
+
+function describeRelocations({ input, relocations }: Inspection): string {
+  if (relocations === null) {
+    return input === 'vmlinux'
+      ? 'none here: see the bzImage of the same build, its vmlinux.unstripped, or its vmlinux.relocs (--relocs)'
+      : 'none: built without CONFIG_RANDOMIZE_BASE';
+  }
+  const { source, lists, total } = relocations;
+  const { abs64, inverse32, abs32 } = total.sites;
+  return `${count(abs64 + inverse32 + abs32)} ${SOURCES[source]}, ${lists === 3 ? 'three' : 'two'} lists`;
+}
+
+function segmentTable({ segments }: Inspection): string[][] {
+  return [
+    ['segment', 'flags', 'offset', 'virtual', 'physical', 'in file', 'in memory', 'align'],
+    ...segments.map(({ type, flags, offset, vaddr, paddr, filesz, memsz, align }) => [
+      type,
+      flags,
+      hex(offset),
+      vaddr,
+      hex(paddr),
+      hex(filesz),
+      hex(memsz),
+      hex(align),
+    ]),
+  ];
+}
+
+const SITE_TITLES = ['64-bit', 'inverse 32-bit', '32-bit', 'cache lines', 'pages'];
+
+function sectionTable({ sections, total }: RelocationFacts): string[][] {
+  const line = (name: string, start: string, { sites, lines, pages }: RelocationFacts['total']): string[] => [
+    name,
+    start,
+    ...[sites.abs64, sites.inverse32, sites.abs32, lines, pages].map(count),
+  ];
+  const least = sections.map(countSites).toSorted((a, b) => b - a)[MOST_SECTIONS - 1] ?? 0;
+  const listed = sections.filter((section) => countSites(section) >= least).slice(0, MOST_SECTIONS);
+  const left = sections.length - listed.length;
+  return [
+    ['sites in section', 'at', ...SITE_TITLES],
+    ...listed.map((section) => line(printable(section.name ?? '(none)'), hex(section.start), section)),
+    ...(left > 0 ? [[`${count(left)} more sections`]] : []),
+    line('all', '', total),
+  ];
+}
+
+function countSites({ sites }: RelocationFacts['total']): number {
+  return sites.abs64 + sites.inverse32 + sites.abs32;
+}
+
+function describeSites({ placement, map, rela }: RelocationFacts): Row[] {
+  const { abs64 } = placement;
+  const list: Row[] = [
+    [
+      '64-bit sites',
+      `${share(abs64.aligned, abs64.sites)} at multiples of 8, ${share(abs64.adjacent, abs64.sites)} right behind the one before`,
+    ],
+  ];
+  for (const [label, { sites, aligned, byteGaps, wordGaps }] of [
+    ['32-bit sites', placement.abs32],
+    ['inverse sites', placement.inverse32],
+  ] as const) {
+    if (sites === 0) continue;
+    const gaps = `${share(byteGaps, sites)} within 0xff of the one before, ${share(wordGaps, sites)} within 0xffff`;
+    list.push([label, `${share(aligned, sites)} at multiples of 4, ${gaps}`]);
+  }
+  if (rela !== null) {
+    const types = rela.types.slice(0, 6).map(({ type, entries }) => `${type} ${count(entries)}`);
+    list.push(['.rela types', types.join(', ')]);
+  }
+  list.push(['map', drawMap(map.counts)]);
+  list.push([
+    '',
+    `${hex(map.start)} on, ${hex(map.cell)} bytes a character, at most ${count(Math.max(...map.counts))} sites in one`,
+  ]);
+  return list;
+}
+
+/** Nothing, and eight heights. */
+const BARS = '·▁▂▃▄▅▆▇█';
+
+function drawMap(counts: readonly number[]): string {
+  const most = Math.max(...counts);
+  return counts.map((sites) => BARS[Math.ceil((sites / most) * 8)] ?? BARS[0]).join('');
+}
+
+function share(part: number, all: number): string {
+  if (part === 0) return 'none';
+  if (part === all) return 'all';
+  // Downwards, or nearly all would look like all.
+  const hundredths = Math.floor((part / all) * 10_000);
+  return `${(hundredths / 100).toFixed(hundredths < 9990 ? 1 : 2)}%`;
+}
+
+/** Ways to carry the relocations, beside the kernel's own table. */
+function formTable({ forms }: RelocationFacts): string[][] {
+  const { rela, relaWithoutPcRelative, relaOfSites, kernelTable, relr, compact } = forms;
+  const line = (title: string, bytes: number | undefined): string[] =>
+    bytes === undefined
+      ? [title, 'not in this file', '']
+      : [title, count(bytes), `${(bytes / kernelTable).toFixed(2)} ×`];
+  return [
+    ['carried as', 'bytes', 'ratio'],
+    line('.rela sections, whole', rela?.bytes),
+    line('.rela sections without PC-relative entries', relaWithoutPcRelative?.bytes),
+    line('an Elf64_Rela for each site', relaOfSites.bytes),
+    line("the kernel's table", kernelTable),
+    line(
+      `RELR for ${count(relr.sites)} sites, the table for ${count(relr.rest.entries)}`,
+      relr.bytes + relr.rest.bytes,
+    ),
+    line('the compact table', compact),
+  ];
+}

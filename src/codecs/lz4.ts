@@ -1,0 +1,146 @@
+/**
+ * The legacy frame of LZ4, which is what `lz4 -l` writes and the only one that kernels use.
+ *
+ *   u32 magic 0x184C2102 | (u32 compressed size | block) ...
+ *
+ * Each block decodes to 8 MiB, the last to less, and is independent of the others. There is no end mark and no checksum: the data
+ * ends where the file does, and a changed literal goes unnoticed. Sources: lz4_Frame_format.md, "Legacy frame"; lz4_Block_format.md;
+ * lib/decompress_unlz4.c in the kernel.
+ */
+import { Reader } from '../base/bytes.ts';
+import { hex } from '../base/errors.ts';
+import { Arena, Program } from './arena.ts';
+import { Faults, type Watch } from './codec.ts';
+import { copyApart, copyMatch } from './lz77-copy.ts';
+import {
+  FunctionBuilder,
+  i32,
+  load16,
+  load32,
+  load8,
+  loop,
+  returns,
+  store32,
+  when,
+  type Statement,
+} from '../wasm/assembler.ts';
+
+const MAGIC = 0x184c2102;
+const BLOCK_SIZE = 8 << 20;
+const MIN_MATCH = 4;
+/** A nibble of 15 goes on in bytes, up to the first that is not 255. */
+const LENGTH_GOES_ON = 15;
+
+const faults = new Faults('lz4');
+export const lz4Program = new Program(() => [decodeSequences()]);
+
+/** Where the loop keeps its place between calls; the end of the slots. */
+const SLOT = { AT: 0x00, TO: 0x04, END: 0x40 } as const;
+
+/** Results of decodeSequences. */
+const BLOCK_ENDS = 1;
+
+/**
+ * A call of the loop decodes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
+ */
+const STEP = 64 << 10;
+
+/**
+ * Decodes sequences (literals, then a match) up to the address `end` of the payload, or until `stopAt` is reached. The output of the
+ * block begins at `start` and may not pass `limit`.
+ */
+function decodeSequences(): FunctionBuilder {
+  const f = new FunctionBuilder('decodeSequences');
+  const { end, start, stopAt, limit } = f.parameters('end', 'start', 'stopAt', 'limit');
+  const { at, to, from, stop, token, length, more, offset } = f.locals(
+    'i32',
+    'at',
+    'to',
+    'from',
+    'stop',
+    'token',
+    'length',
+    'more',
+    'offset',
+  );
+  const copy = { to, from, stop };
+  const save = (): Statement[] => [store32(i32(0), at, SLOT.AT), store32(i32(0), to, SLOT.TO)];
+  const readMore = (): Statement =>
+    when(length.equals(LENGTH_GOES_ON), [
+      loop((again) => [
+        f.failIf(at.atLeast(end), 'a length that ends behind the block'),
+        more.set(load8(at)),
+        at.increase(1),
+        length.increase(more),
+        again.goIf(more.equals(255)),
+      ]),
+    ]);
+
+  return f.body([
+    at.set(load32(i32(0), SLOT.AT)),
+    to.set(load32(i32(0), SLOT.TO)),
+    loop((again) => [
+      f.failIf(at.atLeast(end), 'a block that ends with a match'),
+      token.set(load8(at)),
+      at.increase(1),
+      length.set(token.shr(4)),
+      readMore(),
+      f.failIf(length.above(end.sub(at)), 'more literals than the block has'),
+      f.failIf(length.above(limit.sub(to)), 'more bytes than a block or the payload may have'),
+      from.set(at),
+      stop.set(to.add(length)),
+      at.increase(length),
+      copyApart(copy),
+      // The last sequence has no match.
+      when(at.equals(end), [save(), returns(i32(BLOCK_ENDS))]),
+
+      f.failIf(end.sub(at).below(2), 'an offset that ends behind the block'),
+      offset.set(load16(at)),
+      at.increase(2),
+      // 0 wraps round to the largest number.
+      f.failIf(offset.sub(1).atLeast(to.sub(start)), 'an offset to before the block'),
+      length.set(token.and(15)),
+      readMore(),
+      length.increase(MIN_MATCH),
+      f.failIf(length.above(limit.sub(to)), 'more bytes than a block or the payload may have'),
+      stop.set(to.add(length)),
+      copyMatch(copy, offset),
+      again.goIf(to.below(stopAt)),
+    ]),
+    save(),
+  ]);
+}
+
+export async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+  if (data.length < 4) throw faults.ends('magic', data.length);
+  const reader = new Reader(data);
+  const magic = reader.u32(0, 'magic');
+  if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
+
+  const arena = await Arena.create({ program: lz4Program, faults, data, size, slots: SLOT.END, watch });
+  for (let offset = 4; offset < data.length;) {
+    if (data.length - offset < 4) throw faults.ends('block size', data.length);
+    const length = reader.u32(offset, 'block size');
+    const left = data.length - offset - 4;
+    if (length > left) throw faults.corrupt('block size', { offset, found: length, expected: `at most ${hex(left)}` });
+    offset += 4;
+    decodeBlock(arena, arena.input + offset, length);
+    offset += length;
+  }
+  return arena.finish();
+}
+
+function decodeBlock(arena: Arena, at: number, length: number): void {
+  const start = arena.end;
+  const room = Math.min(BLOCK_SIZE, arena.limit - start);
+  arena.reserve(room);
+  arena.set(SLOT.AT, at);
+  arena.set(SLOT.TO, start);
+  let result: number;
+  do {
+    const bounds = { end: at + length, start, stopAt: arena.get(SLOT.TO) + STEP, limit: start + room };
+    result = arena.call('decodeSequences', bounds, arena.get(SLOT.AT));
+    arena.end = arena.get(SLOT.TO);
+    arena.settle();
+  } while (result !== BLOCK_ENDS);
+}

@@ -1,0 +1,61 @@
+/**
+ * The .lzma format ("LZMA_Alone"): 13 bytes of header, then one LZMA stream.
+ *
+ *   0  u8   properties: (pb * 5 + lp) * 9 + lc
+ *   1  u32  dictionary size: not needed, since the output is the dictionary
+ *   5  u64  uncompressed size, or all ones: unknown, and the stream ends with a marker
+ *
+ * There is no checksum: damaged bytes are noticed if they break the structure or change the size. Sources: lzma-specification.txt in
+ * the LZMA SDK; lib/decompress_unlzma.c in the kernel.
+ */
+import { Reader } from '../base/bytes.ts';
+import { Arena, Program } from './arena.ts';
+import { Faults } from './codec.ts';
+import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
+
+const HEADER_SIZE = 13;
+const UNKNOWN_SIZE = 0xffff_ffff_ffff_ffffn;
+/** The first bytes of the stream go to the range coder. */
+const RANGE_CODER_SIZE = 5;
+
+/**
+ * A call of the loop decodes so much. Not everything: V8 replaces a running function by its optimised version only at the next call.
+ */
+const STEP = 64 << 10;
+
+const faults = new Faults('lzma');
+export const lzmaProgram = new Program(() => [lzmaLoop()]);
+
+export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
+  if (data.length < HEADER_SIZE + RANGE_CODER_SIZE) throw faults.ends('header', data.length);
+  const properties = propertiesOf(data[0]!);
+  if (!properties) throw faults.corrupt('properties', { offset: 0, found: data[0], expected: 'less than 0xe1' });
+  const claimed = new Reader(data).u64(5, 'uncompressed size');
+  if (claimed !== UNKNOWN_SIZE && claimed !== BigInt(size)) {
+    throw faults.corrupt('uncompressed size', { offset: 5, found: claimed, expected: size });
+  }
+
+  const slots = lzmaSlots(properties.lc + properties.lp);
+  const arena = await Arena.create({ program: lzmaProgram, faults, data, size, slots });
+  const state = new LzmaState(arena);
+  state.setProperties(properties);
+  state.reset();
+  const end = arena.input + data.length;
+  if (!state.start(arena.input + HEADER_SIZE)) {
+    throw faults.corrupt('range coder', { offset: HEADER_SIZE, found: data[HEADER_SIZE], expected: 0 });
+  }
+
+  let ended = false;
+  while (!ended) {
+    const left = arena.limit - arena.end;
+    // With the last byte the stream may end, if the header had the size; else the marker must be next.
+    if (left === 0 && claimed !== UNKNOWN_SIZE && state.at === end) break;
+    arena.reserve(Math.min(left, STEP + MATCH_MAX_LEN));
+    const stopAt = arena.end + (left === 0 ? 1 : Math.min(left, STEP));
+    ended = state.decode({ end, stopAt, limit: arena.limit, dictionary: arena.start });
+  }
+  if (state.at !== end) {
+    throw faults.corrupt('stream', { offset: state.at - arena.input, found: 'bytes after its end' });
+  }
+  return arena.finish();
+}

@@ -1,0 +1,86 @@
+/**
+ * A kernel's PVH entry, and by how much the kernel may be moved under it.
+ *
+ * The entry runs before the kernel has page tables of its own making, on some that were linked in. How they find where they are has changed
+ * twice (arch/x86/platform/pvh/head.S):
+ *
+ * - Until 6.11 they do not: all addresses are link addresses. A kernel with its relocations applied runs where it says that it is linked, so
+ *   virtual and physical slide must be the same.
+ * - Since 6.12 (note XEN_ELFNOTE_PHYS32_RELOC) the code subtracts the address that it is linked at from the one that it runs at, and adds
+ *   the difference, P − V after a virtual slide V and a physical one P, to its page tables and phys_base. In 6.12 the link address is an
+ *   immediate operand, a relocation site, and the difference has 64 bits: any V goes with any P.
+ * - Since 6.13 the link address is read from the kernel's own loaded PHYS32_ENTRY note, and the difference is stored in phys_base as 32
+ *   bits without a sign. By that P must be at least V; only P = V (booted on 7.3) and V = 0 are allowed here; the rest was not tried.
+ *
+ * So the loaded note has to hold entry + V, the one that the loader reads entry + P.
+ */
+import type { FileOffset, PhysAddr, Slide } from '../base/addresses.ts';
+import { physToTableEntry } from '../base/addresses.ts';
+import { Reader } from '../base/bytes.ts';
+import { PT_NOTE, XEN_ELFNOTE_PHYS32_ENTRY, XEN_ELFNOTE_PHYS32_RELOC } from '../elf/constants.ts';
+import { readNotes } from '../elf/read.ts';
+import type { Segment } from '../elf/read.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
+import { fileOffsetOf } from './vmlinux.ts';
+import type { Vmlinux } from './vmlinux.ts';
+
+export interface PvhEntry {
+  /** Physical link address of pvh_start_xen. */
+  readonly entry: PhysAddr;
+  /** The note's descriptor in the file, 4 or 8 bytes, and the PT_NOTE that it is in. */
+  readonly desc: { readonly offset: FileOffset; readonly size: 4 | 8 };
+  readonly segment: Segment;
+  /** What XEN_ELFNOTE_PHYS32_RELOC says: the image may be loaded at any multiple of `align` from `min`, to end at `max` or before. */
+  readonly range: { readonly align: number; readonly min: PhysAddr; readonly max: PhysAddr } | undefined;
+  /** The code takes its link address from relocation sites, as in 6.12. */
+  readonly relocatesItself: boolean;
+}
+
+/** Undefined when the kernel has no PVH entry. `sites`: checked to lie in the image. */
+export function readPvh(kernel: Vmlinux, sites: Sites): PvhEntry | undefined {
+  if (kernel.pvhEntry === undefined) return undefined;
+  const notes = readNotes(kernel.elf).filter(({ owner }) => owner === 'Xen');
+  const { desc, descOffset } = notes.find(({ type }) => type === XEN_ELFNOTE_PHYS32_ENTRY)!;
+  const segment = kernel.elf.segments.find(
+    ({ type, offset, filesz }) => type === PT_NOTE && descOffset >= offset && descOffset < offset + filesz,
+  )!;
+  const range = notes.find(({ type, desc: bytes }) => type === XEN_ELFNOTE_PHYS32_RELOC && bytes.length === 12);
+  return {
+    entry: kernel.pvhEntry,
+    desc: { offset: descOffset, size: desc.length >= 8 ? 8 : 4 },
+    segment,
+    range: range && readRange(range.desc),
+    relocatesItself: countLinkAddresses(kernel, kernel.pvhEntry, sites) >= 2,
+  };
+}
+
+/** Three u32 (include/xen/interface/elfnote.h); `max` is the last byte. */
+function readRange(desc: Uint8Array): NonNullable<PvhEntry['range']> {
+  const reader = new Reader(desc);
+  const [align, min, last] = [0, 4, 8].map((at) => reader.u32(at, 'XEN_ELFNOTE_PHYS32_RELOC')) as [
+    number,
+    number,
+    number,
+  ];
+  return { align, min, max: last + 1 };
+}
+
+/** The entry's code, and then some: in 6.12 it has 0x123 bytes. */
+const ENTRY_CODE = 0x200;
+
+/** How often the entry's code has its own link address as an immediate: twice in 6.12, for 32 and for 64 bits. */
+function countLinkAddresses({ elf, loads }: Vmlinux, entry: PhysAddr, { abs32 }: Sites): number {
+  const first = physToTableEntry(entry);
+  let count = 0;
+  for (const site of abs32) {
+    if (site < first || site >= first + ENTRY_CODE) continue;
+    const offset = fileOffsetOf(loads, site - 0x8000_0000);
+    if (offset !== undefined && new Reader(elf.bytes).u32(offset, 'site') === entry) count++;
+  }
+  return count;
+}
+
+/** Whether the PVH entry works at these slides, as far as the kernel decides that. */
+export function pvhAllows({ range, relocatesItself }: PvhEntry, virt: Slide, phys: Slide): boolean {
+  return virt === phys || (range !== undefined && phys % range.align === 0 && (relocatesItself || virt === 0));
+}

@@ -1,0 +1,183 @@
+/**
+ * An x86-64 vmlinux as kslide sees it: which memory it fills, where it is entered, and where its file ends.
+ *
+ * "Image" is what is in memory: from the lowest p_paddr to the highest p_paddr + p_memsz of its PT_LOAD segments, that is
+ * from _text to _end. All of it is linked at physical address + __START_KERNEL_map, save the per-cpu segment of kernels before 6.15,
+ * which is linked at 0 but loaded with the rest. Relocations name places by link address, and are resolved by physical address here.
+ */
+import { KERNEL_IMAGE_SIZE, physToVirt, START_KERNEL_MAP, virtToPhys } from '../base/addresses.ts';
+import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
+import { Reader } from '../base/bytes.ts';
+import { EM_X86_64, ET_DYN, ET_EXEC, PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
+import { endOfElf, readElf, readNotes, segmentBytes } from '../elf/read.ts';
+import type { ElfFile, Segment } from '../elf/read.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+
+export interface Vmlinux {
+  /** The ELF file alone, without what lies behind it. */
+  readonly elf: ElfFile;
+  /** What lies behind the ELF file: in a bzImage's payload, the relocation table. */
+  readonly trailer: Uint8Array;
+  /** PT_LOAD segments that fill memory, by rising p_paddr; none overlap. */
+  readonly loads: readonly Segment[];
+  /** Lowest and one past the highest physical link address: _text and _end. */
+  readonly imageStart: PhysAddr;
+  readonly imageEnd: PhysAddr;
+  /** startup_64, and where it lies in the file. */
+  readonly entry: PhysAddr;
+  readonly entryOffset: FileOffset;
+  /** pvh_start_xen's physical link address, from Xen note 18. */
+  readonly pvhEntry: PhysAddr | undefined;
+}
+
+/** `bytes`: an ELF file, with or without a relocation table behind it. Throws KernelImageError when it is not an x86-64 kernel. */
+export function readVmlinux(bytes: Uint8Array): Vmlinux {
+  const elf = readElf(bytes);
+  const { header } = elf;
+  if (header.machine !== EM_X86_64 || header.bits !== 64) {
+    throw new KernelImageError({
+      code: 'wrong-architecture',
+      what: `ELF${header.bits} e_machine`,
+      offset: 18,
+      found: header.machine,
+      expected: `ELF64 ${EM_X86_64} (EM_X86_64)`,
+    });
+  }
+  if (header.type !== ET_EXEC && header.type !== ET_DYN) {
+    throw new KernelImageError({
+      code: 'not-a-kernel',
+      what: 'e_type',
+      offset: 16,
+      found: header.type,
+      expected: '2 (ET_EXEC) or 3 (ET_DYN)',
+    });
+  }
+  const end = endOfElf(elf);
+  if (end > bytes.length) {
+    throw new KernelImageError({
+      code: 'truncated',
+      what: 'ELF file, by its headers',
+      offset: bytes.length,
+      expected: `an end at 0x${end.toString(16)}`,
+    });
+  }
+  const loads = readLoads(elf);
+  const imageStart = loads[0]!.paddr;
+  const last = loads.at(-1)!;
+  const { entry, entryOffset } = locateEntry(elf, loads);
+  return {
+    elf: { ...elf, bytes: bytes.subarray(0, end) },
+    trailer: bytes.subarray(end),
+    loads,
+    imageStart,
+    imageEnd: last.paddr + last.memsz,
+    entry,
+    entryOffset,
+    pvhEntry: readPvhEntry(elf, loads),
+  };
+}
+
+/** The segments that fill memory, checked: inside the file, inside KERNEL_IMAGE_SIZE, linked where the image is, not overlapping. */
+function readLoads(elf: ElfFile): Segment[] {
+  const loads = elf.segments
+    .filter((segment) => segment.type === PT_LOAD && segment.memsz > 0)
+    .toSorted((a, b) => a.paddr - b.paddr);
+  // Tells a kernel from any other program for x86-64.
+  if (!loads.some(({ vaddr }) => vaddr >= START_KERNEL_MAP)) {
+    throw new KernelImageError({
+      code: 'not-a-kernel',
+      what: 'program headers',
+      expected: `a PT_LOAD at ${hex(START_KERNEL_MAP)} (__START_KERNEL_map) or above`,
+    });
+  }
+  let end = 0;
+  for (const load of loads) {
+    const what = `program header ${load.index}`;
+    segmentBytes(elf, load);
+    if (load.filesz > load.memsz) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what: `${what}: p_filesz`,
+        found: load.filesz,
+        expected: `at most p_memsz 0x${load.memsz.toString(16)}`,
+      });
+    }
+    if (load.paddr + load.memsz > KERNEL_IMAGE_SIZE) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what: `${what}: p_paddr + p_memsz`,
+        found: load.paddr + load.memsz,
+        expected: `at most 0x${KERNEL_IMAGE_SIZE.toString(16)} (KERNEL_IMAGE_SIZE)`,
+      });
+    }
+    if (load.vaddr >= START_KERNEL_MAP && load.vaddr !== physToVirt(load.paddr)) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what: `${what}: p_vaddr`,
+        found: load.vaddr,
+        expected: physToVirt(load.paddr),
+      });
+    }
+    if (load.paddr < end) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what: `${what}: p_paddr`,
+        found: load.paddr,
+        expected: `0x${end.toString(16)} or above: segments overlap`,
+      });
+    }
+    end = load.paddr + load.memsz;
+  }
+  checkVirtual(loads);
+  return loads;
+}
+
+/** Physically apart is virtually apart for all that is linked in the kernel's map; what is linked below it, per-cpu data, may still collide. */
+function checkVirtual(loads: readonly Segment[]): void {
+  let end: VirtAddr = 0n;
+  for (const load of loads.toSorted((a, b) => (a.vaddr < b.vaddr ? -1 : 1))) {
+    if (load.vaddr < end) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what: `program header ${load.index}: p_vaddr`,
+        found: load.vaddr,
+        expected: `${hex(end)} or above: segments overlap`,
+      });
+    }
+    end = load.vaddr + BigInt(load.memsz);
+  }
+}
+
+/** `e_entry` is startup_64's physical link address, wherever in the image that lies: in 7.3 it is in .init.text. */
+function locateEntry(elf: ElfFile, loads: readonly Segment[]): { entry: PhysAddr; entryOffset: FileOffset } {
+  const entry = Number(elf.header.entry);
+  const entryOffset = fileOffsetOf(loads, entry);
+  if (entryOffset !== undefined) return { entry, entryOffset };
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'e_entry',
+    offset: 24,
+    found: elf.header.entry,
+    expected: 'a physical address inside a PT_LOAD segment',
+  });
+}
+
+function readPvhEntry(elf: ElfFile, loads: readonly Segment[]): PhysAddr | undefined {
+  const note = readNotes(elf).find(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY);
+  if (note === undefined) return undefined;
+  // The descriptor is 8 bytes in a 64-bit kernel; loaders read 4 where there are 4.
+  const entry = new Reader(note.desc, note.descOffset).u32(0, 'XEN_ELFNOTE_PHYS32_ENTRY');
+  return fileOffsetOf(loads, entry) === undefined ? undefined : entry;
+}
+
+/** Where the byte at a physical link address lies in the file, or undefined when no file byte is loaded there. */
+export function fileOffsetOf(loads: readonly Segment[], address: PhysAddr): FileOffset | undefined {
+  const load = loads.find(({ paddr, filesz }) => address >= paddr && address < paddr + filesz);
+  return load === undefined ? undefined : load.offset + (address - load.paddr);
+}
+
+/** The same for a virtual link address inside the kernel's map. */
+export function fileOffsetOfVirt(loads: readonly Segment[], address: VirtAddr): FileOffset | undefined {
+  const physical = virtToPhys(address);
+  return physical === undefined ? undefined : fileOffsetOf(loads, physical);
+}

@@ -1,0 +1,118 @@
+/**
+ * One boot of an audit, as a line of its result file. A line says all about itself, so that files of several machines are merged by joining
+ * them, and judged without the image.
+ */
+import type { Slide } from '../../base/addresses.ts';
+import { InputFileError } from '../../node/files/files.ts';
+import type { BootEnd } from '../../node/qemu/qemu.ts';
+import type { Slots } from '../../kaslr/slots.ts';
+import { readLines } from '../ndjson.ts';
+import type { Lines } from '../ndjson.ts';
+
+export const AUDIT_ENTRIES = ['pvh', 'linux64'] as const;
+export type AuditEntry = (typeof AUDIT_ENTRIES)[number];
+
+const ENDS: readonly BootEnd[] = ['panic', 'poweroff', 'reset', 'timeout', 'aborted', 'qemu-error'];
+
+/** Where a boot ran. No name of the host: result files are meant to be passed on. */
+export interface AuditMachine {
+  readonly cpu: string;
+  readonly cpus: number;
+  readonly accel: 'tcg' | 'kvm';
+  /** QEMU's version: `7.2.22`. */
+  readonly qemu: string;
+  readonly guest: { readonly memoryMib: number; readonly cpu: string; readonly append: string };
+}
+
+export interface AuditRecord {
+  /** The run, at random, and the number of the boot in it: the same nowhere else. */
+  readonly id: string;
+  /** SHA-256 of the image file, in hex. */
+  readonly image: string;
+  /** What the image allows, from its own parameters; null where it is not a converted kernel. */
+  readonly slots: Slots | null;
+  readonly entry: AuditEntry;
+  /** Counts from 1 in each result file. */
+  readonly boot: number;
+  /** `disabled` when the kernel said that it was not randomized, null when it said nothing. */
+  readonly slide: Slide | 'disabled' | null;
+  readonly end: BootEnd;
+  readonly ms: number;
+  /** When it ended, ISO 8601, UTC. */
+  readonly at: string;
+  readonly machine: AuditMachine;
+  /** The console's last words, of a boot that failed. */
+  readonly tail?: string | undefined;
+}
+
+/** Torn last lines are dropped. Throws InputFileError for what is not an audit's result file. */
+export function readAuditFile(path: string): Promise<Lines<AuditRecord>> {
+  return readLines(path, (json) => (isAuditRecord(json) ? json : undefined));
+}
+
+/**
+ * The boots of several files, each once. Throws InputFileError when a file is of another image than the first, or when the same boot has two different
+ * results.
+ */
+export async function mergeAuditFiles(paths: readonly string[]): Promise<AuditRecord[]> {
+  const byId = new Map<string, AuditRecord>();
+  let image: string | undefined;
+  for (const path of paths) {
+    for (const record of (await readAuditFile(path)).values) {
+      image ??= record.image;
+      if (record.image !== image) throw new InputFileError(path, `audits another image: ${record.image}, not ${image}`);
+      const known = byId.get(record.id);
+      if (known !== undefined && (known.slide !== record.slide || known.end !== record.end)) {
+        throw new InputFileError(path, `boot ${record.id} has another result than in a file before it`);
+      }
+      byId.set(record.id, known ?? record);
+    }
+  }
+  return [...byId.values()];
+}
+
+function isAuditRecord(json: unknown): json is AuditRecord {
+  if (!isObject(json)) return false;
+  const { id, image, slots, entry, boot, slide, end, ms, at, machine, tail } = json;
+  return (
+    typeof id === 'string' &&
+    typeof image === 'string' &&
+    /^[0-9a-f]{64}$/.test(image) &&
+    (slots === null || isSlots(slots)) &&
+    AUDIT_ENTRIES.some((name) => name === entry) &&
+    isCount(boot) &&
+    (slide === null || slide === 'disabled' || isCount(slide)) &&
+    ENDS.some((name) => name === end) &&
+    isCount(ms) &&
+    typeof at === 'string' &&
+    isMachine(machine) &&
+    (tail === undefined || typeof tail === 'string')
+  );
+}
+
+function isMachine(json: unknown): boolean {
+  if (!isObject(json) || !isObject(json['guest'])) return false;
+  const { cpu, cpus, accel, qemu, guest } = json;
+  const texts = [cpu, qemu, guest['cpu'], guest['append']];
+  return (
+    texts.every((text) => typeof text === 'string') &&
+    isCount(cpus) &&
+    isCount(guest['memoryMib']) &&
+    (accel === 'tcg' || accel === 'kvm')
+  );
+}
+
+/** An array as long as `count` is made for each image: more slots than 2 MiB pages in 1 GiB cannot be. */
+function isSlots(json: unknown): boolean {
+  if (!isObject(json)) return false;
+  const { count, align } = json;
+  return isCount(count) && count >= 1 && count <= 512 && isCount(align) && align >= 1;
+}
+
+function isObject(json: unknown): json is Record<string, unknown> {
+  return typeof json === 'object' && json !== null;
+}
+
+function isCount(json: unknown): json is number {
+  return Number.isSafeInteger(json) && (json as number) >= 0;
+}

@@ -1,0 +1,224 @@
+/**
+ * What the boots of an audit show, and whether anything is wrong with it.
+ *
+ * Findings, each enough for exit code 1:
+ *
+ *     failed            a boot that did not come to the kernel's panic, or said no slide
+ *     not-randomized    the kernel of a boot said that its offset is "disabled"
+ *     misaligned        a slide that is no multiple of the image's alignment
+ *     out-of-range      a slide above the image's largest
+ *     constant          the same slide in each of four boots or more, where the range is not known
+ *     uneven, too-even  chi-square: p below 1e-6 on either side
+ *     collisions        the collision test: p below 1e-6 on either side
+ *     incomplete        fewer boots than were asked for
+ *
+ * At 1e-6 a good kernel is accused once in 250,000 audits (four tails), and one that lost a bit of entropy is found with 250 boots.
+ */
+import { hex } from '../../base/errors.ts';
+import { largestSlide } from '../../kaslr/slots.ts';
+import type { Slots } from '../../kaslr/slots.ts';
+import { hasFailed } from './audit.ts';
+import type { AuditMachine, AuditRecord } from './record.ts';
+import { commonDivisor, estimateEntropy, testCollisions, testUniformity } from '../statistics/statistics.ts';
+import type { CollisionTest, EntropyEstimate, UniformityTest } from '../statistics/statistics.ts';
+
+export const P_AT_LEAST = 1e-6;
+/** With 480 slots, four boots agree once in 10^8 audits. */
+const CONSTANT_FROM = 4;
+
+export type FindingCode =
+  | 'failed'
+  | 'not-randomized'
+  | 'misaligned'
+  | 'out-of-range'
+  | 'constant'
+  | 'uneven'
+  | 'too-even'
+  | 'collisions'
+  | 'incomplete';
+
+export interface Finding {
+  readonly code: FindingCode;
+  readonly text: string;
+}
+
+/** The shape of `kslide audit --json`. Sizes and slides in bytes, times in milliseconds; null is what cannot be known. */
+export interface AuditSummary {
+  /** SHA-256 of the image. */
+  readonly image: string;
+  readonly slots: { readonly count: number; readonly align: number; readonly largest: number } | null;
+  readonly boots: {
+    /** Null when results were merged: then nobody asked for a number. */
+    readonly asked: number | null;
+    readonly done: number;
+    readonly failed: number;
+    readonly byEntry: Readonly<Record<string, number>>;
+    readonly medianMs: number;
+  };
+  readonly machines: readonly (AuditMachine & { readonly boots: number })[];
+  /** Of the boots that did not fail; null when there is none. */
+  readonly slides: {
+    readonly distinct: number;
+    readonly least: number;
+    readonly greatest: number;
+    /** Greatest common divisor; 0 if all are 0. */
+    readonly alignment: number;
+  } | null;
+  readonly uniformity: UniformityTest | null;
+  readonly collisions: CollisionTest | null;
+  readonly entropy: EntropyEstimate | null;
+  readonly findings: readonly Finding[];
+}
+
+/** `records`: at least one, all of the same image. `asked`: how many there should be. */
+export function summarize(records: readonly AuditRecord[], asked?: number): AuditSummary {
+  const first = records[0];
+  if (first === undefined) throw new RangeError('an audit without boots');
+  const slots = first.slots ?? undefined;
+  const failed = records.filter(hasFailed);
+  const randomized = slidesOf(records);
+  const counts = slots === undefined ? undefined : countSlots(randomized, slots);
+  const tests = runTests(randomized, counts, slots);
+  return {
+    image: first.image,
+    slots: slots === undefined ? null : { ...slots, largest: largestSlide(slots) },
+    boots: {
+      asked: asked ?? null,
+      done: records.length,
+      failed: failed.length,
+      byEntry: tally(records.map(({ entry }) => entry)),
+      medianMs: median(records.map(({ ms }) => ms)),
+    },
+    machines: tallyMachines(records),
+    slides: describeSlides(randomized),
+    ...tests,
+    findings: [...judgeBoots(records, failed, asked), ...judgeSlides(randomized, slots), ...judgeTests(tests)],
+  };
+}
+
+/** Slides of the boots that said one. */
+export function slidesOf(records: readonly AuditRecord[]): number[] {
+  return records
+    .filter((record) => !hasFailed(record))
+    .map(({ slide }) => slide)
+    .filter((slide) => typeof slide === 'number');
+}
+
+/** How often each slot was taken. What is in no slot is not counted: it is a finding of its own. */
+export function countSlots(slides: readonly number[], { align, count }: Slots): Uint32Array {
+  const counts = new Uint32Array(count);
+  for (const slide of slides) if (slide % align === 0 && slide / align < count) counts[slide / align]!++;
+  return counts;
+}
+
+type Tests = Pick<AuditSummary, 'uniformity' | 'collisions' | 'entropy'>;
+
+function runTests(slides: readonly number[], counts: Uint32Array | undefined, slots: Slots | undefined): Tests {
+  const seen = Object.values(tally(slides));
+  const inSlots = counts?.some((count) => count > 0) ? counts : undefined;
+  return {
+    uniformity: (inSlots && testUniformity(inSlots)) ?? null,
+    collisions: inSlots === undefined ? null : testCollisions(inSlots),
+    entropy: slides.length < 2 ? null : estimateEntropy(seen, slots?.count),
+  };
+}
+
+function describeSlides(slides: readonly number[]): AuditSummary['slides'] {
+  if (slides.length === 0) return null;
+  const sorted = slides.toSorted((a, b) => a - b);
+  return {
+    distinct: new Set(slides).size,
+    least: sorted[0]!,
+    greatest: sorted.at(-1)!,
+    alignment: commonDivisor(slides),
+  };
+}
+
+function judgeBoots(
+  records: readonly AuditRecord[],
+  failed: readonly AuditRecord[],
+  asked: number | undefined,
+): Finding[] {
+  const findings: Finding[] = [];
+  if (failed.length > 0) {
+    const ends = Object.entries(tally(failed.map(({ end, slide }) => (slide === null ? `${end}, no slide` : end))));
+    const which = ends.map(([end, times]) => `${times} × ${end}`).join('; ');
+    findings.push({ code: 'failed', text: `${failed.length} of ${records.length} boots failed: ${which}` });
+  }
+  const disabled = records.filter(({ slide }) => slide === 'disabled').length;
+  if (disabled > 0) {
+    findings.push({
+      code: 'not-randomized',
+      text: `${disabled} of ${records.length} boots were not randomized: their kernel says "Kernel Offset: disabled"`,
+    });
+  }
+  if (asked !== undefined && records.length < asked)
+    findings.push({ code: 'incomplete', text: `stopped after ${records.length} of ${asked} boots` });
+  return findings;
+}
+
+function judgeSlides(slides: readonly number[], slots: Slots | undefined): Finding[] {
+  if (slots === undefined) {
+    if (slides.length < CONSTANT_FROM || new Set(slides).size > 1) return [];
+    return [{ code: 'constant', text: `all ${slides.length} boots have the slide ${hex(slides[0]!)}` }];
+  }
+  const findings: Finding[] = [];
+  const misaligned = slides.filter((slide) => slide % slots.align !== 0);
+  if (misaligned.length > 0)
+    findings.push({ code: 'misaligned', text: `no multiples of ${hex(slots.align)}: ${listed(misaligned)}` });
+  const outside = slides.filter((slide) => slide > largestSlide(slots));
+  if (outside.length > 0)
+    findings.push({ code: 'out-of-range', text: `above ${hex(largestSlide(slots))}: ${listed(outside)}` });
+  return findings;
+}
+
+function judgeTests({ uniformity, collisions }: Tests): Finding[] {
+  const findings: Finding[] = [];
+  if (uniformity !== null && uniformity.pUneven < P_AT_LEAST) {
+    findings.push({
+      code: 'uneven',
+      text: `some slots come too often: chi-square p = ${uniformity.pUneven.toExponential(1)}`,
+    });
+  }
+  if (uniformity !== null && uniformity.pEven < P_AT_LEAST) {
+    findings.push({
+      code: 'too-even',
+      text: `slots come more evenly than chance has it: chi-square p = ${uniformity.pEven.toExponential(1)}`,
+    });
+  }
+  if (collisions !== null && Math.min(collisions.pMore, collisions.pFewer) < P_AT_LEAST) {
+    const { seen, expected, pMore, pFewer } = collisions;
+    const p = Math.min(pMore, pFewer).toExponential(1);
+    findings.push({
+      code: 'collisions',
+      text: `${seen} collisions where ${expected.toFixed(1)} are expected: p = ${p}`,
+    });
+  }
+  return findings;
+}
+
+function listed(slides: readonly number[]): string {
+  const shown = slides.slice(0, 5).map(hex).join(', ');
+  return slides.length > 5 ? `${shown} and ${slides.length - 5} more` : shown;
+}
+
+function tally(values: readonly (string | number)[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
+  return counts;
+}
+
+function tallyMachines(records: readonly AuditRecord[]): AuditSummary['machines'] {
+  const machines = new Map<string, AuditMachine & { boots: number }>();
+  for (const { machine } of records) {
+    const key = JSON.stringify(machine);
+    const known = machines.get(key) ?? { ...machine, boots: 0 };
+    known.boots++;
+    machines.set(key, known);
+  }
+  return [...machines.values()];
+}
+
+function median(values: readonly number[]): number {
+  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)]!;
+}

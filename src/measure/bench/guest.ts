@@ -1,0 +1,161 @@
+/**
+ * A guest that QEMU holds until it is told to go, and that is led from outside: by its monitor, and by its GDB stub where instructions are
+ * counted.
+ *
+ * Counting: with `-icount shift=0,sleep=off` one instruction is one nanosecond of guest time, however busy the host is, and while QEMU
+ * records (rr=record) `info replay` says how many there were since power-on; what is recorded goes to /dev/null. Time that a guest
+ * sleeps is no instruction; time that it waits in a loop is. `rep` counts each turn. With -seed for RDRAND and RDSEED and a clock that starts at a
+ * given date nothing is left to chance (measured on QEMU 7.2): the same seed gives the same number, to the instruction.
+ */
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer } from 'node:net';
+import type { Server, Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { PhysAddr, VirtAddr } from '../../base/addresses.ts';
+import { KernelImageError } from '../../base/errors.ts';
+import { EnvironmentError } from '../../node/environment.ts';
+import { boot } from '../../node/qemu/qemu.ts';
+import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
+import { GdbRemote } from './gdb-remote.ts';
+import { HungUp } from './hung-up.ts';
+import { Monitor } from './monitor.ts';
+
+export interface GuestOptions extends Pick<BootOptions, 'entry' | 'append' | 'initrd' | 'memoryMib' | 'signal'> {
+  /** In errors. */
+  readonly title: string;
+  readonly image: Uint8Array;
+  readonly timeoutMs: number;
+}
+
+/** Where a counted guest stopped. `at` is undefined when it ended, by itself, before it came to any of the addresses. */
+export interface Arrival<A = PhysAddr> {
+  readonly at: A | undefined;
+  /** Since power-on. */
+  readonly instructions: number;
+}
+
+export interface CountedGuest {
+  /** Runs to the first of these addresses, or to the guest's end. */
+  runTo<A extends PhysAddr | VirtAddr>(addresses: readonly A[]): Promise<Arrival<A>>;
+  readMemory(address: PhysAddr | VirtAddr, length: number): Promise<Uint8Array>;
+}
+
+/** Stays after the guest has ended: its count is still to be read. */
+const COUNTING = ['-no-shutdown', '-icount', 'shift=0,sleep=off,rr=record,rrfile=/dev/null'];
+/** Any date would do; one at which certificates in the kernel are valid is the usual case. */
+const FIXED_CLOCK = ['-rtc', 'base=2024-01-01,clock=vm'];
+
+/** Powers a guest on under TCG, lets `lead` take it where it wants to, and ends it. Throws what `lead` throws, or why QEMU ended early. */
+export function countGuest<T>(
+  options: GuestOptions & { readonly seed: number },
+  lead: (guest: CountedGuest) => Promise<T>,
+): Promise<T> {
+  const extra = [...COUNTING, ...FIXED_CLOCK, '-seed', String(options.seed)];
+  return withSockets(['qmp', 'gdb'], ([qmp, gdb]) => {
+    extra.push('-qmp', `unix:${qmp!.path}`, '-gdb', `unix:${gdb!.path}`);
+    return leadGuest({ ...options, accel: 'tcg', extra }, qmp!, async (monitor) => {
+      const remote = new GdbRemote(await gdb!.connection);
+      return lead({
+        runTo: async (addresses) => ({
+          at: await remote.runTo(addresses),
+          instructions: await monitor.instructionCount(),
+        }),
+        readMemory: (address, length) => remote.readMemory(address, length),
+      });
+    });
+  });
+}
+
+/** Microseconds from power-on under KVM until the console shows `text`, or without one to the guest's end. */
+export function timeGuest(options: GuestOptions, text?: string): Promise<number> {
+  let console = '';
+  let sawText: (() => void) | undefined;
+  const shown = new Promise<void>((resolve) => (sawText = resolve));
+  const onConsole = (more: string): void => {
+    console += more;
+    if (text !== undefined && console.includes(text)) sawText?.();
+  };
+  return withSockets(['qmp'], ([qmp]) => {
+    const extra = ['-no-shutdown', '-qmp', `unix:${qmp!.path}`];
+    return leadGuest({ ...options, accel: 'kvm', extra, onConsole }, qmp!, async (monitor) => {
+      const started = performance.now();
+      await monitor.execute('cont');
+      const ended = monitor.event('SHUTDOWN').then(() => {
+        if (text !== undefined) throw wouldNotBoot(options.title, 'a guest that ended', '/init to run');
+      });
+      await Promise.race([shown, ended]);
+      return Math.round((performance.now() - started) * 1000);
+    });
+  });
+}
+
+/** `-S`: QEMU starts with the guest at a standstill. */
+async function leadGuest<T>(
+  options: GuestOptions & Pick<BootOptions, 'accel' | 'onConsole'> & { readonly extra: readonly string[] },
+  qmp: Listener,
+  lead: (monitor: Monitor) => Promise<T>,
+): Promise<T> {
+  const running = boot({ ...options, extra: ['-S', ...options.extra] });
+  let monitor: Monitor | undefined;
+  const leading = async (): Promise<T> => {
+    monitor = await Monitor.open(await qmp.connection);
+    return lead(monitor);
+  };
+  try {
+    return await Promise.race([
+      leading(),
+      running.then((result) => {
+        throw endedEarly(options, result);
+      }),
+    ]);
+  } catch (error) {
+    throw error instanceof HungUp ? endedEarly(options, await running) : error;
+  } finally {
+    await monitor?.execute('quit').catch(() => {});
+    await running.catch(() => {});
+  }
+}
+
+function endedEarly({ title, timeoutMs, signal }: GuestOptions, { end, errors }: BootResult): Error {
+  if (end === 'aborted') return signal?.reason as Error;
+  if (end === 'timeout')
+    return wouldNotBoot(title, `nowhere after ${timeoutMs / 1000} s`, 'what boots are measured to');
+  const reason = errors.trim().split('\n')[0] || `it ended by ${end}`;
+  return new EnvironmentError({ problem: 'command-failed', what: `QEMU failed: ${reason}` });
+}
+
+export function wouldNotBoot(title: string, found: string, expected: string): KernelImageError {
+  return new KernelImageError({ code: 'would-not-boot', what: title, found, expected });
+}
+
+interface Listener {
+  readonly path: string;
+  /** The first. */
+  readonly connection: Promise<Socket>;
+}
+
+/** QEMU connects to us, so nobody has to wait until a socket is there. Nothing of it is left afterwards. */
+async function withSockets<T>(
+  names: readonly string[],
+  use: (listeners: readonly Listener[]) => Promise<T>,
+): Promise<T> {
+  const folder = await mkdtemp(join(tmpdir(), 'kslide-bench-'));
+  const servers: Server[] = [];
+  const sockets: Socket[] = [];
+  try {
+    const listeners = names.map((name): Listener => {
+      const path = join(folder, name);
+      const server = createServer((socket) => sockets.push(socket)).listen(path);
+      servers.push(server);
+      return { path, connection: once(server, 'connection').then(([socket]) => socket as Socket) };
+    });
+    await Promise.all(servers.map((server) => once(server, 'listening')));
+    return await use(listeners);
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    for (const server of servers) server.close();
+    await rm(folder, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,75 @@
+/**
+ * Files of one JSON value a line, appended to as results come: what a process that was killed has left is still good.
+ *
+ * A line is written whole by one write(2), behind its newline nothing is pending, and so the only thing that SIGKILL or a full disk can
+ * leave is one last line without its newline. That one is dropped; anything else that cannot be read is an error, because it was not us.
+ */
+import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { getSystemErrorMap } from 'node:util';
+import { DiskError, InputFileError, OutputFileError, readInputFile } from '../node/files/files.ts';
+
+export interface Lines<T> {
+  readonly values: readonly T[];
+  /** Bytes up to the end of the last whole line. */
+  readonly length: number;
+  /** Whether a torn last line was dropped. */
+  readonly torn: boolean;
+}
+
+/** `read` makes a value of parsed JSON, or gives undefined for what it is not. Throws InputFileError with the line's number. */
+export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
+  const bytes = await readInputFile(path);
+  const length = bytes.lastIndexOf(0x0a) + 1;
+  const lines = new TextDecoder().decode(bytes.subarray(0, length)).split('\n').slice(0, -1);
+  const values = lines.map((text, index) => {
+    const value = read(parsed(text));
+    if (value === undefined) throw new InputFileError(path, `line ${index + 1} is not a result of kslide's`);
+    return value;
+  });
+  return { values, length, torn: length < bytes.length };
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The name is good, but the machine could not do it. */
+const DISK_FAILURES = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EFBIG']);
+
+/** An open file that grows by lines. Its methods throw OutputFileError or DiskError. */
+export class LineFile {
+  readonly #path: string;
+  readonly #fd: number;
+
+  /** Goes on behind the first `length` bytes of what is there, and drops the rest; without it the file must be new. */
+  constructor(path: string, length?: number) {
+    this.#path = path;
+    this.#fd = this.#try(() => openSync(path, length === undefined ? 'ax' : 'a', 0o666));
+    if (length !== undefined) this.#try(() => ftruncateSync(this.#fd, length));
+  }
+
+  append(value: unknown): void {
+    const line = Buffer.from(`${JSON.stringify(value)}\n`);
+    this.#try(() => {
+      for (let at = 0; at < line.length;) at += writeSync(this.#fd, line, at);
+    });
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+
+  #try<T>(work: () => T): T {
+    try {
+      return work();
+    } catch (error) {
+      const { code = '', errno = 0 } = error as NodeJS.ErrnoException;
+      const reason = getSystemErrorMap().get(errno)?.[1] ?? code;
+      throw new (DISK_FAILURES.has(code) ? DiskError : OutputFileError)(this.#path, reason, error);
+    }
+  }
+}

@@ -1,0 +1,58 @@
+/** Whether there is any use in starting QEMU: what it does with a file that is no kernel, or does not fit into memory, is to sit there. */
+import { readSetupHeader, isBzImage } from '../../bzimage/header.ts';
+import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
+import { isElf, readElf, readNotes } from '../../elf/read.ts';
+import type { ElfFile } from '../../elf/read.ts';
+import { KernelImageError } from '../../base/errors.ts';
+
+export interface Start {
+  readonly entry: 'pvh' | 'linux64';
+  readonly memoryMib: number;
+  /** Bytes. */
+  readonly physicalSlide: number;
+}
+
+const MIB = 0x10_0000;
+
+/** The ELF file, or undefined for a bzImage, which QEMU boots its own way. Throws KernelImageError for what would not boot so. */
+export function readBootable(bytes: Uint8Array, start: Start): ElfFile | undefined {
+  if (!isElf(bytes)) {
+    if (isBzImage(bytes) && start.entry === 'pvh') {
+      readSetupHeader(bytes);
+      return undefined;
+    }
+    throw new KernelImageError({
+      code: 'not-a-kernel',
+      what: 'file',
+      found: isBzImage(bytes) ? 'a bzImage' : bytes.length === 0 ? 'empty' : 'of an unknown kind',
+      expected: start.entry === 'pvh' ? 'a vmlinux or a bzImage' : 'a vmlinux, which is what linux64 enters',
+    });
+  }
+  const elf = readElf(bytes);
+  if (start.entry === 'pvh') expectPvhEntry(elf);
+  expectMemory(elf, start);
+  return elf;
+}
+
+function expectPvhEntry(elf: ElfFile): void {
+  if (readNotes(elf).some(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY)) return;
+  throw new KernelImageError({
+    code: 'would-not-boot',
+    what: 'XEN_ELFNOTE_PHYS32_ENTRY note',
+    expected: 'one in a kernel with a PVH entry (CONFIG_PVH)',
+    hint: 'boot it by linux64',
+  });
+}
+
+function expectMemory({ segments }: ElfFile, { memoryMib, physicalSlide }: Start): void {
+  const ends = segments.filter(({ type }) => type === PT_LOAD).map(({ paddr, memsz }) => paddr + memsz);
+  const end = Math.max(0, ...ends) + physicalSlide;
+  if (end <= memoryMib * MIB) return;
+  throw new KernelImageError({
+    code: 'would-not-boot',
+    what: "end of the kernel's segments in memory",
+    found: end,
+    expected: memoryMib * MIB,
+    hint: `give the guest ${Math.ceil(end / MIB)} MiB at the least`,
+  });
+}

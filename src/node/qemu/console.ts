@@ -1,0 +1,102 @@
+/**
+ * Reads what a guest said on its serial console.
+ *
+ * Two speakers share the line: the kernel, whose panic prints the slide (arch/x86/kernel/setup.c, dump_kernel_offset), and a guest
+ * program of ours (test/guest/init.ts), whose lines begin with MARKER. Firmware, other CPUs and printk may write in between, anywhere.
+ * So nothing here depends on where a line begins, and each number of ours has exactly 16 digits: a line torn by another one is not found,
+ * rather than read wrong.
+ */
+import type { PhysAddr, Slide, VirtAddr } from '../../base/addresses.ts';
+
+/** Before everything that the guest program prints. */
+export const MARKER = 'kslide-guest: ';
+
+export interface GuestReport {
+  /** Address of _text, from /proc/kallsyms. */
+  readonly text: VirtAddr | undefined;
+  /** The loadable program headers of /proc/kcore: direct map, vmalloc, vmemmap, kernel text, in no order. */
+  readonly kcore: readonly { readonly start: VirtAddr; readonly size: bigint }[];
+  /** CPUs that the program may run on. */
+  readonly cpus: number | undefined;
+  /** What finit_module returned for each module, in the order given: 0 or a negative errno. */
+  readonly modules: readonly number[];
+  /** Where the loaded modules lie, from /proc/modules. */
+  readonly moduleAddresses: ReadonlyMap<string, VirtAddr>;
+  /** Where the kernel's code lies in memory, from /proc/iomem. */
+  readonly physicalText: PhysAddr | undefined;
+  /** The program came to its end. */
+  readonly done: boolean;
+}
+
+export interface ConsoleReport {
+  /** The slide as the kernel said it in a panic, or as the address of _text gives it; undefined if nobody said it. */
+  readonly slide: Slide | undefined;
+  /** What the kernel itself says of KASLR in a panic, which is the state of KASLR_FLAG. */
+  readonly kaslr: 'on' | 'off' | undefined;
+  /** Linux's release, from its first line: `6.12.117+deb12-cloud-amd64`. */
+  readonly release: string | undefined;
+  /** How the kernel said that it ends, or that the guest program did its last: without a console, nothing else is heard. */
+  readonly end: 'panic' | 'poweroff' | undefined;
+  /** The reason that stands after "Kernel panic - not syncing: ". */
+  readonly panic: string | undefined;
+  readonly guest: GuestReport;
+}
+
+const HEX64 = '([0-9a-f]{16})(?![0-9a-f])';
+const line = (pattern: string): RegExp => new RegExp(MARKER + pattern, 'g');
+
+const first = (text: string, pattern: RegExp): string | undefined => pattern.exec(text)?.[1];
+const address = (digits: string): bigint => BigInt(`0x${digits}`);
+
+function parsedHex(digits: string | undefined): number | undefined {
+  return digits === undefined ? undefined : Number.parseInt(digits, 16);
+}
+
+function countBits(value: bigint): number {
+  return value.toString(2).replaceAll('0', '').length;
+}
+
+function guestReport(text: string): GuestReport {
+  const all = (pattern: string): string[][] => [...text.matchAll(line(pattern))].map(([, ...groups]) => groups);
+  const [textAddress] = all(`text=${HEX64}`).flat();
+  const [cpuMask] = all(`cpus=${HEX64}`).flat();
+  const modules = all(`module=${HEX64}`).map(([result = '']) => Number(BigInt.asIntN(64, address(result))));
+  // seq_file's own line, not one of ours: name, size, users, dependents, state, address.
+  const live = [...text.matchAll(/(\w+) \d+ \d+ \S+ Live 0x([0-9a-f]{16})/g)];
+  return {
+    text: textAddress === undefined ? undefined : address(textAddress),
+    kcore: all(`kcore ${HEX64} ${HEX64}`).map(([start = '', size = '']) => ({
+      start: address(start),
+      size: address(size),
+    })),
+    cpus: cpuMask === undefined ? undefined : countBits(address(cpuMask)),
+    modules,
+    moduleAddresses: new Map(live.map(([, name = '', digits = '']) => [name, address(digits)])),
+    physicalText: parsedHex(first(text, /([0-9a-f]{8,})-[0-9a-f]{8,} : Kernel code/)),
+    done: line('done').test(text),
+  };
+}
+
+/** "Kernel Offset: 0x1c000000 from 0xffffffff81000000 (relocation range: …)", or "Kernel Offset: disabled". */
+function offsetOfPanic(text: string): { slide?: Slide; kaslr?: 'on' | 'off' } {
+  const offset = first(text, /Kernel Offset: (disabled|0x[0-9a-f]+ from 0x[0-9a-f]{16})/);
+  if (offset === undefined) return {};
+  return offset === 'disabled' ? { slide: 0, kaslr: 'off' } : { slide: Number.parseInt(offset, 16), kaslr: 'on' };
+}
+
+/** `linkedText` is where _text is linked, if known: with it, the address that a guest program saw gives the slide too. */
+export function parseConsole(text: string, linkedText?: VirtAddr): ConsoleReport {
+  const guest = guestReport(text);
+  const panic = first(text, /Kernel panic - not syncing: ([^\r\n]*)/);
+  const seen = guest.text === undefined || linkedText === undefined ? undefined : Number(guest.text - linkedText);
+  const { slide = seen, kaslr } = offsetOfPanic(text);
+  const poweroff = guest.done || /reboot: (?:Power down|Restarting system|System halted)/.test(text);
+  return {
+    slide,
+    kaslr,
+    release: first(text, /Linux version (\S+)/),
+    end: panic === undefined ? (poweroff ? 'poweroff' : undefined) : 'panic',
+    panic,
+    guest,
+  };
+}

@@ -1,0 +1,180 @@
+/**
+ * The relocation table in about a sixth of the bytes: kslide's own format, TABLE_FORMAT.compact. docs/formats.md is its specification.
+ *
+ * Three lists, one behind the other: 32-bit, inverse 32-bit, 64-bit. 32-bit sites lie scattered in code: they are chains (compact-chains.ts). 64-bit
+ * sites lie in dense tables of pointers: they are bitmaps and runs (compact-items.ts). Both are in the order in which they are fast to apply.
+ *
+ * There is one way to write a table, so that two tables are equal if their bytes are. The reader decodes with every read checked, then encodes
+ * what it got and compares: whatever is not exactly what the writer writes is refused.
+ *
+ * What else was tried, and why this: docs/performance.md.
+ */
+import { physToTableEntry, tableEntryToPhys } from '../../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
+import { Reader, Writer } from '../../base/bytes.ts';
+import { hex, KernelImageError } from '../../base/errors.ts';
+import type { Sites } from './apply.ts';
+import { CHAIN, CHAIN_BYTES_A_SITE, CHAIN_LENGTHS, writeChains } from './compact-chains.ts';
+import { ITEM, ITEM_BYTES_A_SITE, WALKS, WORD, writeItems } from './compact-items.ts';
+import { LISTS } from './kernel-table.ts';
+
+/** What the ends of three lists take, and so an empty table. */
+const ENDS = 1 + 1 + 5;
+/** Sites in a list. Kernels have some 150,000; five bytes can claim 2^36, and memory is spent on each. */
+const SITES_AT_MOST = 2 ** 24;
+
+/**
+ * The table in the compact format. Lists must be as `checkSites` wants them: ascending, apart, inside the kernel's map; throws RangeError when
+ * they are not, and KernelImageError, `too-large`, for one that no kernel has.
+ */
+export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Array {
+  for (const { length } of [abs32, inverse32, abs64]) if (length > SITES_AT_MOST) refuseSize(length);
+  const chained = (abs32.length + inverse32.length) * CHAIN_BYTES_A_SITE;
+  const out = new Writer(new Uint8Array(chained + abs64.length * ITEM_BYTES_A_SITE + ENDS));
+  let at = writeChains(out, 0, abs32, CHAIN_LENGTHS.abs32);
+  at = writeChains(out, at, inverse32, CHAIN_LENGTHS.inverse32);
+  at = writeItems(out, at, abs64);
+  return out.bytes.slice(0, at);
+}
+
+/**
+ * Reads a whole table. `origin` is where it starts in its file, for errors. Throws KernelImageError for anything that is not, byte for byte, what
+ * `encodeCompactTable` writes, and spends memory on no more sites than a table may have.
+ */
+export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0): Sites {
+  const decoder = new Decoder(bytes, origin);
+  const abs32 = decoder.chains('32-bit').toSorted();
+  const inverse32 = decoder.chains('inverse 32-bit').toSorted();
+  const abs64 = decoder.items().toSorted();
+  const sites = { abs32, inverse32, abs64 };
+  for (const { name, title, width } of LISTS) refuseDisorder(sites[name], width, title, origin);
+  const canonical = encodeCompactTable(sites);
+  const length = Math.min(canonical.length, bytes.length);
+  let same = 0;
+  while (same < length && canonical[same] === bytes[same]) same++;
+  if (same === bytes.length) return sites;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'relocation table: byte of the compact format',
+    offset: origin + same,
+    found: bytes[same],
+    expected: same < canonical.length ? canonical[same] : 'the end of the table',
+  });
+}
+
+function refuseSize(found: number): never {
+  const what = 'relocation table: list';
+  throw new KernelImageError({ code: 'too-large', what, found, expected: `at most ${hex(SITES_AT_MOST)} sites` });
+}
+
+function refuseDisorder(list: Uint32Array, width: number, title: string, origin: FileOffset): void {
+  for (let index = 1; index < list.length; index++) {
+    if (list[index]! >= list[index - 1]! + width) continue;
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `relocation table: entry ${index} of the ${title} list, of the table`,
+      offset: origin,
+      found: list[index],
+      expected: `at least 0x${(list[index - 1]! + width).toString(16)}, behind the entry before it`,
+    });
+  }
+}
+
+/** Decodes what the format allows; whether it is the one way to write it is seen afterwards. */
+class Decoder {
+  readonly #reader: Reader;
+  readonly #origin: FileOffset;
+  #at = 0;
+  /** Table entries found so far in this list. */
+  #found = new Uint32Array(1024);
+  #count = 0;
+
+  constructor(bytes: Uint8Array, origin: FileOffset) {
+    this.#reader = new Reader(bytes, origin);
+    this.#origin = origin;
+  }
+
+  /** As they are written. */
+  chains(title: string): Uint32Array {
+    const what = `relocation table: ${title} list`;
+    for (;;) {
+      const count = this.#reader.u8(this.#at++, what);
+      if (count === 0) return this.#take();
+      const length = this.#reader.u8(this.#at++, what);
+      let cursor = this.#u16(what) * (CHAIN.step + 1);
+      for (let chain = 0; chain < count; chain++) {
+        cursor += this.#u16(what);
+        this.#add(cursor, what);
+      }
+      for (let row = 1; row < length; row++)
+        for (let chain = 0; chain < count; chain++) {
+          const before = tableEntryToPhys(this.#found[this.#count - count]!)!;
+          this.#add(before + this.#reader.u8(this.#at++, what), what);
+        }
+    }
+  }
+
+  /** As they are written. */
+  items(): Uint32Array {
+    const what = 'relocation table: 64-bit list';
+    const cursors = Array.from({ length: WALKS }, () => 0);
+    for (let walk = 0; ;) {
+      const first = this.#reader.u8(this.#at++, what);
+      let cursor = cursors[walk]!;
+      if (first === ITEM.address) {
+        cursor = this.#u32(what);
+        if (cursor === 0) return this.#take();
+        cursors[walk] = cursor;
+        continue;
+      }
+      if (first === ITEM.run) {
+        for (let left = this.#u32(what) * ITEM.runUnit; left > 0; left--, cursor += WORD) this.#add(cursor, what);
+      } else {
+        cursor += first * WORD;
+        for (let half = 0; half < 2; half++) {
+          const bits = this.#u32(what);
+          for (let bit = 0; bit < 32; bit++) if ((bits >>> bit) & 1) this.#add(cursor + (half * 32 + bit) * WORD, what);
+        }
+        cursor += ITEM.span;
+      }
+      cursors[walk] = cursor;
+      walk = (walk + 1) % WALKS;
+    }
+  }
+
+  #u16(what: string): number {
+    this.#at += 2;
+    return this.#reader.u16(this.#at - 2, what);
+  }
+
+  #u32(what: string): number {
+    this.#at += 4;
+    return this.#reader.u32(this.#at - 4, what);
+  }
+
+  #add(site: PhysAddr, what: string): void {
+    const entry = physToTableEntry(site);
+    if (tableEntryToPhys(entry) === undefined) {
+      throw new KernelImageError({
+        code: 'bad-value',
+        what,
+        offset: this.#origin + this.#at,
+        found: entry,
+        expected: 'a link address inside the kernel image',
+      });
+    }
+    if (this.#count === this.#found.length) {
+      if (this.#count === SITES_AT_MOST) refuseSize(this.#count + 1);
+      const wider = new Uint32Array(this.#count * 2);
+      wider.set(this.#found);
+      this.#found = wider;
+    }
+    this.#found[this.#count++] = entry;
+  }
+
+  #take(): Uint32Array {
+    const list = this.#found.slice(0, this.#count);
+    this.#count = 0;
+    return list;
+  }
+}

@@ -1,0 +1,161 @@
+/**
+ * What the kernel's tool prints for people: `--abs-syms`, `--abs-relocs` and `--reloc-info`, column for column.
+ *
+ * Names are bytes in no known encoding, so lines are put together as bytes. They come in pieces, for with `--reloc-info` a debug kernel has
+ * 71 MB of them.
+ */
+import { viewOf } from '../../base/bytes.ts';
+import { SHN_ABS, SHT_SYMTAB } from '../../elf/constants.ts';
+import type { RelocsImage } from './image.ts';
+import { isKnownAbsolute } from './rules.ts';
+import type { SymbolTable } from './symbols.ts';
+import { RELOCATION_TYPES, relocationTypeName } from './types.ts';
+import { PIECE, readPieces, REL_SIZE, relocationSections, symbolOf, typeOf } from './walk.ts';
+import type { RelocationSection } from './walk.ts';
+
+const PIECE_OF_TEXT = 1 << 20;
+
+/** How many lists the table would have; asked when it matters, for finding out takes a look at all symbols. */
+export type Lists = () => 2 | 3;
+
+/** `--abs-syms`: every absolute symbol. */
+export function* listAbsoluteSymbols(image: RelocsImage): Generator<Uint8Array> {
+  const { sections } = image;
+  const out = new ByteText();
+  out.add('Absolute symbols\n Num:    Value Size  Type       Bind        Visibility  Name\n');
+  for (let index = 0; index < sections.count; index++) {
+    if (sections.word(index, 'sh_type') !== SHT_SYMTAB) continue;
+    const symbols = image.symbols(index, 'the list of absolute symbols');
+    for (let symbol = 0; symbol < symbols.count; symbol++) {
+      if (symbols.shndx(symbol) !== SHN_ABS) continue;
+      out.add(describeSymbol(symbols, symbol, sections.bits));
+      out.add(symbols.name(symbol));
+      out.add('\n');
+      if (out.isFull) yield out.take();
+    }
+  }
+  out.add('\n');
+  yield out.take();
+}
+
+const SYMBOL_TYPES = ['NOTYPE', 'OBJECT', 'FUNC', 'SECTION', 'FILE', 'COMMON', 'TLS'];
+const SYMBOL_BINDS = ['LOCAL', 'GLOBAL', 'WEAK'];
+const SYMBOL_VISIBILITIES = ['DEFAULT', 'INTERNAL', 'HIDDEN', 'PROTECTED'];
+
+/** All columns before the name. */
+function describeSymbol(symbols: SymbolTable, symbol: number, bits: 32 | 64): string {
+  const number = String(symbol).padStart(5);
+  const value = fullHex(symbols.value(symbol), bits);
+  const gap = bits === 64 ? ' ' : '  ';
+  const size = BigInt.asIntN(bits, symbols.size(symbol)).toString().padStart(5); // the tool takes it as signed
+  const info = symbols.info(symbol);
+  const typeName = SYMBOL_TYPES[info & 15];
+  const type = (typeName === undefined ? 'unknown sym type name' : `STT_${typeName}`).padStart(10);
+  const bindName = SYMBOL_BINDS[info >> 4];
+  const bind = (bindName === undefined ? 'unknown sym bind name' : `STB_${bindName}`).padStart(10);
+  const visibility = `STV_${SYMBOL_VISIBILITIES[symbols.other(symbol) & 3]}`.padStart(12);
+  return `${number} ${value}${gap}${size} ${type} ${bind} ${visibility} `;
+}
+
+/** `--abs-relocs`: relocations that name an absolute symbol which is not known to be meant. Nothing at all when there are none. */
+export function* listAbsoluteRelocations(
+  image: RelocsImage,
+  { realMode, lists }: { readonly realMode: boolean; readonly lists: Lists },
+): Generator<Uint8Array> {
+  const { bits } = image.sections;
+  const out = new ByteText();
+  let head = 'WARNING: Absolute relocations present\nOffset     Info     Type     Sym.Value Sym.Name\n';
+  for (const { section, view, at } of relocations(image)) {
+    const { symbols } = section;
+    const symbol = section.checkSymbol(symbolOf(view, at, bits));
+    if (symbols.shndx(symbol) !== SHN_ABS) continue;
+    const name = symbols.name(symbol);
+    if (isKnownAbsolute(name, bits === 64 ? lists() : undefined, realMode)) continue;
+    const [offset, info] =
+      bits === 64
+        ? [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)]
+        : [BigInt(view.getUint32(at, true)), BigInt(view.getUint32(at + 4, true))];
+    const type = typeTitle(bits, typeOf(view, at, bits), lists).padStart(10);
+    const value = fullHex(symbols.value(symbol), bits);
+    out.add(`${head}${fullHex(offset, bits)} ${fullHex(info, bits)} ${type} ${value}  ${name}\n`);
+    head = '';
+    if (out.isFull) yield out.take();
+  }
+  if (head === '') out.add('\n');
+  yield out.take();
+}
+
+/** `--reloc-info`: every relocation of a loaded section. */
+export function* listRelocations(image: RelocsImage, lists: Lists): Generator<Uint8Array> {
+  const { bits } = image.sections;
+  const out = new ByteText();
+  out.add('reloc section\treloc type\tsymbol\tsymbol section\n');
+  for (const { section, view, at } of relocations(image)) {
+    const { symbols } = section;
+    const symbol = section.checkSymbol(symbolOf(view, at, bits));
+    out.add(image.sectionTitle(section.target));
+    out.add('\t');
+    out.add(typeTitle(bits, typeOf(view, at, bits), lists));
+    out.add('\t');
+    out.add(symbols.name(symbol));
+    out.add('\t');
+    out.add(image.sectionTitle(symbols.sectionIndex(symbol)));
+    out.add('\n');
+    if (out.isFull) yield out.take();
+  }
+  yield out.take();
+}
+
+/** One relocation after the other; `view` and `at` say where its entry is, until the next is asked for. */
+function* relocations(
+  image: RelocsImage,
+): Generator<{ readonly section: RelocationSection; readonly view: DataView; readonly at: number }> {
+  const size = REL_SIZE[image.sections.bits];
+  const scratch = new Uint8Array(PIECE * size);
+  for (const section of relocationSections(image)) {
+    for (const { bytes } of readPieces(image, section, scratch)) {
+      const view = viewOf(bytes);
+      for (let at = 0; at < bytes.length; at += size) yield { section, view, at };
+    }
+  }
+}
+
+/** The tool has had a name for R_X86_64_REX_GOTPCRELX since it writes two lists. */
+function typeTitle(bits: 32 | 64, type: number, lists: Lists): string {
+  const unnamed = type === RELOCATION_TYPES[64].R_X86_64_REX_GOTPCRELX && lists() === 3;
+  return (unnamed ? undefined : relocationTypeName(bits, type)) ?? 'unknown type rel type name';
+}
+
+/** Every digit of an address, without 0x. */
+function fullHex(value: bigint, bits: 32 | 64): string {
+  return value.toString(16).padStart(bits / 4, '0');
+}
+
+/** Text as bytes, one a character, in pieces of about 1 MB. */
+class ByteText {
+  #bytes = new Uint8Array(PIECE_OF_TEXT + 4096);
+  #length = 0;
+
+  get isFull(): boolean {
+    return this.#length >= PIECE_OF_TEXT;
+  }
+
+  add(text: string): void {
+    const end = this.#length + text.length;
+    if (end > this.#bytes.length) {
+      const larger = new Uint8Array(end * 2);
+      larger.set(this.#bytes);
+      this.#bytes = larger;
+    }
+    for (let index = 0; index < text.length; index++) this.#bytes[this.#length + index] = text.charCodeAt(index);
+    this.#length = end;
+  }
+
+  /** What there is so far, as a view that stays as it is. */
+  take(): Uint8Array {
+    const taken = this.#bytes.subarray(0, this.#length);
+    this.#bytes = new Uint8Array(PIECE_OF_TEXT + 4096);
+    this.#length = 0;
+    return taken;
+  }
+}

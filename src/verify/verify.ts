@@ -1,0 +1,267 @@
+/**
+ * Is this file the given kernel, made self-relocating, and nothing else?
+ *
+ * Nobody boots a rewritten kernel on trust, so this does not trust `convert`. It walks both files by itself: of the writer's side it uses the
+ * description in segment/layout.ts and the assembled program, and no code that decides anything (a test holds it to that). Readers (ELF, bzImage,
+ * the kernel's own table) are shared.
+ *
+ * A converted file is determined by its original: there is one right value for each byte of it, the relocation table aside. So the proof is by
+ * exhaustion. Each check vouches for the bytes that it looked at, Evidence keeps the map, and `nothing-else` asks that together they vouched
+ * for the whole file and for no byte twice. A change of any byte is then refuted, and what had been forgotten here would show as a
+ * byte that nobody accounts for. The table is decoded instead of compared; what matters is that it names the same sites as the original's, and a
+ * format has only one way to write them.
+ *
+ * The checks run in an order in which each may rely on those before it, and the first that is refuted ends the proof: behind a wrong header all else
+ * would be wrong as well. Where two fields contradict each other the blame is a guess; it falls on the one that stands alone.
+ *
+ * That the file is as it was meant does not show that it does what it should. So `dry-run` has a model of the program carry out slides in
+ * memory, and compares the image with what the original's own table makes of the original.
+ *
+ * What is not shown: that the program's machine code does what the model does (its tests and real boots show that), and that the slides are random
+ * (`kslide audit`).
+ */
+import type { Slide } from '../base/addresses.ts';
+import { Reader } from '../base/bytes.ts';
+import type { Codecs, Compression } from '../codecs/formats.ts';
+import { isBzImage } from '../bzimage/header.ts';
+import { readPayload } from '../bzimage/payload.ts';
+import { ELFCLASS64, ELFDATA2LSB, EM_X86_64 } from '../elf/constants.ts';
+import { isElf, readElf } from '../elf/read.ts';
+import type { Segment } from '../elf/read.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { readInput } from '../kernel/open.ts';
+import type { KernelInput } from '../kernel/open.ts';
+import { assembleStub } from '../stub/program.ts';
+import { checkDecompressor, openContainer, readKernel } from './container.ts';
+import type { Container, Shell } from './container.ts';
+import { isContainerCheck, Proof } from './proof.ts';
+import type { CheckName, CheckResult, Offence } from './proof.ts';
+import { dryRun } from './dry-run.ts';
+import { Evidence } from './evidence.ts';
+import { EHDR, readUint } from './fields.ts';
+import { checkElfHeader, checkPlacement, checkProgramHeaders } from './headers.ts';
+import { checkHook, checkOriginalBytes } from './hook.ts';
+import { checkMover } from './mover.ts';
+import { FORMS, readOriginal } from './original.ts';
+import type { Form, Original } from './original.ts';
+import { checkPadding } from './padding.ts';
+import { checkSectionHeaders, checkSectionNames } from './sections.ts';
+import { checkParameters, checkProgram, checkSlots, countSlots } from './segment.ts';
+import { checkTable } from './table.ts';
+
+export type { CheckName, CheckResult, Offence };
+
+export interface VerifyOptions {
+  readonly codecs: Codecs;
+  /** The original's relocation table in the kernel's format, for a vmlinux that does not carry one. */
+  readonly relocs?: Uint8Array | undefined;
+  /** Called as each check begins. */
+  readonly onCheck?: ((name: CheckName) => void) | undefined;
+}
+
+export interface Examination {
+  readonly verdict: 'proved' | 'refuted';
+  /** All checks, in the order in which they run. */
+  readonly checks: readonly CheckResult[];
+  /** What the first refuted check found; undefined when all is proved. */
+  readonly offence: Offence | undefined;
+  /** Slides that the dry run carried out. */
+  readonly slides: readonly Slide[];
+}
+
+/** The shape of `kslide verify --json`. All numbers here are the original's own, not read from the converted file. */
+export interface Verification extends Examination {
+  readonly input: KernelInput['kind'];
+  readonly compression: Compression | undefined;
+  readonly kernelVersion: string | undefined;
+  readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
+  readonly slots: { readonly count: number; readonly align: number; readonly largest: Slide; readonly bits: number };
+}
+
+/**
+ * Proves or refutes that `converted` is what `convert` makes of `original`: a bzImage, a UKI, or a vmlinux with its table behind it or
+ * in `relocs`. Throws KernelImageError when there is nothing to examine: the original is no kernel that can be converted, or `converted` no
+ * ELF file for x86-64. Whatever else its bytes are, the answer is a verdict.
+ */
+export async function verify(
+  original: Uint8Array,
+  converted: Uint8Array,
+  { codecs, relocs, onCheck }: VerifyOptions,
+): Promise<Verification> {
+  const kernel = await about('original', () => readOriginal(original, { codecs, relocs }));
+  await about('converted', () => refuseForeign(converted, kernel, codecs));
+  const { input, table, slotAlign: align } = kernel;
+  const count = countSlots(kernel);
+  const options = { program: assembleStub().code, onCheck };
+  const shell = shellOf(input);
+  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
+  return {
+    ...(container === undefined
+      ? examine(withFormOf(converted, kernel), converted, options)
+      : examineBzImage(kernel, converted, container, options)),
+    input: input.kind,
+    compression: input.compression,
+    kernelVersion: input.kernelVersion,
+    relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
+    slots: { count, align, largest: (count - 1) * align, bits: Math.log2(count) },
+  };
+}
+
+export interface ExamineOptions {
+  /** The program that belongs into every converted kernel. */
+  readonly program: Uint8Array;
+  readonly onCheck?: ((name: CheckName) => void) | undefined;
+}
+
+/** The part of `verify` that looks at the converted file; throws nothing, whatever is in that. */
+export function examine(original: Original, converted: Uint8Array, { program, onCheck }: ExamineOptions): Examination {
+  const proof = new Proof(onCheck);
+  const slides = proof.attempt(() => prove(original, new Evidence(converted), program, proof));
+  const { checks, offence } = proof;
+  return { verdict: offence === undefined ? 'proved' : 'refuted', checks, offence, slides: slides ?? [] };
+}
+
+interface BzImageParts {
+  readonly shell: Shell;
+  /** An error where it is no bzImage that can be read. */
+  readonly opened: Container | KernelImageError;
+}
+
+/** The same for a bzImage: its container first, then the ELF file in it. Offsets in that are told as such. */
+export function examineBzImage(
+  original: Original,
+  converted: Uint8Array,
+  { shell, opened }: BzImageParts,
+  { program, onCheck }: ExamineOptions,
+): Examination {
+  const proof = new Proof(onCheck, true);
+  const slides = proof.attempt(() => {
+    const container = proof.check('payload', () => {
+      if (opened instanceof KernelImageError) throw opened;
+      return opened;
+    });
+    const file = new Evidence(converted);
+    const { elf, form } = proof.check('container', () => checkContainer(file, original, shell, container));
+    return prove({ ...original, form }, new Evidence(elf), program, proof);
+  });
+  const { checks, offence } = proof;
+  const inside = offence !== undefined && !isContainerCheck(offence.check);
+  return {
+    verdict: offence === undefined ? 'proved' : 'refuted',
+    checks,
+    offence: inside ? { ...offence, what: `payload: ${offence.what}` } : offence,
+    slides: slides ?? [],
+  };
+}
+
+function checkContainer(
+  file: Evidence,
+  original: Original,
+  shell: Shell,
+  container: Container,
+): { elf: Uint8Array; form: Form } {
+  if (container.payload.compression === undefined && shell.payload.compression !== undefined) {
+    checkMover(file, original, shell, container);
+    return { elf: container.unpacked, form: FORMS.uncompressed };
+  }
+  checkDecompressor(file, shell, container);
+  file.expectAllProved();
+  const { elf, atEnd } = readKernel(container, shell.header);
+  return { elf, form: atEnd ? FORMS.tableAtEnd : FORMS.compressed };
+}
+
+async function tryOpen(converted: Uint8Array, codecs: Codecs): Promise<Container | KernelImageError> {
+  try {
+    return await openContainer(converted, codecs);
+  } catch (error) {
+    if (error instanceof KernelImageError) return error;
+    throw error;
+  }
+}
+
+function shellOf({ bzImage: image, header }: KernelInput): Shell | undefined {
+  return image && header ? { image, header, payload: readPayload(image, header) } : undefined;
+}
+
+/** A vmlinux out of a bzImage with its table at the end has its segment last in the file. */
+function withFormOf(converted: Uint8Array, original: Original): Original {
+  const last = lastSegment(converted);
+  const behind = original.kernel.elf.bytes.length + PAGE;
+  const atEnd = last !== undefined && last.offset >= behind && last.offset + last.filesz === converted.length;
+  return atEnd ? { ...original, form: FORMS.tableAtEnd } : original;
+}
+
+/** Undefined where the headers do not say: the checks will find out why. */
+function lastSegment(converted: Uint8Array): Segment | undefined {
+  try {
+    return readElf(converted).segments.at(-1);
+  } catch (error) {
+    if (error instanceof KernelImageError) return undefined;
+    throw error;
+  }
+}
+
+/** The proof, check by check. */
+function prove(original: Original, file: Evidence, program: Uint8Array, proof: Proof): Slide[] {
+  // Headers first: they say where all else is.
+  const phoff = proof.check('elf-header', () => checkElfHeader(file, original));
+  const added = proof.check('program-headers', () => checkProgramHeaders(file, original, phoff, program));
+  // From here it is known what a loader loads, and where the added segment has to have what.
+  const segment = proof.check('placement', () => checkPlacement(file, original, added, program));
+
+  proof.check('original-bytes', () => checkOriginalBytes(file, original, phoff));
+  proof.check('hook', () => checkHook(file, original, segment));
+  proof.check('program', () => checkProgram(file, segment));
+  const readTable = proof.check('parameters', () => checkParameters(file, original, segment));
+  proof.check('slots', () => checkSlots(file, original, segment));
+  proof.check('table', () => checkTable(file, original, segment, readTable));
+
+  // Behind the segment: what loaders do not look at.
+  const sections = proof.check('section-names', () => checkSectionNames(file, original, segment));
+  proof.check('section-headers', () => checkSectionHeaders(file, original, segment, sections));
+  proof.check('padding', () => checkPadding(file, original, segment, { sections, phoff }));
+  proof.check('nothing-else', () => file.expectAllProved());
+
+  // From here every byte is known to be as it should; the model needs no checks of its own.
+  return proof.check('dry-run', () => dryRun(original, file.bytes));
+}
+
+const CONVERTED = 'an ELF file for x86-64, as `kslide convert` writes it, or a bzImage made from a bzImage';
+const PAGE = 0x1000;
+
+/** Only what makes it pointless to look further: anything that is ELF for x86-64 gets a verdict. */
+async function refuseForeign(bytes: Uint8Array, { input }: Original, codecs: Codecs): Promise<void> {
+  if (isBzImage(bytes) && input.bzImage !== undefined) return;
+  if (!isElf(bytes)) {
+    // Throws in its own words, unless this is the original's container.
+    const { kind } = await readInput(bytes, { codecs });
+    throw new KernelImageError({ code: 'not-a-kernel', what: 'file', found: `a ${kind}`, expected: CONVERTED });
+  }
+  const reader = new Reader(bytes);
+  for (const [name, expected] of [
+    ['EI_CLASS', ELFCLASS64],
+    ['EI_DATA', ELFDATA2LSB],
+    ['e_machine', EM_X86_64],
+  ] as const) {
+    const [offset, width] = EHDR[name];
+    const found = readUint(reader, offset, width, name);
+    if (found === BigInt(expected)) continue;
+    throw new KernelImageError({
+      code: 'wrong-architecture',
+      what: name,
+      offset,
+      found,
+      expected: `${hex(expected)}: ${CONVERTED}`,
+    });
+  }
+}
+
+/** Says in errors which of the two files they are about. */
+async function about<T>(file: string, read: () => Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof KernelImageError)) throw error;
+    throw new KernelImageError({ ...error.data, what: `${file}: ${error.data.what}` });
+  }
+}

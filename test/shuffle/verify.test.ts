@@ -1,0 +1,132 @@
+/** The proof of a shuffled kernel: right files are proved, and each changed byte, and each false claim, is refuted. */
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { viewOf } from '../../src/base/bytes.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
+import { findSection, readElf } from '../../src/elf/read.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import { memorySource } from '../../src/relocs/tool/byte-source.ts';
+import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
+import { SHUFFLE_CHECKS, verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import type { ShuffleVerification } from '../../src/shuffle/verify/verify.ts';
+import { makeKernel } from './make-kernel.ts';
+
+const codecs = coreCodecs;
+const { unstripped: original } = makeKernel();
+const debug = memorySource(original);
+const plan = await planShuffle(original, { codecs, debug });
+
+const make = async (seed: number, plain: boolean): Promise<Uint8Array> =>
+  (await shuffle(original, { codecs, plan, seed: Uint8Array.of(seed), plain })).bytes();
+const verify = (file: Uint8Array): Promise<ShuffleVerification> => verifyShuffled(original, file, { codecs, debug });
+
+async function refuted(file: Uint8Array, what: string): Promise<string> {
+  const { verdict, offence } = await verify(file);
+  assert.equal(verdict, 'refuted', what);
+  return offence!.check;
+}
+
+const plain = await make(1, true);
+const whole = await make(1, false);
+
+test('nothing that decides for the writer decides here', () => {
+  const source = fileURLToPath(new URL('../../src/', import.meta.url));
+  const files = [
+    'verify-shuffled.ts',
+    ...readdirSync(`${source}verify-shuffled`).map((name) => `verify-shuffled/${name}`),
+  ];
+  for (const file of files) {
+    const imports = [...readFileSync(source + file, 'utf8').matchAll(/from '([^']+)'/g)].map(([, path]) => path!);
+    const shared = imports.filter((path) => /\/(convert|elf\/write|stub\/(?!layout|program)\w+)\.ts$/.test(path));
+    const writers = imports.filter(
+      (path) =>
+        /shuffle\/(?!disassembler|debug-kernel|kernel-image|build-id|strip)[\w/-]+\.ts$/.test(path) &&
+        !path.includes('verify-shuffled'),
+    );
+    assert.deepEqual([...shared, ...writers], [], file);
+  }
+});
+
+test('what shuffle makes is proved, self-relocating or plain', async () => {
+  for (let seed = 0; seed < 8; seed++) {
+    for (const form of [false, true]) {
+      const result = await verify(await make(seed, form));
+      assert.equal(result.verdict, 'proved', JSON.stringify(result.offence));
+      assert.equal(result.selfRelocating, !form);
+      assert.deepEqual(
+        result.checks.map(({ name }) => name),
+        Object.keys(SHUFFLE_CHECKS),
+      );
+    }
+  }
+});
+
+test('the input is not changed, whatever kind of array it is', async () => {
+  const given = Buffer.from(original);
+  await planShuffle(given, { codecs, debug });
+  await shuffle(given, { codecs, plan, seed: Uint8Array.of(1) });
+  for (const made of [plain, whole]) {
+    const file = Buffer.from(made);
+    const { verdict, offence } = await verifyShuffled(given, file, { codecs, debug });
+    assert.equal(verdict, 'proved', JSON.stringify(offence));
+    assert.deepEqual(new Uint8Array(file), made);
+  }
+  assert.deepEqual(new Uint8Array(given), original);
+});
+
+test('each changed byte is refuted, in either form', async () => {
+  const claim = findSection(readElf(plain), '.kslide.moves')!;
+  // A prime apart, so that all bytes of a field get their turn; the whole one takes 2 MiB of padding through `verify` each time.
+  for (const [file, step] of [
+    [plain, 61],
+    [whole, 499],
+  ] as const) {
+    for (let at = 0; at < file.length; at += at < 0x80 ? 3 : step) {
+      if (at >= claim.offset && at < claim.offset + claim.size) continue; // see below
+      const changed = file.slice();
+      changed[at] = changed[at]! ^ (1 << (at & 7));
+      try {
+        await refuted(changed, `byte ${at}`);
+      } catch (error) {
+        // The first bytes say that it is an ELF file for x86-64 at all.
+        assert.ok(error instanceof KernelImageError && at < 0x1000, `byte ${at}: ${String(error)}`);
+      }
+    }
+  }
+});
+
+test('each changed byte of the claim is refuted, but of rows that claim no move', async () => {
+  const section = findSection(readElf(plain), '.kslide.moves')!;
+  const view = viewOf(plain);
+  for (let at = section.offset; at < section.offset + section.size; at += 5) {
+    const row = at - ((at - section.offset) % 12);
+    if (view.getUint32(row, true) === view.getUint32(row + 8, true)) continue;
+    const changed = plain.slice();
+    changed[at] = changed[at]! ^ 0x10;
+    await refuted(changed, `byte ${at}`);
+  }
+});
+
+test('the relocation table behind a plain one is compared, entry by entry', async () => {
+  const changed = plain.slice();
+  const view = viewOf(changed);
+  view.setUint32(changed.length - 4, view.getUint32(changed.length - 4, true) + 4, true);
+  assert.equal(await refuted(changed, 'last entry'), 'relocation-table');
+});
+
+test('an unshuffled kernel claims nothing; a cut file, and zeros, are refused or refuted', async () => {
+  assert.equal(await refuted(original, 'the original'), 'moves');
+  for (const length of [0x40, 0x1000, plain.length >> 1]) {
+    await assert.rejects(verify(plain.subarray(0, length)).then(({ verdict }) => assert.equal(verdict, 'proved')));
+  }
+});
+
+test('the debug vmlinux has to be that of the build', async () => {
+  const other = makeKernel('void more_of_it(void) { counter += 2; }');
+  await assert.rejects(
+    verifyShuffled(original, plain, { codecs, debug: memorySource(other.unstripped) }),
+    (error: Error) => error instanceof KernelImageError && /build-id/.test(error.message),
+  );
+});
