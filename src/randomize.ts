@@ -11,7 +11,8 @@ import type { FileOffset, PhysAddr, Slide, VirtAddr } from './base/addresses.ts'
 import { physToTableEntry, physToVirt } from './base/addresses.ts';
 import { alignUp, ascii, bytesOfWords, copyOf, Writer } from './base/bytes.ts';
 import type { Compression } from './codecs/formats.ts';
-import { EHDR64, PHDR64, PHDR_SIZE, PT_NOTE, PT_NULL } from './elf/constants.ts';
+import { PT_NOTE, PT_NULL } from './elf/constants.ts';
+import { EHDR, PHDR, PHDR_SIZE } from './elf/fields.ts';
 import { readElf, segmentBytes } from './elf/read.ts';
 import type { Segment } from './elf/read.ts';
 import { addSegment, appendOffset, joinParts } from './elf/write.ts';
@@ -286,12 +287,12 @@ class KernelRandomizer implements Randomizer {
     const { elf, imageStart, imageEnd } = this.#kernel;
     const file = new Writer(elf.bytes);
     for (const { offset, bytes } of this.#headers) file.copy(offset, bytes);
-    file.u64(EHDR64.e_entry, this.#kernel.entry + phys);
+    file.u64(EHDR[64].e_entry[0], this.#kernel.entry + phys);
     for (const { index, paddr } of elf.segments) {
-      if (paddr >= imageStart && paddr < imageEnd) file.u64(this.#headerAt(index) + PHDR64.p_paddr, paddr + phys);
+      if (paddr >= imageStart && paddr < imageEnd) file.u64(this.#headerAt(index) + PHDR[64].p_paddr[0], paddr + phys);
     }
     if (this.#pvh !== undefined && entry === 'linux64')
-      file.u32(this.#headerAt(this.#pvh.segment.index) + PHDR64.p_type, PT_NULL);
+      file.u32(this.#headerAt(this.#pvh.segment.index) + PHDR[64].p_type[0], PT_NULL);
   }
 
   #headerAt(index: number): number {
@@ -328,9 +329,9 @@ class KernelRandomizer implements Randomizer {
   #pointToNotes({ offset, paddr, vaddr }: { offset: number; paddr?: PhysAddr; vaddr?: VirtAddr }): void {
     const file = new Writer(this.#kernel.elf.bytes);
     const at = this.#headerAt(this.#pvh!.segment.index);
-    file.u64(at + PHDR64.p_offset, offset);
-    if (paddr !== undefined) file.u64(at + PHDR64.p_paddr, paddr);
-    if (vaddr !== undefined) file.u64(at + PHDR64.p_vaddr, vaddr);
+    file.u64(at + PHDR[64].p_offset[0], offset);
+    if (paddr !== undefined) file.u64(at + PHDR[64].p_paddr[0], paddr);
+    if (vaddr !== undefined) file.u64(at + PHDR[64].p_vaddr[0], vaddr);
   }
 
   #summarize(choice: Choice, flag: boolean, loadEnd: PhysAddr, parts: readonly Uint8Array[]): RandomizeSummary {

@@ -80,6 +80,13 @@ export class Reader {
     });
   }
 
+  /** Little-endian, of any width. */
+  uint(offset: number, width: 1 | 2 | 4 | 8, field: string): bigint {
+    if (width === 8) return this.u64(offset, field);
+    if (width === 4) return BigInt(this.u32(offset, field));
+    return BigInt(width === 2 ? this.u16(offset, field) : this.u8(offset, field));
+  }
+
   /** A view, not a copy. */
   slice(offset: number, length: number, field: string): Uint8Array {
     this.need(offset, length, field);
@@ -111,6 +118,14 @@ export class Writer {
 
   u64(offset: number, value: bigint | number): void {
     this.#view.setBigUint64(offset, BigInt.asUintN(64, BigInt(value)), true);
+  }
+
+  /** Little-endian, of any width; higher bits are dropped. */
+  uint(offset: number, width: 1 | 2 | 4 | 8, value: bigint | number): void {
+    if (width === 8) this.u64(offset, value);
+    else if (width === 4) this.u32(offset, Number(value));
+    else if (width === 2) this.u16(offset, Number(value));
+    else this.u8(offset, Number(value));
   }
 
   copy(offset: number, source: Uint8Array): void {

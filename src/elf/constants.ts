@@ -1,5 +1,5 @@
 /**
- * Names and numbers of the ELF format: System V ABI, chapters 4 and 5, and the x86-64 psABI. Only what kslide uses.
+ * Values of ELF fields by their names: System V ABI, chapters 4 and 5, and the x86-64 psABI. Only what kslide uses. Where the fields lie: fields.ts.
  */
 export const ELF_MAGIC = 0x464c457f; // "\x7fELF", little-endian
 export const ELFCLASS32 = 1;
@@ -42,25 +42,6 @@ export const SHN_ABS = 0xfff1;
 export const SHN_COMMON = 0xfff2;
 /** A section number that does not fit 16 bits: look in SHT_SYMTAB_SHNDX, or in section 0 for the header's own. */
 export const SHN_XINDEX = 0xffff;
-
-/** Where the fields of the ELF header lie: [offset in ELF32, offset in ELF64]; sizes follow the class. */
-export const EHDR_SIZE = { 32: 52, 64: 64 } as const;
-export const PHDR_SIZE = { 32: 32, 64: 56 } as const;
-export const SHDR_SIZE = { 32: 40, 64: 64 } as const;
-
-/** Offsets in Elf64_Ehdr that a rewrite changes. */
-export const EHDR64 = {
-  e_entry: 24,
-  e_phoff: 32,
-  e_shoff: 40,
-  e_phnum: 56,
-  e_shentsize: 58,
-  e_shnum: 60,
-  e_shstrndx: 62,
-} as const;
-
-/** Offsets in Elf64_Phdr. */
-export const PHDR64 = { p_type: 0, p_offset: 8, p_vaddr: 16, p_paddr: 24 } as const;
 
 /** Xen notes (include/xen/interface/elfnote.h), owner "Xen". */
 export const XEN_ELFNOTE_PHYS32_ENTRY = 18;

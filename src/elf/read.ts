@@ -8,19 +8,18 @@ import { cString, Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import {
-  EHDR_SIZE,
   ELF_MAGIC,
   ELFCLASS32,
   ELFCLASS64,
   ELFDATA2LSB,
   EV_CURRENT,
-  PHDR_SIZE,
   PN_XNUM,
   PT_NOTE,
-  SHDR_SIZE,
   SHN_XINDEX,
   SHT_NOBITS,
 } from './constants.ts';
+import { EHDR, EHDR_SIZE, NHDR, NHDR_SIZE, PHDR, PHDR_SIZE, readField, readNumber, SHDR, SHDR_SIZE } from './fields.ts';
+import type { Field } from './fields.ts';
 
 export interface ElfHeader {
   readonly bits: 32 | 64;
@@ -95,50 +94,49 @@ function readHeader(reader: Reader): ElfHeader {
   if (!isElf(reader.bytes)) {
     throw new KernelImageError({ code: 'not-a-kernel', what: 'e_ident', offset: 0, expected: '"\\x7fELF"' });
   }
-  const elfClass = reader.u8(4, 'EI_CLASS');
+  const elfClass = readNumber(reader, 0, EHDR[64].EI_CLASS, 'EI_CLASS');
   if (elfClass !== ELFCLASS32 && elfClass !== ELFCLASS64) {
-    throw new KernelImageError({ code: 'bad-value', what: 'EI_CLASS', offset: 4, found: elfClass, expected: '1 or 2' });
+    throw new KernelImageError({ code: 'bad-value', what: 'EI_CLASS', offset: EHDR[64].EI_CLASS[0], found: elfClass, expected: '1 or 2' });
   }
-  const byteOrder = reader.u8(5, 'EI_DATA');
+  const byteOrder = readNumber(reader, 0, EHDR[64].EI_DATA, 'EI_DATA');
   if (byteOrder !== ELFDATA2LSB) {
     throw new KernelImageError({
       code: 'wrong-architecture',
       what: 'EI_DATA',
-      offset: 5,
+      offset: EHDR[64].EI_DATA[0],
       found: byteOrder,
       expected: '1 (little-endian)',
     });
   }
-  const version = reader.u8(6, 'EI_VERSION');
+  const version = readNumber(reader, 0, EHDR[64].EI_VERSION, 'EI_VERSION');
   if (version !== EV_CURRENT) {
     throw new KernelImageError({
       code: 'bad-value',
       what: 'EI_VERSION',
-      offset: 6,
+      offset: EHDR[64].EI_VERSION[0],
       found: version,
       expected: EV_CURRENT,
     });
   }
   const bits = elfClass === ELFCLASS64 ? 64 : 32;
-  const wide = bits === 64;
   reader.need(0, EHDR_SIZE[bits], 'ELF header');
-  const type = reader.u16(16, 'e_type');
-  const machine = reader.u16(18, 'e_machine');
-  const entry = wide ? reader.u64(24, 'e_entry') : BigInt(reader.u32(24, 'e_entry'));
-  const phoff = wide ? reader.u64AsNumber(32, 'e_phoff') : reader.u32(28, 'e_phoff');
-  const shoff = wide ? reader.u64AsNumber(40, 'e_shoff') : reader.u32(32, 'e_shoff');
-  const counts = wide ? 54 : 42; // e_phentsize; the five u16 from here on have the same order in both classes
-  let phnum = reader.u16(counts + 2, 'e_phnum');
-  let shnum = reader.u16(counts + 6, 'e_shnum');
-  let shstrndx = reader.u16(counts + 8, 'e_shstrndx');
-  if (phnum > 0) expectEntrySize(reader, counts, 'e_phentsize', PHDR_SIZE[bits]);
+  const number = (name: keyof (typeof EHDR)[64]): number => readNumber(reader, 0, EHDR[bits][name], name);
+  const type = number('e_type');
+  const machine = number('e_machine');
+  const entry = readField(reader, 0, EHDR[bits].e_entry, 'e_entry');
+  const phoff = number('e_phoff');
+  const shoff = number('e_shoff');
+  let phnum = number('e_phnum');
+  let shnum = number('e_shnum');
+  let shstrndx = number('e_shstrndx');
+  if (phnum > 0) expectEntrySize(reader, EHDR[bits].e_phentsize, 'e_phentsize', PHDR_SIZE[bits]);
   if (shoff > 0) {
-    expectEntrySize(reader, counts + 4, 'e_shentsize', SHDR_SIZE[bits]);
+    expectEntrySize(reader, EHDR[bits].e_shentsize, 'e_shentsize', SHDR_SIZE[bits]);
     // Counts past 16 bits live in section 0 (System V ABI, "Section Header", index 0).
     reader.need(shoff, SHDR_SIZE[bits], 'section header 0');
-    if (shnum === 0) shnum = wide ? reader.u64AsNumber(shoff + 32, 'sh_size[0]') : reader.u32(shoff + 20, 'sh_size[0]');
-    if (shstrndx === SHN_XINDEX) shstrndx = reader.u32(shoff + (wide ? 40 : 24), 'sh_link[0]');
-    if (phnum === PN_XNUM) phnum = reader.u32(shoff + (wide ? 44 : 28), 'sh_info[0]');
+    if (shnum === 0) shnum = readNumber(reader, shoff, SHDR[bits].sh_size, 'sh_size[0]');
+    if (shstrndx === SHN_XINDEX) shstrndx = readNumber(reader, shoff, SHDR[bits].sh_link, 'sh_link[0]');
+    if (phnum === PN_XNUM) phnum = readNumber(reader, shoff, SHDR[bits].sh_info, 'sh_info[0]');
   } else {
     shnum = 0;
   }
@@ -147,71 +145,42 @@ function readHeader(reader: Reader): ElfHeader {
   return { bits, type, machine, entry, phoff, shoff, phnum, shnum, shstrndx };
 }
 
-function expectEntrySize(reader: Reader, offset: FileOffset, field: string, expected: number): void {
+function expectEntrySize(reader: Reader, [offset]: Field, field: string, expected: number): void {
   const found = reader.u16(offset, field);
   if (found !== expected) throw new KernelImageError({ code: 'bad-value', what: field, offset, found, expected });
 }
 
-function readSegment(reader: Reader, header: ElfHeader, index: number): Segment {
-  const at = header.phoff + index * PHDR_SIZE[header.bits];
-  const type = reader.u32(at, 'p_type');
-  if (header.bits === 64) {
-    return {
-      index,
-      type,
-      flags: reader.u32(at + 4, 'p_flags'),
-      offset: reader.u64AsNumber(at + 8, 'p_offset'),
-      vaddr: reader.u64(at + 16, 'p_vaddr'),
-      paddr: reader.u64AsNumber(at + 24, 'p_paddr'),
-      filesz: reader.u64AsNumber(at + 32, 'p_filesz'),
-      memsz: reader.u64AsNumber(at + 40, 'p_memsz'),
-      align: reader.u64AsNumber(at + 48, 'p_align'),
-    };
-  }
+function readSegment(reader: Reader, { bits, phoff }: ElfHeader, index: number): Segment {
+  const at = phoff + index * PHDR_SIZE[bits];
+  const number = (name: keyof (typeof PHDR)[64]): number => readNumber(reader, at, PHDR[bits][name], name);
   return {
     index,
-    type,
-    flags: reader.u32(at + 24, 'p_flags'),
-    offset: reader.u32(at + 4, 'p_offset'),
-    vaddr: BigInt(reader.u32(at + 8, 'p_vaddr')),
-    paddr: reader.u32(at + 12, 'p_paddr'),
-    filesz: reader.u32(at + 16, 'p_filesz'),
-    memsz: reader.u32(at + 20, 'p_memsz'),
-    align: reader.u32(at + 28, 'p_align'),
+    type: number('p_type'),
+    flags: number('p_flags'),
+    offset: number('p_offset'),
+    vaddr: readField(reader, at, PHDR[bits].p_vaddr, 'p_vaddr'),
+    paddr: number('p_paddr'),
+    filesz: number('p_filesz'),
+    memsz: number('p_memsz'),
+    align: number('p_align'),
   };
 }
 
-function readSection(reader: Reader, header: ElfHeader, index: number): Section {
-  const at = header.shoff + index * SHDR_SIZE[header.bits];
-  const nameOffset = reader.u32(at, 'sh_name');
-  const type = reader.u32(at + 4, 'sh_type');
-  if (header.bits === 64) {
-    return {
-      index,
-      nameOffset,
-      type,
-      flags: reader.u64(at + 8, 'sh_flags'),
-      addr: reader.u64(at + 16, 'sh_addr'),
-      offset: reader.u64AsNumber(at + 24, 'sh_offset'),
-      size: reader.u64AsNumber(at + 32, 'sh_size'),
-      link: reader.u32(at + 40, 'sh_link'),
-      info: reader.u32(at + 44, 'sh_info'),
-      addralign: reader.u64AsNumber(at + 48, 'sh_addralign'),
-      entsize: reader.u64AsNumber(at + 56, 'sh_entsize'),
-    };
-  }
+function readSection(reader: Reader, { bits, shoff }: ElfHeader, index: number): Section {
+  const at = shoff + index * SHDR_SIZE[bits];
+  const number = (name: keyof (typeof SHDR)[64]): number => readNumber(reader, at, SHDR[bits][name], name);
   return {
     index,
-    nameOffset,
-    type,
-    flags: BigInt(reader.u32(at + 8, 'sh_flags')),
-    addr: BigInt(reader.u32(at + 12, 'sh_addr')),
-    offset: reader.u32(at + 16, 'sh_offset'),
-    size: reader.u32(at + 20, 'sh_size'),
-    link: reader.u32(at + 24, 'sh_link'),
-    info: reader.u32(at + 28, 'sh_info'),
-    addralign: reader.u32(at + 32, 'sh_addralign'),
-    entsize: reader.u32(at + 36, 'sh_entsize'),
+    nameOffset: number('sh_name'),
+    type: number('sh_type'),
+    flags: readField(reader, at, SHDR[bits].sh_flags, 'sh_flags'),
+    addr: readField(reader, at, SHDR[bits].sh_addr, 'sh_addr'),
+    offset: number('sh_offset'),
+    size: number('sh_size'),
+    link: number('sh_link'),
+    info: number('sh_info'),
+    addralign: number('sh_addralign'),
+    entsize: number('sh_entsize'),
   };
 }
 
@@ -260,14 +229,14 @@ export function readNotes(elf: ElfFile): Note[] {
     // p_align 8 pads to 8 bytes (gABI), everything else to 4 (what Linux emits).
     const padding = segment.align === 8 ? 8 : 4;
     const padded = (size: number): number => Math.ceil(size / padding) * padding;
-    for (let at = 0; at + 12 <= reader.length;) {
-      const nameSize = reader.u32(at, 'n_namesz');
-      const descSize = reader.u32(at + 4, 'n_descsz');
-      const descAt = at + 12 + padded(nameSize);
+    for (let at = 0; at + NHDR_SIZE <= reader.length;) {
+      const nameSize = readNumber(reader, at, NHDR.n_namesz, 'n_namesz');
+      const descSize = readNumber(reader, at, NHDR.n_descsz, 'n_descsz');
+      const descAt = at + NHDR_SIZE + padded(nameSize);
       if (descAt + descSize > reader.length) break;
       notes.push({
-        owner: cString(reader.slice(at + 12, nameSize, 'note name'), 0),
-        type: reader.u32(at + 8, 'n_type'),
+        owner: cString(reader.slice(at + NHDR_SIZE, nameSize, 'note name'), 0),
+        type: readNumber(reader, at, NHDR.n_type, 'n_type'),
         desc: reader.slice(descAt, descSize, 'note descriptor'),
         descOffset: segment.offset + descAt,
       });

@@ -10,12 +10,8 @@ import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { alignUp, ascii, copyOf, isZero, Writer } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
 import {
-  EHDR64,
-  EHDR_SIZE,
-  PHDR_SIZE,
   PN_XNUM,
   PT_LOAD,
-  SHDR_SIZE,
   SHF_ALLOC,
   SHN_LORESERVE,
   SHT_NOBITS,
@@ -23,6 +19,7 @@ import {
   SHT_PROGBITS,
   SHT_STRTAB,
 } from './constants.ts';
+import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, SHDR, SHDR_SIZE, writeFields } from './fields.ts';
 import { sectionBytes } from './read.ts';
 import type { ElfFile } from './read.ts';
 
@@ -96,7 +93,7 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
     throw new KernelImageError({
       code: 'unsupported',
       what: 'e_phnum',
-      offset: EHDR64.e_phnum,
+      offset: EHDR[64].e_phnum[0],
       found: header.phnum,
       expected: 'room for one more program header',
     });
@@ -126,8 +123,7 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
 
   // Emit.
   const ehdr = headerWithSections(elf, sections, names, sectionsAt);
-  ehdr.u64(EHDR64.e_phoff, segmentsAt);
-  ehdr.u16(EHDR64.e_phnum, header.phnum + 1);
+  writeFields(ehdr, 0, EHDR[64], { e_phoff: segmentsAt, e_phnum: header.phnum + 1 });
   const all: Patch[] = [{ offset: 0, bytes: ehdr.bytes }, ...patches];
   if (!moved) all.push({ offset: header.phoff, bytes: segments });
   const parts = patched(bytes, all);
@@ -191,12 +187,9 @@ function headerWithSections(
   sectionsAt: FileOffset,
 ): Writer {
   const ehdr = new Writer(copyOf(bytes.subarray(0, EHDR_SIZE[64])));
-  ehdr.u64(EHDR64.e_shoff, sectionsAt);
-  ehdr.u16(EHDR64.e_shnum, sections.count < SHN_LORESERVE ? sections.count : 0);
-  if (header.shnum === 0) {
-    ehdr.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
-    ehdr.u16(EHDR64.e_shstrndx, names.index);
-  }
+  const e_shnum = sections.count < SHN_LORESERVE ? sections.count : 0;
+  writeFields(ehdr, 0, EHDR[64], { e_shoff: sectionsAt, e_shnum });
+  if (header.shnum === 0) writeFields(ehdr, 0, EHDR[64], { e_shentsize: SHDR_SIZE[64], e_shstrndx: names.index });
   return ehdr;
 }
 
@@ -257,15 +250,16 @@ function programHeaders(elf: ElfFile, segment: NewSegment, filesz: number): Uint
   const { phoff, phnum } = elf.header;
   const old = elf.bytes.subarray(phoff, phoff + phnum * PHDR_SIZE[64]);
   const writer = new Writer(joinParts([old, new Uint8Array(PHDR_SIZE[64])]));
-  const at = old.length;
-  writer.u32(at, PT_LOAD);
-  writer.u32(at + 4, segment.flags);
-  writer.u64(at + 8, segment.offset);
-  writer.u64(at + 16, vaddrOf(segment));
-  writer.u64(at + 24, segment.paddr);
-  writer.u64(at + 32, filesz);
-  writer.u64(at + 40, segment.memsz);
-  writer.u64(at + 48, segment.align);
+  writeFields(writer, old.length, PHDR[64], {
+    p_type: PT_LOAD,
+    p_flags: segment.flags,
+    p_offset: segment.offset,
+    p_vaddr: vaddrOf(segment),
+    p_paddr: segment.paddr,
+    p_filesz: filesz,
+    p_memsz: segment.memsz,
+    p_align: segment.align,
+  });
   return writer.bytes;
 }
 
@@ -284,7 +278,7 @@ function sectionNames(elf: ElfFile, added: readonly { readonly name: string }[])
     throw new KernelImageError({
       code: 'bad-value',
       what: 'e_shstrndx',
-      offset: EHDR64.e_shstrndx,
+      offset: EHDR[64].e_shstrndx[0],
       found: elf.header.shstrndx,
       expected: 'the number of a SHT_STRTAB section',
     });
@@ -333,23 +327,19 @@ function sectionTable(
   const count = first + added.length;
   const writer = new Writer(joinParts([kept, new Uint8Array(added.length * size)]));
   const own = names.index * size;
-  if (shnum === 0) {
-    writer.u32(own, 1);
-    writer.u32(own + 4, SHT_STRTAB);
-    writer.u64(own + 48, 1);
-  }
-  writer.u64(own + 24, namesAt);
-  writer.u64(own + 32, names.bytes.length);
-  if (count >= SHN_LORESERVE) writer.u64(32, count);
+  if (shnum === 0) writeFields(writer, own, SHDR[64], { sh_name: 1, sh_type: SHT_STRTAB, sh_addralign: 1 });
+  writeFields(writer, own, SHDR[64], { sh_offset: namesAt, sh_size: names.bytes.length });
+  if (count >= SHN_LORESERVE) writeFields(writer, 0, SHDR[64], { sh_size: count });
   added.forEach((section, index) => {
-    const at = (first + index) * size;
-    writer.u32(at, names.offsets[index]!);
-    writer.u32(at + 4, section.type);
-    writer.u64(at + 8, section.flags);
-    writer.u64(at + 16, section.addr);
-    writer.u64(at + 24, section.offset);
-    writer.u64(at + 32, section.size);
-    writer.u64(at + 48, section.align);
+    writeFields(writer, (first + index) * size, SHDR[64], {
+      sh_name: names.offsets[index]!,
+      sh_type: section.type,
+      sh_flags: section.flags,
+      sh_addr: section.addr,
+      sh_offset: section.offset,
+      sh_size: section.size,
+      sh_addralign: section.align,
+    });
   });
   return { bytes: writer.bytes, count };
 }

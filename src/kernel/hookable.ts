@@ -1,7 +1,8 @@
 /** What a kernel must be so that a program can be put in front of it: conditions that all who rewrite kernels share. */
 import { START_KERNEL_MAP } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
-import { EHDR64, EHDR_SIZE, PHDR_SIZE, PT_LOAD } from '../elf/constants.ts';
+import { PT_LOAD } from '../elf/constants.ts';
+import { EHDR, EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
 import { isElf, readElf } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import { ENTRY_BYTES, PARAMS } from '../segment/layout.ts';
@@ -46,7 +47,7 @@ export function refuseSharedBytes({ elf, loads }: Vmlinux): void {
     throw new KernelImageError({
       code: 'unsupported',
       what: 'e_phoff',
-      offset: EHDR64.e_phoff,
+      offset: EHDR[64].e_phoff[0],
       found: phoff,
       expected: `${hex(EHDR_SIZE[64])} or above: program headers of their own, not the ELF header's bytes`,
     });

@@ -7,7 +7,8 @@
  */
 import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
-import { EHDR_SIZE, SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE, SHT_SYMTAB } from '../elf/constants.ts';
+import { EHDR_SIZE, SHDR_SIZE } from '../elf/fields.ts';
 import { Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
 import type { ByteSource } from '../relocs/tool/byte-source.ts';

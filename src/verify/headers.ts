@@ -2,17 +2,8 @@
 import { physToVirt } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
-import {
-  PF_R,
-  PF_W,
-  PF_X,
-  PHDR_SIZE,
-  PT_LOAD,
-  SHDR_SIZE,
-  SHN_LORESERVE,
-  SHT_NOBITS,
-  SHT_NULL,
-} from '../elf/constants.ts';
+import { PF_R, PF_W, PF_X, PT_LOAD, SHN_LORESERVE, SHT_NOBITS, SHT_NULL } from '../elf/constants.ts';
+import { PHDR_SIZE, SHDR_SIZE } from '../elf/fields.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';

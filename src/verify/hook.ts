@@ -1,7 +1,7 @@
 /** The original's own bytes, and the five of them that became a jump. */
 import type { FileOffset } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
-import { EHDR_SIZE, PHDR_SIZE } from '../elf/constants.ts';
+import { EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
 import { PARAMS } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import { PARAMETERS } from './fields.ts';

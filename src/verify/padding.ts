@@ -1,6 +1,6 @@
 /** The bytes that only keep other things aligned. */
 import type { FileOffset } from '../base/addresses.ts';
-import { PHDR_SIZE } from '../elf/constants.ts';
+import { PHDR_SIZE } from '../elf/fields.ts';
 import { PARAMS } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';

@@ -2,16 +2,8 @@
 import { physToVirt } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, ascii } from '../base/bytes.ts';
-import {
-  SHDR_SIZE,
-  SHF_ALLOC,
-  SHF_EXECINSTR,
-  SHF_WRITE,
-  SHN_LORESERVE,
-  SHT_NOBITS,
-  SHT_PROGBITS,
-  SHT_STRTAB,
-} from '../elf/constants.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHN_LORESERVE, SHT_NOBITS, SHT_PROGBITS, SHT_STRTAB } from '../elf/constants.ts';
+import { SHDR_SIZE } from '../elf/fields.ts';
 import { sectionBytes } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';

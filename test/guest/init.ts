@@ -14,7 +14,8 @@
  */
 import { dword, mem, qword, word } from '../../src/asm/assembler.ts';
 import { ecx, r12, rax, rbp, rbx, rcx, rdx } from '../../src/asm/registers.ts';
-import { PHDR_SIZE, PT_LOAD } from '../../src/elf/constants.ts';
+import { PT_LOAD } from '../../src/elf/constants.ts';
+import { PHDR_SIZE } from '../../src/elf/fields.ts';
 import { MARKER } from '../../src/node/qemu/console.ts';
 import {
   copyToConsole,

@@ -1,6 +1,7 @@
 /** A small kernel for `--recover`: one with tables, and one without its relocations. */
 import { Writer } from '../../src/base/bytes.ts';
-import { SHDR_SIZE, SHT_NULL, SHT_RELA } from '../../src/elf/constants.ts';
+import { SHT_NULL, SHT_RELA } from '../../src/elf/constants.ts';
+import { SHDR_SIZE } from '../../src/elf/fields.ts';
 import { readElf } from '../../src/elf/read.ts';
 import type { SmallKernel } from './make-kernel.ts';
 

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../src/elf/constants.ts';
+import { EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../src/elf/fields.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
 import type { ElfFile, Segment } from '../../src/elf/read.ts';
 import { hex } from '../../src/base/errors.ts';

@@ -10,7 +10,8 @@
  */
 import fs from 'node:fs';
 import { Reader } from '../../base/bytes.ts';
-import { EHDR64, EHDR_SIZE, PHDR_SIZE, PT_LOAD, PT_NOTE, SHDR_SIZE } from '../../elf/constants.ts';
+import { PT_LOAD, PT_NOTE } from '../../elf/constants.ts';
+import { EHDR, EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../elf/fields.ts';
 import { endOfElf, isElf, readElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
@@ -103,10 +104,10 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
     load(0, HEAD);
     if (!isElf(bytes) || bytes[4] !== 2) return undefined;
     const header = new Reader(bytes);
-    const phnum = header.u16(EHDR64.e_phnum, 'e_phnum');
-    const shnum = header.u16(EHDR64.e_shnum, 'e_shnum');
-    load(header.u64AsNumber(EHDR64.e_phoff, 'e_phoff'), (phnum + 1) * PHDR_SIZE[64]);
-    load(header.u64AsNumber(EHDR64.e_shoff, 'e_shoff'), Math.max(1, shnum) * SHDR_SIZE[64]);
+    const phnum = header.u16(EHDR[64].e_phnum[0], 'e_phnum');
+    const shnum = header.u16(EHDR[64].e_shnum[0], 'e_shnum');
+    load(header.u64AsNumber(EHDR[64].e_phoff[0], 'e_phoff'), (phnum + 1) * PHDR_SIZE[64]);
+    load(header.u64AsNumber(EHDR[64].e_shoff[0], 'e_shoff'), Math.max(1, shnum) * SHDR_SIZE[64]);
     if (shnum === 0) return undefined; // counted elsewhere, or none: rare
     const elf = readElf(bytes);
     const end = endOfElf(elf);

@@ -3,7 +3,8 @@
  * the claim itself, section names and section headers. There is one right value for each byte.
  */
 import { copyOf, firstDifference, Writer } from '../../base/bytes.ts';
-import { EHDR64, SHDR_SIZE, SHT_PROGBITS, SHT_STRTAB } from '../../elf/constants.ts';
+import { SHT_PROGBITS, SHT_STRTAB } from '../../elf/constants.ts';
+import { EHDR, SHDR_SIZE } from '../../elf/fields.ts';
 import { findSection } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { refute } from '../../verify/evidence.ts';
@@ -18,11 +19,11 @@ export function checkRest(sides: Sides, before: ElfFile, after: ElfFile): number
   const moves = findSection(after, MOVES)!; // the claim was read from it
   const { namesAt, shoff, end } = layOutTail(before, moves);
   const header = new Writer(copyOf(before.bytes.subarray(0, HEADER)));
-  header.u64(EHDR64.e_shoff, shoff);
-  header.u16(EHDR64.e_shnum, shnumOf(sectionCount(before)));
+  header.u64(EHDR[64].e_shoff[0], shoff);
+  header.u16(EHDR[64].e_shnum[0], shnumOf(sectionCount(before)));
   if (before.header.shnum === 0) {
-    header.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
-    header.u16(EHDR64.e_shstrndx, 1);
+    header.u16(EHDR[64].e_shentsize[0], SHDR_SIZE[64]);
+    header.u16(EHDR[64].e_shstrndx[0], 1);
   }
   const names = sectionNames(before);
   expect(after, 'ELF header', 0, header.bytes);

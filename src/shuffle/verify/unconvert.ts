@@ -5,7 +5,8 @@
  * and from where .kslide.moves lies. What is taken apart here wrongly is found afterwards: `verify` has to prove the whole file from it.
  */
 import { alignUp, ascii, copyOf, Writer } from '../../base/bytes.ts';
-import { EHDR64, SHDR_SIZE, SHN_LORESERVE } from '../../elf/constants.ts';
+import { SHN_LORESERVE } from '../../elf/constants.ts';
+import { EHDR, SHDR_SIZE } from '../../elf/fields.ts';
 import { findSection } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC } from '../../segment/layout.ts';
@@ -65,10 +66,10 @@ export function unconvert(shuffled: ElfFile, original: Vmlinux): PlainKernel {
     refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers behind it' });
   const writer = new Writer(copyOf(bytes.subarray(0, end)));
   const { header } = original.elf;
-  writer.u64(EHDR64.e_phoff, header.phoff);
-  writer.u16(EHDR64.e_phnum, header.phnum);
-  writer.u64(EHDR64.e_shoff, shoff);
-  writer.u16(EHDR64.e_shnum, shnumOf(sectionCount(original.elf)));
+  writer.u64(EHDR[64].e_phoff[0], header.phoff);
+  writer.u16(EHDR[64].e_phnum[0], header.phnum);
+  writer.u64(EHDR[64].e_shoff[0], shoff);
+  writer.u16(EHDR[64].e_shnum[0], shnumOf(sectionCount(original.elf)));
   // One more program header may have been written behind the old ones: there was nothing there.
   const behind = header.phoff + header.phnum * 56;
   writer.copy(behind, original.elf.bytes.subarray(behind, behind + 56));
