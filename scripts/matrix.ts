@@ -17,7 +17,7 @@ import { parseArgs } from 'node:util';
 import { integer, oneOf } from '../src/cli/arguments.ts';
 import { describeFailure } from '../src/cli/failure.ts';
 import { convert } from '../src/convert.ts';
-import { readInput } from '../src/kernel/open.ts';
+import { readInput } from '../src/kernel/input.ts';
 import { MATRIX, matrixCells, runCell } from './matrix/cells.ts';
 import type { MatrixCell, MatrixKernel, MatrixResult, Outcome } from './matrix/cells.ts';
 import { LineFile, readLines } from '../src/measure/ndjson.ts';

@@ -19,7 +19,7 @@ import { parseArgs } from 'node:util';
 import { physToVirt } from '../src/base/addresses.ts';
 import { hex, KernelImageError } from '../src/base/errors.ts';
 import { extract } from '../src/extract.ts';
-import { readInput } from '../src/kernel/open.ts';
+import { readInput } from '../src/kernel/input.ts';
 import { inspect } from '../src/inspect.ts';
 import { hasFixedVmalloc } from './matrix/cells.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';

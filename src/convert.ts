@@ -4,26 +4,25 @@
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
 import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
+import { hex, KernelImageError } from './base/errors.ts';
 import type { Codecs, Compression, Watch } from './codecs/formats.ts';
 import { addSegment, joinParts } from './elf/write.ts';
 import type { NewSegment } from './elf/write.ts';
-import { hex, KernelImageError } from './base/errors.ts';
-import { checkEntry, refuseConverted, refuseSharedBytes } from './kernel/hookable.ts';
-import { readInput } from './kernel/open.ts';
-import type { KernelInput } from './kernel/open.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import type { Slots } from './kaslr/slots.ts';
-import { findRelocations } from './relocs/find.ts';
-import { checkSites, encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
-import type { RelocationTable } from './relocs/tables/kernel-table.ts';
-import { ENTRY_BYTES, TABLE_FORMAT } from './segment/layout.ts';
-import { buildHook } from './segment/hook.ts';
-import { buildSegment } from './segment/build.ts';
-import type { SegmentOptions, StubTable } from './segment/build.ts';
-import { encodeStubTable } from './segment/table.ts';
-import type { StubTableName } from './segment/table.ts';
-import { readVmlinux } from './kernel/vmlinux.ts';
+import type { KernelInput } from './kernel/input.ts';
+import { openKernel } from './kernel/open.ts';
+import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
+import { readRelocations } from './relocs/find.ts';
+import { encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
+import type { RelocationTable } from './relocs/tables/kernel-table.ts';
+import { buildHook, buildSegment } from './segment/build.ts';
+import type { SegmentOptions } from './segment/build.ts';
+import { ENTRY_BYTES, TABLE_FORMAT } from './segment/layout.ts';
+import { encodeStubTable } from './segment/table.ts';
+import type { StubTable, StubTableName } from './segment/table.ts';
+import { stubProgram } from './stub/stub-program.ts';
 
 export interface ConvertOptions {
   readonly codecs: Codecs;
@@ -72,67 +71,45 @@ export interface Converted {
 /** Throws KernelImageError for anything that cannot be converted; see errors.ts for the codes. */
 export async function convert(image: Uint8Array, options: ConvertOptions): Promise<Converted> {
   options.onPass?.('read');
-  const input = await readInput(image, options);
-  return convertInput(input, image.length, options);
+  return convertKernel(await openKernel(image, 'rewrite', options), image.length, options);
 }
 
-export interface ConvertInputOptions extends Pick<ConvertOptions, 'align' | 'table' | 'onPass'> {
+export interface ConvertKernelOptions extends Pick<ConvertOptions, 'align' | 'table' | 'onPass'> {
   readonly segment?: SegmentOptions | undefined;
-  /** The kernel's relocations, where they are known already. */
+  /** The kernel's relocations, where they are known already.  */
   readonly relocations?: RelocationTable | undefined;
 }
 
-/** The rest of it, for a kernel that was read from a file of `size` bytes. */
-export function convertInput(input: KernelInput, size: number, options: ConvertInputOptions): Converted {
-  refuseConverted(input.vmlinux);
-  const kernel = readVmlinux(input.vmlinux);
-  refuseSharedBytes(kernel);
-
+/** The rest of it, for a kernel that was opened to be rewritten and that came in a file of `size` bytes. */
+export function convertKernel(opened: OpenedKernel, size: number, options: ConvertKernelOptions): Converted {
+  const { input, kernel } = opened;
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
-  const table = options.relocations ?? findRelocations(kernel, input);
-  checkSites(table, kernel.loads);
+  const relocations = readRelocations(opened, options.relocations);
 
   options.onPass?.('write');
-  // A decompressor that shares the table reads the kernel's format alone.
-  const shared = options.segment?.tableAtEnd === true;
-  const format = shared ? 'kernel' : (options.table ?? 'compact');
+  const table = encodeTable(kernel, relocations, options);
   const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
-  const hookable = checkEntry(kernel);
-  const stubTable = shared ? sharedTable(kernel, table) : encodeStubTable(table, format);
-  const segment = buildSegment(hookable, slots, stubTable, options.segment);
-  refuseOutside(segment);
+  const segment = buildSegment(kernel, stubProgram(), slots, table, options.segment);
+  expectWithinMap(segment);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
-  const output = parts.reduce((sum, part) => sum + part.length, 0);
-  return {
-    parts,
-    summary: {
-      input: input.kind,
-      compression: input.compression,
-      kernelVersion: input.kernelVersion,
-      entries: kernel.pvhEntry === undefined ? ['linux64'] : ['linux64', 'pvh'],
-      relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
-      slots: describeSlots(slots),
-      tableFormat: format,
-      segment: { paddr: segment.paddr, memory: segment.memsz },
-      sizes: {
-        input: size,
-        vmlinux: kernel.elf.bytes.length,
-        added: output - kernel.elf.bytes.length,
-        table: stubTable.bytes.length,
-        output,
-      },
-    },
-    bytes: () => joinParts(parts),
-  };
+  const summary = summarize(opened, { size, relocations, slots, table, segment, parts });
+  return { parts, summary, bytes: () => joinParts(parts) };
+}
+
+function encodeTable(kernel: Vmlinux, table: RelocationTable, options: ConvertKernelOptions): StubTable {
+  // A decompressor that reads the same table knows the kernel's format only.
+  return options.segment?.tableAtEnd === true
+    ? encodeSharedTable(kernel, table)
+    : encodeStubTable(table, options.table ?? 'compact');
 }
 
 /**
  * The table as this kernel's decompressor reads it. It applies it while the hook is in place, which no site may touch, nor the bytes that are
  * saved with those under the hook.
  */
-function sharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
+function encodeSharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
   const from = physToTableEntry(kernel.entry);
   for (const { name, width } of LISTS) {
     const site = table[name].find((entry) => entry + width > from && entry < from + ENTRY_BYTES);
@@ -146,11 +123,11 @@ function sharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
     });
   }
   const format = table.lists === 2 ? TABLE_FORMAT.kernel_two_lists : TABLE_FORMAT.kernel;
-  return { format, bytes: encodeRelocationTable(table) };
+  return { name: 'kernel', format, bytes: encodeRelocationTable(table) };
 }
 
 /** The PVH entry's page tables, and the kernel's own, map no more than that of it. */
-function refuseOutside({ paddr, memsz }: NewSegment): void {
+function expectWithinMap({ paddr, memsz }: NewSegment): void {
   if (paddr + memsz <= KERNEL_IMAGE_SIZE) return;
   throw new KernelImageError({
     code: 'would-not-boot',
@@ -160,6 +137,32 @@ function refuseOutside({ paddr, memsz }: NewSegment): void {
   });
 }
 
-function describeSlots(slots: Slots): ConvertSummary['slots'] {
-  return { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots) };
+interface Made {
+  readonly size: number;
+  readonly relocations: RelocationTable;
+  readonly slots: Slots;
+  readonly table: StubTable;
+  readonly segment: NewSegment;
+  readonly parts: readonly Uint8Array[];
+}
+
+function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary {
+  const { size, relocations, slots, table, segment, parts } = made;
+  const output = parts.reduce((sum, part) => sum + part.length, 0);
+  const vmlinux = kernel.elf.bytes.length;
+  return {
+    input: input.kind,
+    compression: input.compression,
+    kernelVersion: input.kernelVersion,
+    entries: kernel.pvhEntry === undefined ? ['linux64'] : ['linux64', 'pvh'],
+    relocations: {
+      abs64: relocations.abs64.length,
+      inverse32: relocations.inverse32.length,
+      abs32: relocations.abs32.length,
+    },
+    slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots) },
+    tableFormat: table.name,
+    segment: { paddr: segment.paddr, memory: segment.memsz },
+    sizes: { input: size, vmlinux, added: output - vmlinux, table: table.bytes.length, output },
+  };
 }

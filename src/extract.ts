@@ -1,9 +1,8 @@
 /** Taking a kernel apart: the vmlinux as it was linked, and the relocation table that the build put behind it. */
-import { readInput } from './kernel/open.ts';
-import type { InputOptions } from './kernel/open.ts';
+import type { InputOptions } from './kernel/input.ts';
 import { findRelocations } from './relocs/find.ts';
 import { encodeRelocationTable } from './relocs/tables/kernel-table.ts';
-import { readVmlinux } from './kernel/vmlinux.ts';
+import { openKernel } from './kernel/open.ts';
 
 export interface Extracted {
   /** The ELF file alone; a view of the input where nothing was compressed. */
@@ -14,7 +13,6 @@ export interface Extracted {
 
 /** Throws KernelImageError when the input holds no x86-64 kernel. */
 export async function extract(image: Uint8Array, options: InputOptions): Promise<Extracted> {
-  const input = await readInput(image, options);
-  const kernel = readVmlinux(input.vmlinux);
+  const { input, kernel } = await openKernel(image, 'extract', options);
   return { vmlinux: kernel.elf.bytes, relocs: () => encodeRelocationTable(findRelocations(kernel, input)) };
 }

@@ -8,11 +8,9 @@ import { physToVirt } from './base/addresses.ts';
 import type { Codecs } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { hex } from './base/errors.ts';
-import { refuseMoved } from './kernel/hookable.ts';
-import { readInput } from './kernel/open.ts';
-import type { KernelInput } from './kernel/open.ts';
-import { readAdded, withoutAdded } from './segment/read.ts';
-import type { Added } from './segment/read.ts';
+import type { KernelInput } from './kernel/input.ts';
+import { readSegment } from './segment/read.ts';
+import type { AddedSegment } from './segment/read.ts';
 import { describeNotes, describeSections, describeSegments } from './inspect/elf.ts';
 import type { NoteFacts, SectionFacts, SegmentFacts } from './inspect/elf.ts';
 import { describePlacement } from './inspect/placement.ts';
@@ -28,7 +26,8 @@ import { countByCell, loadedSections, mergeSites, PAGE, touchedByAll, touchedByS
 import type { Touched, TouchedSection } from './relocs/places.ts';
 import { checkSites } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
-import { readVmlinux } from './kernel/vmlinux.ts';
+import { openKernel } from './kernel/open.ts';
+import { withoutSegment } from './kernel/vmlinux.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
 
 export interface InspectOptions {
@@ -114,11 +113,9 @@ export interface RelocationFacts {
 
 /** Throws KernelImageError when this is no x86-64 kernel, or its relocations are broken. That it has none is no error. */
 export async function inspect(file: Uint8Array, options: InspectOptions): Promise<Inspection> {
-  const input = await readInput(file, options);
-  refuseMoved(input.vmlinux);
-  const whole = readVmlinux(input.vmlinux);
-  const added = readAdded(whole);
-  const kernel = added === undefined ? whole : withoutAdded(whole, added);
+  const { input, kernel: whole } = await openKernel(file, 'describe', options);
+  const added = readSegment(whole.elf);
+  const kernel = added === undefined ? whole : withoutSegment(whole, added.segment);
   const { elf, trailer, imageStart, imageEnd } = kernel;
   const { notes, buildId } = describeNotes(elf);
   return {
@@ -155,19 +152,23 @@ function describeSetup(header: SetupHeader): SetupFacts {
   };
 }
 
-function describeSlots(kernel: Vmlinux, { header }: KernelInput, added: Added | undefined): Inspection['slots'] {
+function describeSlots(kernel: Vmlinux, { header }: KernelInput, added: AddedSegment | undefined): Inspection['slots'] {
   const slots = slotsOf(kernel.imageEnd, added?.slots.align ?? header?.kernelAlignment);
   const alignAssumed = added === undefined && header === undefined;
   const { count, align } = slots;
   return { count, align, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots) };
 }
 
-function describeAdded({ layout, flags, segment, slots, table }: Added): ConvertedFacts {
+function describeAdded({ layout, flags, segment, slots, table }: AddedSegment): ConvertedFacts {
   const { paddr, offset, filesz, memsz } = segment;
   return { layout, flags, segment: { paddr, offset, bytes: filesz, memory: memsz }, slots, table };
 }
 
-function describeRelocations(kernel: Vmlinux, input: KernelInput, added: Added | undefined): RelocationFacts | null {
+function describeRelocations(
+  kernel: Vmlinux,
+  input: KernelInput,
+  added: AddedSegment | undefined,
+): RelocationFacts | null {
   const source = added !== undefined && input.relocs === undefined ? 'converted' : locateRelocations(kernel, input);
   if (source === undefined) return null;
   const table: RelocationTable =

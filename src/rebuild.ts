@@ -19,11 +19,12 @@ import { isSigned } from './bzimage/pe.ts';
 import { rewritePayload } from './bzimage/rewrite.ts';
 import { buildUncompressed } from './bzimage/uncompressed.ts';
 import { checkUnpacking, EMPTY_TABLE, unpackedSize } from './bzimage/unpacking.ts';
-import { convertInput } from './convert.ts';
+import { convertKernel } from './convert.ts';
 import type { ConvertSummary } from './convert.ts';
 import { KernelImageError } from './base/errors.ts';
-import { readInput } from './kernel/open.ts';
-import type { KernelInput } from './kernel/open.ts';
+import { readInput } from './kernel/input.ts';
+import type { KernelInput } from './kernel/input.ts';
+import { checkKernel } from './kernel/open.ts';
 import { STUB_FLAGS } from './segment/layout.ts';
 import { readVmlinux } from './kernel/vmlinux.ts';
 
@@ -72,11 +73,12 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
   const input = await readInput(image, options);
   if (options.uncompressed) return rebuildUncompressed(input, image.length, options);
   const { bzImage, header, compression, loadAddress } = expectCompressed(input);
+  const opened = checkKernel(input, 'rewrite');
   const old = readPayload(bzImage, header);
 
   const tableAtEnd = options.tableAtEnd ?? false;
   const flags = tableAtEnd ? 0 : STUB_FLAGS.despite_kaslr_flag;
-  const converted = convertInput(input, image.length, { ...options, segment: { flags, tableAtEnd } });
+  const converted = convertKernel(opened, image.length, { ...options, segment: { flags, tableAtEnd } });
   // From here it is known what the decompressor unpacks, where it moves that, and what it reads as its table.
   const unpacked = tableAtEnd ? converted.bytes() : withEmptyTable(converted.bytes(), loadAddress);
   const tableSize = tableAtEnd ? converted.summary.sizes.table : EMPTY_TABLE;
@@ -112,7 +114,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
  */
 function rebuildUncompressed(input: KernelInput, size: number, options: RebuildOptions): Rebuilt {
   const { bzImage, header } = expectBzImage(input);
-  const { summary, bytes: convertedBytes } = convertInput(input, size, options);
+  const { summary, bytes: convertedBytes } = convertKernel(checkKernel(input, 'rewrite'), size, options);
   const kernel = readVmlinux(convertedBytes());
   const { bytes, initSize } = buildUncompressed(bzImage, header, kernel);
   const length = kernel.elf.bytes.length;

@@ -9,7 +9,7 @@ import { readPayload } from '../src/bzimage/payload.ts';
 import { convert } from '../src/convert.ts';
 import { KernelImageError } from '../src/base/errors.ts';
 import { extract } from '../src/extract.ts';
-import { readInput } from '../src/kernel/open.ts';
+import { readInput } from '../src/kernel/input.ts';
 import { rebuildBzImage } from '../src/rebuild.ts';
 import type { RebuildOptions } from '../src/rebuild.ts';
 import { encodeRelocationTable } from '../src/relocs/tables/kernel-table.ts';

@@ -5,7 +5,8 @@
  * This is the only place that knows these offsets; readers, writers and `verify` share it. Each table covers its structure without a gap, so that
  * `verify` can compare a structure field by field and miss no byte.
  */
-import type { Reader, Writer } from '../base/bytes.ts';
+import { Reader } from '../base/bytes.ts';
+import type { Writer } from '../base/bytes.ts';
 import type { FileOffset } from '../base/addresses.ts';
 
 /** Bytes that a field takes. */
@@ -14,6 +15,8 @@ export type Field = readonly [offset: number, width: Width];
 export type Layout = Readonly<Record<string, Field>>;
 /** ELFCLASS32 or ELFCLASS64. */
 export type ElfBits = 32 | 64;
+/** Some or all fields of a structure. */
+export type FieldValues<L extends Layout> = { readonly [name in keyof L]?: number | bigint };
 type ByClass = Readonly<Record<ElfBits, Layout>>;
 
 /** Elf32_Ehdr, Elf64_Ehdr. EI_PAD is part of the eight bytes from EI_ABIVERSION on. */
@@ -148,7 +151,8 @@ export function readNumber(reader: Reader, at: FileOffset, [offset, width]: Fiel
 }
 
 /** Reads every field of the structure at `at`. */
-export function readFields<L extends Layout>(reader: Reader, at: FileOffset, layout: L): Record<keyof L, bigint> {
+export function readFields<L extends Layout>(bytes: Uint8Array, at: FileOffset, layout: L): Record<keyof L, bigint> {
+  const reader = new Reader(bytes);
   const values: Record<string, bigint> = {};
   for (const [name, field] of Object.entries(layout)) values[name] = readField(reader, at, field, name);
   return values as Record<keyof L, bigint>;
@@ -159,11 +163,6 @@ export function writeField(writer: Writer, at: FileOffset, [offset, width]: Fiel
 }
 
 /** Writes the fields that `values` names; the others stay as they are. */
-export function writeFields<L extends Layout>(
-  writer: Writer,
-  at: FileOffset,
-  layout: L,
-  values: { readonly [name in keyof L]?: number | bigint },
-): void {
+export function writeFields<L extends Layout>(writer: Writer, at: FileOffset, layout: L, values: FieldValues<L>): void {
   for (const [name, value] of Object.entries(values)) writeField(writer, at, layout[name]!, value as number | bigint);
 }

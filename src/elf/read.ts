@@ -96,7 +96,13 @@ function readHeader(reader: Reader): ElfHeader {
   }
   const elfClass = readNumber(reader, 0, EHDR[64].EI_CLASS, 'EI_CLASS');
   if (elfClass !== ELFCLASS32 && elfClass !== ELFCLASS64) {
-    throw new KernelImageError({ code: 'bad-value', what: 'EI_CLASS', offset: EHDR[64].EI_CLASS[0], found: elfClass, expected: '1 or 2' });
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'EI_CLASS',
+      offset: EHDR[64].EI_CLASS[0],
+      found: elfClass,
+      expected: '1 or 2',
+    });
   }
   const byteOrder = readNumber(reader, 0, EHDR[64].EI_DATA, 'EI_DATA');
   if (byteOrder !== ELFDATA2LSB) {

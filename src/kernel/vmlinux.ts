@@ -9,6 +9,7 @@ import { KERNEL_IMAGE_SIZE, physToVirt, START_KERNEL_MAP, virtToPhys } from '../
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EM_X86_64, ET_DYN, ET_EXEC, PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
+import { EHDR } from '../elf/fields.ts';
 import { endOfElf, readElf, readNotes, segmentBytes } from '../elf/read.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -32,13 +33,17 @@ export interface Vmlinux {
 
 /** `bytes`: an ELF file, with or without a relocation table behind it. Throws KernelImageError when it is not an x86-64 kernel. */
 export function readVmlinux(bytes: Uint8Array): Vmlinux {
-  const elf = readElf(bytes);
-  const { header } = elf;
+  return readVmlinuxFrom(readElf(bytes));
+}
+
+/** The same for a file whose headers were read before. */
+export function readVmlinuxFrom(elf: ElfFile): Vmlinux {
+  const { bytes, header } = elf;
   if (header.machine !== EM_X86_64 || header.bits !== 64) {
     throw new KernelImageError({
       code: 'wrong-architecture',
       what: `ELF${header.bits} e_machine`,
-      offset: 18,
+      offset: EHDR[header.bits].e_machine[0],
       found: header.machine,
       expected: `ELF64 ${EM_X86_64} (EM_X86_64)`,
     });
@@ -47,7 +52,7 @@ export function readVmlinux(bytes: Uint8Array): Vmlinux {
     throw new KernelImageError({
       code: 'not-a-kernel',
       what: 'e_type',
-      offset: 16,
+      offset: EHDR[header.bits].e_type[0],
       found: header.type,
       expected: '2 (ET_EXEC) or 3 (ET_DYN)',
     });
@@ -156,7 +161,7 @@ function locateEntry(elf: ElfFile, loads: readonly Segment[]): { entry: PhysAddr
   throw new KernelImageError({
     code: 'bad-value',
     what: 'e_entry',
-    offset: 24,
+    offset: EHDR[64].e_entry[0],
     found: elf.header.entry,
     expected: 'a physical address inside a PT_LOAD segment',
   });
@@ -180,4 +185,19 @@ export function fileOffsetOf(loads: readonly Segment[], address: PhysAddr): File
 export function fileOffsetOfVirt(loads: readonly Segment[], address: VirtAddr): FileOffset | undefined {
   const physical = virtToPhys(address);
   return physical === undefined ? undefined : fileOffsetOf(loads, physical);
+}
+
+/** The kernel without a segment that kslide added: the image that it has in memory. Throws KernelImageError when nothing is left. */
+export function withoutSegment(kernel: Vmlinux, { index }: Segment): Vmlinux {
+  const loads = kernel.loads.filter((load) => load.index !== index);
+  const last = loads.at(-1);
+  if (last === undefined) {
+    throw new KernelImageError({
+      code: 'not-a-kernel',
+      what: 'program headers',
+      found: 'the segment that kslide added alone',
+      expected: 'a kernel beside it',
+    });
+  }
+  return { ...kernel, loads, imageStart: loads[0]!.paddr, imageEnd: last.paddr + last.memsz };
 }

@@ -3,11 +3,12 @@
  * `.rela` sections that a vmlinux from a build tree or a debug package still has, before a section that `--keep` has filled.
  */
 import { KernelImageError } from '../base/errors.ts';
-import type { KernelInput } from '../kernel/open.ts';
+import type { KernelInput } from '../kernel/input.ts';
+import type { OpenedKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { collectRelocations, hasRelocations } from './tool/collect.ts';
 import { findFilledSection, readFilledSection } from './tool/reserved.ts';
-import { readRelocationTable } from './tables/kernel-table.ts';
+import { checkSites, readRelocationTable } from './tables/kernel-table.ts';
 import type { RelocationTable } from './tables/kernel-table.ts';
 
 export type RelocationSource = 'relocs-file' | 'behind' | 'rela' | 'reserved';
@@ -38,7 +39,17 @@ export function readFrom(
   return source === 'rela' ? collectRelocations(elf.bytes) : readFilledSection(findFilledSection(elf)!);
 }
 
-/** Throws KernelImageError: `no-relocations`, saying where they can come from, or what is wrong with those that are there. */
+/**
+ * The relocations of an opened kernel; `known` where the caller has them already. Every site is known to lie inside the image: applying them cannot go wrong. Throws KernelImageError:
+ * `no-relocations`, saying where they can come from, or what is wrong with those that are there.
+ */
+export function readRelocations({ input, kernel }: OpenedKernel, known?: RelocationTable): RelocationTable {
+  const table = known ?? findRelocations(kernel, input);
+  checkSites(table, kernel.loads);
+  return table;
+}
+
+/** The same without a look at the sites. */
 export function findRelocations(kernel: Vmlinux, input: Given): RelocationTable {
   const source = locateRelocations(kernel, input);
   if (source !== undefined) return readFrom(source, kernel, input);

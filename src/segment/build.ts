@@ -1,106 +1,204 @@
-/** Putting the added segment together: parameters, program and table laid out, and the hook that leads into it. See layout.ts. */
-import type { FileOffset, PhysAddr } from '../base/addresses.ts';
-import { alignUp, Writer } from '../base/bytes.ts';
-import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_PROGBITS } from '../elf/constants.ts';
+/**
+ * Writes the segment that kslide adds to a kernel, of either kind, and the hook that leads into it. Where everything lies: layout.ts.
+ *
+ * The programs are arguments: this room knows where a program goes, the stub room knows what it does.
+ */
+import type { FileOffset, PhysAddr, Slide } from '../base/addresses.ts';
+import { physToVirt } from '../base/addresses.ts';
+import { Writer } from '../base/bytes.ts';
+import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_NOTE, SHT_PROGBITS } from '../elf/constants.ts';
+import { writeFields } from '../elf/fields.ts';
+import type { ElfFile } from '../elf/read.ts';
 import { appendOffset, offsetBehindHeaders } from '../elf/write.ts';
 import type { NewSection, NewSegment } from '../elf/write.ts';
-import type { Slots } from '../kaslr/slots.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
-import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { assembledStub } from '../stub/assembled.ts';
-import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH } from './layout.ts';
+import type { Slots } from '../kaslr/slots.ts';
+import {
+  ENTRY_BYTES,
+  HOOK_SIZE,
+  layOutSegment,
+  PARAMETERS,
+  PARAMS,
+  PARAMS_MAGIC,
+  SCRATCH,
+  segmentAddress,
+  TABLE_FORMAT,
+} from './layout.ts';
+import type { SegmentLayout } from './layout.ts';
+import type { StubTable } from './table.ts';
 
 const PAGE = 0x1000;
+const JMP_REL32 = 0xe9;
 
-/** The relocation table in the form that the program's apply step reads; the seam where other forms come in. */
-export interface StubTable {
-  readonly format: number;
-  readonly bytes: Uint8Array;
+/** What the segment has to know of the kernel that it is added to; kernel/vmlinux.ts reads it. */
+export interface HostKernel {
+  readonly elf: ElfFile;
+  readonly imageStart: PhysAddr;
+  readonly imageEnd: PhysAddr;
+  readonly entry: PhysAddr;
+  readonly entryOffset: FileOffset;
 }
-
-/** Names of the sections that show the segment's parts. */
-const SECTIONS = [
-  { name: '.kslide.params' },
-  { name: '.kslide.text' },
-  { name: '.kslide.table' },
-  { name: '.kslide.bss' },
-] as const;
 
 export interface SegmentOptions {
   /** STUB_FLAGS. */
   readonly flags?: number | undefined;
-  /** Where in the file, instead of behind all that is there. */
+  /** Where in the file, instead of after all that is there. */
   readonly offset?: FileOffset | undefined;
   /** The segment, and in it the table, ends the file, in the way that `placeAtEnd` says. */
   readonly tableAtEnd?: boolean | undefined;
 }
 
-let assembled: Uint8Array | undefined;
+/** Names of the sections that show the parts of a self-relocating kernel's segment to `readelf -S` and `objdump -d`. */
+const SECTION = {
+  params: '.kslide.params',
+  text: '.kslide.text',
+  table: '.kslide.table',
+  notes: '.kslide.notes',
+  bss: '.kslide.bss',
+} as const;
 
-/** The program, not to be changed: made when it is first asked for. */
-export function stubProgram(): Uint8Array {
-  return (assembled ??= assembledStub());
+/** A jump from the kernel's entry to the program. The rest of ENTRY_BYTES stays the kernel's. */
+export function buildHook(entry: PhysAddr, segment: PhysAddr): Uint8Array {
+  const hook = new Writer(new Uint8Array(HOOK_SIZE));
+  hook.u8(0, JMP_REL32);
+  hook.u32(1, (segment + PARAMS.size - (entry + HOOK_SIZE)) >>> 0);
+  return hook.bytes;
 }
 
-/**
- * The segment for this kernel. It lies behind the image in memory, at an address congruent to its file offset modulo p_align, as the ELF
- * specification wants; the gap of up to 2 MiB is memory that stays free, not bytes in the file.
- */
+/** The segment of a kernel that relocates itself: `program` with its table. */
 export function buildSegment(
-  kernel: Vmlinux,
+  kernel: HostKernel,
+  program: Uint8Array,
   slots: Slots,
   table: StubTable,
-  { flags: stubFlags = 0, offset: wanted, tableAtEnd = false }: SegmentOptions = {},
+  { flags = 0, offset: wanted, tableAtEnd = false }: SegmentOptions = {},
 ): NewSegment {
-  const program = stubProgram();
-  const programAt = PARAMS.size;
-  const tableAt = alignUp(programAt + program.length, 16);
-  const fileSize = tableAt + table.bytes.length;
-  const scratchAt = alignUp(fileSize, PAGE);
-  const memsz = scratchAt + SCRATCH.size;
-  const offset = wanted ?? (tableAtEnd ? placeAtEnd(kernel, { tableAt, fileSize, memsz }) : appendOffset(kernel.elf));
-  const paddr = addressFor(kernel, offset);
-
-  const params = new Writer(new Uint8Array(PARAMS.size));
-  params.copy(PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
-  params.u64(PARAMS.link_base, paddr);
-  params.u64(PARAMS.entry, kernel.entry);
-  params.copy(PARAMS.entry_bytes, kernel.elf.bytes.subarray(kernel.entryOffset, kernel.entryOffset + ENTRY_BYTES));
-  params.u64(PARAMS.image_start, kernel.imageStart);
-  params.u64(PARAMS.segment_size, memsz);
-  params.u64(PARAMS.slot_count, slots.count);
-  params.u64(PARAMS.slot_align, slots.align);
-  params.u64(PARAMS.scratch, scratchAt);
-  params.u64(PARAMS.table, tableAt);
-  params.u64(PARAMS.table_end, fileSize);
-  params.u32(PARAMS.table_format, table.format);
-  params.u32(PARAMS.flags, stubFlags);
-
-  const section = (index: number, start: number, size: number, flags: bigint, align: number): NewSection => {
-    const type = index === 3 ? SHT_NOBITS : SHT_PROGBITS;
-    return { ...SECTIONS[index]!, type, start, size, flags, align };
-  };
+  const layout = layOutSegment(program.length, table.bytes.length, SCRATCH.size);
+  const offset = wanted ?? (tableAtEnd ? placeAtEnd(kernel, layout) : appendOffset(kernel.elf));
+  const paddr = segmentAddress(kernel.imageEnd, offset);
+  const params = encodeParameters(kernel.elf.bytes.subarray(kernel.entryOffset, kernel.entryOffset + ENTRY_BYTES), {
+    link_base: paddr,
+    entry: kernel.entry,
+    image_start: kernel.imageStart,
+    segment_size: layout.memsz,
+    slot_count: slots.count,
+    slot_align: slots.align,
+    scratch: layout.scratch,
+    table: layout.payload,
+    table_end: layout.fileSize,
+    table_format: table.format,
+    flags,
+  });
   return {
-    flags: PF_R | PF_W | PF_X,
-    paddr,
-    offset,
-    memsz,
-    align: PMD_SIZE,
-    content: [params.bytes, program, new Uint8Array(tableAt - programAt - program.length), table.bytes],
+    ...placed({ offset, paddr, vaddr: undefined, layout }),
+    content: contentOf(layout, params, program, table.bytes),
     sections: [
-      section(0, 0, PARAMS.size, SHF_WRITE, PAGE),
-      section(1, programAt, program.length, SHF_EXECINSTR, 16),
-      section(2, tableAt, table.bytes.length, 0n, 16),
-      section(3, scratchAt, SCRATCH.size, SHF_WRITE, PAGE),
+      ...sectionsOfProgram(layout, program),
+      {
+        name: SECTION.table,
+        type: SHT_PROGBITS,
+        start: layout.payload,
+        size: table.bytes.length,
+        flags: 0n,
+        align: 16,
+      },
+      sectionOfScratch(layout, SCRATCH.size),
     ],
     endsFile: tableAtEnd,
   };
 }
 
-/** The first address behind the image that is congruent to the file offset. */
-function addressFor({ imageEnd }: Vmlinux, offset: FileOffset): PhysAddr {
-  const first = alignUp(imageEnd, PAGE);
-  return first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
+/** What the host did to a kernel. */
+export interface MovedKernel {
+  readonly virt: Slide;
+  readonly phys: Slide;
+  /** The ENTRY_BYTES at the entry of the moved kernel. */
+  readonly entryBytes: Uint8Array;
+  /** A copy of the kernel's notes for loaders to read (kernel/pvh.ts), or empty. */
+  readonly notes: Uint8Array;
+}
+
+/** `notesSize`: room for notes, used or not, so that the layout is the same for all slides. */
+export function layOutFlagSegment(program: Uint8Array, notesSize: number): SegmentLayout {
+  return layOutSegment(program.length, notesSize, SCRATCH.wiped);
+}
+
+/** The segment of a kernel that the host has moved: `program` sets KASLR_FLAG. `layout`: from layOutFlagSegment. */
+export function buildFlagSegment(
+  kernel: HostKernel,
+  program: Uint8Array,
+  layout: SegmentLayout,
+  { virt, phys, entryBytes, notes }: MovedKernel,
+): NewSegment {
+  const offset = appendOffset(kernel.elf);
+  const linkAddress = segmentAddress(kernel.imageEnd, offset);
+  const paddr = linkAddress + phys;
+  const params = encodeParameters(entryBytes, {
+    link_base: paddr,
+    entry: kernel.entry + phys,
+    image_start: kernel.imageStart + phys,
+    segment_size: layout.memsz,
+    scratch: layout.scratch,
+    table_format: TABLE_FORMAT.none,
+    virt_slide: virt,
+  });
+  const sections = sectionsOfProgram(layout, program);
+  if (notes.length > 0) {
+    const { payload: start } = layout;
+    sections.push({ name: SECTION.notes, type: SHT_NOTE, start, size: notes.length, flags: 0n, align: 4 });
+  }
+  return {
+    ...placed({ offset, paddr, vaddr: physToVirt(linkAddress), layout }),
+    content: contentOf(layout, params, program, notes),
+    sections: [...sections, sectionOfScratch(layout, SCRATCH.wiped)],
+  };
+}
+
+/** Fields that are not named are zero. */
+function encodeParameters(
+  entryBytes: Uint8Array,
+  values: { readonly [name in keyof typeof PARAMETERS]?: number },
+): Uint8Array {
+  const params = new Writer(new Uint8Array(PARAMS.size));
+  params.copy(PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
+  params.copy(PARAMS.entry_bytes, entryBytes);
+  writeFields(params, 0, PARAMETERS, values);
+  return params.bytes;
+}
+
+interface Place {
+  readonly offset: FileOffset;
+  readonly paddr: PhysAddr;
+  readonly vaddr: bigint | undefined;
+  readonly layout: SegmentLayout;
+}
+
+function placed({
+  layout,
+  ...place
+}: Place): Pick<NewSegment, 'flags' | 'offset' | 'paddr' | 'vaddr' | 'memsz' | 'align'> {
+  return { flags: PF_R | PF_W | PF_X, ...place, memsz: layout.memsz, align: PMD_SIZE };
+}
+
+function contentOf(
+  { program: programAt, payload: payloadAt }: SegmentLayout,
+  params: Uint8Array,
+  program: Uint8Array,
+  payload: Uint8Array,
+): Uint8Array[] {
+  return [params, program, new Uint8Array(payloadAt - programAt - program.length), payload];
+}
+
+function sectionsOfProgram(layout: SegmentLayout, { length }: Uint8Array): NewSection[] {
+  const type = SHT_PROGBITS;
+  return [
+    { name: SECTION.params, type, start: 0, size: PARAMS.size, flags: SHF_WRITE, align: PAGE },
+    { name: SECTION.text, type, start: layout.program, size: length, flags: SHF_EXECINSTR, align: 16 },
+  ];
+}
+
+function sectionOfScratch({ scratch: start }: SegmentLayout, size: number): NewSection {
+  return { name: SECTION.bss, type: SHT_NOBITS, start, size, flags: SHF_WRITE, align: PAGE };
 }
 
 /**
@@ -109,12 +207,16 @@ function addressFor({ imageEnd }: Vmlinux, offset: FileOffset): PhysAddr {
  * unpacked bytes do. The first offset is right in every kernel that was looked at; zeros push it up where it is not.
  */
 function placeAtEnd(
-  kernel: Vmlinux,
-  { tableAt, fileSize, memsz }: { readonly tableAt: number; readonly fileSize: number; readonly memsz: number },
+  { elf, imageStart, imageEnd }: HostKernel,
+  { payload, fileSize, memsz }: SegmentLayout,
 ): FileOffset {
-  let offset = offsetBehindHeaders(kernel.elf, SECTIONS);
+  const { params, text, table, bss } = SECTION;
+  let offset = offsetBehindHeaders(
+    elf,
+    [params, text, table, bss].map((name) => ({ name })),
+  );
   for (; ; offset += PAGE) {
-    const target = addressFor(kernel, offset) - kernel.imageStart;
-    if (target + memsz <= offset + fileSize && target + fileSize <= offset + tableAt) return offset;
+    const target = segmentAddress(imageEnd, offset) - imageStart;
+    if (target + memsz <= offset + fileSize && target + fileSize <= offset + payload) return offset;
   }
 }

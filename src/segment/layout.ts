@@ -1,45 +1,61 @@
 /**
- * The segment that kslide adds to a kernel, and the two structures that its program works with.
+ * The segment that kslide adds to a kernel: what lies where in it, and the structures that its program works with. This file decides nothing about
+ * a kernel; build.ts writes segments by it, read.ts reads them, and `verify` compares with it.
  *
- *     +0                  parameters   what `convert` knows of this kernel: the only thing in the segment that depends on it, but the table
- *     +PARAMS.size        program      the same bytes in every kernel; position independent
- *     16-aligned          table        the relocations
+ *     +0                  parameters   what kslide knows of this kernel; apart from the table, the only bytes that differ between kernels
+ *     +PARAMS.size        program      position independent, the same bytes in every kernel
+ *     16-aligned          table        the relocations; in a kernel that the host has moved, a copy of its notes where a loader needs one
  *     (end of file bytes)
  *     page-aligned        scratch      not in the file: the program's state, trap tables, stack, page tables and log
  *
- * The program finds the parameters relative to itself, and everything else through them. Fields are u64 unless said otherwise.
+ * There are two such segments. `convert` adds the self-relocation program with a table. `randomize` adds the flag program, which has no table and
+ * uses the first page of the scratch memory only.
+ *
+ * The program finds the parameters relative to itself, and everything else through them.
  */
+import { PMD_SIZE } from '../kaslr/slots.ts';
+import type { FileOffset, PhysAddr } from '../base/addresses.ts';
+import { alignUp } from '../base/bytes.ts';
+import type { Layout } from '../elf/fields.ts';
 
-/** Offsets in the parameters. */
-export const PARAMS = {
-  /** 8 bytes; see PARAMS_MAGIC. */
-  magic: 0x00,
-  /** Physical link address of the segment; where it runs minus this is the physical slide. */
-  link_base: 0x08,
+const PAGE = 0x1000;
+
+/** The parameters' fields. The bytes after the last one are zero, up to PARAMS.size. */
+export const PARAMETERS = {
+  /** See PARAMS_MAGIC. */
+  magic: [0x00, 8],
+  /** Physical link address of the segment. Where it runs, minus this, is the physical slide. */
+  link_base: [0x08, 8],
   /** Physical link address of startup_64; the program adds the physical slide in place, and leaves through it. */
-  entry: 0x10,
-  /** 8 bytes that stood at the entry before the hook. */
-  entry_bytes: 0x18,
+  entry: [0x10, 8],
+  /** The ENTRY_BYTES that stood at the entry before the hook. */
+  entry_bytes: [0x18, 8],
   /** Physical link address of the image's first byte. */
-  image_start: 0x20,
+  image_start: [0x20, 8],
   /** Bytes of memory that the segment takes, scratch included. */
-  segment_size: 0x28,
+  segment_size: [0x28, 8],
   /** How many slides there are, and the distance between them. */
-  slot_count: 0x30,
-  slot_align: 0x38,
+  slot_count: [0x30, 8],
+  slot_align: [0x38, 8],
   /** Offsets from the segment's start. */
-  scratch: 0x40,
-  table: 0x48,
-  table_end: 0x50,
-  /** u32, see TABLE_FORMAT. */
-  table_format: 0x58,
-  /** u32, see STUB_FLAGS. */
-  flags: 0x5c,
-  /** In a kernel that the host has moved: by what, virtually. Nothing reads it but people and tools. */
-  virt_slide: 0x60,
-  /** Up to here zero. */
+  scratch: [0x40, 8],
+  table: [0x48, 8],
+  table_end: [0x50, 8],
+  /** See TABLE_FORMAT. */
+  table_format: [0x58, 4],
+  /** See STUB_FLAGS. */
+  flags: [0x5c, 4],
+  /** In a kernel that the host has moved: its virtual slide. Only people and tools read it. */
+  virt_slide: [0x60, 8],
+} as const satisfies Layout;
+
+type Offsets = { readonly [name in keyof typeof PARAMETERS]: number };
+
+/** Offsets of the parameters, for the program; and the size of them all. */
+export const PARAMS: Offsets & { readonly size: 0x80 } = {
+  ...(Object.fromEntries(Object.entries(PARAMETERS).map(([name, [offset]]) => [name, offset])) as Offsets),
   size: 0x80,
-} as const;
+};
 
 /** "KSLIDE", a zero, and the version of this layout. */
 export const PARAMS_MAGIC: readonly number[] = [0x4b, 0x53, 0x4c, 0x49, 0x44, 0x45, 0x00, 0x01];
@@ -47,26 +63,31 @@ export const PARAMS_MAGIC: readonly number[] = [0x4b, 0x53, 0x4c, 0x49, 0x44, 0x
 export const TABLE_FORMAT = {
   /** The kernel's own: always three lists, the inverse one empty where the kernel has none. */
   kernel: 0,
-  /** kslide's own, in a sixth of the bytes: relocs/tables/compact.ts. */
+  /** kslide's own, one sixth the size: relocs/tables/compact.ts. */
   compact: 1,
-  /** The kernel's own in the form with two lists, where its decompressor reads the same table. */
+  /** The kernel's own in the form with two lists, where the kernel's decompressor reads the same table. */
   kernel_two_lists: 2,
-  /** There is no table: the host has moved the kernel (`randomize`), and the program sets KASLR_FLAG alone. */
+  /** There is no table: the host has moved the kernel (`randomize`), and the program only sets KASLR_FLAG. */
   none: 0xff,
 } as const;
 
 export const STUB_FLAGS = {
   /**
-   * Relocate although KASLR_FLAG is set: for the kernel of a bzImage whose decompressor sets it, and picks the physical slide, but has an empty
+   * Relocate although KASLR_FLAG is set. For the kernel of a bzImage whose decompressor sets the flag and picks the physical slide, but has an empty
    * table and so no virtual slide. `nokaslr` is obeyed all the same.
    */
   despite_kaslr_flag: 1 << 0,
 } as const;
 
-/** How many bytes at e_entry the program puts back; the hook is the first 5 of them. */
+/** JMP rel32 at e_entry, which leads to the program. */
+export const HOOK_SIZE = 5;
+/** How many bytes at e_entry the program puts back; the hook is the first HOOK_SIZE of them. */
 export const ENTRY_BYTES = 8;
 
-/** Offsets in the scratch memory. Its first page is wiped on leaving; the page tables stay in use until the kernel loads its own, and the log stays. */
+/**
+ * Offsets in the scratch memory. The program wipes the first page when it leaves. The page tables stay in use until the kernel loads its own, and the
+ * log stays.
+ */
 export const SCRATCH = {
   /** What the loader had: RSP, the 10-byte pseudo-descriptors of IDT and GDT, and CR0. */
   saved_rsp: 0x000,
@@ -100,3 +121,32 @@ export const SCRATCH = {
 /** Gates in the IDT: the exceptions. Interrupts stay disabled. */
 export const IDT_VECTORS = 32;
 export const GDT_ENTRIES = 32;
+
+/** Where the parts of one segment lie, as offsets from its start. */
+export interface SegmentLayout {
+  readonly program: number;
+  /** The table, or the notes. */
+  readonly payload: number;
+  /** End of what the file holds. */
+  readonly fileSize: number;
+  readonly scratch: number;
+  /** Bytes of memory, scratch included. */
+  readonly memsz: number;
+}
+
+export function layOutSegment(programSize: number, payloadSize: number, scratchSize: number): SegmentLayout {
+  const program = PARAMS.size;
+  const payload = alignUp(program + programSize, 16);
+  const fileSize = payload + payloadSize;
+  const scratch = alignUp(fileSize, PAGE);
+  return { program, payload, fileSize, scratch, memsz: scratch + scratchSize };
+}
+
+/**
+ * Where in memory a segment at this file offset goes: the first page after the image that is congruent to the offset modulo p_align, as the ELF
+ * specification asks. The gap of up to 2 MiB is free memory, not bytes in the file.
+ */
+export function segmentAddress(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
+  const first = alignUp(imageEnd, PAGE);
+  return first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
+}

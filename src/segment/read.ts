@@ -1,19 +1,50 @@
 /**
- * What `convert` added to a kernel, read back: the parameters of its segment, and the table by the readers that `verify` has. Section names are
- * not asked, so a converted file that was stripped is one still.
+ * Finds a segment of kslide's in a kernel and reads it back: its parameters and its table. Section names are not asked, so a file that was stripped
+ * is recognized as well. `verify` uses only `findSegment`; what the segment must hold it decides by itself.
  */
+import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
+import type { Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
-import { segmentBytes } from '../elf/read.ts';
-import type { Segment } from '../elf/read.ts';
 import { KernelImageError } from '../base/errors.ts';
-import type { Sites } from '../relocs/tables/apply.ts';
-import { PARAMS, PARAMS_MAGIC, TABLE_FORMAT } from './layout.ts';
-import { PARAMETERS, valuesAt } from '../verify/fields.ts';
-import { TABLE_READERS } from '../verify/table.ts';
+import { PT_LOAD } from '../elf/constants.ts';
+import { readFields, readNumber } from '../elf/fields.ts';
+import { segmentBytes } from '../elf/read.ts';
+import type { ElfFile, Segment } from '../elf/read.ts';
+import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Slots } from '../kaslr/slots.ts';
-import type { Vmlinux } from '../kernel/vmlinux.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
+import { PARAMETERS, PARAMS, PARAMS_MAGIC, TABLE_FORMAT } from './layout.ts';
+import { TABLE_DECODERS } from './table.ts';
 
-export interface Added {
+/** The segment of kslide's in this file, of any version: a PT_LOAD that starts with the parameters' magic. Undefined for ELF32. */
+export function findSegment({ bytes, header, segments }: ElfFile): Segment | undefined {
+  if (header.bits !== 64) return undefined;
+  const magic = PARAMS_MAGIC.slice(0, -1); // the last byte is the version
+  return segments.find(
+    ({ type, offset, filesz }) =>
+      type === PT_LOAD && filesz >= PARAMS.size && magic.every((byte, index) => bytes[offset + index] === byte),
+  );
+}
+
+/** What kslide made of a kernel. */
+export type KernelKind = 'plain' | 'self-relocating' | 'moved';
+
+export function kindOfKernel(elf: ElfFile): KernelKind {
+  const segment = findSegment(elf);
+  if (segment === undefined) return 'plain';
+  const format = readNumber(new Reader(elf.bytes), segment.offset, PARAMETERS.table_format, 'table_format');
+  return format === TABLE_FORMAT.none ? 'moved' : 'self-relocating';
+}
+
+/** The slides of a kernel that the host has moved: the virtual one from the parameters, the physical one from where the image is loaded. */
+export function readSlides(elf: ElfFile, segment: Segment): { readonly virt: Slide; readonly phys: Slide } {
+  const virt = readNumber(new Reader(elf.bytes), segment.offset, PARAMETERS.virt_slide, 'virt_slide');
+  const image = elf.segments.find(({ type, vaddr }) => type === PT_LOAD && vaddr >= START_KERNEL_MAP);
+  return { virt, phys: image === undefined ? 0 : image.paddr - Number(image.vaddr - START_KERNEL_MAP) };
+}
+
+/** A self-relocating kernel's segment. */
+export interface AddedSegment {
   readonly segment: Segment;
   /** The version of the segment's layout; the fields below are of the one that this kslide writes. */
   readonly layout: number;
@@ -26,68 +57,64 @@ export interface Added {
 }
 
 /** Undefined for a kernel that was not converted. Throws KernelImageError: another layout, or parameters or a table that are broken. */
-export function readAdded({ elf, loads }: Vmlinux): Added | undefined {
-  const segment = loads.find((load) => startsLikeOurs(segmentBytes(elf, load)));
+export function readSegment(elf: ElfFile): AddedSegment | undefined {
+  const segment = findSegment(elf);
   if (segment === undefined) return undefined;
-  const [layout, ours] = [elf.bytes[segment.offset + PARAMS_MAGIC.length - 1]!, PARAMS_MAGIC.at(-1)!];
+  const { offset: origin } = segment;
+  const [layout, ours] = [elf.bytes[origin + PARAMS_MAGIC.length - 1]!, PARAMS_MAGIC.at(-1)!];
   if (layout !== ours) {
     throw new KernelImageError({
       code: 'unsupported',
       what: 'layout of the segment that kslide added',
-      offset: segment.offset + PARAMS_MAGIC.length - 1,
+      offset: origin + PARAMS_MAGIC.length - 1,
       found: layout,
       expected: ours,
     });
   }
-  const values = valuesAt(elf.bytes, segment.offset, PARAMETERS);
-  const start = Number(values.table);
-  const bytes = new Reader(segmentBytes(elf, segment), segment.offset).slice(
-    start,
-    Number(values.table_end) - start,
-    'relocation table of the added segment',
-  );
-  const format = Number(values.table_format);
-  const read = TABLE_READERS.get(format);
-  if (read === undefined) {
+  const values = readFields(elf.bytes, origin, PARAMETERS);
+  const decoder = TABLE_DECODERS.get(Number(values.table_format));
+  if (decoder === undefined) {
     throw new KernelImageError({
       code: 'unsupported',
       what: 'parameters: table_format',
-      offset: segment.offset + PARAMS.table_format,
-      found: format,
-      expected: `one of ${[...TABLE_READERS.keys()].join(', ')}`,
+      offset: origin + PARAMS.table_format,
+      found: values.table_format,
+      expected: `one of ${[...TABLE_DECODERS.keys()].join(', ')}`,
     });
   }
-  const offset = segment.offset + start;
+  const start = Number(values.table);
+  const length = Number(values.table_end) - start;
+  const what = 'relocation table of the added segment';
+  const bytes = new Reader(segmentBytes(elf, segment), origin).slice(start, length, what);
   return {
     segment,
     layout,
     flags: Number(values.flags),
-    slots: { count: Number(values.slot_count), align: Number(values.slot_align) },
-    table: { format: formatName(format), offset, bytes: bytes.length },
-    sites: read(bytes, offset),
+    slots: readSlots(elf, segment),
+    table: { format: decoder.name, offset: origin + start, bytes: length },
+    sites: decoder.read(bytes, origin + start),
   };
 }
 
-function startsLikeOurs(bytes: Uint8Array): boolean {
-  const magic = PARAMS_MAGIC.slice(0, -1); // whatever its version
-  return bytes.length >= PARAMS.size && magic.every((byte, index) => bytes[index] === byte);
+/** The slides that the program chooses from. Throws KernelImageError for numbers that no kernel can have. */
+export function readSlots({ bytes }: ElfFile, { offset }: Segment): Slots {
+  const reader = new Reader(bytes);
+  const count = readNumber(reader, offset, PARAMETERS.slot_count, 'slot_count');
+  const align = readNumber(reader, offset, PARAMETERS.slot_align, 'slot_align');
+  expectBetween('slot_align', offset + PARAMS.slot_align, align, PMD_SIZE, KERNEL_IMAGE_SIZE, '2 MiB to 1 GiB');
+  const most = KERNEL_IMAGE_SIZE / align;
+  expectBetween('slot_count', offset + PARAMS.slot_count, count, 1, most, `1 to ${most}`);
+  return { align, count };
 }
 
-function formatName(format: number): string {
-  return Object.entries(TABLE_FORMAT).find(([, number]) => number === format)![0];
-}
-
-/** The kernel without what was added to it: the image that it has in memory. Throws KernelImageError when nothing is left. */
-export function withoutAdded(kernel: Vmlinux, { segment }: Added): Vmlinux {
-  const loads = kernel.loads.filter((load) => load !== segment);
-  const last = loads.at(-1);
-  if (last === undefined) {
-    throw new KernelImageError({
-      code: 'not-a-kernel',
-      what: 'program headers',
-      found: 'the segment that kslide added alone',
-      expected: 'a kernel beside it',
-    });
-  }
-  return { ...kernel, loads, imageStart: loads[0]!.paddr, imageEnd: last.paddr + last.memsz };
+function expectBetween(
+  what: string,
+  offset: number,
+  found: number,
+  least: number,
+  most: number,
+  expected: string,
+): void {
+  if (found >= least && found <= most) return;
+  throw new KernelImageError({ code: 'bad-value', what, offset, found, expected });
 }

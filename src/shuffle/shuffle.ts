@@ -6,13 +6,12 @@
  * kernel, plan and seed, the same bytes.
  */
 import type { Codecs } from '../codecs/formats.ts';
-import { convertInput } from '../convert.ts';
+import { convertKernel } from '../convert.ts';
 import type { Converted, ConvertSummary } from '../convert.ts';
 import { addFileSections, joinParts, settleParts } from '../elf/write.ts';
 import { KernelImageError } from '../base/errors.ts';
-import { refuseConverted, refuseMoved } from '../kernel/hookable.ts';
-import { readInput } from '../kernel/open.ts';
-import type { KernelInput } from '../kernel/open.ts';
+import { checkKernel, openKernel } from '../kernel/open.ts';
+import type { KernelInput } from '../kernel/input.ts';
 import { findRelocations } from '../relocs/find.ts';
 import type { ByteSource } from '../relocs/tool/byte-source.ts';
 import { checkSites, encodeRelocationTable } from '../relocs/tables/kernel-table.ts';
@@ -29,7 +28,6 @@ import { withoutSymbols } from './strip.ts';
 import { systemMap } from './system-map.ts';
 import { measure } from './worth.ts';
 import type { Worth } from './worth.ts';
-import { readVmlinux } from '../kernel/vmlinux.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 
 export { decodePlan, encodePlan } from './plan-file.ts';
@@ -54,7 +52,7 @@ export type ShufflePass = AnalysePass | 'read' | 'layout' | 'write';
 /** Throws KernelImageError for a kernel that cannot be shuffled, and for a debug vmlinux that is not this kernel's. */
 export async function planShuffle(image: Uint8Array, options: PlanOptions): Promise<Plan> {
   options.onPass?.('read');
-  const { input, kernel } = await readKernel(image, options);
+  const { input, kernel } = await openKernel(image, 'rewrite', options);
   const table = findRelocations(kernel, input);
   checkSites(table, kernel.loads);
   return analyse({
@@ -140,7 +138,7 @@ export function openShuffler(image: Uint8Array, options: ShufflerOptions): Promi
 
 /** `once`: the kernel may be written over. */
 async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: boolean): Promise<Shuffler> {
-  const { input, kernel: original } = await readKernel(image, { codecs });
+  const { input, kernel: original } = await openKernel(image, 'rewrite', { codecs });
   const kernel = withoutSymbols(original);
   expectPlanned(kernel, plan);
   // What is the same for all layouts.
@@ -202,21 +200,11 @@ function convertShuffled(
   size: number,
 ): Converted {
   const input = { kind, bzImage, header, compression, kernelVersion, vmlinux, relocs: undefined };
-  return convertInput(input, size, { relocations: table });
+  return convertKernel(checkKernel(input, 'rewrite'), size, { relocations: table });
 }
 
 function sizeOf(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, { length }) => sum + length, 0);
-}
-
-async function readKernel(
-  image: Uint8Array,
-  options: { readonly codecs: Codecs; readonly relocs?: Uint8Array | undefined },
-): Promise<{ input: KernelInput; kernel: Vmlinux }> {
-  const input = await readInput(image, options);
-  refuseMoved(input.vmlinux);
-  refuseConverted(input.vmlinux);
-  return { input, kernel: readVmlinux(input.vmlinux) };
 }
 
 function expectPlanned(kernel: Vmlinux, { kernel: planned }: Plan): void {

@@ -4,9 +4,8 @@
  */
 import type { FileOffset } from '../base/addresses.ts';
 import { firstDifference, Reader } from '../base/bytes.ts';
+import type { Layout, FieldValues } from '../elf/fields.ts';
 import { hex } from '../base/errors.ts';
-import { readUint } from './fields.ts';
-import type { Layout, Values } from './fields.ts';
 
 /** What is wrong, and where. Numbers are in hex, as text: they may be 64 bits wide. */
 export interface Finding {
@@ -59,7 +58,7 @@ export class Evidence {
   read<L extends Layout>(what: string, at: FileOffset, layout: L, name: keyof L & string): bigint {
     const [offset, width] = layout[name]!;
     this.#need(`${what}: ${name}`, at + offset, width);
-    return readUint(this.#reader, at + offset, width, name);
+    return this.#reader.uint(at + offset, width, name);
   }
 
   /** Whether these bytes stand there. Vouches for nothing. */
@@ -68,7 +67,7 @@ export class Evidence {
     return end <= this.bytes.length && firstDifference(this.bytes.subarray(at, end), expected) < 0;
   }
 
-  expectFields<L extends Layout>(what: string, at: FileOffset, layout: L, values: Values<L>): void {
+  expectFields<L extends Layout>(what: string, at: FileOffset, layout: L, values: FieldValues<L>): void {
     for (const [name, value] of Object.entries(values) as [keyof L & string, number | bigint][]) {
       const [offset, width] = layout[name]!;
       const found = this.read(what, at, layout, name);

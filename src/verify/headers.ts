@@ -2,13 +2,13 @@
 import { physToVirt } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
+import { EHDR, PHDR, PHDR_SIZE, SHDR_SIZE, readFields } from '../elf/fields.ts';
+import { PARAMETERS } from '../segment/layout.ts';
 import { PF_R, PF_W, PF_X, PT_LOAD, SHN_LORESERVE, SHT_NOBITS, SHT_NULL } from '../elf/constants.ts';
-import { PHDR_SIZE, SHDR_SIZE } from '../elf/fields.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
-import { EHDR, PARAMETERS, PHDR, valuesAt } from './fields.ts';
 import type { Original } from './original.ts';
 import { NEW_NAME_TABLE, placeSections, sectionCount, sectionNames } from './sections.ts';
 import { describeSegment } from './segment.ts';
@@ -36,10 +36,10 @@ const headerAt = (phoff: FileOffset, index: number): FileOffset => phoff + index
  */
 export function checkElfHeader(file: Evidence, { kernel: { elf } }: Original): FileOffset {
   const { header } = elf;
-  const { e_shoff: _, ...old } = valuesAt(elf.bytes, 0, EHDR);
+  const { e_shoff: _, ...old } = readFields(elf.bytes, 0, EHDR[64]);
   const phoff = hasRoom(elf) ? header.phoff : behindSections(file, elf);
   const count = sectionCount(elf);
-  file.expectFields('ELF header', 0, EHDR, {
+  file.expectFields('ELF header', 0, EHDR[64], {
     ...old,
     e_phoff: phoff,
     e_phnum: header.phnum + 1,
@@ -65,7 +65,7 @@ function hasRoom({ header, segments, sections, bytes }: ElfFile): boolean {
 
 /** Program headers that had to move are the last thing in the file. */
 function behindSections(file: Evidence, elf: ElfFile): FileOffset {
-  const shoff = Number(file.read('ELF header', 0, EHDR, 'e_shoff'));
+  const shoff = Number(file.read('ELF header', 0, EHDR[64], 'e_shoff'));
   return alignUp(shoff + sectionCount(elf) * SHDR_SIZE[64], 8);
 }
 
@@ -73,20 +73,20 @@ function behindSections(file: Evidence, elf: ElfFile): FileOffset {
 export function checkProgramHeaders(file: Evidence, original: Original, phoff: FileOffset, program: Uint8Array): Added {
   const { elf } = original.kernel;
   for (const { index } of elf.segments) {
-    const old = valuesAt(elf.bytes, headerAt(elf.header.phoff, index), PHDR);
-    file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, old);
+    const old = readFields(elf.bytes, headerAt(elf.header.phoff, index), PHDR[64]);
+    file.expectFields(nameOf(index), headerAt(phoff, index), PHDR[64], old);
   }
   const index = elf.header.phnum;
   const last = original.form.atEnd ? lastInFile(original, phoff, program) : undefined;
   const offset = last?.offset ?? alignUp(elf.bytes.length, PAGE);
-  file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, {
+  file.expectFields(nameOf(index), headerAt(phoff, index), PHDR[64], {
     p_type: PT_LOAD,
     p_flags: PF_R | PF_W | PF_X,
     p_offset: offset,
     p_align: SEGMENT_ALIGN,
   });
   if (last !== undefined) {
-    file.expectFields(nameOf(index), headerAt(phoff, index), PHDR, { p_filesz: last.filesz });
+    file.expectFields(nameOf(index), headerAt(phoff, index), PHDR[64], { p_filesz: last.filesz });
     return { phoff, index, ...last };
   }
   const filesz = checkFileSize(file, elf, { phoff, index, offset });
@@ -125,11 +125,11 @@ function congruentBehind(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
  */
 function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: Omit<Added, 'filesz'>): number {
   const header = headerAt(phoff, index);
-  const found = file.read(nameOf(index), header, PHDR, 'p_filesz');
+  const found = file.read(nameOf(index), header, PHDR[64], 'p_filesz');
   const tableEnd = file.read('parameters', offset, PARAMETERS, 'table_end');
   const names = sectionNames(elf);
   const namesFollow = (size: bigint): boolean => file.holds(offset + Number(size), names);
-  const [at, width] = PHDR.p_filesz;
+  const [at, width] = PHDR[64].p_filesz;
   const outvoted = found !== tableEnd && !namesFollow(found) && namesFollow(tableEnd);
   if (outvoted || offset + Number(found) > file.bytes.length)
     refute(`${nameOf(index)}: p_filesz`, header + at, { found, expected: tableEnd });
@@ -148,15 +148,15 @@ export function checkPlacement(file: Evidence, { kernel }: Original, added: Adde
   checkOverlap(file, added, 'p_paddr');
   checkOverlap(file, added, 'p_vaddr');
   // Between two segments of the image there may be room, but it is the kernel's.
-  const { p_paddr, p_memsz } = valuesAt(file.bytes, header, PHDR);
+  const { p_paddr, p_memsz } = readFields(file.bytes, header, PHDR[64]);
   if (p_paddr < imageEnd && p_paddr + p_memsz > imageStart) {
     const expected = `memory outside ${hex(imageStart)} to ${hex(imageEnd)} (_text to _end)`;
-    refute(`${nameOf(index)}: p_paddr`, header + PHDR.p_paddr[0], { found: p_paddr, expected });
+    refute(`${nameOf(index)}: p_paddr`, header + PHDR[64].p_paddr[0], { found: p_paddr, expected });
   }
   const paddr = congruentBehind(imageEnd, offset);
   const segment = describeSegment(added, paddr, program);
   const { memsz } = segment;
-  file.expectFields(nameOf(index), header, PHDR, { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
+  file.expectFields(nameOf(index), header, PHDR[64], { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
   return segment;
 }
 
@@ -164,7 +164,7 @@ export function checkPlacement(file: Evidence, { kernel }: Original, added: Adde
 function checkOverlap(file: Evidence, { phoff, index: last }: Added, field: 'p_paddr' | 'p_vaddr'): void {
   const spans: { index: number; start: bigint; end: bigint }[] = [];
   for (let index = 0; index <= last; index++) {
-    const { p_type, p_memsz, [field]: start } = valuesAt(file.bytes, headerAt(phoff, index), PHDR);
+    const { p_type, p_memsz, [field]: start } = readFields(file.bytes, headerAt(phoff, index), PHDR[64]);
     if (p_type === BigInt(PT_LOAD) && p_memsz > 0n) spans.push({ index, start, end: start + p_memsz });
   }
   spans.sort((a, b) => (a.start < b.start ? -1 : 1));
@@ -173,7 +173,7 @@ function checkOverlap(file: Evidence, { phoff, index: last }: Added, field: 'p_p
     if (before === undefined || span.start >= before.end) continue;
     // The added one is the last; if it is neither, the original overlaps by itself.
     const [kept, blamed] = span.index > before.index ? [before, span] : [span, before];
-    refute(`${nameOf(blamed.index)}: ${field}`, headerAt(phoff, blamed.index) + PHDR[field][0], {
+    refute(`${nameOf(blamed.index)}: ${field}`, headerAt(phoff, blamed.index) + PHDR[64][field][0], {
       found: blamed.start,
       expected: `none of ${hex(kept.start)} to ${hex(kept.end)}, ${nameOf(kept.index)}'s`,
     });

@@ -2,10 +2,9 @@
 import type { FileOffset } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
-import { PARAMS } from '../segment/layout.ts';
+import type { Layout } from '../elf/fields.ts';
+import { PARAMETERS, PARAMS } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
-import { PARAMETERS } from './fields.ts';
-import type { Layout } from './fields.ts';
 import type { Original } from './original.ts';
 import type { Segment } from './segment.ts';
 

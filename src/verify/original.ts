@@ -1,17 +1,11 @@
 /** The kernel that was converted: read once, with the same readers as everywhere, and everything that cannot be what was converted refused. */
 import type { Codecs } from '../codecs/formats.ts';
-import { PN_XNUM, SHT_STRTAB } from '../elf/constants.ts';
-import { segmentBytes } from '../elf/read.ts';
-import { KernelImageError } from '../base/errors.ts';
-import { readInput } from '../kernel/open.ts';
-import type { KernelInput } from '../kernel/open.ts';
-import { findRelocations } from '../relocs/find.ts';
-import { checkSites } from '../relocs/tables/kernel-table.ts';
-import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
-import { ENTRY_BYTES, PARAMS_MAGIC, STUB_FLAGS } from '../segment/layout.ts';
-import { fileOffsetOf, readVmlinux } from '../kernel/vmlinux.ts';
+import type { KernelInput } from '../kernel/input.ts';
+import { openKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { EHDR } from './fields.ts';
+import { readRelocations } from '../relocs/find.ts';
+import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
+import { ENTRY_BYTES, STUB_FLAGS } from '../segment/layout.ts';
 
 export interface Original {
   readonly input: KernelInput;
@@ -53,64 +47,16 @@ const LEAST_ALIGN = 0x20_0000;
 
 /** Throws KernelImageError when this is not a kernel, or none that can be converted. */
 export async function readOriginal(bytes: Uint8Array, options: OriginalOptions): Promise<Original> {
-  const input = await readInput(bytes, options);
-  const kernel = readVmlinux(input.vmlinux);
-  refuseConverted(kernel);
-  refuseCrowded(kernel);
-  const table = findRelocations(kernel, input);
-  checkSites(table, kernel.loads);
+  const hint = 'the kernel that it was made from comes first, the converted one second';
+  const opened = await openKernel(bytes, 'rewrite', { ...options, hint });
+  const { input, kernel } = opened;
+  const { elf, entryOffset } = kernel;
   return {
     input,
     kernel,
-    table,
+    table: readRelocations(opened),
     slotAlign: input.header?.kernelAlignment ?? LEAST_ALIGN,
-    entryBytes: readEntry(kernel),
+    entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: DIRECT,
   };
-}
-
-function refuseConverted({ loads, elf }: Vmlinux): void {
-  const magic = PARAMS_MAGIC.slice(0, -1); // whatever its version
-  const startsLikeOurs = (bytes: Uint8Array): boolean => magic.every((byte, index) => bytes[index] === byte);
-  if (!loads.some((load) => startsLikeOurs(segmentBytes(elf, load)))) return;
-  throw new KernelImageError({
-    code: 'already-converted',
-    what: 'vmlinux',
-    hint: 'the kernel that it was made from comes first, the converted one second',
-  });
-}
-
-/** No number for one more program header, or no table for the new sections' names. */
-function refuseCrowded({ elf: { header, sections } }: Vmlinux): void {
-  if (header.phnum + 1 >= PN_XNUM) {
-    throw new KernelImageError({
-      code: 'unsupported',
-      what: 'e_phnum',
-      offset: EHDR.e_phnum[0],
-      found: header.phnum,
-      expected: 'room for one more program header',
-    });
-  }
-  if (header.shnum > 0 && sections[header.shstrndx]?.type !== SHT_STRTAB) {
-    throw new KernelImageError({
-      code: 'bad-value',
-      what: 'e_shstrndx',
-      offset: EHDR.e_shstrndx[0],
-      found: header.shstrndx,
-      expected: 'the number of a SHT_STRTAB section',
-    });
-  }
-}
-
-function readEntry({ elf, loads, entry, entryOffset }: Vmlinux): Uint8Array {
-  const last = ENTRY_BYTES - 1;
-  if (fileOffsetOf(loads, entry + last) === entryOffset + last)
-    return elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES);
-  throw new KernelImageError({
-    code: 'bad-value',
-    what: 'e_entry',
-    offset: EHDR.e_entry[0],
-    found: entry,
-    expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
-  });
 }

@@ -2,13 +2,20 @@
 import { physToVirt } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, ascii } from '../base/bytes.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHN_LORESERVE, SHT_NOBITS, SHT_PROGBITS, SHT_STRTAB } from '../elf/constants.ts';
-import { SHDR_SIZE } from '../elf/fields.ts';
+import { EHDR, SHDR, SHDR_SIZE, readFields } from '../elf/fields.ts';
+import {
+  SHF_ALLOC,
+  SHF_EXECINSTR,
+  SHF_WRITE,
+  SHN_LORESERVE,
+  SHT_NOBITS,
+  SHT_PROGBITS,
+  SHT_STRTAB,
+} from '../elf/constants.ts';
 import { sectionBytes } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
-import { EHDR, SHDR, valuesAt } from './fields.ts';
 import type { Original } from './original.ts';
 import type { Segment } from './segment.ts';
 
@@ -17,9 +24,9 @@ const NEW_SECTIONS = ['.kslide.params', '.kslide.text', '.kslide.table', '.kslid
 /** A file without sections gets the empty one, number 0, and a name table, number 1. */
 export const NEW_NAME_TABLE = 1;
 const FIRST_NAMES = '\0.shstrtab\0';
-const NO_SECTION = valuesAt(new Uint8Array(SHDR_SIZE[64]), 0, SHDR);
+const NO_SECTION = readFields(new Uint8Array(SHDR_SIZE[64]), 0, SHDR[64]);
 
-type SectionValues = Record<keyof typeof SHDR, number | bigint>;
+type SectionValues = Record<keyof (typeof SHDR)[64], number | bigint>;
 
 /** How many section headers the converted file has. */
 export function sectionCount({ header }: ElfFile): number {
@@ -29,7 +36,7 @@ export function sectionCount({ header }: ElfFile): number {
 function oldHeaders({ header, bytes }: ElfFile): SectionValues[] {
   if (header.shnum === 0) return [NO_SECTION, { ...NO_SECTION, sh_name: 1, sh_type: SHT_STRTAB, sh_addralign: 1 }];
   return Array.from({ length: header.shnum }, (_, index) =>
-    valuesAt(bytes, header.shoff + index * SHDR_SIZE[64], SHDR),
+    readFields(bytes, header.shoff + index * SHDR_SIZE[64], SHDR[64]),
   );
 }
 
@@ -76,11 +83,11 @@ export function checkSectionHeaders(
   segment: Segment,
   { namesOffset, namesEnd, offset }: SectionTable,
 ): void {
-  file.expectFields('ELF header', 0, EHDR, { e_shoff: offset });
+  file.expectFields('ELF header', 0, EHDR[64], { e_shoff: offset });
   const nameTable = elf.header.shnum === 0 ? NEW_NAME_TABLE : elf.header.shstrndx;
   const headers = [...oldHeaders(elf), ...newHeaders(elf, segment)];
   headers.forEach((values, index) => {
-    file.expectFields(`section header ${index}`, offset + index * SHDR_SIZE[64], SHDR, {
+    file.expectFields(`section header ${index}`, offset + index * SHDR_SIZE[64], SHDR[64], {
       ...values,
       ...(index === nameTable && { sh_offset: namesOffset, sh_size: namesEnd - namesOffset }),
       // Where the number of sections is when e_shnum has no room for it.

@@ -2,10 +2,9 @@
 import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
-import { PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
+import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
-import { PARAMETERS } from './fields.ts';
 import type { Original } from './original.ts';
 import { formatsFor, TABLE_READERS } from './table.ts';
 import type { TableReader } from './table.ts';

@@ -9,12 +9,11 @@ import { hex, KernelImageError } from '../base/errors.ts';
 import type { Sites } from '../relocs/tables/apply.ts';
 import { LISTS } from '../relocs/tables/kernel-table.ts';
 import type { ListName } from '../relocs/tables/kernel-table.ts';
-import { PARAMS, TABLE_FORMAT } from '../segment/layout.ts';
+import { PARAMETERS, PARAMS, TABLE_FORMAT } from '../segment/layout.ts';
 import { badTable } from './bad-table.ts';
 import { walkCompactTable, writtenOrder } from './compact-table.ts';
 import { refute, Refutation } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
-import { PARAMETERS } from './fields.ts';
 import type { Original } from './original.ts';
 import type { Segment } from './segment.ts';
 

@@ -22,6 +22,7 @@
  */
 import type { Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
+import { EHDR } from '../elf/fields.ts';
 import type { Codecs, Compression } from '../codecs/formats.ts';
 import { isBzImage } from '../bzimage/header.ts';
 import { readPayload } from '../bzimage/payload.ts';
@@ -29,8 +30,8 @@ import { ELFCLASS64, ELFDATA2LSB, EM_X86_64 } from '../elf/constants.ts';
 import { isElf, readElf } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { readInput } from '../kernel/open.ts';
-import type { KernelInput } from '../kernel/open.ts';
+import { readInput } from '../kernel/input.ts';
+import type { KernelInput } from '../kernel/input.ts';
 import { assembleStub } from '../stub/program.ts';
 import { checkDecompressor, openContainer, readKernel } from './container.ts';
 import type { Container, Shell } from './container.ts';
@@ -38,7 +39,6 @@ import { isContainerCheck, Proof } from './proof.ts';
 import type { CheckName, CheckResult, Offence } from './proof.ts';
 import { dryRun } from './dry-run.ts';
 import { Evidence } from './evidence.ts';
-import { EHDR, readUint } from './fields.ts';
 import { checkElfHeader, checkPlacement, checkProgramHeaders } from './headers.ts';
 import { checkHook, checkOriginalBytes } from './hook.ts';
 import { checkMover } from './mover.ts';
@@ -243,8 +243,8 @@ async function refuseForeign(bytes: Uint8Array, { input }: Original, codecs: Cod
     ['EI_DATA', ELFDATA2LSB],
     ['e_machine', EM_X86_64],
   ] as const) {
-    const [offset, width] = EHDR[name];
-    const found = readUint(reader, offset, width, name);
+    const [offset, width] = EHDR[64][name];
+    const found = reader.uint(offset, width, name);
     if (found === BigInt(expected)) continue;
     throw new KernelImageError({
       code: 'wrong-architecture',

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { extract } from '../../src/extract.ts';
-import { readInput } from '../../src/kernel/open.ts';
+import { readInput } from '../../src/kernel/input.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import { systemEncoders } from '../../src/node/processes/compressors.ts';
 import type { KernelPackage } from '../../scripts/kernels/debian.ts';

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { readInput } from '../../src/kernel/open.ts';
+import { readInput } from '../../src/kernel/input.ts';
 import { openByteSource } from '../../src/node/files/byte-source.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';

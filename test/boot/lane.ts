@@ -14,7 +14,7 @@ import type { VirtAddr } from '../../src/base/addresses.ts';
 import { convert } from '../../src/convert.ts';
 import type { ConvertSummary } from '../../src/convert.ts';
 import { hex } from '../../src/base/errors.ts';
-import { readInput } from '../../src/kernel/open.ts';
+import { readInput } from '../../src/kernel/input.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import type { GuestReport } from '../../src/node/qemu/console.ts';
 import { openSuite } from '../../scripts/kernels/apt-suite.ts';

@@ -14,7 +14,7 @@ import { BOOT_PARAMS, BOOT_PARAMS_SIZE, KASLR_FLAG } from '../../src/base/boot-p
 import { ascii, isZero, Reader, Writer } from '../../src/base/bytes.ts';
 import { segmentBytes } from '../../src/elf/read.ts';
 import { hex } from '../../src/base/errors.ts';
-import { readInput } from '../../src/kernel/open.ts';
+import { readInput } from '../../src/kernel/input.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import type { KernelPackage } from '../../scripts/kernels/debian.ts';

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import type { SetupHeader } from '../../src/bzimage/header.ts';
 import { convert } from '../../src/convert.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
-import { readInput } from '../../src/kernel/open.ts';
+import { readInput } from '../../src/kernel/input.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import { findKernels } from './lane.ts';
 

@@ -18,7 +18,7 @@ import { alignUp } from '../../src/base/bytes.ts';
 import { PARAMS, TABLE_FORMAT } from '../../src/segment/layout.ts';
 import { assembleStub } from '../../src/stub/program.ts';
 import { encodeStubTable, STUB_TABLES } from '../../src/segment/table.ts';
-import type { StubTable } from '../../src/segment/build.ts';
+import type { StubTable } from '../../src/segment/table.ts';
 import { at } from '../relocs/compact-tables.ts';
 
 assert.equal(process.arch, 'x64', 'these tests run the program on the machine itself');
@@ -76,7 +76,7 @@ test("the kernel's format with two lists", () => {
   const kernelTable = encodeRelocationTable(table);
   const expected = image.slice();
   applyTable(expected, table, { slide: SLIDE, base: BASE });
-  const segment = layOut({ format: TABLE_FORMAT.kernel_two_lists, bytes: kernelTable });
+  const segment = layOut({ name: 'kernel', format: TABLE_FORMAT.kernel_two_lists, bytes: kernelTable });
   runHarness(harness, folder, { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0 });
   assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))));
 });

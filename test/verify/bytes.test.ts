@@ -4,13 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../src/elf/fields.ts';
+import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, SHDR, SHDR_SIZE } from '../../src/elf/fields.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
 import type { ElfFile, Segment } from '../../src/elf/read.ts';
 import { hex } from '../../src/base/errors.ts';
-import { ENTRY_BYTES, PARAMS } from '../../src/segment/layout.ts';
+import { ENTRY_BYTES, PARAMETERS, PARAMS } from '../../src/segment/layout.ts';
 import type { CheckName } from '../../src/verify/verify.ts';
-import { EHDR, PARAMETERS, PHDR, SHDR } from '../../src/verify/fields.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { DATA, entryAt, LINK, TABLE } from '../make-vmlinux.ts';
 import { examined, forge, original, program } from './forge.ts';
@@ -35,10 +34,10 @@ function regionsOf({ kernel }: Original, elf: ElfFile): Region[] {
   const [text, table] = [section('.kslide.text'), section('.kslide.table')];
   return [
     // Where the program headers had to move behind the section headers, e_phoff is looked at first, and the two may contradict each other.
-    region(header.phoff === 64 ? 'section-headers' : ['section-headers', 'elf-header'], EHDR.e_shoff[0], 8),
+    region(header.phoff === 64 ? 'section-headers' : ['section-headers', 'elf-header'], EHDR[64].e_shoff[0], 8),
     region('elf-header', 0, 64),
-    region('placement', added + PHDR.p_vaddr[0], 16),
-    region('placement', added + PHDR.p_memsz[0], 8),
+    region('placement', added + PHDR[64].p_vaddr[0], 16),
+    region('placement', added + PHDR[64].p_memsz[0], 8),
     region('program-headers', header.phoff, header.phnum * PHDR_SIZE[64]),
     region('hook', kernel.entryOffset, 5),
     region('original-bytes', 0, kernel.elf.bytes.length),
@@ -171,10 +170,10 @@ test('every value of every byte of ELF header, program header, hook, parameters 
 
 test('the structures that are compared field by field have no gaps', () => {
   for (const [layout, size] of [
-    [EHDR, EHDR_SIZE[64]],
-    [PHDR, PHDR_SIZE[64]],
-    [SHDR, SHDR_SIZE[64]],
-    [PARAMETERS, PARAMS.flags + 4],
+    [EHDR[64], EHDR_SIZE[64]],
+    [PHDR[64], PHDR_SIZE[64]],
+    [SHDR[64], SHDR_SIZE[64]],
+    [PARAMETERS, PARAMS.virt_slide + 8],
   ] as const) {
     let end = 0;
     for (const [offset, width] of Object.values(layout)) {

@@ -9,7 +9,7 @@ import type { NewSegment } from '../../src/elf/write.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
 import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
-import { buildHook } from '../../src/segment/hook.ts';
+import { buildHook } from '../../src/segment/build.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
 import { buildSegment } from '../../src/segment/build.ts';
 import { assembleStub } from '../../src/stub/program.ts';
@@ -52,7 +52,7 @@ export function forge({ kernel, table }: Original, forgery: Forgery = {}): Uint8
   const stubTable = { ...encoded, bytes: forgery.tableBytes ?? encoded.bytes };
   const slots = forgery.slots ?? slotsOf(kernel.imageEnd);
   const { offset } = forgery;
-  const built = buildSegment(kernel, slots, stubTable, { offset });
+  const built = buildSegment(kernel, program, slots, stubTable, { offset });
   const segment = forgery.segment?.(built) ?? built;
   forgery.params?.(new Writer(segment.content[0]!), segment);
   const hook = forgery.hook?.(segment) ?? buildHook(kernel.entry, segment.paddr);

@@ -2,11 +2,11 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { convert } from '../../convert.ts';
-import { expectInput } from '../../kernel/open.ts';
+import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
-import { stubProgram } from '../../segment/build.ts';
+import { stubProgram } from '../../stub/stub-program.ts';
 import { STUB_TABLES } from '../../segment/table.ts';
 import type { StubTableName } from '../../segment/table.ts';
 import { UsageError } from '../failure.ts';

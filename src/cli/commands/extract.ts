@@ -1,7 +1,7 @@
 /** `kslide extract IN`: the vmlinux out of a bzImage or UKI, as it was linked, and its relocation table. */
 import type { Command } from 'commander';
 import { extract } from '../../extract.ts';
-import { expectInput } from '../../kernel/open.ts';
+import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
 import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';

@@ -1,7 +1,7 @@
 /** `kslide randomize IN -o OUT`: a kernel that the host has moved; with `--exec`, for one run of a command. */
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
-import { expectInput } from '../../kernel/open.ts';
+import { expectInput } from '../../kernel/input.ts';
 import { SEED_BYTES } from '../../kaslr/draw.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../../node/files/files.ts';

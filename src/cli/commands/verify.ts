@@ -1,7 +1,8 @@
 /** `kslide verify ORIGINAL CONVERTED`: is the one the other, made self-relocating, and nothing else? */
 import type { Command } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
-import { refuseMoved } from '../../kernel/hookable.ts';
+import { isElf, readElf } from '../../elf/read.ts';
+import { refuseMoved } from '../../kernel/open.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/files.ts';
@@ -80,7 +81,7 @@ async function run(original: string, converted: string, options: VerifyArguments
 /** The usual mistake: what `randomize` wrote, which is refuted, but by words that do not say so. */
 function sayIfMoved(converted: Uint8Array): void {
   try {
-    refuseMoved(converted);
+    if (isElf(converted)) refuseMoved(readElf(converted));
   } catch (error) {
     if (error instanceof KernelImageError && error.code === 'unsupported')
       process.stderr.write(`kslide: ${error.message}\n`);

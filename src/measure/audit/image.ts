@@ -1,13 +1,11 @@
 /** What an audit has to know of the image that it boots. */
 import { createHash } from 'node:crypto';
 import { isBzImage } from '../../bzimage/header.ts';
-import { Reader } from '../../base/bytes.ts';
 import { isElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import { KERNEL_IMAGE_SIZE } from '../../base/addresses.ts';
 import type { Slots } from '../../kaslr/slots.ts';
-import { PMD_SIZE } from '../../kaslr/slots.ts';
-import { PARAMS, PARAMS_MAGIC } from '../../segment/layout.ts';
+import { PARAMS_MAGIC } from '../../segment/layout.ts';
+import { findSegment, readSlots } from '../../segment/read.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 
@@ -30,36 +28,12 @@ export function readAuditImage(bytes: Uint8Array): AuditImage {
     });
   }
   const hash = createHash('sha256').update(bytes).digest('hex');
-  return { bytes, hash, slots: isElf(bytes) ? readSlots(readVmlinux(bytes)) : undefined };
+  return { bytes, hash, slots: isElf(bytes) ? readAddedSlots(readVmlinux(bytes)) : undefined };
 }
 
-/** From the parameters of the added segment (segment/layout.ts). They are judged here, not trusted: this is a proof of the file. */
-function readSlots(kernel: Vmlinux): Slots | undefined {
-  const reader = new Reader(kernel.elf.bytes);
-  const segment = kernel.loads.find(
-    ({ offset, filesz }) =>
-      filesz >= PARAMS.size && PARAMS_MAGIC.every((byte, i) => reader.u8(offset + i, 'parameters') === byte),
-  );
-  if (segment === undefined) return undefined;
-  const count = reader.u64AsNumber(segment.offset + PARAMS.slot_count, 'slot_count');
-  const align = reader.u64AsNumber(segment.offset + PARAMS.slot_align, 'slot_align');
-  if (align < PMD_SIZE || align > KERNEL_IMAGE_SIZE) {
-    throw new KernelImageError({
-      code: 'bad-value',
-      what: 'slot_align',
-      offset: segment.offset + PARAMS.slot_align,
-      found: align,
-      expected: '2 MiB to 1 GiB',
-    });
-  }
-  if (count < 1 || count > KERNEL_IMAGE_SIZE / align) {
-    throw new KernelImageError({
-      code: 'bad-value',
-      what: 'slot_count',
-      offset: segment.offset + PARAMS.slot_count,
-      found: count,
-      expected: `1 to ${KERNEL_IMAGE_SIZE / align}`,
-    });
-  }
-  return { align, count };
+/** From the segment that kslide added, if its layout is the one that this kslide writes. */
+function readAddedSlots({ elf }: Vmlinux): Slots | undefined {
+  const segment = findSegment(elf);
+  const ours = segment && PARAMS_MAGIC.every((byte, at) => elf.bytes[segment.offset + at] === byte);
+  return ours ? readSlots(elf, segment) : undefined;
 }

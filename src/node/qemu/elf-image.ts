@@ -4,7 +4,20 @@
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { alignUp, ascii, Writer } from '../../base/bytes.ts';
-import { ELF_MAGIC, ELFCLASS64, ELFDATA2LSB, EM_X86_64, ET_EXEC, EV_CURRENT, PF_R, PF_W, PF_X, PT_LOAD, PT_NOTE, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
+import {
+  ELF_MAGIC,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  EM_X86_64,
+  ET_EXEC,
+  EV_CURRENT,
+  PF_R,
+  PF_W,
+  PF_X,
+  PT_LOAD,
+  PT_NOTE,
+  XEN_ELFNOTE_PHYS32_ENTRY,
+} from '../../elf/constants.ts';
 import { EHDR_SIZE, PHDR_SIZE } from '../../elf/fields.ts';
 
 export interface ImageSegment {

@@ -6,7 +6,23 @@
  * which asks nothing of the program headers but their size, and wants all tables that it might read to lie inside the file.
  */
 import { Reader, viewOf } from '../../base/bytes.ts';
-import { ELF_MAGIC, ELFCLASS32, ELFCLASS64, ELFDATA2LSB, EM_386, EM_X86_64, ET_DYN, ET_EXEC, EV_CURRENT, SHN_XINDEX, SHT_REL, SHT_RELA, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../../elf/constants.ts';
+import {
+  ELF_MAGIC,
+  ELFCLASS32,
+  ELFCLASS64,
+  ELFDATA2LSB,
+  EM_386,
+  EM_X86_64,
+  ET_DYN,
+  ET_EXEC,
+  EV_CURRENT,
+  SHN_XINDEX,
+  SHT_REL,
+  SHT_RELA,
+  SHT_STRTAB,
+  SHT_SYMTAB,
+  SHT_SYMTAB_SHNDX,
+} from '../../elf/constants.ts';
 import { EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../elf/fields.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { ByteSource } from './byte-source.ts';

@@ -14,7 +14,7 @@
 import type { Codecs } from '../../codecs/formats.ts';
 import { readElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import { readInput } from '../../kernel/open.ts';
+import { readInput } from '../../kernel/input.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { findRelocations } from '../../relocs/find.ts';
 import {

@@ -16,9 +16,9 @@ import { alignUp } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import type { PvhEntry } from '../kernel/pvh.ts';
 import { pvhAllows } from '../kernel/pvh.ts';
-import type { Draw } from './draw.ts';
-import { largestSlide } from './slots.ts';
-import type { Slots } from './slots.ts';
+import type { Draw } from '../kaslr/draw.ts';
+import { largestSlide } from '../kaslr/slots.ts';
+import type { Slots } from '../kaslr/slots.ts';
 
 export type Entry = 'linux64' | 'pvh' | 'both';
 

@@ -4,7 +4,7 @@ import { gunzipSync, gzipSync } from 'node:zlib';
 import { ascii, Writer } from '../../src/base/bytes.ts';
 import type { Codecs, Decoder } from '../../src/codecs/formats.ts';
 import { KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
-import { expectInput, readInput } from '../../src/kernel/open.ts';
+import { expectInput, readInput } from '../../src/kernel/input.ts';
 import { KERNEL_VERSION, makeBzImage, makePe, makeVmlinux } from '../bzimage/make-image.ts';
 
 const unused: Decoder = () => assert.fail('called');

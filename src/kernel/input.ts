@@ -1,0 +1,248 @@
+/**
+ * What a given file is, and the vmlinux in it.
+ *
+ * Told by content alone, outermost container first: UKI → bzImage → payload → ELF. What is not a kernel that kslide reads is told apart
+ * as well: "you gave me an initramfs" helps, "bad magic" does not.
+ */
+import { ascii, cString, indexOfBytes, Reader } from '../base/bytes.ts';
+import { hex, KernelImageError, type ErrorCode } from '../base/errors.ts';
+import { ELFCLASS64, ELFDATA2LSB, EM_X86_64, ET_DYN, ET_EXEC } from '../elf/constants.ts';
+import { EHDR, readNumber } from '../elf/fields.ts';
+import { isElf } from '../elf/read.ts';
+import { detectCompression, prepareDecoder, type Codecs, type Compression, type Watch } from '../codecs/formats.ts';
+import { isBzImage, peekPayload, readSetupHeader, type SetupHeader } from '../bzimage/header.ts';
+import { decodePayload, readPayload } from '../bzimage/payload.ts';
+import { findPeSection, IMAGE_FILE_MACHINE_AMD64, isPe, readPe } from '../bzimage/pe.ts';
+
+export interface KernelInput {
+  /** The outermost container; in a UKI there is a bzImage. */
+  readonly kind: 'uki' | 'bzimage' | 'vmlinux';
+  /** An ELF64 x86-64 file with whatever lies behind it. A view on the input when nothing had to be decompressed. */
+  readonly vmlinux: Uint8Array;
+  /** The bzImage itself: the input, or a UKI's .linux section. Undefined for a vmlinux, as is `header`. */
+  readonly bzImage: Uint8Array | undefined;
+  readonly header: SetupHeader | undefined;
+  /** Undefined for a vmlinux, and for a bzImage whose payload is not compressed. */
+  readonly compression: Compression | undefined;
+  /** "6.12.117+deb12-amd64 (builder@host) #1 SMP …" from the setup header, or up to the builder from a vmlinux's banner. */
+  readonly kernelVersion: string | undefined;
+  /** As given: a relocation table that came in a file of its own. */
+  readonly relocs: Uint8Array | undefined;
+}
+
+export interface InputOptions {
+  readonly codecs: Codecs;
+  readonly relocs?: Uint8Array | undefined;
+  /** Sees `KernelInput.vmlinux` as it comes in, all of it in the end, before it is known to be any good. */
+  readonly watch?: Watch | undefined;
+}
+
+const READABLE = 'a bzImage, a UKI or an ELF vmlinux';
+
+/** Throws KernelImageError, with its own words for each thing that people mistake for a kernel. */
+export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: InputOptions): Promise<KernelInput> {
+  if (isElf(bytes)) {
+    checkElf(bytes);
+    watch?.(bytes, bytes.length);
+    return {
+      kind: 'vmlinux',
+      vmlinux: bytes,
+      bzImage: undefined,
+      header: undefined,
+      compression: undefined,
+      // Looked for when it is asked for: it lies far into the file.
+      get kernelVersion() {
+        return readBanner(bytes);
+      },
+      relocs,
+    };
+  }
+  if (isBzImage(bytes)) return { kind: 'bzimage', ...(await readBzImage(bytes, codecs, watch)), relocs };
+  refuseForeignImage(bytes);
+  // A bzImage with an EFI stub is PE as well; it has been told by its setup header above.
+  if (isPe(bytes)) {
+    const kernel = readUkiKernel(bytes);
+    return { kind: 'uki', ...(await within('.linux section', () => readBzImage(kernel, codecs, watch))), relocs };
+  }
+  throw notAKernel(bytes);
+}
+
+/** For callers that have read only the start of a file: prepares what reading the whole will take. Refuses nothing. */
+export function expectInput(head: Uint8Array): void {
+  const payload = peekPayload(head);
+  const compression = payload === undefined ? undefined : detectCompression(head.subarray(payload));
+  if (compression !== undefined) prepareDecoder(compression);
+}
+
+type BzImageContent = Omit<KernelInput, 'kind' | 'relocs'>;
+
+async function readBzImage(bytes: Uint8Array, codecs: Codecs, watch: Watch | undefined): Promise<BzImageContent> {
+  const header = readSetupHeader(bytes);
+  const payload = readPayload(bytes, header);
+  const vmlinux = await decodePayload(payload, codecs, watch);
+  await within('payload', () => checkElf(vmlinux));
+  watch?.(vmlinux, vmlinux.length);
+  return { vmlinux, bzImage: bytes, header, compression: payload.compression, kernelVersion: header.kernelVersion };
+}
+
+function readUkiKernel(bytes: Uint8Array): Uint8Array {
+  const { machine } = readPe(bytes);
+  if (machine !== IMAGE_FILE_MACHINE_AMD64) {
+    throw new KernelImageError({
+      code: 'wrong-architecture',
+      what: 'PE Machine',
+      found: named(machine, PE_MACHINES),
+      expected: named(IMAGE_FILE_MACHINE_AMD64, PE_MACHINES),
+    });
+  }
+  const kernel = findPeSection(bytes, '.linux');
+  if (kernel !== undefined) return kernel;
+  throw new KernelImageError({
+    code: 'not-a-kernel',
+    what: 'file',
+    found: 'a PE program without a .linux section',
+    expected: READABLE,
+  });
+}
+
+/** Only what tells a kernel for x86-64 from other ELF files; src/elf checks the rest when it reads. */
+function checkElf(bytes: Uint8Array): void {
+  const reader = new Reader(bytes);
+  if (!isElf(bytes)) {
+    throw new KernelImageError({ code: 'not-a-kernel', what: 'e_ident', offset: 0, expected: '"\\x7fELF"' });
+  }
+  for (const { field, code, allowed, names } of ELF_KERNEL) {
+    const found = readNumber(reader, 0, EHDR[64][field], field);
+    if (allowed.includes(found)) continue;
+    const [offset] = EHDR[64][field];
+    const expected = allowed.map((value) => named(value, names)).join(' or ');
+    throw new KernelImageError({ code, what: field, offset, found: named(found, names), expected });
+  }
+}
+
+type Names = Readonly<Record<number, string>>;
+
+interface Expectation {
+  readonly field: 'EI_CLASS' | 'EI_DATA' | 'e_machine' | 'e_type';
+  readonly code: ErrorCode;
+  readonly allowed: readonly number[];
+  readonly names: Names;
+}
+
+/** Class and byte order first: they say where the others are and how to read them. Names beyond src/elf's own are there for the messages. */
+const ELF_KERNEL: readonly Expectation[] = [
+  {
+    field: 'EI_CLASS',
+    code: 'wrong-architecture',
+    allowed: [ELFCLASS64],
+    names: { 1: 'ELFCLASS32', 2: 'ELFCLASS64' },
+  },
+  {
+    field: 'EI_DATA',
+    code: 'wrong-architecture',
+    allowed: [ELFDATA2LSB],
+    names: { 1: 'little-endian', 2: 'big-endian' },
+  },
+  {
+    field: 'e_machine',
+    code: 'wrong-architecture',
+    allowed: [EM_X86_64],
+    names: {
+      3: 'i386',
+      21: 'ppc64',
+      22: 's390',
+      40: 'arm',
+      62: 'x86-64',
+      183: 'aarch64',
+      243: 'riscv',
+      258: 'loongarch',
+    },
+  },
+  {
+    field: 'e_type',
+    code: 'not-a-kernel',
+    allowed: [ET_EXEC, ET_DYN],
+    names: { 1: 'ET_REL, an object file or kernel module', 2: 'ET_EXEC', 3: 'ET_DYN', 4: 'ET_CORE, a memory dump' },
+  },
+];
+
+const PE_MACHINES: Names = {
+  0x14c: 'i386',
+  0x5064: 'riscv64',
+  0x6264: 'loongarch64',
+  0x8664: 'x86-64',
+  0xaa64: 'aarch64',
+};
+
+function named(value: number, names: Names): string {
+  const name = names[value];
+  return name === undefined ? hex(value) : `${hex(value)} (${name})`;
+}
+
+interface Magic {
+  readonly what: string;
+  readonly offset: number;
+  readonly magic: string;
+}
+
+/** Kernels for other machines that are neither ELF nor told by PE's Machine: Documentation/arch/{arm64,riscv}, drivers/firmware/efi/libstub. */
+const FOREIGN_IMAGES: readonly Magic[] = [
+  { what: 'an arm64 Image', offset: 0x38, magic: 'ARM\x64' },
+  { what: 'a RISC-V Image', offset: 0x38, magic: 'RSC\x05' },
+  { what: 'a 32-bit ARM zImage', offset: 0x24, magic: '\x18\x28\x6f\x01' },
+  { what: 'an EFI zboot image (arm64, RISC-V or LoongArch)', offset: 4, magic: 'zimg' },
+];
+
+/** cpio(5): newc, newc with checksums, odc, and the old binary format. */
+const CPIO: readonly Magic[] = ['070701', '070702', '070707', '\xc7\x71'].map((magic) => ({
+  what: 'a cpio archive (an initramfs?)',
+  offset: 0,
+  magic,
+}));
+
+function findMagic(bytes: Uint8Array, magics: readonly Magic[]): Magic | undefined {
+  return magics.find(({ offset, magic }) => ascii(magic).every((byte, at) => bytes[offset + at] === byte));
+}
+
+function refuseForeignImage(bytes: Uint8Array): void {
+  const image = findMagic(bytes, FOREIGN_IMAGES);
+  if (image === undefined) return;
+  throw new KernelImageError({ code: 'wrong-architecture', what: 'file', found: image.what, expected: READABLE });
+}
+
+function notAKernel(bytes: Uint8Array): KernelImageError {
+  const compression = detectCompression(bytes);
+  return new KernelImageError({
+    code: 'not-a-kernel',
+    what: 'file',
+    found: compression === undefined ? kindOf(bytes) : `${compression} data`,
+    expected: READABLE,
+    hint: compression && 'decompress it and try what is inside',
+  });
+}
+
+function kindOf(bytes: Uint8Array): string {
+  if (bytes.length === 0) return 'empty';
+  return findMagic(bytes, CPIO)?.what ?? 'of an unknown kind';
+}
+
+/**
+ * Release and builder from linux_banner, which lies in every vmlinux's .rodata. The rest of the string is not taken: the first of two that
+ * there are is init/version.c's weak one, which lacks the build number (measured on Debian 6.1 and 6.12).
+ */
+function readBanner(bytes: Uint8Array): string | undefined {
+  const start = ascii('Linux version ');
+  const at = indexOfBytes(bytes, start);
+  if (at < 0) return undefined;
+  return /^\d[!-~]* \([ -~]*?\)/.exec(cString(bytes, at + start.length, 512))?.[0];
+}
+
+/** Says in errors which part of the file they are about: their offsets count from its start. */
+async function within<T>(part: string, read: () => T | Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    if (!(error instanceof KernelImageError)) throw error;
+    throw new KernelImageError({ ...error.data, what: `${error.data.what} of the ${part}` });
+  }
+}

@@ -1,0 +1,359 @@
+/**
+ * One kernel that is moved as often as wanted, in the memory that it was read into: sites, headers, PVH notes, and the segment that sets KASLR_FLAG.
+ * What may be chosen is in choose.ts, what the PVH entry needs in kernel/pvh.ts.
+ */
+import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts';
+import { physToTableEntry, physToVirt } from '../base/addresses.ts';
+import { alignUp, ascii, bytesOfWords, copyOf, Writer } from '../base/bytes.ts';
+import type { Compression } from '../codecs/formats.ts';
+import { PT_NOTE, PT_NULL } from '../elf/constants.ts';
+import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, writeFields } from '../elf/fields.ts';
+import { readElf, segmentBytes } from '../elf/read.ts';
+import type { Segment } from '../elf/read.ts';
+import { addSegment, appendOffset, joinParts } from '../elf/write.ts';
+import { drawFrom } from '../kaslr/draw.ts';
+import type { Draw } from '../kaslr/draw.ts';
+import { slotsOf } from '../kaslr/slots.ts';
+import type { KernelInput } from '../kernel/input.ts';
+import { readPvh } from '../kernel/pvh.ts';
+import type { PvhEntry } from '../kernel/pvh.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
+import { changeSlide, prepareCheckedTable } from '../relocs/tables/apply.ts';
+import type { PreparedTable } from '../relocs/tables/apply.ts';
+import { countRelocations, LISTS } from '../relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
+import { buildFlagSegment, buildHook, layOutFlagSegment } from '../segment/build.ts';
+import { ENTRY_BYTES, segmentAddress } from '../segment/layout.ts';
+import type { SegmentLayout } from '../segment/layout.ts';
+import { FLAG_PROGRAM } from '../stub/flag-code.ts';
+import { choose, chooseByForce } from './choose.ts';
+import type { Choice, MovableKernel, Wish } from './choose.ts';
+
+export interface RandomizeOptions extends Wish {
+  /** Where random slides come from: SEED_BYTES or more. Needed when one is asked for. */
+  readonly seed?: Uint8Array | undefined;
+  /** Set KASLR_FLAG in the guest, so that the kernel randomizes the rest of its memory too; true when undefined. */
+  readonly flag?: boolean | undefined;
+  /** Takes the slides as given, whatever comes of it. */
+  readonly force?: boolean | undefined;
+}
+
+/** What was chosen and made. Addresses and sizes in bytes. The shape of `kslide randomize --json`. */
+export interface RandomizeSummary extends Choice {
+  readonly input: KernelInput['kind'];
+  readonly compression: Compression | undefined;
+  readonly kernelVersion: string | undefined;
+  /** Where _text is, in virtual and in physical memory. */
+  readonly text: { readonly virt: string; readonly phys: PhysAddr };
+  readonly flag: boolean;
+  readonly relocations: number;
+  /** Where all that is loaded ends: a guest needs more memory than that. */
+  readonly loadEnd: PhysAddr;
+  readonly output: number;
+}
+
+export interface Randomized {
+  /** The file, in order. Views of the Randomizer's memory: good until its next `randomize`. */
+  readonly parts: readonly Uint8Array[];
+  readonly summary: RandomizeSummary;
+  /** The file as one new array. */
+  bytes(): Uint8Array;
+}
+
+/** Bytes of the original's file, to be moved. */
+export interface Stretch {
+  readonly offset: FileOffset;
+  readonly length: number;
+}
+
+/** How to make the file from the original, without all of it in memory. Good until the Randomizer's next use. */
+export interface MovePlan {
+  /** The file, in order. */
+  readonly parts: readonly (Uint8Array | Stretch)[];
+  readonly summary: RandomizeSummary;
+  /**
+   * Moves `bytes`, the original's from `offset` on: the sites that start before `end`. Sites take up to SITE_SIZE bytes, so `bytes` reach that far
+   * behind `end`, or to the end of the file.
+   */
+  move(bytes: Uint8Array, offset: FileOffset, end: FileOffset): void;
+  /** Whether any of the original's bytes from `offset` to `end` may be other ones in the moved file. */
+  changes(offset: FileOffset, end: FileOffset): boolean;
+}
+
+export const SITE_SIZE = 8;
+
+/** One kernel, read and checked, and moved as often as wanted. */
+export interface Randomizer {
+  /** Throws KernelImageError `would-not-boot`, and RangeError for a random slide without a seed. */
+  randomize(options: RandomizeOptions): Randomized;
+  /** The same for who reads the file piece by piece (node/files/randomize-file.ts); not after `randomize`. */
+  plan(options: RandomizeOptions): MovePlan;
+}
+
+/** The sites of one segment, and its bytes in the file. */
+interface Part {
+  readonly offset: FileOffset;
+  readonly bytes: Uint8Array;
+  readonly base: PhysAddr;
+  readonly table: PreparedTable;
+}
+
+export class KernelRandomizer implements Randomizer {
+  readonly #input: KernelInput;
+  readonly #align: number | undefined;
+  readonly #kernel: Vmlinux;
+  readonly #pvh: PvhEntry | undefined;
+  readonly #parts: readonly Part[];
+  readonly #sites: number;
+  readonly #identity: Uint8Array;
+  /** ELF header and program headers as they were. */
+  readonly #headers: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
+  readonly #flagLayout: SegmentLayout;
+  /** Of the flag segment, in a kernel that was not moved. */
+  readonly #flagAddress: PhysAddr;
+  /** By how much the image in memory is moved at the moment. */
+  #virt: Slide = 0;
+
+  constructor(input: KernelInput, kernel: Vmlinux, table: RelocationTable, align: number | undefined) {
+    const { elf, loads } = kernel;
+    this.#input = input;
+    this.#align = input.header?.kernelAlignment ?? align;
+    this.#kernel = kernel;
+    this.#pvh = readPvh(kernel, table);
+    this.#parts = loads.map((load) => partOf(kernel, load, table));
+    this.#sites = countRelocations(table);
+    this.#identity = identify(kernel, table);
+    this.#headers = [
+      { offset: 0, size: EHDR_SIZE[64] },
+      { offset: elf.header.phoff, size: elf.header.phnum * PHDR_SIZE[64] },
+    ].map(({ offset, size }) => ({ offset, bytes: copyOf(elf.bytes.subarray(offset, offset + size)) }));
+    this.#flagLayout = layOutFlagSegment(FLAG_PROGRAM, this.#pvh?.segment.filesz ?? 0);
+    this.#flagAddress = segmentAddress(kernel.imageEnd, appendOffset(elf));
+  }
+
+  randomize(options: RandomizeOptions): Randomized {
+    const { choice, loadEnd } = this.#choose(options);
+    this.#moveImage(choice.virt);
+    const { parts, summary } = this.#write(choice, loadEnd, options);
+    return { parts, summary, bytes: () => joinParts(parts) };
+  }
+
+  plan(options: RandomizeOptions): MovePlan {
+    if (this.#virt !== 0) throw new RangeError('the image in memory is moved already');
+    const { choice, loadEnd } = this.#choose(options);
+    const { parts, summary } = this.#write(choice, loadEnd, options);
+    const { bytes: original } = this.#kernel.elf;
+    const written: Stretch[] = this.#headers.map(({ offset, bytes }) => ({ offset, length: bytes.length }));
+    if (this.#pvh !== undefined) written.push({ offset: this.#pvh.desc.offset, length: this.#pvh.desc.size });
+    return {
+      parts: parts.map((part) =>
+        part.buffer === original.buffer ? { offset: part.byteOffset - original.byteOffset, length: part.length } : part,
+      ),
+      summary,
+      move: (bytes, offset, end) => {
+        this.#moveWindow(bytes, offset, end, choice.virt);
+        for (const { offset: at, length } of written) {
+          const [from, to] = [Math.max(at, offset), Math.min(at + length, offset + bytes.length)];
+          if (from < to) bytes.set(original.subarray(from, to), from - offset);
+        }
+      },
+      changes: (offset, end) =>
+        written.some(({ offset: at, length }) => at < end && at + length > offset) ||
+        this.#sitesIn(offset - SITE_SIZE, end).some(({ sites }) => sites.end > 0),
+    };
+  }
+
+  #choose(options: RandomizeOptions): { choice: Choice; loadEnd: PhysAddr } {
+    const kernel = this.#kernel;
+    const movable: MovableKernel = {
+      slots: slotsOf(kernel.imageEnd, this.#align),
+      loadEnd: (options.flag ?? true) ? this.#flagAddress + this.#flagLayout.memsz : kernel.imageEnd,
+      pvh: this.#pvh,
+    };
+    const choice = options.force ? chooseByForce(movable, options) : choose(movable, options, this.#draw(options.seed));
+    return { choice, loadEnd: movable.loadEnd };
+  }
+
+  /** Everything but the sites. */
+  #write(
+    choice: Choice,
+    loadEnd: PhysAddr,
+    { flag = true }: RandomizeOptions,
+  ): { parts: Uint8Array[]; summary: RandomizeSummary } {
+    const notes = this.#writeNotes(choice);
+    this.#writeHeaders(choice);
+    const parts = flag ? this.#withFlagSegment(choice, notes) : this.#withNotes(notes);
+    return { parts, summary: this.#summarize(choice, flag, loadEnd, parts) };
+  }
+
+  /** A stretch of the file as it is in the kernel that is moved by `virt`, whether the image in memory is yet or not. */
+  #moved({ offset, length }: Stretch, virt: Slide): Uint8Array {
+    const { bytes } = this.#kernel.elf;
+    const from = Math.max(0, offset - SITE_SIZE);
+    const window = copyOf(bytes.subarray(from, Math.min(bytes.length, offset + length + SITE_SIZE)));
+    this.#moveWindow(window, from, offset + length, virt);
+    return window.subarray(offset - from, offset - from + length);
+  }
+
+  /** The sites that start in the file from `offset` on and before `end`; `bytes` are what is at `offset`. */
+  #moveWindow(bytes: Uint8Array, offset: FileOffset, end: FileOffset, virt: Slide): void {
+    for (const { sites, link } of this.#sitesIn(offset, end))
+      changeSlide(bytes, sites, { from: this.#virt, to: virt }, link + offset);
+  }
+
+  /** For each segment that the file has from `offset` to `end`, the sites that start there. `link`: a link address, less its file offset. */
+  #sitesIn(offset: FileOffset, end: FileOffset): { readonly sites: PreparedTable; readonly link: PhysAddr }[] {
+    return this.#parts.flatMap(({ offset: partAt, bytes, base, table }) => {
+      const [first, last] = [Math.max(offset, partAt), Math.min(end, partAt + bytes.length)];
+      if (first >= last) return [];
+      const link = base - partAt;
+      const stretch = (list: Uint32Array): Uint32Array =>
+        list.subarray(
+          lowerBound(list, physToTableEntry(link + first)),
+          lowerBound(list, physToTableEntry(link + last)),
+        );
+      const { abs64, inverse32, abs32 } = table;
+      const sites = { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) };
+      return [{ sites: prepareCheckedTable(sites), link }];
+    });
+  }
+
+  #draw(seed: Uint8Array | undefined): Draw {
+    if (seed !== undefined) return drawFrom(seed, this.#identity);
+    return (question, count) => {
+      if (count === 1) return 0;
+      throw new RangeError(`a random ${question} needs a seed`);
+    };
+  }
+
+  #moveImage(virt: Slide): void {
+    for (const { bytes, base, table } of this.#parts) changeSlide(bytes, table, { from: this.#virt, to: virt }, base);
+    this.#virt = virt;
+  }
+
+  /** The loaded note says where the kernel believes that it is linked. Gives a copy for loaders where they must be told something else. */
+  #writeNotes({ entry, virt, phys }: Choice): Uint8Array | undefined {
+    if (this.#pvh === undefined) return undefined;
+    const { desc, segment, entry: pvhEntry } = this.#pvh;
+    const write = (bytes: Uint8Array, at: number, address: number): void => {
+      const writer = new Writer(bytes);
+      if (desc.size === 8) writer.u64(at, address);
+      else writer.u32(at, address);
+    };
+    write(this.#kernel.elf.bytes, desc.offset, pvhEntry + virt);
+    if (entry === 'linux64' || virt === phys) return undefined;
+    const notes = this.#moved({ offset: segment.offset, length: segment.filesz }, virt);
+    write(notes, desc.offset - segment.offset, pvhEntry + phys);
+    return notes;
+  }
+
+  /** Where things are loaded; and no PVH entry where none was asked for, so that no loader takes it. */
+  #writeHeaders({ entry, phys }: Choice): void {
+    const { elf, imageStart, imageEnd } = this.#kernel;
+    const file = new Writer(elf.bytes);
+    for (const { offset, bytes } of this.#headers) file.copy(offset, bytes);
+    writeFields(file, 0, EHDR[64], { e_entry: this.#kernel.entry + phys });
+    for (const { index, paddr } of elf.segments) {
+      if (paddr >= imageStart && paddr < imageEnd)
+        writeFields(file, this.#headerAt(index), PHDR[64], { p_paddr: paddr + phys });
+    }
+    if (this.#pvh !== undefined && entry === 'linux64')
+      writeFields(file, this.#headerAt(this.#pvh.segment.index), PHDR[64], { p_type: PT_NULL });
+  }
+
+  #headerAt(index: number): number {
+    return this.#kernel.elf.header.phoff + index * PHDR_SIZE[64];
+  }
+
+  #withFlagSegment({ virt, phys }: Choice, notes: Uint8Array | undefined): Uint8Array[] {
+    const { elf, entry, entryOffset } = this.#kernel;
+    const segment = buildFlagSegment(this.#kernel, FLAG_PROGRAM, this.#flagLayout, {
+      virt,
+      phys,
+      entryBytes: this.#moved({ offset: entryOffset, length: ENTRY_BYTES }, virt),
+      notes: notes ?? new Uint8Array(0),
+    });
+    if (notes !== undefined) {
+      const { payload } = this.#flagLayout;
+      const vaddr = physToVirt(this.#flagAddress + payload);
+      this.#pointToNotes({ offset: segment.offset + payload, paddr: segment.paddr + payload, vaddr });
+    }
+    const hook = { offset: entryOffset, bytes: buildHook(entry, this.#flagAddress) };
+    return addSegment(readElf(elf.bytes), segment, [hook]);
+  }
+
+  /** Notes after the file, in no segment: a loader reads them from there. */
+  #withNotes(notes: Uint8Array | undefined): Uint8Array[] {
+    const { bytes } = this.#kernel.elf;
+    if (notes === undefined) return [bytes];
+    const offset = alignUp(bytes.length, 8);
+    this.#pointToNotes({ offset });
+    return [bytes, new Uint8Array(offset - bytes.length), notes];
+  }
+
+  #pointToNotes({ offset, paddr, vaddr }: { offset: number; paddr?: PhysAddr; vaddr?: VirtAddr }): void {
+    const file = new Writer(this.#kernel.elf.bytes);
+    const at = this.#headerAt(this.#pvh!.segment.index);
+    writeFields(file, at, PHDR[64], { p_offset: offset });
+    if (paddr !== undefined) writeFields(file, at, PHDR[64], { p_paddr: paddr });
+    if (vaddr !== undefined) writeFields(file, at, PHDR[64], { p_vaddr: vaddr });
+  }
+
+  #summarize(choice: Choice, flag: boolean, loadEnd: PhysAddr, parts: readonly Uint8Array[]): RandomizeSummary {
+    const input = this.#input;
+    const { imageStart } = this.#kernel;
+    return {
+      input: input.kind,
+      compression: input.compression,
+      get kernelVersion() {
+        return input.kernelVersion; // looked for when it is asked for
+      },
+      ...choice,
+      text: {
+        virt: `0x${(physToVirt(imageStart) + BigInt(choice.virt)).toString(16)}`,
+        phys: imageStart + choice.phys,
+      },
+      flag,
+      relocations: this.#sites,
+      loadEnd: loadEnd + choice.phys,
+      output: parts.reduce((sum, part) => sum + part.length, 0),
+    };
+  }
+}
+
+/** Lists are sorted, so what lies in a segment is a stretch of each. */
+function partOf({ elf }: Vmlinux, load: Segment, table: RelocationTable): Part {
+  const stretch = (list: Uint32Array): Uint32Array => {
+    const first = physToTableEntry(load.paddr);
+    return list.subarray(lowerBound(list, first), lowerBound(list, first + load.filesz));
+  };
+  const [abs64, inverse32, abs32] = LISTS.map(({ name }) => stretch(table[name])) as [
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+  ];
+  return {
+    offset: load.offset,
+    bytes: segmentBytes(elf, load),
+    base: load.paddr,
+    table: prepareCheckedTable({ abs64, inverse32, abs32 }),
+  };
+}
+
+function lowerBound(list: Uint32Array, value: number): number {
+  let [low, high] = [0, list.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (list[middle]! < value) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+/** What tells this kernel from others: its notes, with the build ID, and where its sites are. */
+function identify({ elf, imageEnd, entry }: Vmlinux, table: RelocationTable): Uint8Array {
+  const notes = elf.segments.filter(({ type }) => type === PT_NOTE).map((segment) => segmentBytes(elf, segment));
+  const sites = LISTS.map(({ name }) => bytesOfWords(table[name].slice(0, 16)));
+  const numbers = `${entry} ${imageEnd} ${LISTS.map(({ name }) => table[name].length).join(' ')}\0`;
+  return joinParts([ascii(numbers), ...sites, ...notes]);
+}
