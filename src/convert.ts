@@ -3,10 +3,11 @@
  *
  * A converted file depends on nothing but the input and the options: same input, same bytes.
  */
+import { joinParts } from './base/bytes.ts';
 import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
 import { hex, KernelImageError } from './base/errors.ts';
 import type { Codecs, Compression, Watch } from './codecs/formats.ts';
-import { addSegment, joinParts } from './elf/write.ts';
+import { addSegment } from './elf/write.ts';
 import type { NewSegment } from './elf/write.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import type { Slots } from './kaslr/slots.ts';

@@ -1,8 +1,8 @@
 /** The table in its reserved section: what lies where, what is left alone, and what is refused. */
+import { joinParts } from '../src/base/bytes.ts';
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findSection, readElf, sectionBytes } from '../src/elf/read.ts';
-import { joinParts } from '../src/elf/write.ts';
 import { KernelImageError } from '../src/base/errors.ts';
 import { insertRelocations } from '../src/insert.ts';
 import { collectRelocations, encodeRelocationTable } from '../src/relocs/index.ts';

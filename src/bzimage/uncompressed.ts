@@ -9,7 +9,8 @@
  */
 import { alignUp, copyOf, Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import type { Vmlinux } from '../kernel/vmlinux.ts';
+import type { PhysAddr } from '../base/addresses.ts';
+import type { ElfFile, Segment } from '../elf/read.ts';
 import { buildCrc32 } from './crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from './header.ts';
 import type { SetupHeader } from './header.ts';
@@ -27,13 +28,22 @@ const MOST_ALIGN = 0x100_0000;
 /** struct kernel_info: header u32, size u32, size_total u32. */
 const KERNEL_INFO = { size_total: 8, least: 12, most: 0x1000 } as const;
 
+/** The ELF file, and where its segments go; kernel/vmlinux.ts reads it. `loads`: by rising p_paddr. */
+export interface PayloadKernel {
+  readonly elf: ElfFile;
+  readonly loads: readonly Segment[];
+  readonly imageStart: PhysAddr;
+  readonly imageEnd: PhysAddr;
+  readonly entry: PhysAddr;
+}
+
 export interface Uncompressed {
   readonly bytes: Uint8Array;
   readonly initSize: number;
 }
 
-/** `image` gives setup code and header, `kernel` the ELF file and where its segments go. */
-export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel: Vmlinux): Uncompressed {
+/** `image` gives setup code and header. */
+export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel: PayloadKernel): Uncompressed {
   // Layout.
   const info = kernelInfo(image, header);
   const infoAt = MOVER.size;
@@ -79,7 +89,7 @@ function checkAlignment({ kernelAlignment }: SetupHeader): number {
 }
 
 /** Where each segment lies in the file and in memory, counted from the first one. */
-function planMoves({ loads, imageStart }: Vmlinux): Move[] {
+function planMoves({ loads, imageStart }: PayloadKernel): Move[] {
   const moves = loads.map(({ offset, paddr, filesz, memsz }) => {
     return { file: offset - loads[0]!.offset, memory: paddr - imageStart, filesz, memsz };
   });

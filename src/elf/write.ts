@@ -7,7 +7,7 @@
  */
 import { physToVirt } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
-import { alignUp, ascii, copyOf, isZero, Writer } from '../base/bytes.ts';
+import { alignUp, ascii, copyOf, isZero, joinParts, Writer } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
 import {
   PN_XNUM,
@@ -217,16 +217,6 @@ export function settleParts(file: Uint8Array, parts: readonly Uint8Array[]): voi
     at += part.length;
   }
   if (at !== file.length) throw new RangeError(`parts of ${at} bytes for ${file.length}`);
-}
-
-export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
-  const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
 
 /** One more program header fits in place when nothing of the file lies where it would, and only zeros do. */

@@ -4,8 +4,7 @@
  * A host that draws a slide from a seed for each tenant must not tell tenant A, who knows his slide, the seed or the slide that
  * another kernel gets from it. So it is a hash, over a domain name, the seed, what identifies the kernel, and the question.
  */
-import { ascii, Reader } from '../base/bytes.ts';
-import { joinParts } from '../elf/write.ts';
+import { ascii, joinParts, Reader } from '../base/bytes.ts';
 import { sha256 } from './sha256.ts';
 
 /** A seed has so many bytes at least: fewer could be tried one by one by whoever knows a few slides. */

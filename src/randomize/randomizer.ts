@@ -4,13 +4,13 @@
  */
 import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts';
 import { physToTableEntry, physToVirt } from '../base/addresses.ts';
-import { alignUp, ascii, bytesOfWords, copyOf, Writer } from '../base/bytes.ts';
+import { alignUp, ascii, bytesOfWords, copyOf, joinParts, Writer } from '../base/bytes.ts';
 import type { Compression } from '../codecs/formats.ts';
 import { PT_NOTE, PT_NULL } from '../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, writeFields } from '../elf/fields.ts';
 import { readElf, segmentBytes } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
-import { addSegment, appendOffset, joinParts } from '../elf/write.ts';
+import { addSegment, appendOffset } from '../elf/write.ts';
 import { drawFrom } from '../kaslr/draw.ts';
 import type { Draw } from '../kaslr/draw.ts';
 import { slotsOf } from '../kaslr/slots.ts';

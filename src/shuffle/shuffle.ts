@@ -5,10 +5,11 @@
  * Two halves. `planShuffle` finds out, once for each kernel, what can move and all that names it. `shuffle` makes a kernel of a plan and a seed: the same
  * kernel, plan and seed, the same bytes.
  */
+import { joinParts } from '../base/bytes.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import { convertKernel } from '../convert.ts';
 import type { Converted, ConvertSummary } from '../convert.ts';
-import { addFileSections, joinParts, settleParts } from '../elf/write.ts';
+import { addFileSections, settleParts } from '../elf/write.ts';
 import { KernelImageError } from '../base/errors.ts';
 import { checkKernel, openKernel } from '../kernel/open.ts';
 import type { KernelInput } from '../kernel/input.ts';

@@ -1,4 +1,5 @@
 /** A file that is moved piece by piece is the one that is moved whole, wherever the pieces end, and whatever is in it. */
+import { joinParts } from '../../src/base/bytes.ts';
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -8,7 +9,6 @@ import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
-import { joinParts } from '../../src/elf/write.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { InPlace } from '../../src/node/files/output-file.ts';
 import { openMovedFile } from '../../src/node/files/randomize-file.ts';

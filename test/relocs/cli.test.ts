@@ -1,4 +1,5 @@
 /** `kslide relocs` as a command: standard output and exit codes beside the kernel's tool, and files that appear whole or not at all. */
+import { joinParts } from '../../src/base/bytes.ts';
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
@@ -6,7 +7,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { joinParts } from '../../src/elf/write.ts';
 import { insertRelocations } from '../../src/insert.ts';
 import { makeKernel64 } from './fixtures.ts';
 import { judge, skip } from './judge.ts';

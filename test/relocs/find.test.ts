@@ -1,4 +1,5 @@
 /** A vmlinux from a build tree: taken with its `.rela` sections, and told where its relocations are when it was stripped of them. */
+import { joinParts } from '../../src/base/bytes.ts';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -6,7 +7,6 @@ import { test } from 'node:test';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { convert } from '../../src/convert.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
-import { joinParts } from '../../src/elf/write.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { extract } from '../../src/extract.ts';
 import { insertRelocations } from '../../src/insert.ts';

@@ -2,9 +2,9 @@
  * Converted kernels that are wrong and yet agree with themselves: put together by the writer from parts that were changed first, so that every
  * offset, size and address follows.
  */
-import { Reader, Writer } from '../../src/base/bytes.ts';
+import { joinParts, Reader, Writer } from '../../src/base/bytes.ts';
 import { coreCodecs } from '../../src/codecs/formats.ts';
-import { addSegment, joinParts } from '../../src/elf/write.ts';
+import { addSegment } from '../../src/elf/write.ts';
 import type { NewSegment } from '../../src/elf/write.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';

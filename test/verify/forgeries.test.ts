@@ -5,8 +5,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { physToVirt } from '../../src/base/addresses.ts';
-import { Reader, Writer } from '../../src/base/bytes.ts';
-import { addSegment, appendOffset, joinParts } from '../../src/elf/write.ts';
+import { joinParts, Reader, Writer } from '../../src/base/bytes.ts';
+import { addSegment, appendOffset } from '../../src/elf/write.ts';
 import { readElf } from '../../src/elf/read.ts';
 import { encodeCompactTable } from '../../src/relocs/tables/compact.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';

@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { ascii, Writer } from '../../src/base/bytes.ts';
@@ -44,19 +42,6 @@ async function unusable(image: Uint8Array, file: Uint8Array, message: RegExp): P
     return true;
   });
 }
-
-test('nothing that decides for the writer decides here', () => {
-  const source = fileURLToPath(new URL('../../src/', import.meta.url));
-  const files = ['verify.ts', ...readdirSync(`${source}verify`).map((name) => `verify/${name}`)];
-  for (const file of files) {
-    const imports = [...readFileSync(source + file, 'utf8').matchAll(/from '([^']+)'/g)].map(([, path]) => path!);
-    assert.ok(imports.length > 0, file);
-    const shared = imports.filter((path) =>
-      /\/(convert|elf\/write|stub\/(?!layout|program)\w+|kaslr\/\w+)\.ts$/.test(path),
-    );
-    assert.deepEqual(shared, [], file);
-  }
-});
 
 test('what convert makes is proved, whatever the original came in', async () => {
   for (const image of [original, bzImage, uki]) await proved(image, right);
