@@ -83,7 +83,7 @@ const DOORS: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Folders of pipelines that have more than a page. */
-const PIPELINE_FOLDERS = ['inspect', 'randomize'];
+const PIPELINE_FOLDERS = new Set(['inspect', 'randomize']);
 
 /**
  * `verify` proves what the writers wrote, so it must decide everything by itself. It shares readers, names of fields and formats, and the assembled
@@ -118,7 +118,7 @@ const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((pa
 
 function roomOf(file: string): string | undefined {
   const [first = ''] = file.split('/');
-  if (!file.includes('/') || PIPELINE_FOLDERS.includes(first)) return 'pipelines';
+  if (!file.includes('/') || PIPELINE_FOLDERS.has(first)) return 'pipelines';
   return Object.keys(ROOMS)
     .filter((room) => file.startsWith(`${room}/`))
     .toSorted((a, b) => b.length - a.length)[0];
