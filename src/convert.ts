@@ -132,7 +132,7 @@ function expectWithinMap({ paddr, memsz }: NewSegment): void {
   if (paddr + memsz <= KERNEL_IMAGE_SIZE) return;
   throw new KernelImageError({
     code: 'would-not-boot',
-    what: "end of the added segment, behind the kernel's image",
+    what: "end of the added segment, after the kernel's image",
     found: paddr + memsz,
     expected: `at most ${hex(KERNEL_IMAGE_SIZE)} (KERNEL_IMAGE_SIZE)`,
   });

@@ -14,7 +14,7 @@ export { readInput } from './kernel/input.ts';
 export type { InputOptions, KernelInput } from './kernel/input.ts';
 export { inspect } from './inspect.ts';
 export type { Inspection, InspectOptions } from './inspect.ts';
-export type { Choice, Entry, Wish } from './randomize/choose.ts';
+export type { Choice, Entry, SlideRequest } from './randomize/choose.ts';
 export { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 export type { Slots } from './kaslr/slots.ts';
 export { openRandomizer, randomize } from './randomize.ts';

@@ -1,14 +1,13 @@
 /**
- * A bzImage around the converted kernel: any boot loader takes it, and whoever extracts its payload has a vmlinux that boots directly. One
- * table for both: the one inside the image.
+ * A bzImage around the converted kernel: any boot loader takes it, and its payload, extracted, is a vmlinux that boots directly. There is
+ * one table for both ways to boot: the one inside the image.
  *
- * The decompressor is the stock one. Its own table is empty, so it relocates nothing, but it picks the physical slide, and sets KASLR_FLAG as
- * ever; the program at the kernel's entry is told to relocate all the same (STUB_FLAGS.despite_kaslr_flag), and picks the virtual slide.
- * `nokaslr` is obeyed by both.
+ * The decompressor is the stock one. Its table is empty, so it relocates nothing, but it still picks the physical slide and sets KASLR_FLAG. A
+ * flag tells the program at the kernel's entry to relocate all the same (STUB_FLAGS.despite_kaslr_flag): it picks the virtual slide. Both obey
+ * `nokaslr`.
  *
- * With `tableAtEnd` the table of the kernel's own format is the last thing in the image. The decompressor takes it for the one that the build
- * put there, and relocates; on a direct boot the program reads the same bytes, and after a decompressor it sees KASLR_FLAG and does
- * nothing.
+ * With `tableAtEnd`, the table is in the kernel's own format and ends the image. The decompressor takes it for the one that the build put there, and
+ * relocates. On a direct boot the program reads the same bytes; after a decompressor it sees KASLR_FLAG and does nothing.
  */
 import type { PhysAddr } from './base/addresses.ts';
 import { firstDifference } from './base/bytes.ts';

@@ -12,7 +12,7 @@ export function viewOf(bytes: Uint8Array): DataView {
   return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
-/** A copy, whatever kind of Uint8Array is given: `slice` of Node's Buffer is a view. */
+/** A copy of any kind of Uint8Array. (`slice` of Node's Buffer is a view.) */
 export function copyOf(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
 }

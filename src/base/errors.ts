@@ -3,7 +3,7 @@
  *
  * Every reader throws `KernelImageError` and nothing else on bad bytes. It carries a stable code for programs, and what a person needs:
  * which structure or field (by its name in the specification), where (file offset), what was found and what would have been right.
- * This file is the only one that turns those into words; nobody matches on the text.
+ * This file is the only one that turns those into words. No code matches on the text.
  */
 
 /** Stable names: a program may switch on them, so they are never renamed. */
@@ -20,7 +20,7 @@ export type ErrorCode =
   | 'corrupt-data'
   /** Allowed by the specification, but not something that kslide does. */
   | 'unsupported'
-  /** The kernel has no relocation table: it was built without CONFIG_RANDOMIZE_BASE, or the table was left behind. */
+  /** The kernel has no relocation table: it was built without CONFIG_RANDOMIZE_BASE, or the table was dropped later. */
   | 'no-relocations'
   /** The kernel has been through `kslide convert` before. */
   | 'already-converted'
@@ -57,7 +57,7 @@ const PROBLEM: Record<ErrorCode, string> = {
   'would-not-boot': 'would not boot',
 };
 
-/** Hex as everywhere in kslide's output: `0x1f6`, `-0x10`. */
+/** Hex, as kslide prints it: `0x1f6`, `-0x10`. */
 export function hex(value: number | bigint): string {
   return value < 0 ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`;
 }

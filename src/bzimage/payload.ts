@@ -1,8 +1,8 @@
 /**
- * The payload of a bzImage: the compressed vmlinux.bin with the relocation table behind it, as arch/x86/boot/compressed/Makefile packs it.
+ * The payload of a bzImage: the compressed vmlinux.bin followed by the relocation table, as arch/x86/boot/compressed/Makefile packs it.
  *
  * The build appends the uncompressed size as a u32 to every compressed stream but gzip's, whose own trailer ends in the same word (ISIZE).
- * That word is input like any other, and memory is spent on what it says: so it is bounded before anything is decoded.
+ * That word is untrusted input, and it decides how much memory is allocated: so it is bounded before anything is decoded.
  */
 import { Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -59,7 +59,7 @@ export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
   return { compression, data, claimedSize, offset, length };
 }
 
-/** The vmlinux.bin and what lies behind it: new memory, or for an ELF payload a view. Throws KernelImageError: corrupt or unsupported data. */
+/** The vmlinux.bin and what follows it: new memory, or for an ELF payload a view. Throws KernelImageError: corrupt or unsupported data. */
 export async function decodePayload(
   { compression, data, claimedSize }: Payload,
   codecs: Codecs,
@@ -68,7 +68,7 @@ export async function decodePayload(
   return compression === undefined ? data : codecs[compression](data, claimedSize, watch);
 }
 
-/** A payload as a kernel's build makes it: compressed, and the size word behind it. */
+/** A payload as a kernel's build makes it: compressed, then the size word. */
 export async function encodePayload(
   data: Uint8Array,
   compression: Compression,

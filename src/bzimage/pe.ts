@@ -1,8 +1,8 @@
 /**
- * PE/COFF, as much of it as finds the sections of a UKI and keeps a rebuilt bzImage right: Microsoft's "PE Format".
+ * PE/COFF (Microsoft's "PE Format"): only what it takes to find the sections of a UKI and to keep a rebuilt bzImage right.
  *
  * A UKI (uapi-group.org, "Unified Kernel Image") is an EFI program with a kernel in its `.linux` section. A bzImage with an EFI stub is PE
- * too, so a caller asks isBzImage first.
+ * too, so callers must ask isBzImage first.
  */
 import { alignUp, copyOf, cString, Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -46,7 +46,7 @@ export function isPe(bytes: Uint8Array): boolean {
   return bytes.length >= 2 && new Reader(bytes).u16(0, 'e_magic') === MZ;
 }
 
-/** Throws KernelImageError: no PE header behind the DOS header, or headers outside the file. Section contents are checked when asked for. */
+/** Throws KernelImageError: no PE header after the DOS header, or headers outside the file. Section contents are checked when asked for. */
 export function readPe(bytes: Uint8Array): PeFile {
   const { reader, coff, table, count } = locateHeaders(bytes);
   const machine = reader.u16(coff, 'Machine');
@@ -94,7 +94,7 @@ export interface Unsigned {
 }
 
 /**
- * The image as it was before signing: the certificates behind it, their entry in the data directory and the checksum gone. An image without an
+ * The image as it was before signing: without the certificates that follow it, their entry in the data directory, and the checksum. An image without an
  * EFI stub is no PE and stays as it is. Throws KernelImageError as readPe, and for certificates that do not end the file.
  */
 export function dropSignature(image: Uint8Array): Unsigned {

@@ -1,15 +1,15 @@
 /**
- * Another payload in a bzImage: everything else stays, but for what says how long it is.
+ * Puts another payload into a bzImage. Everything else stays, except the fields that say how long the payload is.
  *
  *     boot sector, setup code | decompressor head | payload | decompressor text, rodata, data | CRC-32 |   signature
  *                                                   ^ in place, up to the old end                        ^ dropped
  *
- * The decompressor is position dependent on its payload, so the new one has the old one's room. Patched are, besides the payload:
+ * The decompressor's code depends on where its payload ends, so the new payload must fit into the old one's place. Besides the payload, this patches:
  *
  * - `payload_length`; and the pair (input_len, output_len), which piggy.S puts into the decompressor's read-only data (since 5.10);
- * - `init_size`, see `initSizeFor`; in images of an EFI stub that decompresses in place (before 6.6), SizeOfImage and the last section grow with it;
- * - the CRC-32 behind the image, where tools/build wrote one;
- * - the PE signature: it cannot hold any more. The certificate table goes, and CheckSum is 0 again, as before signing.
+ * - `init_size`, see `initSizeFor`; in images with an EFI stub that decompresses in place (before 6.6), SizeOfImage and the last section grow with it;
+ * - the CRC-32 after the image, where tools/build wrote one;
+ * - the PE signature, which is invalid now: the certificate table goes, and CheckSum is 0 again, as before signing.
  */
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, indexOfBytes, Reader, Writer } from '../base/bytes.ts';
@@ -24,7 +24,7 @@ const PAGE = 0x1000;
 const CRC_SIZE = 4;
 
 export interface NewPayload {
-  /** As the decompressor gets it: with the size word behind it, but for gzip. */
+  /** As the decompressor gets it: followed by the size word, except for gzip. */
   readonly data: Uint8Array;
   /** Bytes that it decompresses to. */
   readonly unpackedSize: number;
@@ -63,15 +63,15 @@ export function rewritePayload(image: Uint8Array, header: SetupHeader, old: Payl
 }
 
 /**
- * Memory from where the image runs, which a boot loader must find free. header.S computes it; the larger of two counts:
+ * init_size: how much memory a boot loader must find free from where the image runs. header.S computes it as the larger of two sizes:
  *
  *     _end - _text of the kernel, and
  *     size of the decompressor + output_len + (output_len >> 8) + 128 KiB - input_len, rounded up to pages
  *
- * The decompressor puts itself at the end of that memory and unpacks to its start; the second count keeps the unpacked bytes from overtaking
- * the compressed ones. Its own size is not told anywhere, but the differences are: so much more to unpack, so much less compressed
- * data before the rest of the decompressor. As output_len reaches the added segment's end (unpacking.ts), that lies below the
- * decompressor as well, which the program needs: it runs on the decompressor's page tables.
+ * The decompressor puts itself at the end of that memory and unpacks to its start; the second size keeps the unpacked bytes from overtaking
+ * the compressed ones. The decompressor's own size is not stored anywhere, so only the differences are added: what more there is to unpack, and what
+ * less compressed data lies before the rest of the decompressor. output_len reaches the added segment's end (unpacking.ts), so the segment lies below
+ * the decompressor as well. The program needs that: it runs on the decompressor's page tables.
  */
 export function initSizeFor({ initSize = 0 }: SetupHeader, old: Payload, payload: NewPayload): number {
   const margin = (size: number): number => size + (size >>> 8);
@@ -114,7 +114,7 @@ function signatureInside(found: FileOffset, end: FileOffset): KernelImageError {
     code: 'bad-value',
     what: 'CertificateTable',
     found,
-    expected: `at least ${hex(end)}: certificates lie behind payload and decompressor`,
+    expected: `at least ${hex(end)}: certificates lie after payload and decompressor`,
   });
 }
 
@@ -124,6 +124,6 @@ function tooLarge(found: number, room: number): KernelImageError {
     what: 'new payload',
     found,
     expected: `at most ${hex(room)}, the old one's room: ${found - room} bytes too many`,
-    hint: 'without --table-at-end the table is a sixth; with --compression none there is no such limit',
+    hint: 'without --table-at-end the table is one sixth the size; with --compression none there is no such limit',
   });
 }

@@ -1,6 +1,6 @@
 /**
- * What a stock decompressor does with the file that it unpacks: parse_elf() and handle_relocations() in arch/x86/boot/compressed/misc.c,
- * after choose_random_location() in kaslr.c. Not code of ours runs there, so a file must be made to suit it.
+ * How a stock decompressor treats the file that it unpacks: parse_elf() and handle_relocations() in arch/x86/boot/compressed/misc.c,
+ * after choose_random_location() in kaslr.c. None of our code runs there, so the file must be made to suit it.
  *
  *     output                                                      output + output_len
  *     | ELF header |  file bytes of the segments  | headers | 0 ... 0 0 0 |
@@ -13,7 +13,7 @@
  * - segments are moved in the order of their headers, inside the one buffer: where one goes, no later one may still lie;
  * - relocations are read from the end of the buffer afterwards, so nothing may go there: an empty table is three zero words;
  * - memory is chosen, found free, and mapped for max(output_len, _end - _text), the second a constant in its code. What we add lies above
- *   _end, so output_len has to reach its end. Zeros behind the file do that; they cost nothing compressed, and lengthen the empty table.
+ *   _end, so output_len has to reach its end. Zeros after the file do that; compressed they cost nothing, and they lengthen the empty table.
  */
 import type { PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
@@ -26,15 +26,15 @@ import { MIN_KERNEL_ALIGN } from './header.ts';
 /** Zero words that end the lists: decompressors up to 6.14 read three lists, newer ones two. */
 export const EMPTY_TABLE = 12;
 
-/** How many bytes to unpack for a kernel with an empty table: as much as file and memory take, and the table out of the way of both. */
+/** How many bytes to unpack for a kernel with an empty table: the larger of file and memory, then the table, out of the way of both. */
 export function unpackedSize(vmlinux: Uint8Array, loadAddress: PhysAddr): number {
   const memory = memoryOf(loadsOf(vmlinux), loadAddress);
   return alignUp(Math.max(vmlinux.length, memory), 4) + EMPTY_TABLE;
 }
 
 /**
- * Throws KernelImageError when a decompressor would not unpack this file right. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
- * pref_address. `tableSize`: what is read at its end after the segments were moved.
+ * Throws KernelImageError when a decompressor would not unpack this file correctly. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
+ * pref_address. `tableSize`: the bytes at the end that the decompressor reads as its table, after it has moved the segments.
  */
 export function checkUnpacking(unpacked: Uint8Array, loadAddress: PhysAddr, tableSize: number): void {
   const table = { start: unpacked.length - tableSize, end: unpacked.length };

@@ -253,7 +253,7 @@ export function readNotes(elf: ElfFile): Note[] {
 }
 
 /**
- * Where the ELF file ends and what was put behind it begins: the greatest end of the headers, segments and sections.
+ * Where the ELF file ends, and what was appended to it begins: the greatest end of the headers, segments and sections.
  * May lie past the end of the bytes when the file is cut; the caller decides what that means.
  */
 export function endOfElf(elf: ElfFile): FileOffset {

@@ -1,5 +1,5 @@
 /**
- * Rewriting an ELF file: everything that was there stays where it was, byte for byte, but for what is patched; new things come behind.
+ * Rewrites an ELF file: everything that was there stays where it was, byte for byte, except what is patched; additions go after it.
  *
  * Layout first, emit second: all offsets are decided before a byte is written. The result is a list of parts, most of them views of the
  * original, so that a 57 MB kernel is not copied; `joinParts` makes one array where one is wanted. Without patches and additions the parts are the
@@ -40,7 +40,7 @@ export interface NewSegment {
   readonly memsz: number;
   readonly align: number;
   readonly sections: readonly NewSection[];
-  /** The new headers come before it instead of behind; `offset` is then `offsetBehindHeaders` or more. */
+  /** The new headers come before the segment instead of after it; `offset` is then `offsetAfterHeaders` or more. */
   readonly endsFile?: boolean | undefined;
 }
 
@@ -62,7 +62,7 @@ export function appendOffset(elf: ElfFile): FileOffset {
 }
 
 /** Where it would start if section names, section headers and what program headers have to move came before it. */
-export function offsetBehindHeaders(elf: ElfFile, sections: readonly { readonly name: string }[]): FileOffset {
+export function offsetAfterHeaders(elf: ElfFile, sections: readonly { readonly name: string }[]): FileOffset {
   const names = sectionNames(elf, sections);
   return alignUp(placeHeaders(elf, elf.bytes.length, names.bytes.length, sections.length).end, PAGE);
 }
@@ -154,7 +154,7 @@ export interface FileSection {
   readonly bytes: Uint8Array;
 }
 
-/** The original with sections behind it that no loader looks at, as parts. Only ELF64. */
+/** The original, followed by sections that no loader reads, as parts. Only ELF64. */
 export function addFileSections(elf: ElfFile, added: readonly FileSection[]): Uint8Array[] {
   const { bytes } = elf;
   if (elf.header.bits !== 64) throw new RangeError('addFileSections writes ELF64 only');
@@ -260,7 +260,7 @@ interface SectionNames {
   readonly offsets: readonly number[];
 }
 
-/** The old name table with the new names behind; a new table, section 1, where there was none. */
+/** The old name table followed by the new names; where there was none, a new table as section 1. */
 function sectionNames(elf: ElfFile, added: readonly { readonly name: string }[]): SectionNames {
   const old = elf.sections[elf.header.shstrndx];
   const known = elf.header.shnum > 0 && old !== undefined && old.type === SHT_STRTAB;

@@ -1,13 +1,13 @@
 /**
- * Choices made from a seed: the same seed, kernel and question give the same answer on every machine, and one answer says nothing about another.
+ * Makes choices from a seed: the same seed, kernel and question give the same answer on every machine, and one answer says nothing about another.
  *
- * A host that draws a slide from a seed for each tenant must not tell tenant A, who knows his slide, the seed or the slide that
- * another kernel gets from it. So it is a hash, over a domain name, the seed, what identifies the kernel, and the question.
+ * A host may draw the slides of several tenants from one seed. A tenant who knows his own slide must not learn the seed from it, or the slide that
+ * another kernel gets. So each answer is a hash over a domain name, the seed, what identifies the kernel, and the question.
  */
 import { ascii, joinParts, Reader } from '../base/bytes.ts';
 import { sha256 } from './sha256.ts';
 
-/** A seed has so many bytes at least: fewer could be tried one by one by whoever knows a few slides. */
+/** The least length of a seed. An attacker who knows a few slides could try all shorter ones. */
 export const SEED_BYTES = 16;
 
 /** A whole number below `count`, each as likely as the next (the bias of taking the high half of a product is below 2^-32). */

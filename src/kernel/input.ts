@@ -17,7 +17,7 @@ import { findPeSection, IMAGE_FILE_MACHINE_AMD64, isPe, readPe } from '../bzimag
 export interface KernelInput {
   /** The outermost container; in a UKI there is a bzImage. */
   readonly kind: 'uki' | 'bzimage' | 'vmlinux';
-  /** An ELF64 x86-64 file with whatever lies behind it. A view on the input when nothing had to be decompressed. */
+  /** An ELF64 x86-64 file with everything that follows it. A view of the input when nothing had to be decompressed. */
   readonly vmlinux: Uint8Array;
   /** The bzImage itself: the input, or a UKI's .linux section. Undefined for a vmlinux, as is `header`. */
   readonly bzImage: Uint8Array | undefined;

@@ -15,9 +15,9 @@ import type { ElfFile, Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 
 export interface Vmlinux {
-  /** The ELF file alone, without what lies behind it. */
+  /** The ELF file alone, without what follows it. */
   readonly elf: ElfFile;
-  /** What lies behind the ELF file: in a bzImage's payload, the relocation table. */
+  /** What follows the ELF file: in a bzImage's payload, the relocation table. */
   readonly trailer: Uint8Array;
   /** PT_LOAD segments that fill memory, by rising p_paddr; none overlap. */
   readonly loads: readonly Segment[];
@@ -31,7 +31,7 @@ export interface Vmlinux {
   readonly pvhEntry: PhysAddr | undefined;
 }
 
-/** `bytes`: an ELF file, with or without a relocation table behind it. Throws KernelImageError when it is not an x86-64 kernel. */
+/** `bytes`: an ELF file, with or without a relocation table after it. Throws KernelImageError when it is not an x86-64 kernel. */
 export function readVmlinux(bytes: Uint8Array): Vmlinux {
   return readVmlinuxFrom(readElf(bytes));
 }

@@ -1,15 +1,15 @@
 /**
  * Which slides a host may give a kernel, and the choice of one.
  *
- * What may not be, each rule shown to be right by a boot that fails (test/boot/randomize.test.ts):
+ * These slides are refused. For each rule a boot that fails shows that it is right (test/boot/randomize.test.ts):
  *
  * - a virtual slide by which the image ends above 0xffffffffc0000000;
- * - a physical slide by which anything that is loaded ends beyond the guest's memory, in the gap below 4 GiB that devices have, in an initrd
- *   that the loader puts at the top of low memory, or where nobody maps it: the 64-bit protocol asks a loader for an identity map of the kernel
- *   alone, and Firecracker's ends at 1 GiB, as the PVH entry's own does;
+ * - a physical slide by which anything that is loaded ends beyond the guest's memory, in the devices' gap below 4 GiB, in the initrd
+ *   that the loader puts at the top of low memory, or beyond the identity map: the 64-bit protocol asks a loader to map only the kernel, and
+ *   Firecracker's map ends at 1 GiB, as does the PVH entry's own;
  * - with PVH, slides that do not go together (pvh.ts).
  *
- * Where a random slide is asked for and only one is left, that is refused as well: nobody should think that he has been given something.
+ * Where a random slide is asked for and only one is left, that is refused as well: the caller would believe in a choice that was none.
  */
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
@@ -22,21 +22,21 @@ import type { Slots } from '../kaslr/slots.ts';
 
 export type Entry = 'linux64' | 'pvh' | 'both';
 
-/** What is asked for. Sizes in bytes. */
-export interface Wish {
-  /** By which entries the kernel has to boot; `both` where it has both, when undefined. */
+/** What the caller asks for. Sizes in bytes. */
+export interface SlideRequest {
+  /** The entries by which the kernel has to boot. Undefined: all that it has. */
   readonly entry?: Entry | undefined;
   readonly virt: Slide | 'random';
-  /** Undefined: none, or the same as the virtual one where the PVH entry wants that. */
+  /** Undefined: 0, or the virtual slide where the PVH entry needs that. */
   readonly phys?: Slide | 'random' | undefined;
-  /** The guest's. Undefined: DEFAULT_MEMORY for a random slide; a given one is then not held against it. */
+  /** The guest's memory. Undefined: DEFAULT_MEMORY for a random slide; a given slide is then not checked against it. */
   readonly memory?: number | undefined;
   readonly initrdSize?: number | undefined;
   /** How far the loader of the 64-bit protocol maps memory one to one. */
   readonly identityMap?: number | undefined;
 }
 
-/** What the kernel says. */
+/** What the choice depends on in the kernel. */
 export interface MovableKernel {
   readonly slots: Slots;
   /** Where all that is loaded ends, before it is moved: the image and what is added to it. */
@@ -48,48 +48,49 @@ export interface Choice {
   readonly entry: Entry;
   readonly virt: Slide;
   readonly phys: Slide;
-  /** How many there were to draw from: 1 where there was no choice. */
+  /** How many slides there were to choose from: 1 where there was no choice. */
   readonly ways: { readonly virt: number; readonly phys: number };
 }
 
 const MIB = 0x10_0000;
 const GIB = 0x4000_0000;
-/** The least that a VMM gives by default: Firecracker and QEMU. */
+/** The smallest default of any VMM: Firecracker's and QEMU's. */
 export const DEFAULT_MEMORY = 128 * MIB;
 /** Firecracker's (src/vmm/src/arch/x86_64/regs.rs, setup_page_tables). */
 export const DEFAULT_IDENTITY_MAP = GIB;
 /** Device memory begins at 2 GiB on QEMU's q35 with 2.75 GiB of memory or more, higher on all other machines. */
 const LOW_MEMORY_AT_MOST = 2 * GIB;
 /**
- * Left free behind a moved kernel at the end of memory: firmware keeps tables there, and Linux 5.10 at 4 MiB from the end of it does not boot
+ * Left free after a moved kernel at the end of memory: firmware keeps tables there, and Linux 5.10 at 4 MiB from the end of it does not boot
  * (measured; 6.1 to 7.3 do, 5.10 at 16 MiB does).
  */
 const SPARE = 16 * MIB;
 
 /** Throws KernelImageError `would-not-boot`, with the reason and the nearest choice that works. */
-export function choose(kernel: MovableKernel, wish: Wish, draw: Draw): Choice {
-  const entry = chooseEntry(kernel, wish.entry);
-  const rules = new Rules(kernel, wish, entry);
-  if (wish.virt !== 'random') rules.checkVirt(wish.virt);
-  if (typeof wish.phys === 'number') rules.checkPhys(wish.phys);
+export function choose(kernel: MovableKernel, request: SlideRequest, draw: Draw): Choice {
+  const entry = chooseEntry(kernel, request.entry);
+  const rules = new Rules(kernel, request, entry);
+  if (request.virt !== 'random') rules.checkVirt(request.virt);
+  if (typeof request.phys === 'number') rules.checkPhys(request.phys);
 
-  const virts = wish.virt === 'random' ? rules.virts() : [wish.virt];
-  if (wish.virt === 'random' && virts.length < 2) throw rules.nothingLeft('virtual');
+  const virts = request.virt === 'random' ? rules.virts() : [request.virt];
+  if (request.virt === 'random' && virts.length < 2) throw rules.nothingLeft('virtual');
   const virt = virts[draw('virtual slide', virts.length)]!;
 
   const physs = rules.physs(virt);
   if (physs.length === 0) throw rules.doNotGoTogether(virt);
   // One that follows from the virtual slide was random already.
-  if (wish.phys === 'random' && physs.length < 2 && virts.length < 2) throw rules.nothingLeft('physical', virt);
+  if (request.phys === 'random' && physs.length < 2 && virts.length < 2) throw rules.nothingLeft('physical', virt);
   const phys = physs[draw('physical slide', physs.length)]!;
   return { entry, virt, phys, ways: { virt: virts.length, phys: physs.length } };
 }
 
-/** Slides as they are asked for, whatever comes of it; for showing that the rules are right. */
-export function chooseByForce(kernel: MovableKernel, wish: Wish): Choice {
-  if (typeof wish.virt !== 'number' || wish.phys === 'random') throw new RangeError('only given slides can be forced');
-  const entry = wish.entry ?? (kernel.pvh === undefined ? 'linux64' : 'both');
-  return { entry, virt: wish.virt, phys: wish.phys ?? 0, ways: { virt: 1, phys: 1 } };
+/** Slides as they are asked for, even where they will not boot: for tests that show that the rules are right. */
+export function chooseByForce(kernel: MovableKernel, request: SlideRequest): Choice {
+  if (typeof request.virt !== 'number' || request.phys === 'random')
+    throw new RangeError('only given slides can be forced');
+  const entry = request.entry ?? (kernel.pvh === undefined ? 'linux64' : 'both');
+  return { entry, virt: request.virt, phys: request.phys ?? 0, ways: { virt: 1, phys: 1 } };
 }
 
 function chooseEntry({ pvh }: MovableKernel, wanted: Entry | undefined): Entry {
@@ -103,7 +104,7 @@ function chooseEntry({ pvh }: MovableKernel, wanted: Entry | undefined): Entry {
   });
 }
 
-/** The end of memory that is there for a kernel, and what is behind it. */
+/** The end of the memory that a kernel can use, and why it ends there. */
 interface Ceiling {
   readonly end: PhysAddr;
   /** What a kernel that is moved has to leave free below it. */
@@ -113,22 +114,22 @@ interface Ceiling {
 
 class Rules {
   readonly #kernel: MovableKernel;
-  readonly #wish: Wish;
+  readonly #request: SlideRequest;
   /** Undefined when the kernel need not boot by PVH. */
   readonly #pvh: PvhEntry | undefined;
   readonly #largest: { readonly virt: Slide; readonly phys: Slide };
   readonly #ceiling: Ceiling;
 
-  constructor(kernel: MovableKernel, wish: Wish, entry: Entry) {
+  constructor(kernel: MovableKernel, request: SlideRequest, entry: Entry) {
     this.#kernel = kernel;
-    this.#wish = wish;
+    this.#request = request;
     this.#pvh = entry === 'linux64' ? undefined : kernel.pvh;
     const { align } = kernel.slots;
     const limit = ({ end, spare = 0 }: Ceiling): number => {
       const room = end - kernel.loadEnd;
       return room < 0 ? -align : Math.max(0, Math.floor((room - spare) / align) * align);
     };
-    const all = ceilings(wish, entry, this.#pvh);
+    const all = ceilings(request, entry, this.#pvh);
     this.#ceiling = all.reduce((low, other) => (limit(other) < limit(low) ? other : low));
     const phys = limit(this.#ceiling);
     this.#largest = { virt: largestSlide(kernel.slots), phys };
@@ -160,7 +161,7 @@ class Rules {
 
   /** All physical slides, as wished, that go with this virtual one. */
   physs(virt: Slide): Slide[] {
-    const { phys } = this.#wish;
+    const { phys } = this.#request;
     if (phys === 'random') return this.#slides(this.#largest.phys).filter((slide) => this.#goTogether(virt, slide));
     if (phys !== undefined) return this.#goTogether(virt, phys) ? [phys] : [];
     if (this.#goTogether(virt, 0)) return [0];
@@ -172,7 +173,7 @@ class Rules {
     const { align } = this.#kernel.slots;
     const follows =
       this.#pvh !== undefined && !pvhAllows(this.#pvh, virt ?? align, virt === undefined ? 0 : virt + align);
-    if (follows && (virt !== undefined || this.#wish.phys === 0)) {
+    if (follows && (virt !== undefined || this.#request.phys === 0)) {
       const free =
         virt === undefined ? 'a physical slide that may follow the virtual one' : 'a virtual slide that is random';
       return wouldNotBoot(virt === undefined ? 'virtual slide' : 'physical slide', 'random, the other one not', {
@@ -187,7 +188,7 @@ class Rules {
   }
 
   doNotGoTogether(virt: Slide): KernelImageError {
-    const { phys } = this.#wish;
+    const { phys } = this.#request;
     const follow = virt <= this.#largest.phys ? `physical slide ${hex(virt)}, ` : '';
     const lead = typeof phys === 'number' && phys <= this.#largest.virt ? `virtual slide ${hex(phys)}, ` : '';
     return wouldNotBoot('physical slide', typeof phys === 'number' ? phys : 'not given', {
@@ -202,7 +203,7 @@ class Rules {
   }
 
   #hasPhys(virt: Slide): boolean {
-    const { phys } = this.#wish;
+    const { phys } = this.#request;
     if (typeof phys === 'number') return this.#goTogether(virt, phys);
     return this.#goTogether(virt, 0) || (virt <= this.#largest.phys && this.#goTogether(virt, virt));
   }
@@ -223,7 +224,7 @@ class Rules {
 }
 
 function ceilings(
-  { virt, phys, memory, initrdSize = 0, identityMap = DEFAULT_IDENTITY_MAP }: Wish,
+  { virt, phys, memory, initrdSize = 0, identityMap = DEFAULT_IDENTITY_MAP }: SlideRequest,
   entry: Entry,
   pvh: PvhEntry | undefined,
 ): Ceiling[] {

@@ -27,14 +27,14 @@ import { ENTRY_BYTES, segmentAddress } from '../segment/layout.ts';
 import type { SegmentLayout } from '../segment/layout.ts';
 import { FLAG_PROGRAM } from '../stub/flag-code.ts';
 import { choose, chooseByForce } from './choose.ts';
-import type { Choice, MovableKernel, Wish } from './choose.ts';
+import type { Choice, MovableKernel, SlideRequest } from './choose.ts';
 
-export interface RandomizeOptions extends Wish {
+export interface RandomizeOptions extends SlideRequest {
   /** Where random slides come from: SEED_BYTES or more. Needed when one is asked for. */
   readonly seed?: Uint8Array | undefined;
   /** Set KASLR_FLAG in the guest, so that the kernel randomizes the rest of its memory too; true when undefined. */
   readonly flag?: boolean | undefined;
-  /** Takes the slides as given, whatever comes of it. */
+  /** Take the slides as given, even where they will not boot. */
   readonly force?: boolean | undefined;
 }
 
@@ -73,7 +73,7 @@ export interface MovePlan {
   readonly summary: RandomizeSummary;
   /**
    * Moves `bytes`, the original's from `offset` on: the sites that start before `end`. Sites take up to SITE_SIZE bytes, so `bytes` reach that far
-   * behind `end`, or to the end of the file.
+   * beyond `end`, or to the end of the file.
    */
   move(bytes: Uint8Array, offset: FileOffset, end: FileOffset): void;
   /** Whether any of the original's bytes from `offset` to `end` may be other ones in the moved file. */
@@ -86,7 +86,7 @@ export const SITE_SIZE = 8;
 export interface Randomizer {
   /** Throws KernelImageError `would-not-boot`, and RangeError for a random slide without a seed. */
   randomize(options: RandomizeOptions): Randomized;
-  /** The same for who reads the file piece by piece (node/files/randomize-file.ts); not after `randomize`. */
+  /** The same for callers that read the file piece by piece (node/files/randomize-file.ts). Must not follow `randomize`. */
   plan(options: RandomizeOptions): MovePlan;
 }
 

@@ -9,7 +9,7 @@ import { Writer } from '../base/bytes.ts';
 import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_NOTE, SHT_PROGBITS } from '../elf/constants.ts';
 import { writeFields } from '../elf/fields.ts';
 import type { ElfFile } from '../elf/read.ts';
-import { appendOffset, offsetBehindHeaders } from '../elf/write.ts';
+import { appendOffset, offsetAfterHeaders } from '../elf/write.ts';
 import type { NewSection, NewSegment } from '../elf/write.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Slots } from '../kaslr/slots.ts';
@@ -211,7 +211,7 @@ function placeAtEnd(
   { payload, fileSize, memsz }: SegmentLayout,
 ): FileOffset {
   const { params, text, table, bss } = SECTION;
-  let offset = offsetBehindHeaders(
+  let offset = offsetAfterHeaders(
     elf,
     [params, text, table, bss].map((name) => ({ name })),
   );

@@ -31,7 +31,7 @@ export const ENTRIES = ['pvh', 'linux64'] as const;
 export const PMD = 0x20_0000;
 export const PARALLEL = Math.min(4, availableParallelism());
 
-interface Wish extends KernelWish {
+interface SlideRequest extends KernelWish {
   /** Of Debian, when another than this machine's. */
   readonly suite?: string | undefined;
 }
@@ -40,7 +40,7 @@ interface Wish extends KernelWish {
  * From old to new. Debian 12 has the series named, 13 the latter of them; what Ubuntu calls current is neither. From elsewhere in Debian come
  * the oldest kernel there is, 5.10, and the newest: since 6.15 with two lists of relocations, and with startup_64 in .init.text.
  */
-const WISHES: readonly Wish[] = [
+const WISHES: readonly SlideRequest[] = [
   { suite: 'bullseye', flavour: 'cloud' },
   { series: '6.1', flavour: 'cloud' },
   { series: '6.1', flavour: 'generic' },

@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { choose } from '../../src/randomize/choose.ts';
-import type { Choice, MovableKernel, Wish } from '../../src/randomize/choose.ts';
+import type { Choice, MovableKernel, SlideRequest } from '../../src/randomize/choose.ts';
 import { drawFrom } from '../../src/kaslr/draw.ts';
 import { sha256 } from '../../src/kaslr/sha256.ts';
 import { slotsOf } from '../../src/kaslr/slots.ts';
@@ -34,13 +34,13 @@ function kernel(pvh: PvhEntry | undefined, align = 2 * MIB): MovableKernel {
   return { slots: slotsOf(IMAGE_END, align), loadEnd: LOAD_END, pvh };
 }
 
-function chosen(pvh: PvhEntry | undefined, wish: Wish, seed = SEED): Choice {
-  return choose(kernel(pvh), wish, drawFrom(seed, new Uint8Array(0)));
+function chosen(pvh: PvhEntry | undefined, request: SlideRequest, seed = SEED): Choice {
+  return choose(kernel(pvh), request, drawFrom(seed, new Uint8Array(0)));
 }
 
-function refused(pvh: PvhEntry | undefined, wish: Wish, message: RegExp): void {
+function refused(pvh: PvhEntry | undefined, request: SlideRequest, message: RegExp): void {
   assert.throws(
-    () => chosen(pvh, wish),
+    () => chosen(pvh, request),
     (error) => {
       assert.ok(error instanceof KernelImageError);
       assert.equal(error.code, 'would-not-boot');
@@ -53,7 +53,7 @@ function refused(pvh: PvhEntry | undefined, wish: Wish, message: RegExp): void {
 const LARGEST = GIB - IMAGE_END;
 
 test('given slides that work are taken', () => {
-  for (const [pvh, wish, expected] of [
+  for (const [pvh, request, expected] of [
     [NONE, { virt: LARGEST, phys: 2 * MIB }, { entry: 'linux64', virt: LARGEST, phys: 2 * MIB }],
     [PVH.linked, { virt: 4 * MIB }, { entry: 'both', virt: 4 * MIB, phys: 4 * MIB }],
     [PVH.linked, { virt: 4 * MIB, entry: 'linux64' }, { entry: 'linux64', virt: 4 * MIB, phys: 0 }],
@@ -63,7 +63,7 @@ test('given slides that work are taken', () => {
     [PVH.note, { virt: 8 * MIB, phys: 8 * MIB }, { entry: 'both', virt: 8 * MIB, phys: 8 * MIB }],
     [NONE, { virt: 0, phys: 2 * GIB, identityMap: 4 * GIB }, { entry: 'linux64', virt: 0, phys: 2 * GIB }],
   ] as const)
-    assert.deepEqual(chosen(pvh, wish), { ...expected, ways: { virt: 1, phys: 1 } });
+    assert.deepEqual(chosen(pvh, request), { ...expected, ways: { virt: 1, phys: 1 } });
 });
 
 test('each rule in its words, with the nearest that works', () => {
@@ -157,7 +157,7 @@ test('random where nothing is random is refused', () => {
 });
 
 test('how many there are to draw from', () => {
-  const ways = (pvh: PvhEntry | undefined, wish: Wish): Choice['ways'] => chosen(pvh, wish).ways;
+  const ways = (pvh: PvhEntry | undefined, request: SlideRequest): Choice['ways'] => chosen(pvh, request).ways;
   assert.deepEqual(ways(NONE, { virt: 'random' }), { virt: 480, phys: 1 });
   assert.deepEqual(ways(NONE, { virt: 'random', phys: 'random' }), { virt: 480, phys: 22 });
   assert.deepEqual(ways(NONE, { virt: 'random', phys: 'random', memory: 512 * MIB }), { virt: 480, phys: 214 });
@@ -175,7 +175,7 @@ const slide = fc.oneof(
   fc.nat(600).map((slot) => slot * 2 * MIB),
   fc.nat(0x7fff_ffff),
 );
-const wishes: fc.Arbitrary<Wish> = fc.record({
+const wishes: fc.Arbitrary<SlideRequest> = fc.record({
   entry: fc.constantFrom(undefined, 'linux64', 'pvh', 'both'),
   virt: slide,
   phys: fc.oneof(fc.constant(undefined), slide),
@@ -187,16 +187,16 @@ const wishes: fc.Arbitrary<Wish> = fc.record({
   identityMap: fc.constantFrom(undefined, GIB, 4 * GIB, 512 * GIB),
 });
 
-test('whatever is asked for, what is given keeps to the rules and to the wish', () => {
+test('whatever is asked for, what is given keeps to the rules and to the request', () => {
   fc.assert(
     fc.property(
       fc.constantFrom(NONE, ...Object.values(PVH)),
       wishes,
       fc.uint8Array({ minLength: 16, maxLength: 32 }),
-      (pvh, wish, seed) => {
+      (pvh, request, seed) => {
         let choice: Choice;
         try {
-          choice = chosen(pvh, wish, seed);
+          choice = chosen(pvh, request, seed);
         } catch (error) {
           assert.ok(error instanceof KernelImageError && error.code === 'would-not-boot', String(error));
           return;
@@ -204,12 +204,13 @@ test('whatever is asked for, what is given keeps to the rules and to the wish', 
         const { entry, virt, phys } = choice;
         assert.equal((virt % (2 * MIB)) + (phys % (2 * MIB)), 0);
         assert.ok(virt >= 0 && IMAGE_END + virt <= GIB);
-        if (wish.virt !== 'random') assert.equal(virt, wish.virt);
-        if (typeof wish.phys === 'number') assert.equal(phys, wish.phys);
+        if (request.virt !== 'random') assert.equal(virt, request.virt);
+        if (typeof request.phys === 'number') assert.equal(phys, request.phys);
         const end = LOAD_END + phys;
         assert.ok(phys >= 0 && end <= 4 * GIB);
-        if (wish.memory !== undefined) assert.ok(end + (wish.initrdSize ?? 0) <= Math.min(wish.memory, 2 * GIB));
-        if (entry !== 'pvh') assert.ok(end <= (wish.identityMap ?? GIB));
+        if (request.memory !== undefined)
+          assert.ok(end + (request.initrdSize ?? 0) <= Math.min(request.memory, 2 * GIB));
+        if (entry !== 'pvh') assert.ok(end <= (request.identityMap ?? GIB));
         if (entry === 'linux64') return;
         assert.ok(end <= GIB);
         if (pvh === PVH.linked) assert.equal(virt, phys);
