@@ -25,10 +25,11 @@ import { fileOffsetOf, readVmlinuxFrom } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
 /**
- * `rewrite`: a program will be put in front of it, so it must be as its build made it. `describe`: it may be self-relocating already. `extract`: it
- * may be anything that can be read.
+ * `rewrite`: a program will be put in front of it, so it must be as its build made it. `prove`: the same for the original of a kernel that was
+ * rewritten; what it has in memory twice, the proof finds. `describe`: it may be self-relocating already. `extract`: it may be anything that can be
+ * read.
  */
-export type Purpose = 'rewrite' | 'describe' | 'extract';
+export type Purpose = 'rewrite' | 'prove' | 'describe' | 'extract';
 
 export interface OpenOptions extends InputOptions {
   readonly watch?: Watch | undefined;
@@ -49,10 +50,15 @@ export async function openKernel(file: Uint8Array, purpose: Purpose, options: Op
 /** Steps 3 to 6, for a kernel that is out of its container. */
 export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string): OpenedKernel {
   const elf = readElf(input.vmlinux);
-  if (purpose === 'rewrite') refuseConverted(elf, hint);
+  const unchanged = purpose === 'rewrite' || purpose === 'prove';
+  if (unchanged) refuseConverted(elf, hint);
   if (purpose === 'describe') refuseMoved(elf);
   const kernel = readVmlinuxFrom(elf);
-  if (purpose === 'rewrite') checkRewritable(kernel);
+  if (purpose === 'rewrite') expectBytesOfTheirOwn(kernel);
+  if (unchanged) {
+    expectRoomForHeaders(elf);
+    expectWholeEntry(kernel);
+  }
   return { input, kernel };
 }
 
@@ -73,13 +79,6 @@ export function refuseMoved(elf: ElfFile): void {
     found: `moved by the host (kslide randomize), virtual slide ${hex(virt)}, physical slide ${hex(phys)}`,
     hint: 'take the kernel that it was made from',
   });
-}
-
-/** What everything that rewrites a kernel relies on. `convert` writes by it, `verify` proves by it. */
-function checkRewritable(kernel: Vmlinux): void {
-  expectBytesOfTheirOwn(kernel);
-  expectRoomForHeaders(kernel.elf);
-  expectWholeEntry(kernel);
 }
 
 /** What is rewritten must be in memory nowhere (the headers) or once (the hook): then the image in memory is the original's. */

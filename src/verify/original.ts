@@ -48,7 +48,7 @@ const LEAST_ALIGN = 0x20_0000;
 /** Throws KernelImageError when this is not a kernel, or none that can be converted. */
 export async function readOriginal(bytes: Uint8Array, options: OriginalOptions): Promise<Original> {
   const hint = 'the kernel that it was made from comes first, the converted one second';
-  const opened = await openKernel(bytes, 'rewrite', { ...options, hint });
+  const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
   return {
