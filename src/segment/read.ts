@@ -104,7 +104,7 @@ export function readSlots({ bytes }: ElfFile, { offset }: Segment): Slots {
   expectBetween('slot_align', offset + PARAMS.slot_align, align, PMD_SIZE, KERNEL_IMAGE_SIZE, '2 MiB to 1 GiB');
   const most = KERNEL_IMAGE_SIZE / align;
   expectBetween('slot_count', offset + PARAMS.slot_count, count, 1, most, `1 to ${most}`);
-  return { align, count };
+  return { count, align };
 }
 
 function expectBetween(
