@@ -1,9 +1,9 @@
 /** The loaded sections of a debug vmlinux, and the symbols in each: what the file says, for the writer and for who proves its work. */
 import type { PhysAddr } from '../base/addresses.ts';
 import { SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS } from '../elf/constants.ts';
-import { NOWHERE } from './debug-kernel.ts';
-import type { DebugKernel } from './debug-kernel.ts';
-import type { Extent } from './extents.ts';
+import { NOWHERE } from './read/debug-kernel.ts';
+import type { DebugKernel } from './read/debug-kernel.ts';
+import type { Extent } from './ranges.ts';
 
 export interface LoadedSection extends Extent {
   readonly index: number;

@@ -7,7 +7,7 @@
  */
 import { physToTableEntry } from '../base/addresses.ts';
 import { bytesOfWords } from '../base/bytes.ts';
-import type { Plan } from './plan.ts';
+import type { Plan } from './plan/plan.ts';
 
 export const MOVES_SECTION = '.kslide.moves';
 

@@ -2,8 +2,8 @@
  * Who owns an address: the unit that it lies in, as a number that loops can use without a branch. Owner 0 does not move; unit `u` is owner `u + 1`.
  */
 import type { PhysAddr } from '../base/addresses.ts';
-import { FIXED, pieceAt } from './fields.ts';
-import type { Units } from './units.ts';
+import { FIXED, pieceAt } from './analyse/fields.ts';
+import type { Units } from './analyse/units.ts';
 
 export type OwnerOf = (place: PhysAddr) => number;
 

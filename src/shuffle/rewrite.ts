@@ -8,7 +8,7 @@
 import { copyOf, viewOf } from '../base/bytes.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { movesOf, orderOf } from './owners.ts';
-import type { FieldColumns, Plan } from './plan.ts';
+import type { FieldColumns, Plan } from './plan/plan.ts';
 import { writeExtable } from './tables/extable.ts';
 import { writeKallsyms } from './tables/kallsyms.ts';
 import { writeMcount } from './tables/mcount.ts';

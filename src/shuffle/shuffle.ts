@@ -17,23 +17,23 @@ import { findRelocations } from '../relocs/find.ts';
 import type { ByteSource } from '../relocs/tool/byte-source.ts';
 import { checkSites, encodeRelocationTable } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
-import { analyse } from './analyse.ts';
-import type { AnalysePass } from './analyse.ts';
-import { buildIdOf } from './build-id.ts';
+import { analyse } from './analyse/analyse.ts';
+import type { AnalysePass } from './analyse/analyse.ts';
+import { buildIdOf } from './read/identity.ts';
 import { fingerprint } from './fingerprint.ts';
-import { layOut, sizeClasses } from './layout.ts';
+import { layOut, sizeClasses } from './layout/layout.ts';
 import { encodeMoves, MOVES_SECTION } from './moves-section.ts';
-import type { Plan } from './plan.ts';
+import type { Plan } from './plan/plan.ts';
 import { rewrite } from './rewrite.ts';
 import { withoutSymbols } from './strip.ts';
 import { systemMap } from './system-map.ts';
-import { measure } from './worth.ts';
-import type { Worth } from './worth.ts';
+import { measure } from './layout/entropy.ts';
+import type { Worth } from './layout/entropy.ts';
 import { readVmlinux } from '../kernel/vmlinux.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 
-export { decodePlan, encodePlan } from './plan-file.ts';
-export type { Plan } from './plan.ts';
+export { decodePlan, encodePlan } from './plan/plan-file.ts';
+export type { Plan } from './plan/plan.ts';
 
 export interface PlanOptions {
   readonly codecs: Codecs;

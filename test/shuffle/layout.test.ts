@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { layOut, sizeClasses } from '../../src/shuffle/layout.ts';
-import type { Movable } from '../../src/shuffle/layout.ts';
-import { FUNCTION_ALIGN, roomOf } from '../../src/shuffle/units.ts';
-import type { Run } from '../../src/shuffle/units.ts';
+import { layOut, sizeClasses } from '../../src/shuffle/layout/layout.ts';
+import type { Movable } from '../../src/shuffle/layout/layout.ts';
+import { FUNCTION_ALIGN, roomOf } from '../../src/shuffle/analyse/units.ts';
+import type { Run } from '../../src/shuffle/analyse/units.ts';
 
 const TEXT = 0x100_0000;
 

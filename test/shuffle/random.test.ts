@@ -4,7 +4,7 @@ import { createCipheriv } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { bytesOfWords } from '../../src/base/bytes.ts';
-import { makeRandom } from '../../src/shuffle/random.ts';
+import { makeRandom } from '../../src/shuffle/layout/random.ts';
 
 function stream(seed: Uint8Array, words: number): Uint8Array {
   const random = makeRandom(seed);

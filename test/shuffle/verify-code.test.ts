@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadDisassembler } from '../../src/shuffle/disassembler.ts';
-import { checkCode } from '../../src/shuffle/verify/code.ts';
-import { Moves } from '../../src/shuffle/verify/moves.ts';
+import { checkCode } from '../../src/shuffle/verify/text.ts';
+import { Moves } from '../../src/shuffle/verify/claimed-layout.ts';
 
 const ORIGIN = 0x100_0000;
 const SIZE = 0x120;

@@ -6,7 +6,7 @@ import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
 import { endLike, launch, PLACEHOLDER } from '../../node/processes/launch.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
-import { SEED_BYTES } from '../../shuffle/random.ts';
+import { SEED_BYTES } from '../../shuffle/layout/random.ts';
 import { decodePlan, encodePlan, planShuffle, shuffle } from '../../shuffle/shuffle.ts';
 import type { Plan, ShufflePass } from '../../shuffle/shuffle.ts';
 import { UsageError } from '../failure.ts';

@@ -8,8 +8,8 @@
  */
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
 import type { OwnerOf } from '../owners.ts';
 import { orderOf } from '../owners.ts';
 

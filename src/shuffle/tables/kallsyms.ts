@@ -12,9 +12,9 @@
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import { copyOf } from '../../base/bytes.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import { placeOfLow } from '../kernel-image.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
 import type { OwnerOf } from '../owners.ts';
 import { orderOf } from '../owners.ts';
 

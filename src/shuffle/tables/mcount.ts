@@ -8,9 +8,9 @@
 import type { FileOffset } from '../../base/addresses.ts';
 import { START_KERNEL_MAP } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import { placeOfLow } from '../kernel-image.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
 import type { OwnerOf } from '../owners.ts';
 
 const ENTRY = 8;

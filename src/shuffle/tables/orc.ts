@@ -11,10 +11,10 @@
  */
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import { STAY } from '../code.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import type { Units } from '../units.ts';
+import { STAY } from '../analyse/pieces.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
+import type { Units } from '../analyse/units.ts';
 
 const IP = 4;
 const ENTRY = 6;

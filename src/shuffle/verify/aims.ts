@@ -4,9 +4,9 @@
  */
 import { viewOf } from '../../base/bytes.ts';
 import { PIECE, readPieces, REL_SIZE, relocationSections } from '../../relocs/tool/walk.ts';
-import { NOWHERE } from '../debug-kernel.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { Moves } from './moves.ts';
+import { NOWHERE } from '../read/debug-kernel.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { Moves } from './claimed-layout.ts';
 
 const STT_SECTION = 3;
 

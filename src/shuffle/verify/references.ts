@@ -8,13 +8,13 @@ import { SHF_EXECINSTR } from '../../elf/constants.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import { RELOCATION_TYPES } from '../../relocs/tool/types.ts';
 import { PIECE, readPieces, REL_SIZE, relocationSections } from '../../relocs/tool/walk.ts';
-import { NOWHERE } from '../debug-kernel.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import { placeOfLow } from '../kernel-image.ts';
+import { NOWHERE } from '../read/debug-kernel.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
 import { refute } from '../../verify/evidence.ts';
-import type { Moves } from './moves.ts';
-import type { Range, Sides } from './sides.ts';
-import { expectCertain } from './walk.ts';
+import type { Moves } from './claimed-layout.ts';
+import type { Range, Sides } from './image-pair.ts';
+import { expectCertain } from './code-pair.ts';
 
 const { R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_PC64 } = RELOCATION_TYPES[64];
 const LISTS = [

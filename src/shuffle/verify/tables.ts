@@ -3,12 +3,12 @@
  * reads it, before and after, and what it says is compared.
  */
 import type { FileOffset } from '../../base/addresses.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import { placeOfLow } from '../kernel-image.ts';
-import type { ImageBytes } from '../kernel-image.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
 import { refute } from '../../verify/evidence.ts';
-import type { Moves } from './moves.ts';
-import type { Range, Sides } from './sides.ts';
+import type { Moves } from './claimed-layout.ts';
+import type { Range, Sides } from './image-pair.ts';
 
 /** __ex_table, .orc_unwind_ip and __mcount_loc, where the kernel has them. */
 export function sortedTables(debug: DebugKernel): Range[] {

@@ -1,0 +1,59 @@
+/** The kernel to shuffle, seen by address: where a place in the image lies in the file, and what stands there. */
+import { KERNEL_IMAGE_SIZE } from '../../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
+import { viewOf } from '../../base/bytes.ts';
+import type { Segment } from '../../elf/read.ts';
+import { hex, KernelImageError } from '../../base/errors.ts';
+import { fileOffsetOf } from '../../kernel/vmlinux.ts';
+import type { Vmlinux } from '../../kernel/vmlinux.ts';
+
+export class ImageBytes {
+  readonly bytes: Uint8Array;
+  readonly view: DataView;
+  readonly loads: readonly Segment[];
+  #load: Segment | undefined;
+
+  constructor({ elf, loads }: Vmlinux) {
+    this.bytes = elf.bytes;
+    this.view = viewOf(elf.bytes);
+    this.loads = loads;
+  }
+
+  /** Where `width` bytes at a place lie in the file. Throws for what no segment loads from the file. */
+  at(place: PhysAddr, width: number, what: string): FileOffset {
+    const load = this.#load;
+    if (load === undefined || place < load.paddr || place + width > load.paddr + load.filesz) {
+      const found = this.loads.find(({ paddr, filesz }) => place >= paddr && place + width <= paddr + filesz);
+      if (found === undefined) {
+        throw new KernelImageError({
+          code: 'bad-value',
+          what,
+          found: place,
+          expected: `${hex(width)} bytes that the kernel loads from its file`,
+        });
+      }
+      this.#load = found;
+    }
+    return this.#load!.offset + (place - this.#load!.paddr);
+  }
+
+  /** A view of the bytes from one place to another. */
+  range(start: PhysAddr, end: PhysAddr, what: string): Uint8Array {
+    const at = this.at(start, end - start, what);
+    return this.bytes.subarray(at, at + (end - start));
+  }
+
+  isZero(start: PhysAddr, end: PhysAddr): boolean {
+    for (let place = start; place < end; place++) {
+      const at = fileOffsetOf(this.loads, place);
+      if (at !== undefined && this.bytes[at] !== 0) return false;
+    }
+    return true;
+  }
+}
+
+/** The low half of a sign-extended virtual address, or of a physical one, as a place in the image; -1 for neither. */
+export function placeOfLow(low: number): number {
+  const place = low >= 0x8000_0000 ? low - 0x8000_0000 : low;
+  return place <= KERNEL_IMAGE_SIZE ? place : -1;
+}
