@@ -1,5 +1,5 @@
 /** What two plans of one kernel know of its references, as far as they can be compared: for code that moves in both. */
-import type { Plan } from '../../src/shuffle/shuffle.ts';
+import type { Plan } from '../../src/shuffle/index.ts';
 
 const LISTS = ['relative32', 'relative64', 'absolute32', 'absolute64'] as const;
 

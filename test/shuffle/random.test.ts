@@ -44,7 +44,7 @@ test('a shuffle keeps all elements, and every place is as likely', () => {
   const places = new Uint32Array(5);
   for (let round = 0; round < 5000; round++) {
     const array = Uint32Array.of(0, 1, 2, 3, 4);
-    random.shuffle(array);
+    random.permute(array);
     assert.deepEqual([...array].toSorted(), [0, 1, 2, 3, 4]);
     places[array.indexOf(0)]!++;
   }

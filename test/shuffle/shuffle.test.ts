@@ -12,9 +12,8 @@ import type { ErrorData } from '../../src/base/errors.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
 import { readLinkMap } from '../../src/shuffle/read/link-map.ts';
-import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
-import type { Plan } from '../../src/shuffle/shuffle.ts';
-import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import { decodePlan, encodePlan, planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
+import type { Plan } from '../../src/shuffle/index.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { makeKernel } from './make-kernel.ts';
 

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadDisassembler } from '../../src/shuffle/disassembler.ts';
-import { checkCode } from '../../src/shuffle/verify/text.ts';
-import { Moves } from '../../src/shuffle/verify/claimed-layout.ts';
+import { checkText } from '../../src/shuffle/verify/text.ts';
+import { ClaimedLayout } from '../../src/shuffle/verify/claimed-layout.ts';
 
 const ORIGIN = 0x100_0000;
 const SIZE = 0x120;
@@ -30,15 +30,23 @@ function check(
   change?.(after);
   const taken = new Uint8Array(SIZE).fill(1, 0xe0, 0x100 + size);
   const at = (...places: number[]): Uint32Array => Uint32Array.from(places, (place) => ORIGIN + place);
-  const moves = new Moves(
-    { starts: at(0xe0, 0x100), ends: at(0xe0 + size, 0x120), news: at(0x100, 0xe0) },
+  const layout = new ClaimedLayout(
+    { starts: at(0xe0, 0x100), ends: at(0xe0 + size, 0x120), newStarts: at(0x100, 0xe0) },
     { start: ORIGIN, end: ORIGIN + SIZE },
     taken,
   );
   const extents = [{ start: ORIGIN + from, end: ORIGIN + SIZE }];
-  const pair = { before, after, origin: ORIGIN, offset: 0, sites: new Uint8Array(SIZE), aims: new Map(), extents };
+  const pair = {
+    before,
+    after,
+    origin: ORIGIN,
+    offset: 0,
+    sites: new Uint8Array(SIZE),
+    targetShifts: new Map(),
+    extents,
+  };
   const symbols = [ORIGIN, ORIGIN + 0x10];
-  return checkCode(pair, moves, symbols, at(0, 0x100, 0x120), {
+  return checkText(pair, layout, symbols, at(0, 0x100, 0x120), {
     before: disassemble(before),
     after: disassemble(after),
   });

@@ -8,9 +8,9 @@ import { coreCodecs } from '../../src/codecs/formats.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
-import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
-import { SHUFFLE_CHECKS, verifyShuffled } from '../../src/shuffle/verify/verify.ts';
-import type { ShuffleVerification } from '../../src/shuffle/verify/verify.ts';
+import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
+import type { ShuffleVerification } from '../../src/shuffle/index.ts';
+import { SHUFFLE_CHECKS } from '../../src/shuffle/verify/checks.ts';
 import { makeKernel } from './make-kernel.ts';
 
 const codecs = coreCodecs;

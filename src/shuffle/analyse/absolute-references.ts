@@ -1,68 +1,68 @@
 /**
  * The absolute references to code: sites of the kernel's own relocation table, in code and in data.
  *
- * What a site holds says where it leads. Where a relocation names the symbol that is meant, that counts; without relocations a value that leads into code, and
- * not to its start, may be counted from elsewhere, and what it may mean stays (code.ts, holdIfInside).
+ * The value of a site says where it leads. Where a relocation names the symbol that is meant, the symbol counts instead. Without relocations, a value that
+ * leads into a piece and not to its start may be counted from elsewhere, so everything that it may mean is pinned (pieces.ts, pinIfInside).
  */
 import { LISTS } from '../../relocs/tables/kernel-table.ts';
 import type { ListName, RelocationTable } from '../../relocs/tables/kernel-table.ts';
-import { hold, holdIfInside, STAY } from './pieces.ts';
-import type { Pieces } from './pieces.ts';
-import { sectionsOf } from '../debug-kernel-sections.ts';
+import { inAnyRange, rangeAt } from '../ranges.ts';
+import type { Range } from '../ranges.ts';
 import type { DebugKernel } from '../read/debug-kernel.ts';
-import { makeExtents } from '../ranges.ts';
-import { FIXED, FieldList, pieceAt } from './fields.ts';
 import { placeOfLow } from '../read/kernel-image.ts';
 import type { ImageBytes } from '../read/kernel-image.ts';
-import type { SortedRange } from './relocated-references.ts';
+import { FieldList, FIXED } from './fields.ts';
+import { pin, pinIfInside, STAY } from './pieces.ts';
+import type { Pieces } from './pieces.ts';
 
 export interface AbsoluteReferences {
   readonly abs64: FieldList;
   readonly abs32: FieldList;
-  readonly strays: readonly number[];
+  /** Targets in .text outside of all pieces. */
+  readonly paddingTargets: readonly number[];
 }
 
-/** Sections whose fields name places in functions as such: jump tables, and paravirt call sites (until Linux 6.7). */
+/** Sections whose fields mean places inside functions: jump tables, and paravirt call sites (until Linux 6.7). */
 const LABEL_TABLES = /^\.(?:rodata|parainstructions)$/;
 
 /**
- * The absolute fields that aim at code: at their symbol, else at what they hold. Sorted tables write theirs themselves. Without `aims`, the code that a
- * field aims into stays.
+ * The absolute fields that refer to code. `symbolTargets` holds the targets that symbols name, by place of the field; for all others the value counts.
+ * Without `symbolTargets`, a piece that some field leads into is pinned. The fields of `sorted` tables are left out: their writers write them.
  */
 export function readAbsolute(
   table: RelocationTable,
   image: ImageBytes,
   pieces: Pieces,
   debug: DebugKernel,
-  sorted: readonly SortedRange[],
-  aims: ReadonlyMap<number, number> | undefined,
+  sorted: readonly Range[],
+  symbolTargets: ReadonlyMap<number, number> | undefined,
 ): AbsoluteReferences {
   const { starts, ends } = pieces;
   const { text } = debug;
   const found = { abs64: new FieldList(), abs32: new FieldList() };
-  const strays: number[] = [];
-  const isLabelTable = makeExtents(sectionsOf(debug).filter(({ name }) => LABEL_TABLES.test(name)));
+  const paddingTargets: number[] = [];
+  const isLabelTable = inAnyRange(debug.loadedSections().filter(({ name }) => LABEL_TABLES.test(name)));
   for (const name of ['abs64', 'abs32'] as const) {
     const width = widthOf(name);
     for (const entry of table[name]) {
       const place = placeOfLow(entry);
       if (sorted.some(({ start, end }) => place >= start && place < end)) continue;
       const target =
-        aims?.get(place) ?? placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
+        symbolTargets?.get(place) ?? placeOfLow(image.view.getUint32(image.at(place, width, 'relocation table'), true));
       if (target < text.start || target >= text.end) continue;
-      const piece = pieceAt(starts, ends, target);
-      if (piece === FIXED) strays.push(target);
+      const piece = rangeAt(starts, ends, target);
+      if (piece === FIXED) paddingTargets.push(target);
       else {
-        const site = pieceAt(starts, ends, place);
+        const site = rangeAt(starts, ends, place);
         found[name].add(place, site, piece);
-        if (aims !== undefined || starts[piece] === target) continue;
+        if (symbolTargets !== undefined || starts[piece] === target) continue;
         const isLabel = site === piece || isLabelTable(place);
-        if (isLabel) hold(pieces, piece, STAY['doubtful reference']);
-        else holdIfInside(pieces, target, piece);
+        if (isLabel) pin(pieces, piece, STAY['doubtful reference']);
+        else pinIfInside(pieces, target, piece);
       }
     }
   }
-  return { ...found, strays };
+  return { ...found, paddingTargets };
 }
 
 function widthOf(name: ListName): number {

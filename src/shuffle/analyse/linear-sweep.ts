@@ -1,22 +1,23 @@
 /**
- * Reads all code of .text, instruction by instruction, for the references that it makes.
+ * Finds the references that the code of .text makes: a linear sweep disassembles each piece from its start to its end.
  *
- * The relocations name most of them, but not the branches that the assembler resolved itself, inside one section of one object file: Debian's 6.1 has
- * 392,006 of those, of which 24,108 lead from one function into another. Nothing but their instructions tells of them. Decoding serves the relocated
- * fields as well: what a PC-relative field aims at depends on where its instruction ends, and a relocation that is not inside an instruction would
- * show that the code is not what it seems.
+ * Relocations name most references, but not the branches that the assembler resolved itself, inside one section of one object file. Debian's 6.1 has
+ * 392,006 of those, and 24,108 of them lead from one function into another. Only their instructions show it. Decoding serves the relocated fields as
+ * well: what a PC-relative field refers to depends on where its instruction ends, and a relocation outside any instruction would show that the code is not what
+ * it seems.
  *
- * A branch of two bytes reaches 127 bytes. Where one leads from one piece into another, those two and all between them stay together; so do a
- * piece and the next when the first has no end of its own and runs into the second.
+ * A branch of two bytes reaches 127 bytes. Where one leads from one piece into another, those two and all pieces between them are tied together. So are a
+ * piece and the next one when the first does not end in a jump or return and runs into the second.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { viewOf } from '../../base/bytes.ts';
 import { RELOCATION_TYPES } from '../../relocs/tool/types.ts';
-import { hold, holdIfInside, STAY } from './pieces.ts';
-import type { Pieces } from './pieces.ts';
 import { FLOW } from '../disassembler.ts';
 import type { Disassembler } from '../disassembler.ts';
-import { AIM, FIXED, FieldList, pieceAt } from './fields.ts';
+import { rangeAt } from '../ranges.ts';
+import { FieldList, FIXED, SYMBOL_TARGET } from './fields.ts';
+import { pin, pinIfInside, STAY } from './pieces.ts';
+import type { Pieces } from './pieces.ts';
 
 const { R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_32, R_X86_64_32S, R_X86_64_64, R_X86_64_NONE } = RELOCATION_TYPES[64];
 
@@ -24,62 +25,52 @@ const { R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_32, R_X86_64_32S, R_X86_64_64, R
 export interface CodeRelocations {
   readonly places: ArrayLike<number>;
   readonly types: ArrayLike<number>;
-  /** Whether the field holds what its relocation says; `false` where something changed it after the link. */
-  readonly good: ArrayLike<number>;
-  /** What the symbol says of the target: a place, or one of AIM in references.ts. */
-  readonly aims: ArrayLike<number>;
+  /** 1 when the field holds what its relocation says, 0 when something changed it after the link. */
+  readonly intact: ArrayLike<number>;
+  /** The target that the symbol names: a place, or one of SYMBOL_TARGET. */
+  readonly symbolTargets: ArrayLike<number>;
 }
 
-export interface Sweep {
-  /** PC-relative 32-bit fields, of which at least one end may move. */
+export interface TextSweep {
+  /** PC-relative 32-bit fields whose site and target are not in the same piece. */
   readonly fields: FieldList;
-  /** By piece: 1 when it cannot be parted from the next. */
+  /** By piece: 1 when it is tied to the next. */
   readonly tied: Uint8Array;
-  /** What references aim at in .text outside of all pieces. */
-  readonly strays: readonly number[];
+  /** Targets in .text outside of all pieces. */
+  readonly paddingTargets: readonly number[];
   readonly counts: SweepCounts;
 }
 
 export interface SweepCounts {
   instructions: number;
-  /** Direct branches without a relocation, and those of them that lead into another piece. */
+  /** Direct branches without a relocation. */
   resolvedBranches: number;
+  /** Of those, the ones that lead into another piece. */
   crossing: number;
-  /** Those that are too short to lead elsewhere. */
+  /** Of those, the ones that are too short to be changed to lead elsewhere. */
   short: number;
-  /** RIP-relative operands without a relocation that lead out of their piece. */
-  resolvedOperands: number;
-  /** Relocations that lie in no piece. */
-  strayRelocations: number;
 }
 
 /** Marks pieces that do not decode in `pieces.stay`. `code` is all of .text, and `origin` its place. */
-export function sweepCode(
+export function sweepText(
   code: Uint8Array,
   origin: PhysAddr,
   pieces: Pieces,
   relocations: CodeRelocations,
   disassembler: Disassembler,
-): Sweep {
+): TextSweep {
   const { starts, ends, stay } = pieces;
   const view = viewOf(code);
   const fields = new FieldList();
   const tied = new Uint8Array(starts.length);
-  const counts: SweepCounts = {
-    instructions: 0,
-    resolvedBranches: 0,
-    crossing: 0,
-    short: 0,
-    resolvedOperands: 0,
-    strayRelocations: 0,
-  };
-  const { places, types, good, aims } = relocations;
+  const counts: SweepCounts = { instructions: 0, resolvedBranches: 0, crossing: 0, short: 0 };
+  const { places, types, intact, symbolTargets } = relocations;
   let relocation = 0;
 
-  const strays: number[] = [];
-  const aimAt = (target: number): number => {
-    const piece = pieceAt(starts, ends, target + origin);
-    if (piece === FIXED && target >= 0 && target <= code.length) strays.push(target + origin);
+  const paddingTargets: number[] = [];
+  const pieceAtTarget = (target: number): number => {
+    const piece = rangeAt(starts, ends, target + origin);
+    if (piece === FIXED && target >= 0 && target <= code.length) paddingTargets.push(target + origin);
     return piece;
   };
 
@@ -88,6 +79,7 @@ export function sweepCode(
     for (let piece = Math.min(from, to); piece < Math.max(from, to); piece++) tied[piece] = 1;
   };
 
+  /** False for a piece that is not the code that it should be. */
   const sweepPiece = (piece: number): boolean => {
     const start = starts[piece]! - origin;
     const end = ends[piece]! - origin;
@@ -104,14 +96,15 @@ export function sweepCode(
         const type = types[relocation]!;
         if (type === R_X86_64_NONE) continue;
         const width = type === R_X86_64_64 ? 8 : 4;
-        if (place <= at || !isOperandEnd(next - (place + width)) || good[relocation] === 0) return false;
+        if (place <= at || !isOperandEnd(next - (place + width)) || intact[relocation] === 0) return false;
         if (type === R_X86_64_PC32 || type === R_X86_64_PLT32) {
-          const aim = aims[relocation]!;
+          const symbolTarget = symbolTargets[relocation]!;
           relative = true;
-          if (aim === AIM.elsewhere) fields.add(place + origin, piece, FIXED);
+          if (symbolTarget === SYMBOL_TARGET.outside) fields.add(place + origin, piece, FIXED);
           else {
-            const target = aim === AIM.sum ? next + view.getInt32(place, true) : aim - origin;
-            if (target < start || target >= end) fields.add(place + origin, piece, aimAt(target));
+            const isSum = symbolTarget === SYMBOL_TARGET.sum;
+            const target = isSum ? next + view.getInt32(place, true) : symbolTarget - origin;
+            if (target < start || target >= end) fields.add(place + origin, piece, pieceAtTarget(target));
           }
         } else if (type !== R_X86_64_32 && type !== R_X86_64_32S && type !== R_X86_64_64) return false;
       }
@@ -120,11 +113,11 @@ export function sweepCode(
         const short = next - at < 5;
         const target = next + (short ? view.getInt8(next - 1) : view.getInt32(next - 4, true));
         if (target < start || target >= end) {
-          const to = aimAt(target);
+          const to = pieceAtTarget(target);
           counts.crossing++;
           if (short) {
             counts.short++;
-            if (to === FIXED) return false; // into padding: there is nothing that could be held
+            if (to === FIXED) return false; // into padding: there is no piece that could be tied
             tie(piece, to);
           } else fields.add(next - 4 + origin, piece, to);
         }
@@ -133,10 +126,9 @@ export function sweepCode(
         if (operand > 0) {
           const target = next + view.getInt32(at + operand, true);
           if (target < start || target >= end) {
-            counts.resolvedOperands++;
-            const to = aimAt(target);
+            const to = pieceAtTarget(target);
             fields.add(at + operand + origin, piece, to);
-            holdIfInside(pieces, target + origin, to);
+            pinIfInside(pieces, target + origin, to);
           }
         }
       }
@@ -148,20 +140,19 @@ export function sweepCode(
   };
 
   for (let piece = 0; piece < starts.length; piece++) {
-    for (; relocation < places.length && places[relocation]! < starts[piece]!; relocation++) counts.strayRelocations++;
+    while (relocation < places.length && places[relocation]! < starts[piece]!) relocation++; // those in no piece
     if (sweepPiece(piece)) continue;
     stay[piece] = STAY.undecodable;
-    // In padding as well: it may be code that runs into what is behind it.
-    holdTargets(view, starts[piece]! - origin, ends[piece]! - origin, (target) =>
-      hold(pieces, aimAt(target), STAY['tied to fixed code']),
+    // Targets in padding count as well: there may be code that runs into what follows.
+    visitPossibleTargets(view, starts[piece]! - origin, ends[piece]! - origin, (target) =>
+      pin(pieces, pieceAtTarget(target), STAY['tied to fixed code']),
     );
   }
-  counts.strayRelocations += places.length - relocation;
-  return { fields, tied, strays, counts };
+  return { fields, tied, paddingTargets, counts };
 }
 
-/** Of code that could not be read, any byte may be the start of a displacement: whatever one could aim at is held. */
-function holdTargets(view: DataView, start: number, end: number, visit: (target: number) => void): void {
+/** In code that does not decode, any byte may begin a displacement: visits everything that one could lead to. */
+function visitPossibleTargets(view: DataView, start: number, end: number, visit: (target: number) => void): void {
   for (let at = start; at < end; at++) {
     visit(at + 1 + view.getInt8(at));
     if (at + 4 > end) continue;
@@ -170,12 +161,12 @@ function holdTargets(view: DataView, start: number, end: number, visit: (target:
   }
 }
 
-/** Behind a displacement or an immediate there may only be an immediate. */
+/** Only an immediate may follow a displacement or an immediate. */
 function isOperandEnd(rest: number): boolean {
   return rest === 0 || rest === 1 || rest === 2 || rest === 4;
 }
 
-/** Some byte behind the opcode's first could be a ModRM byte with mod 0 and r/m 5, and 4 bytes follow. Asking the disassembler costs more. */
+/** Whether some byte after the first could be a ModRM byte with mod 0 and r/m 5, followed by 4 bytes. Asking the disassembler costs more. */
 function mayBeRipRelative(code: Uint8Array, at: number, next: number): boolean {
   for (let byte = at + 1; byte + 4 < next; byte++) if ((code[byte]! & 0xc7) === 5) return true;
   return false;

@@ -1,20 +1,67 @@
 /**
  * The padding between functions: int3, or the no-operations that GNU as and LLVM fill with (Intel SDM, NOP: 90, and 0f 1f /0 with prefixes 66 and 2e).
- * Nothing else counts as padding, whatever it looks like.
+ * Nothing else counts as padding.
  */
+import type { PhysAddr } from '../../base/addresses.ts';
 import type { Disassembler } from '../disassembler.ts';
+import { lastAtOrBelow } from '../ranges.ts';
+import type { TextSections } from '../read/debug-kernel.ts';
+import type { InputSections } from '../read/link-map.ts';
 
 const INT3 = 0xcc;
 const NOP = 0x90;
 const isPrefix = (byte: number | undefined): boolean => byte === 0x66 || byte === 0x2e;
-/** By ModRM byte of 0f 1f: what the instruction is long. */
+/** By the ModRM byte of 0f 1f: the length of the instruction. */
 const LONG_NOPS: Readonly<Record<number, number>> = { 0x00: 3, 0x40: 4, 0x44: 5, 0x80: 7, 0x84: 8 };
 
+export interface TextCode {
+  readonly text: TextSections;
+  /** The input sections of a link map: their borders are borders of code as well. */
+  readonly map: InputSections | undefined;
+  /** All bytes of .text. */
+  readonly code: Uint8Array;
+}
+
+/** The code between two places of .text: what lies in a section and is not padding. Nothing returned crosses a border between two sections. */
+export function codeBetween(
+  { text, map, code }: TextCode,
+  disassembler: Disassembler,
+  start: PhysAddr,
+  end: PhysAddr,
+): [PhysAddr, PhysAddr][] {
+  const origin = text.start;
+  const { extents } = text;
+  const found: [PhysAddr, PhysAddr][] = [];
+  const trim = (from: PhysAddr, to: PhysAddr, beginsSection: boolean): void => {
+    const [one, other] = trimPadding(code, from - origin, to - origin, beginsSection, disassembler);
+    if (one < other) found.push([one + origin, other + origin]);
+  };
+  const first = Math.max(0, lastAtOrBelow(text.starts, start));
+  for (let index = first; index < extents.length && extents[index]!.start < end; index++) {
+    let from = Math.max(start, extents[index]!.start);
+    const to = Math.min(end, extents[index]!.end);
+    if (from >= to) continue;
+    let begins = from === extents[index]!.start;
+    if (map !== undefined) {
+      const { starts } = map;
+      let next = lastAtOrBelow(starts, from);
+      begins ||= next >= 0 && starts[next] === from;
+      for (next++; next < starts.length && starts[next]! < to; next++) {
+        trim(from, starts[next]!, begins);
+        from = starts[next]!;
+        begins = true;
+      }
+    }
+    trim(from, to, begins);
+  }
+  return found;
+}
+
 /**
- * The part of start … end that is not padding at its ends; empty when all is. Ends that do not decode are kept, and so is the front where a section begins:
- * nothing pads there, so no-operations are code.
+ * The part of start … end without the padding at either end; empty when all of it is padding. An end that does not decode is kept. So are no-operations where a
+ * section begins: nothing pads there, so they are code.
  */
-export function trimPadding(
+function trimPadding(
   code: Uint8Array,
   start: number,
   end: number,

@@ -1,14 +1,14 @@
 /**
- * The references that the relocations of a debug vmlinux name: those of .text, for sweep.ts to find in its instructions, and those elsewhere that
- * aim into .text.
+ * The references that the relocations of a debug vmlinux name: those in .text, for linear-sweep.ts to find in its instructions, and those elsewhere that
+ * lead into .text.
  *
- * Only PC-relative ones. Absolute references are in the kernel's own relocation table, and what they hold says what they aim at.
+ * Only PC-relative ones are collected. Absolute references are in the kernel's own relocation table, and their values say where they lead.
  *
- * A relocation that names a symbol aims at that symbol, whatever its addend: `_text + 0xfff`, which mark_rodata_ro() rounds down to a page, is not
- * the function that happens to be there. One that names a section, as those of static functions do, aims at `S + A`. In a data table that is the
- * target. In code it is the target less what stands between the field and the end of its instruction: 4 bytes, and an immediate where there is one.
- * Code outside .text is not disassembled (no branch that the assembler resolved leads from one section to another): there all five possible targets
- * count, and where they are not in one piece, those pieces stay.
+ * A relocation that names a symbol refers to that symbol, whatever its addend: `_text + 0xfff`, which mark_rodata_ro() rounds down to a page, does not
+ * mean the function that happens to be there. A relocation that names a section, as those of static functions do, refers to `S + A`. In a data table
+ * that is the target. In code it is the target minus what stands between the field and the end of its instruction: 4 bytes, and an immediate where there is one.
+ * Code outside .text is not disassembled here, since no branch that the assembler resolved leads from one section to another. So there all five possible targets
+ * count, and where they are not in one piece, all those pieces are pinned.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { viewOf } from '../../base/bytes.ts';
@@ -17,76 +17,74 @@ import { hex, KernelImageError } from '../../base/errors.ts';
 import { RELOCATION_TYPES, relocationTypeName } from '../../relocs/tool/types.ts';
 import { PIECE, readPieces, REL_SIZE, relocationSections } from '../../relocs/tool/walk.ts';
 import type { RelocationSection } from '../../relocs/tool/walk.ts';
-import { hold, STAY } from './pieces.ts';
-import type { Pieces } from './pieces.ts';
-import { NOWHERE } from '../read/debug-kernel.ts';
+import { rangeAt } from '../ranges.ts';
+import type { Range } from '../ranges.ts';
+import { NOWHERE, STT } from '../read/debug-kernel.ts';
 import type { DebugKernel } from '../read/debug-kernel.ts';
-import { AIM, FIXED, FieldList, pieceAt } from './fields.ts';
 import type { ImageBytes } from '../read/kernel-image.ts';
+import { FieldList, FIXED, SYMBOL_TARGET } from './fields.ts';
 import type { CodeRelocations } from './linear-sweep.ts';
+import { pin, STAY } from './pieces.ts';
+import type { Pieces } from './pieces.ts';
 
 const { R_X86_64_64, R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_PC64, R_X86_64_32, R_X86_64_32S, R_X86_64_NONE } =
   RELOCATION_TYPES[64];
 const RELA = REL_SIZE[64];
-const STT_SECTION = 3;
-
-/** Places whose relocations no longer say what stands there, because the table was sorted after the link. */
-export interface SortedRange {
-  readonly start: PhysAddr;
-  readonly end: PhysAddr;
-}
 
 export interface DataReferences {
-  /** PC-relative fields outside .text that aim at a piece of code. */
+  /** PC-relative fields outside .text that refer to a piece of code. */
   readonly relative32: FieldList;
   readonly relative64: FieldList;
-  /** What they aim at in .text outside of all pieces. */
-  readonly strays: readonly number[];
-  /** Of absolute fields, those in .text as well, whose relocation names a symbol: the field's place, and what it aims at (AIM.elsewhere included). */
-  readonly absoluteAims: ReadonlyMap<number, number>;
+  /** Targets in .text outside of all pieces. */
+  readonly paddingTargets: readonly number[];
+  /** For absolute fields whose relocation names a symbol, those in .text included: by the field's place, its target (SYMBOL_TARGET.outside included). */
+  readonly absoluteTargets: ReadonlyMap<number, number>;
 }
 
 /** The relocations of .text, by rising place. */
 export function readCodeRelocations(debug: DebugKernel, image: ImageBytes): CodeRelocations {
-  const entries: { place: number; type: number; good: number; aim: number }[] = [];
-  walk(debug, image, (section) => debug.text.sections.has(section.target), {
-    entry({ place, type, good, aim }) {
-      entries.push({ place, type, good: good ? 1 : 0, aim });
+  const entries: { place: number; type: number; intact: number; symbolTarget: number }[] = [];
+  visitRelocations(debug, image, (section) => debug.text.sections.has(section.target), {
+    entry({ place, type, intact, symbolTarget }) {
+      entries.push({ place, type, intact: intact ? 1 : 0, symbolTarget });
     },
   });
   entries.sort((a, b) => a.place - b.place);
   return {
     places: Uint32Array.from(entries, ({ place }) => place),
     types: Uint8Array.from(entries, ({ type }) => type),
-    good: Uint8Array.from(entries, ({ good }) => good),
-    aims: Int32Array.from(entries, ({ aim }) => aim),
+    intact: Uint8Array.from(entries, ({ intact }) => intact),
+    symbolTargets: Int32Array.from(entries, ({ symbolTarget }) => symbolTarget),
   };
 }
 
-/** The others. Pieces that an uncertain reference may aim at are marked in `pieces.stay`. */
+/**
+ * The references outside .text, except those in `sorted`: tables that were sorted after the link, where relocations belong to other entries. Pieces that an
+ * uncertain reference may lead to are pinned.
+ */
 export function readDataReferences(
   debug: DebugKernel,
   image: ImageBytes,
   pieces: Pieces,
-  sorted: readonly SortedRange[],
+  sorted: readonly Range[],
 ): DataReferences {
   const { starts, ends } = pieces;
-  const strays: number[] = [];
-  const absoluteAims = new Map<number, number>();
-  const references = { relative32: new FieldList(), relative64: new FieldList(), strays, absoluteAims };
+  const paddingTargets: number[] = [];
+  const absoluteTargets = new Map<number, number>();
+  const references = { relative32: new FieldList(), relative64: new FieldList(), paddingTargets, absoluteTargets };
   const { text } = debug;
   let executable = false;
   let isText = false;
-  walk(debug, image, () => true, {
+  visitRelocations(debug, image, () => true, {
     section(section) {
       executable = (debug.image.sections.word(section.target, 'sh_flags') & Number(SHF_EXECINSTR)) !== 0;
       isText = debug.text.sections.has(section.target);
     },
-    entry({ place, type, target, good, aim }, section) {
+    entry({ place, type, target, intact, symbolTarget }, section) {
       const isAbsolute = type === R_X86_64_64 || type === R_X86_64_32 || type === R_X86_64_32S;
-      if (isAbsolute && aim !== AIM.sum) absoluteAims.set(place, aim);
+      if (isAbsolute && symbolTarget !== SYMBOL_TARGET.sum) absoluteTargets.set(place, symbolTarget);
       if (isText || sorted.some(({ start, end }) => place >= start && place < end)) return;
-      if (!good) throw changed(debug, section, place, type);
+      if (!intact) throw changed(debug, section, place, type);
       if (type === R_X86_64_NONE || isAbsolute || target < text.start - 8 || target > text.end) return;
       const wide = type === R_X86_64_PC64;
       if (!wide && type !== R_X86_64_PC32 && type !== R_X86_64_PLT32) {
@@ -97,16 +95,16 @@ export function readDataReferences(
         });
       }
       const list = wide ? references.relative64 : references.relative32;
-      if (aim !== AIM.sum || !executable) {
-        const at = aim === AIM.sum ? target : aim;
-        const piece = at < 0 ? FIXED : pieceAt(starts, ends, at);
+      if (symbolTarget !== SYMBOL_TARGET.sum || !executable) {
+        const at = symbolTarget === SYMBOL_TARGET.sum ? target : symbolTarget;
+        const piece = at < 0 ? FIXED : rangeAt(starts, ends, at);
         if (piece !== FIXED) list.add(place, FIXED, piece);
-        else if (at >= text.start) strays.push(at);
+        else if (at >= text.start) paddingTargets.push(at);
         return;
       }
-      const [piece = FIXED, ...others] = new Set([4, 5, 6, 7, 8].map((more) => pieceAt(starts, ends, target + more)));
+      const [piece = FIXED, ...others] = new Set([4, 5, 6, 7, 8].map((more) => rangeAt(starts, ends, target + more)));
       if (others.length > 0) {
-        for (const held of [piece, ...others]) hold(pieces, held, STAY['tied to fixed code']);
+        for (const possible of [piece, ...others]) pin(pieces, possible, STAY['tied to fixed code']);
       } else if (piece !== FIXED) list.add(place, FIXED, piece);
     },
   });
@@ -116,12 +114,12 @@ export function readDataReferences(
 interface Entry {
   readonly place: PhysAddr;
   readonly type: number;
-  /** The place of S + A, or less than any place when that is none. */
+  /** The place of S + A; less than any place when S is not in the image. */
   readonly target: number;
-  /** A place of .text, or one of AIM. */
-  readonly aim: number;
+  /** A place in .text, or one of SYMBOL_TARGET. */
+  readonly symbolTarget: number;
   /** Whether the field holds what its relocation says. */
-  readonly good: boolean;
+  readonly intact: boolean;
 }
 
 interface Visitor {
@@ -129,7 +127,7 @@ interface Visitor {
   entry(entry: Entry, section: RelocationSection): void;
 }
 
-function walk(
+function visitRelocations(
   debug: DebugKernel,
   image: ImageBytes,
   wanted: (section: RelocationSection) => boolean,
@@ -138,8 +136,8 @@ function walk(
   const { places } = debug;
   const scratch = new Uint8Array(PIECE * RELA);
   const { view: bytes } = image;
-  // Once, for there may be as many sections as functions.
-  const aims = aimsOf(debug);
+  // Computed once, because there may be as many sections as functions.
+  const targets = symbolTargetsOf(debug);
   for (const section of relocationSections(debug.image)) {
     if (!wanted(section)) continue;
     visitor.section?.(section);
@@ -149,7 +147,7 @@ function walk(
     for (const piece of readPieces(debug.image, section, scratch)) {
       const view = viewOf(piece.bytes);
       for (let entry = 0, at = 0; entry < piece.count; entry++, at += RELA) {
-        const virtual = view.getUint32(at, true); // the low half: all sections are in the upper 2 GiB, or per-cpu
+        const virtual = view.getUint32(at, true); // the low half: every section is in the upper 2 GiB, or per-cpu
         const type = view.getUint32(at + 8, true);
         const symbol = view.getUint32(at + 12, true);
         const addend = view.getInt32(at + 16, true);
@@ -157,28 +155,28 @@ function walk(
         if (symbol >= places.length) section.checkSymbol(symbol);
         const base = places[symbol]!;
         const target = base === NOWHERE ? -0x8000_0000 : base + addend;
-        const aim = aims[symbol]!;
+        const symbolTarget = targets[symbol]!;
         if (type === R_X86_64_NONE) {
-          visitor.entry({ place, type, target, aim, good: true }, section);
+          visitor.entry({ place, type, target, symbolTarget, intact: true }, section);
           continue;
         }
         const wide = type === R_X86_64_64 || type === R_X86_64_PC64;
         const field = image.at(place, wide ? 8 : 4, `relocation at ${hex(virtual)}`);
-        // Modulo 2^32, which is enough to tell.
+        // Compared modulo 2^32, which is enough.
         const says = (base === NOWHERE ? Number(symbols.value(symbol) & 0xffff_ffffn) : base + 0x8000_0000) + addend;
         const relative = type === R_X86_64_PC32 || type === R_X86_64_PLT32 || type === R_X86_64_PC64;
-        const good = (bytes.getUint32(field, true) + (relative ? virtual : 0) - says) % 0x1_0000_0000 === 0;
-        visitor.entry({ place, type, target, aim, good }, section);
+        const intact = (bytes.getUint32(field, true) + (relative ? virtual : 0) - says) % 0x1_0000_0000 === 0;
+        visitor.entry({ place, type, target, symbolTarget, intact }, section);
       }
     }
   }
 }
 
 /** By symbol number. */
-function aimsOf({ symbols, places, text }: DebugKernel): Int32Array {
+function symbolTargetsOf({ symbols, places, text }: DebugKernel): Int32Array {
   return places.map((place, symbol) => {
-    if ((symbols.info(symbol) & 15) === STT_SECTION) return AIM.sum;
-    return place >= text.start && place <= text.end ? place : AIM.elsewhere;
+    if ((symbols.info(symbol) & 15) === STT.section) return SYMBOL_TARGET.sum;
+    return place >= text.start && place <= text.end ? place : SYMBOL_TARGET.outside;
   });
 }
 

@@ -1,15 +1,20 @@
 /**
- * What moves as one, and where it can move to.
+ * What is placed as one, and where it may go.
  *
- * A unit is a piece of code, or several that are tied together with all that is between them. A run is a row of units that move, with nothing but
- * padding between them: units change places inside a run, and with units of the same size in other runs. What does not move
- * is a unit as well, a run's border.
+ * A unit is a piece of code, or several that are tied together, with everything between them. A run is a row of movable units with only padding between
+ * them. Units change places within their run, and with units of the same size in other runs. Code that stays is in units as well: they are the borders
+ * of runs.
  *
- * A unit keeps its alignment to 16 bytes, which compilers give functions. Code that is linked without gaps (.text.unlikely, where GCC puts the cold parts
- * of functions) has no alignment to keep: a run in which some unit does not begin at a multiple of 16 is `dense`, and units there are placed byte by byte.
+ * A unit keeps the alignment to 16 bytes that compilers give functions. Code that is linked without gaps (.text.unlikely, where GCC puts the cold parts
+ * of functions) has no alignment to keep. A run in which some unit does not begin at a multiple of 16 is `dense`, and its units are placed byte by byte.
+ *
+ * The owner of an address is the unit that it lies in, as a number that loops can use without a branch: owner 0 does not move, and unit `u` is owner
+ * `u + 1`.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { alignUp } from '../../base/bytes.ts';
+import { rangeAt } from '../ranges.ts';
+import { FIXED } from './fields.ts';
 import { STAY } from './pieces.ts';
 import type { Pieces } from './pieces.ts';
 
@@ -20,7 +25,7 @@ export interface Units {
   readonly ends: Uint32Array;
   /** STAY */
   readonly stay: Uint8Array;
-  /** Functions in it. */
+  /** The number of functions in it. */
   readonly functions: Uint32Array;
   /** By piece: the unit that it is in. */
   readonly ofPiece: Uint32Array;
@@ -28,7 +33,7 @@ export interface Units {
 
 export interface Run {
   readonly start: PhysAddr;
-  /** Where the next thing is that stays. */
+  /** The start of the next unit that stays, or the end of .text. */
   readonly end: PhysAddr;
   readonly align: number;
   /** Units first … first + count - 1. */
@@ -51,7 +56,7 @@ export function joinUnits({ starts, ends, stay, symbols }: Pieces, tied: Uint8Ar
       reason ||= stay[member]!;
       if (symbols[member]! >= 0) functions++;
     }
-    // A function and the no-operations before it are one thing, not two that are tied.
+    // A function and the no-operations before it count as one thing, not as two that are tied.
     const tiesTwo = functions > 1 || reason === STAY.unnamed;
     if (last > piece && reason !== STAY.none && tiesTwo) reason = STAY['tied to fixed code'];
     units.ends.push(ends[last]!);
@@ -68,7 +73,7 @@ export function joinUnits({ starts, ends, stay, symbols }: Pieces, tied: Uint8Ar
   };
 }
 
-/** Units that cannot change places with any other are marked as staying. `end` is where .text ends. */
+/** Marks units that cannot change places with any other as staying. `end` is where .text ends. */
 export function findRuns(units: Units, end: PhysAddr): Run[] {
   const { starts, ends, stay } = units;
   const dense = findDense(units);
@@ -79,7 +84,7 @@ export function findRuns(units: Units, end: PhysAddr): Run[] {
     if (next > first) {
       const border = next < starts.length ? starts[next]! : end;
       const align = dense[first] === 1 ? 1 : FUNCTION_ALIGN;
-      // The last place must have room for any unit, padding included.
+      // The last unit must have room for its padding too, because any other may be placed there.
       if (alignUp(ends[next - 1]!, align) <= border)
         runs.push({ start: starts[first]!, end: border, align, first, count: next - first });
       else stay[next - 1] = STAY.alone;
@@ -91,7 +96,7 @@ export function findRuns(units: Units, end: PhysAddr): Run[] {
   return withoutLonely(units, runs);
 }
 
-/** By unit: whether it belongs to code without gaps. A unit flush with such code is part of it, for it would have no room to be aligned. */
+/** By unit: 1 when it belongs to code without gaps. So does a unit that touches such code, because it has no room to be aligned. */
 function findDense({ starts, ends, stay }: Units): Uint8Array {
   const dense = new Uint8Array(starts.length);
   const flush = (unit: number): boolean => unit > 0 && ends[unit - 1] === starts[unit];
@@ -105,7 +110,7 @@ function findDense({ starts, ends, stay }: Units): Uint8Array {
   return dense;
 }
 
-/** Runs of one unit count only when its size is that of some other. */
+/** A run of one unit is dropped, unless some other unit has the same size. */
 function withoutLonely({ starts, ends, stay }: Units, runs: readonly Run[]): Run[] {
   const sizes = new Map<string, number>();
   const keyOf = (unit: number, align: number): string => `${align} ${roomOf(starts[unit]!, ends[unit]!, align)}`;
@@ -122,7 +127,17 @@ function withoutLonely({ starts, ends, stay }: Units, runs: readonly Run[]): Run
   });
 }
 
-/** The room that a unit takes in a run, whichever place it has there. */
+/** The room that a unit takes anywhere in a run. */
 export function roomOf(start: PhysAddr, end: PhysAddr, align: number): number {
   return alignUp(end - start, align);
+}
+
+/** The owner of a place. */
+export type OwnerOf = (place: PhysAddr) => number;
+
+export function ownersOf({ starts, ends, stay }: Units): OwnerOf {
+  return (place) => {
+    const unit = rangeAt(starts, ends, place);
+    return unit === FIXED || stay[unit] !== STAY.none ? 0 : unit + 1;
+  };
 }

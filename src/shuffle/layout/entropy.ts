@@ -1,15 +1,15 @@
 /**
- * What a shuffle is worth: how many places a function may be in, before the slide of the whole kernel is added, in bits.
+ * The entropy of a layout: how many bits it takes to say where a function is, before the slide of the whole kernel is added.
  *
- * A unit goes to a run by chance (its size must occur there), and there to any place in the order of that run's units. Its entropy is that of the two
- * choices together. The address says more than the place in the order, since the units before it differ in size, so this is a lower bound for who has
- * to guess an address. Bits of different functions do not add up: who finds one function in a run knows nothing of the others' addresses but where
- * they are not.
+ * A unit goes to a run by chance (among the runs where its size occurs), and there to any place in the order of that run's units. Its entropy is that of
+ * both choices together. This is a lower bound for an attacker who must guess an address: since the units before it differ in size, the address
+ * says more than the place in the order. The bits of different functions do not add up. An attacker who finds one function of a run learns of the others only
+ * where they are not.
  */
 import type { Plan } from '../plan/plan.ts';
 
-export interface Worth {
-  /** Over all functions that move; 99% of them have `hundredth` or more. */
+export interface LayoutEntropy {
+  /** Over all movable functions; 99% of them have `hundredth` or more. */
   readonly bits: {
     readonly least: number;
     readonly hundredth: number;
@@ -20,8 +20,8 @@ export interface Worth {
   readonly runs: { readonly count: number; readonly largest: number; readonly median: number };
 }
 
-/** `classes` are sizeClasses of the plan. */
-export function measure({ starts, runs, functions }: Plan, classes: readonly Uint32Array[]): Worth {
+/** `classes`: sizeClasses of the plan. */
+export function layoutEntropy({ starts, runs, functions }: Plan, classes: readonly Uint32Array[]): LayoutEntropy {
   const runOf = new Uint32Array(starts.length);
   runs.forEach(({ first, count }, run) => runOf.fill(run, first, first + count));
   const bits: number[] = [];

@@ -1,25 +1,26 @@
 /**
- * Random numbers from a seed: ChaCha20 (RFC 8439) with the seed as its key, nonce and counter from zero. A layout is a secret that is worth as much as its
- * seed, so the generator must not be the weaker of the two; and it must be the same everywhere, which no library's shuffle is.
+ * Random numbers from a seed: ChaCha20 (RFC 8439) with the seed as its key, nonce and counter from zero. A layout is a secret, as strong as its seed, so the
+ * generator must not be weaker. And the same seed must give the same numbers everywhere, which no library's shuffle promises.
  */
 import { wordsOfBytes } from '../../base/bytes.ts';
 
-export const SEED_BYTES = 32;
+/** The key size of ChaCha20. */
+export const RANDOM_KEY_BYTES = 32;
 const CONSTANTS = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]; // "expand 32-byte k"
 
 export interface Random {
-  /** 32 bits. */
+  /** The next 32 bits of the key stream. */
   next(): number;
-  /** A whole number from 0 up to, not including, `bound`, each as likely: RFC 8439 says nothing of it; rejection does. */
+  /** A whole number from 0 up to, not including, `bound`, each equally likely, by rejection sampling. */
   below(bound: number): number;
-  /** Every order of the elements as likely as any other (Fisher and Yates). */
-  shuffle(array: Uint32Array): void;
+  /** Puts the elements in a random order, each order equally likely (Fisher and Yates). */
+  permute(array: Uint32Array): void;
 }
 
-/** `seed`: up to SEED_BYTES bytes, zeros after it. */
+/** `seed`: at most RANDOM_KEY_BYTES bytes; a shorter one is padded with zeros. */
 export function makeRandom(seed: Uint8Array): Random {
-  if (seed.length > SEED_BYTES) throw new RangeError(`a seed of ${seed.length} bytes`);
-  const key = new Uint8Array(SEED_BYTES);
+  if (seed.length > RANDOM_KEY_BYTES) throw new RangeError(`a seed of ${seed.length} bytes`);
+  const key = new Uint8Array(RANDOM_KEY_BYTES);
   key.set(seed);
   const state = new Int32Array(16); // signed, which V8 keeps in registers
   state.set(CONSTANTS);
@@ -29,7 +30,7 @@ export function makeRandom(seed: Uint8Array): Random {
   const next = (): number => {
     if (used === 16) {
       chachaBlock(state, block);
-      state[12] = state[12]! + 1; // 2^32 blocks are far more than any kernel's layout takes
+      state[12] = state[12]! + 1; // no carry: 2^32 blocks are far more than the layout of any kernel takes
       used = 0;
     }
     return block[used++]! >>> 0;
@@ -43,7 +44,7 @@ export function makeRandom(seed: Uint8Array): Random {
   return {
     next,
     below,
-    shuffle(array) {
+    permute(array) {
       for (let last = array.length - 1; last > 0; last--) {
         const other = below(last + 1);
         const value = array[last]!;

@@ -1,11 +1,11 @@
-/** Checks a plan that came out of a file: it has the form of one, and every number in it is inside what it counts. */
+/** Checks a plan from a file: it has all parts of a plan, and every number lies within what it indexes. */
 import { KernelImageError } from '../../base/errors.ts';
-import type { FieldColumns, Plan } from './plan.ts';
 import { FUNCTION_ALIGN, roomOf } from '../analyse/units.ts';
+import type { FieldColumns, Plan } from './plan.ts';
 
 type Unknown = Readonly<Record<string, unknown>>;
 
-/** `value`, which is a plan then. Throws KernelImageError. */
+/** Returns `value` as a plan, or throws KernelImageError. */
 export function checkPlan(value: unknown): Plan {
   const plan = object(value, 'the whole');
   const kernel = object(plan['kernel'], 'kernel');
@@ -34,9 +34,9 @@ export function checkPlan(value: unknown): Plan {
     ['absolute32', 4],
     ['absolute64', 8],
   ] as const)
-    checkColumns(object(plan[name], name) as unknown as FieldColumns, name, size - width, owners);
-  checkTable(object(plan['table'], 'table'), object(plan['tableOwners'], 'tableOwners'), owners);
-  checkTables(plan, size, owners);
+    checkFields(object(plan[name], name) as unknown as FieldColumns, name, size - width, owners);
+  checkRelocationTable(object(plan['table'], 'table'), object(plan['tableOwners'], 'tableOwners'), owners);
+  checkSortedTables(plan, size, owners);
   const facts = object(plan['facts'], 'facts');
   expect(facts['kernelVersion'] === undefined || typeof facts['kernelVersion'] === 'string', 'facts.kernelVersion');
   object(facts['branches'], 'facts.branches');
@@ -70,14 +70,14 @@ function checkRuns(value: unknown, starts: Uint32Array, ends: Uint32Array, textS
   }
 }
 
-function checkColumns(columns: FieldColumns, what: string, largest: number, owners: number): void {
+function checkFields(columns: FieldColumns, what: string, largest: number, owners: number): void {
   const offsets = words(columns.offsets, what);
   below(offsets, largest, what);
   below(words(columns.sites, what, offsets.length), owners, what);
   below(words(columns.targets, what, offsets.length), owners, what);
 }
 
-function checkTable(table: Unknown, tableOwners: Unknown, owners: number): void {
+function checkRelocationTable(table: Unknown, tableOwners: Unknown, owners: number): void {
   expect(table['lists'] === 2 || table['lists'] === 3, 'table');
   for (const name of ['abs64', 'inverse32', 'abs32']) {
     const list = words(table[name], 'table');
@@ -85,7 +85,7 @@ function checkTable(table: Unknown, tableOwners: Unknown, owners: number): void 
   }
 }
 
-function checkTables(plan: Unknown, size: number, owners: number): void {
+function checkSortedTables(plan: Unknown, size: number, owners: number): void {
   const extable = object(plan['extable'], 'extable');
   const insns = words(extable['insns'], 'extable');
   number(extable['place'], 'extable', 2 ** 30);

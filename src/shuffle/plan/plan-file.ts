@@ -1,17 +1,17 @@
 /**
- * Plan files: an analysis, to make layouts of one kernel from without doing it again.
+ * Plan files save an analysis, so that layouts of the same kernel can be made without repeating it. The format:
  *
  *     "kslplan1"                 8 bytes
- *     u32 length of the head, u32 fingerprint of everything behind these 16 bytes
- *     the head: JSON, what is not a column of numbers; filled with spaces to a multiple of 4
- *     the columns, u32 each, one behind the other; how long they are is in the head
+ *     u32 length of the head, u32 fingerprint of everything after these 16 bytes
+ *     the head: JSON, everything that is not a column of numbers; padded with spaces to a multiple of 4
+ *     the columns: u32 each, one column after the other; the head says how long they are
  *
- * A plan says where in a kernel to write what, so one that is read is checked as a kernel is: the fingerprint against accidents, and then every number
- * against the kernel that it is for, so that carrying it out cannot go wrong in more than the result.
+ * A plan says where in a kernel to write what, so a plan that is read is checked as strictly as a kernel. The fingerprint guards against accidents. Then every
+ * number is checked against the size of what it indexes (plan-check.ts), so that a wrong plan can give a wrong kernel, but nothing worse.
  */
 import { ascii, bytesOfWords, Reader, wordsIn, wordsOfBytes, Writer } from '../../base/bytes.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import { fingerprint } from '../fingerprint.ts';
+import { fingerprint } from '../read/identity.ts';
 import { checkPlan } from './plan-check.ts';
 import type { Plan } from './plan.ts';
 
@@ -19,7 +19,7 @@ const MAGIC = 'kslplan1';
 const HEADER = 16;
 const MAX_HEAD = 1 << 20;
 
-/** What stands in the head for a column: how many words, and of bytes how many. */
+/** What the head has in place of a column: its length in words, and for a column of bytes its length in bytes. */
 interface ColumnMark {
   readonly $words: number;
   readonly $bytes?: number;
@@ -54,8 +54,8 @@ export function encodePlan(plan: Plan): Uint8Array[] {
 }
 
 /**
- * The columns are views of `bytes` where they can be, so those must not change while the plan is used. Throws KernelImageError for what is not a plan of
- * this version, or is damaged, or says what no plan says.
+ * Where possible the columns are views of `bytes`, which must not change while the plan is used. Throws KernelImageError for anything that is not a plan
+ * of this version, is damaged, or holds a number that is out of bounds.
  */
 export function decodePlan(bytes: Uint8Array): Plan {
   const reader = new Reader(bytes);
@@ -79,7 +79,7 @@ export function decodePlan(bytes: Uint8Array): Plan {
     at += length;
     return mark.$bytes === undefined ? words : bytesOfWords(words).subarray(0, mark.$bytes);
   };
-  // In the order in which they were written: columns are taken as the text names them, before the objects around them are made.
+  // JSON.parse visits the marks in the order in which JSON.stringify wrote them, and the columns are in the same order.
   const marks: ColumnMark[] = [];
   const head = parse(body.subarray(0, headLength), marks);
   const columns = new Map<ColumnMark, Uint32Array | Uint8Array>();
@@ -111,11 +111,6 @@ function replaceMarks(value: unknown, columns: ReadonlyMap<ColumnMark, Uint32Arr
   return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, replaceMarks(field, columns)]));
 }
 
-export function bad(
-  what: string,
-  found: string | number,
-  expected: string | number,
-  cause?: unknown,
-): KernelImageError {
+function bad(what: string, found: string | number, expected: string | number, cause?: unknown): KernelImageError {
   return new KernelImageError({ code: 'bad-value', what, found, expected, cause });
 }

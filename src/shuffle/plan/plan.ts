@@ -1,4 +1,7 @@
-/** All that is known of a kernel before a layout is chosen: what `analyse` finds out, what plan files hold, and all that `rewrite` goes by. */
+/**
+ * A plan: everything that is known of a kernel before a layout is chosen. `analyse` makes it, plan files hold it, and `rewrite` goes by it. The names of these
+ * fields, and their order, are part of the format of plan files (plan-file.ts).
+ */
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { ExtableData } from '../tables/extable.ts';
@@ -7,7 +10,7 @@ import type { McountData } from '../tables/mcount.ts';
 import type { OrcData } from '../tables/orc.ts';
 import type { Run } from '../analyse/units.ts';
 
-/** Columns: field by field, where it lies in the file, the owner of its place and of its target (owners.ts). */
+/** By field: where it lies in the file, the owner of the place that it lies in, and the owner of its target (analyse/units.ts). */
 export interface FieldColumns {
   readonly offsets: Uint32Array;
   readonly sites: Uint32Array;
@@ -15,10 +18,11 @@ export interface FieldColumns {
 }
 
 export interface Plan {
-  /** The kernel that it was made of. */
+  /** The kernel that it was made from. */
   readonly kernel: { readonly buildId: string; readonly size: number; readonly checksum: number };
-  /** .text in memory, and where its first byte lies in the file. */
+  /** Where .text lies in memory, and its offset in the file. */
   readonly text: { readonly start: PhysAddr; readonly end: PhysAddr; readonly offset: FileOffset };
+  /** By unit: where it starts and ends, and the number of functions in it. */
   readonly starts: Uint32Array;
   readonly ends: Uint32Array;
   readonly functions: Uint32Array;

@@ -1,13 +1,19 @@
 /**
- * The debug vmlinux of a kernel: what the kernel that boots does not carry any more, its symbols and its `.rela` sections.
- *
- * Here and everywhere under src/shuffle, an address in the image is a number: the physical link address, `virtual - __START_KERNEL_map`.
- * A kernel linked at 16 MiB has its `_text` at 0x1000000. What lies outside the image (per-cpu symbols, absolute ones) does not move with it, and is
- * NOWHERE.
+ * The debug vmlinux of a kernel: what the kernel that boots no longer carries, its symbols and its `.rela` sections. All addresses are places in the image
+ * (ranges.ts). What lies outside the image (per-cpu symbols, absolute ones) does not move with it, and is NOWHERE.
  */
-import { KERNEL_IMAGE_SIZE } from '../../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
-import { EHDR_SIZE, SHDR_SIZE, SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE, SHT_SYMTAB } from '../../elf/constants.ts';
+import {
+  EHDR_SIZE,
+  SHDR_SIZE,
+  SHF_ALLOC,
+  SHF_EXECINSTR,
+  SHF_WRITE,
+  SHT_NOBITS,
+  SHT_NOTE,
+  SHT_SYMTAB,
+} from '../../elf/constants.ts';
 import { Reader } from '../../base/bytes.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
@@ -16,48 +22,60 @@ import type { RelocsImage } from '../../relocs/tool/image.ts';
 import { readTable } from '../../relocs/tool/sections.ts';
 import type { SymbolTable } from '../../relocs/tool/symbols.ts';
 import { relocationSections } from '../../relocs/tool/walk.ts';
+import type { Range } from '../ranges.ts';
 import { findBuildId } from './identity.ts';
 
 export const NOWHERE = -1;
 
+/** Symbol types (ELF, st_info): what a symbol names. */
+export const STT = { notype: 0, func: 2, section: 3 } as const;
+
 /**
- * The kernel's code: section .text, and the .text.… sections behind it. Of those there are as many as functions where -ffunction-sections was used and
- * the linker script does not put them together.
+ * The kernel's code: section .text, and the .text.… sections after it. There may be one for each function, where -ffunction-sections was used and the
+ * linker script does not merge them.
  */
-export interface TextSections {
-  readonly start: PhysAddr;
-  readonly end: PhysAddr;
-  /** By number. */
+export interface TextSections extends Range {
+  /** Their section numbers. */
   readonly sections: ReadonlySet<number>;
-  /** By rising address. What is between them is nothing. */
-  readonly extents: readonly { readonly start: PhysAddr; readonly end: PhysAddr }[];
-  /** Their starts. */
+  /** Where each lies, by rising address. There is nothing between them. */
+  readonly extents: readonly Range[];
+  /** Where each starts. */
   readonly starts: Uint32Array;
+}
+
+export interface LoadedSection extends Range {
+  readonly index: number;
+  readonly name: string;
+  readonly executable: boolean;
+  /** Holds nothing but code. Since 6.14 some executable code is in .data: that of kexec, which is copied elsewhere before it runs. */
+  readonly isCode: boolean;
 }
 
 export interface DebugKernel {
   readonly image: RelocsImage;
   readonly symbols: SymbolTable;
-  /** By symbol number: where it is in the image, or NOWHERE. */
+  /** By symbol number: its place in the image, or NOWHERE. */
   readonly places: Int32Array;
   /** GNU build-id, in hex. */
   readonly buildId: string;
   readonly text: TextSections;
   /** Where a section is loaded, or NOWHERE. */
   placeOfSection(index: number): PhysAddr;
-  /** The place of a symbol that must be there. */
+  /** The place of a symbol that must exist. */
   need(name: string): PhysAddr;
   find(name: string): PhysAddr | undefined;
+  /** The loaded sections that have bytes in the file, by rising address. Collected on the first call. */
+  loadedSections(): readonly LoadedSection[];
 }
 
 export interface DebugKernelOptions {
-  /** Whether it has to have the relocations of its code. */
+  /** Refuse a file without the relocations of its code. */
   readonly needsRelocations: boolean;
-  /** What to say when it has not. */
+  /** What that refusal adds for the user. */
   readonly hint?: string | undefined;
 }
 
-/** Throws KernelImageError for a file that is not an unstripped vmlinux, with its relocations if they are needed. */
+/** Throws KernelImageError for a file that is not an unstripped vmlinux, or that lacks relocations which are needed. */
 export function openDebugKernel(source: ByteSource, { needsRelocations, hint }: DebugKernelOptions): DebugKernel {
   const image = openRelocsImage(source);
   if (image.sections.bits !== 64)
@@ -89,6 +107,7 @@ export function openDebugKernel(source: ByteSource, { needsRelocations, hint }: 
     if (symbol === undefined) byName.set(name, (symbol = symbols.find(name)));
     return symbol < 0 || places[symbol] === NOWHERE ? undefined : places[symbol];
   };
+  let loaded: readonly LoadedSection[] | undefined;
   return {
     image,
     symbols,
@@ -102,10 +121,11 @@ export function openDebugKernel(source: ByteSource, { needsRelocations, hint }: 
       if (place !== undefined) return place;
       throw unusable(`symbol ${name}`, 'missing', 'one in the image');
     },
+    loadedSections: () => (loaded ??= findLoadedSections(image, placeOfSection)),
   };
 }
 
-/** Of the code: newer kernels' files still have those of a few small sections, whose names were forgotten where the others are removed. */
+/** Asks for those of the code: newer kernels' files still have `.rela` sections for a few small sections, which the removal of the others does not name. */
 function hasRelocations(image: RelocsImage, text: TextSections): boolean {
   for (const { target } of relocationSections(image)) if (text.sections.has(target)) return true;
   return false;
@@ -139,18 +159,46 @@ function findText(image: RelocsImage, textIndex: number, placeOfSection: (index:
   };
 }
 
-/** `virtual` as a place in the image; the image's end counts, symbols name it. */
+/** `virtual` as a place in the image, the image's end included, because symbols name it. */
 function placeOf(virtual: bigint): number {
-  const place = virtual - 0xffff_ffff_8000_0000n;
+  const place = virtual - START_KERNEL_MAP;
   return place >= 0n && place <= BigInt(KERNEL_IMAGE_SIZE) ? Number(place) : NOWHERE;
 }
 
-/** sh_addr, all 64 bits of it: a double would lose the low ones of a kernel address. */
+/** sh_addr with all its 64 bits: a double would lose the low bits of a kernel address. */
 function exactAddress({ source, sections }: RelocsImage, index: number): bigint {
   const header = new Reader(source.readAt(0, EHDR_SIZE[64]));
   const at = header.u64AsNumber(40, 'e_shoff') + index * SHDR_SIZE[64] + 16;
   if (index >= sections.count) throw new RangeError(`no section ${index}`);
   return new Reader(source.readAt(at, 8)).u64(0, 'sh_addr');
+}
+
+function findLoadedSections(image: RelocsImage, placeOfSection: DebugKernel['placeOfSection']): LoadedSection[] {
+  const { sections } = image;
+  const found: LoadedSection[] = [];
+  for (let index = 0; index < sections.count; index++) {
+    const flags = sections.word(index, 'sh_flags');
+    const size = sections.address(index, 'sh_size');
+    if ((flags & Number(SHF_ALLOC)) === 0 || sections.word(index, 'sh_type') === SHT_NOBITS || size === 0) continue;
+    const start = placeOfSection(index);
+    if (start === NOWHERE) continue;
+    const executable = (flags & Number(SHF_EXECINSTR)) !== 0;
+    const isCode = executable && (flags & Number(SHF_WRITE)) === 0;
+    found.push({ index, name: image.sectionTitle(index), start, end: start + size, executable, isCode });
+  }
+  return found.toSorted((a, b) => a.start - b.start);
+}
+
+/** The places of all symbols, by number of their section. */
+export function symbolsBySection({ symbols, places }: DebugKernel): ReadonlyMap<number, readonly PhysAddr[]> {
+  const found = new Map<number, PhysAddr[]>();
+  for (let symbol = 0; symbol < symbols.count; symbol++) {
+    const section = symbols.sectionIndex(symbol);
+    const members = found.get(section);
+    if (members === undefined) found.set(section, [places[symbol]!]);
+    else members.push(places[symbol]!);
+  }
+  return found;
 }
 
 function openSymbols(image: RelocsImage): SymbolTable {

@@ -1,5 +1,5 @@
-/** The GNU build-id of a kernel: which build it is. */
-import { Reader } from '../../base/bytes.ts';
+/** Which kernel a file is: the GNU build-id names the build, and a fingerprint of its bytes tells whether they were changed since. */
+import { Reader, wordsIn } from '../../base/bytes.ts';
 import { NT_GNU_BUILD_ID, PT_NOTE, SHT_NOTE } from '../../elf/constants.ts';
 import { sectionBytes, segmentBytes } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
@@ -35,4 +35,30 @@ export function findBuildId(notes: Uint8Array): string | undefined {
     at = desc + padded(descSize);
   }
   return undefined;
+}
+
+const OFFSET_BASIS = 0x811c_9dc5;
+const PRIME = 0x0100_0193;
+
+/**
+ * A u32: FNV-1a over 32-bit words, in four lanes, because each multiplication waits for the one before it. It guards against mistakes, not against
+ * attackers: someone who can change a kernel needs no collision. Of the bytes after the last whole word only the number counts.
+ */
+export function fingerprint(bytes: Uint8Array): number {
+  const words = wordsIn(bytes.subarray(0, bytes.length - (bytes.length % 4)));
+  let [a, b, c, d] = [OFFSET_BASIS, OFFSET_BASIS + 1, OFFSET_BASIS + 2, OFFSET_BASIS ^ bytes.length];
+  let index = 0;
+  for (const end = words.length - (words.length % 4); index < end; index += 4) {
+    a = mix(a, words[index]! | 0);
+    b = mix(b, words[index + 1]! | 0);
+    c = mix(c, words[index + 2]! | 0);
+    d = mix(d, words[index + 3]! | 0);
+  }
+  for (; index < words.length; index++) a = mix(a, words[index]! | 0);
+  return mix(mix(mix(a, b), c), d) >>> 0;
+}
+
+function mix(hash: number, word: number): number {
+  const product = Math.imul(hash ^ word, PRIME);
+  return product ^ (product >>> 15); // otherwise a word's high bits would never reach the hash's low ones
 }

@@ -1,12 +1,29 @@
-/** The kernel to shuffle, seen by address: where a place in the image lies in the file, and what stands there. */
+/** The kernel to shuffle: without symbols, and seen by address. */
 import { KERNEL_IMAGE_SIZE } from '../../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
-import { viewOf } from '../../base/bytes.ts';
-import type { Segment } from '../../elf/read.ts';
+import { copyOf, viewOf, Writer } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
-import { fileOffsetOf } from '../../kernel/vmlinux.ts';
+import { EHDR64, SHT_RELA, SHT_SYMTAB } from '../../elf/constants.ts';
+import type { Segment } from '../../elf/read.ts';
+import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 
+/**
+ * An unstripped vmlinux without what shuffling makes untrue: its symbols, its `.rela` sections, its debug information. Only the part up to the end of the
+ * last segment is kept, without section headers. A stripped vmlinux, as in a bzImage, is returned unchanged.
+ */
+export function withoutSymbols(kernel: Vmlinux): Vmlinux {
+  const { elf } = kernel;
+  if (!elf.sections.some(({ type }) => type === SHT_SYMTAB || type === SHT_RELA)) return kernel;
+  const end = elf.segments.reduce((last, { offset, filesz }) => Math.max(last, offset + filesz), 0);
+  const writer = new Writer(copyOf(elf.bytes.subarray(0, end)));
+  writer.u64(EHDR64.e_shoff, 0);
+  writer.u16(EHDR64.e_shnum, 0);
+  writer.u16(EHDR64.e_shstrndx, 0);
+  return readVmlinux(writer.bytes);
+}
+
+/** Where a place in the image lies in the file, and what is stored there. */
 export class ImageBytes {
   readonly bytes: Uint8Array;
   readonly view: DataView;
@@ -19,7 +36,7 @@ export class ImageBytes {
     this.loads = loads;
   }
 
-  /** Where `width` bytes at a place lie in the file. Throws for what no segment loads from the file. */
+  /** The file offset of `width` bytes at a place. Throws for a place that no segment loads from the file. */
   at(place: PhysAddr, width: number, what: string): FileOffset {
     const load = this.#load;
     if (load === undefined || place < load.paddr || place + width > load.paddr + load.filesz) {
@@ -52,7 +69,7 @@ export class ImageBytes {
   }
 }
 
-/** The low half of a sign-extended virtual address, or of a physical one, as a place in the image; -1 for neither. */
+/** The low half of a sign-extended virtual address, or of a physical one, as a place in the image; -1 when it is neither. */
 export function placeOfLow(low: number): number {
   const place = low >= 0x8000_0000 ? low - 0x8000_0000 : low;
   return place <= KERNEL_IMAGE_SIZE ? place : -1;

@@ -1,47 +1,43 @@
 /**
- * The map that GNU ld writes (`-Map`), for what symbols do not tell: where each input section lies in .text. With -ffunction-sections that is where each
- * function ends, also one that an assembler file gave no size, and what else moves as a whole: code.ts has a use for that.
+ * The map that GNU ld writes (`-Map`) says what symbols do not: where each input section lies in .text. With -ffunction-sections that is where each
+ * function ends, even one whose assembler file gave it no size. It also says what else can be placed elsewhere as a whole (see analyse/pieces.ts).
  *
  *      .text.schedule_timeout
  *                     0xffffffff81001230       0x9a kernel/time/timer.o
  *      .text          0xffffffff810012d0       0x40 arch/x86/lib/copy_user_64.o
  *
- * One line or two, by the length of the name. All else that is in a map is left alone. It says what lies in a kernel, so it must agree with all that
- * is known of that otherwise: every function is in one input section.
+ * An entry is one line or two, depending on the length of its name. Everything else in a map is ignored. A map must agree with what is known of the
+ * kernel otherwise: every function lies in one input section.
  */
 import { START_KERNEL_MAP } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { cString } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
-import { FIXED, pieceAt } from '../analyse/fields.ts';
+import { NO_RANGE, rangeAt } from '../ranges.ts';
+import type { Range } from '../ranges.ts';
 
-/** That of a kernel with a section for each function takes some 30 MB. */
+/** The map of a kernel with a section for each function takes some 30 MB. */
 const MAP_AT_MOST = 2 ** 28;
-/** Longer ones are cut off: what is looked for is at their start. */
+/** Longer lines are cut: what is looked for is at their start. */
 const LINE_AT_MOST = 4096;
 const [SPACE, NEWLINE] = [0x20, 0x0a];
 const NAME_ALONE = /^ [.\w]\S*\s*$/;
 const NAME_OR_NONE_AND_PLACE = /^ (?:[.\w]\S*)? +0x([0-9a-f]{16}) +0x([0-9a-f]{1,8})(?:\s|$)/;
 
-/** By rising address, none overlapping, none empty. */
+/** By rising address; none overlaps another, none is empty. */
 export interface InputSections {
   readonly starts: Uint32Array;
   readonly ends: Uint32Array;
 }
 
-interface Extent {
-  readonly start: PhysAddr;
-  readonly end: PhysAddr;
-}
-
-/** The input sections between `text.start` and `text.end`. Throws KernelImageError when there are none, or two in one place. */
-export function readLinkMap(map: Uint8Array, text: Extent): InputSections {
+/** The input sections between `text.start` and `text.end`. Throws KernelImageError when there are none, or when two overlap. */
+export function readLinkMap(map: Uint8Array, text: Range): InputSections {
   if (map.length > MAP_AT_MOST)
     throw new KernelImageError({ code: 'too-large', what: 'link map', found: map.length, expected: MAP_AT_MOST });
-  const found: Extent[] = [];
+  const found: Range[] = [];
   for (let at = 0, named = false; at < map.length;) {
     const next = map.indexOf(NEWLINE, at) + 1 || map.length;
-    // One space and a name, or the line behind a name alone.
+    // One space and a name, or the line after a name alone.
     if (map[at] === SPACE && (named || map[at + 1] !== SPACE)) {
       const line = cString(map, at, Math.min(next - at, LINE_AT_MOST));
       const [, address, size] = NAME_OR_NONE_AND_PLACE.exec(line) ?? [];
@@ -56,7 +52,8 @@ export function readLinkMap(map: Uint8Array, text: Extent): InputSections {
   if (found.length === 0) throw misfit('without input sections of .text');
   let last: number = text.start;
   for (const { start, end } of found) {
-    if (start < last || end > text.end) throw misfit(`an input section at ${place(start)} that reaches into another`);
+    if (start < last || end > text.end)
+      throw misfit(`an input section at ${addressOf(start)} that reaches into another`);
     last = end;
   }
   return {
@@ -71,16 +68,16 @@ export interface SizedFunction {
 }
 
 /**
- * The functions, by rising place and the longest first, with the size of its section for each that has none and is alone in it. Throws
- * KernelImageError for one that is not in an input section, or not wholly.
+ * The same functions, where each one without a size that is alone in its section gets the size of that section. They must come by rising place, the longest
+ * first. Throws KernelImageError for a function that does not lie wholly in one input section.
  */
 export function sizeByMap<T extends SizedFunction>(functions: readonly T[], { starts, ends }: InputSections): T[] {
   let sizedAt = -1;
   return functions.map((candidate, index) => {
     const { place: start, size } = candidate;
-    const section = pieceAt(starts, ends, start);
-    if (section === FIXED || start + size > ends[section]!)
-      throw misfit(`no input section around the function at ${place(start)}`);
+    const section = rangeAt(starts, ends, start);
+    if (section === NO_RANGE || start + size > ends[section]!)
+      throw misfit(`no input section around the function at ${addressOf(start)}`);
     if (size > 0) sizedAt = start;
     if (sizedAt === start || starts[section] !== start) return candidate;
     let next = index + 1;
@@ -90,8 +87,8 @@ export function sizeByMap<T extends SizedFunction>(functions: readonly T[], { st
   });
 }
 
-function place(start: PhysAddr): string {
-  return hex(START_KERNEL_MAP + BigInt(start));
+function addressOf(place: PhysAddr): string {
+  return hex(START_KERNEL_MAP + BigInt(place));
 }
 
 function misfit(found: string): KernelImageError {

@@ -1,32 +1,31 @@
 /**
- * Everything that is neither code nor a field nor a table: the headers, what the kernel loads besides, and what stands behind the original's file:
- * the claim itself, section names and section headers. There is one right value for each byte.
+ * Everything that is neither code nor a field nor a table: the headers, everything else that the kernel loads, and what follows the original's file, which is
+ * the claim itself, the section names and the section headers. Each byte has one right value.
  */
 import { copyOf, firstDifference, Writer } from '../../base/bytes.ts';
 import { EHDR64, SHDR_SIZE, SHT_PROGBITS, SHT_STRTAB } from '../../elf/constants.ts';
 import { findSection } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { refute } from '../../verify/evidence.ts';
-import type { Sides } from './image-pair.ts';
-import { layOutTail, sectionCount, sectionNames, shnumOf } from './plain-file.ts';
+import type { ImagePair } from './image-pair.ts';
+import { MOVES, shnumOf, shuffledSectionCount, shuffledSectionNames, tailOf } from './plain-file.ts';
 
-const MOVES = '.kslide.moves';
 const HEADER = 64;
 
-/** `after` is the plain file. Gives how many bytes were looked at. */
-export function checkRest(sides: Sides, before: ElfFile, after: ElfFile): number {
-  const moves = findSection(after, MOVES)!; // the claim was read from it
-  const { namesAt, shoff, end } = layOutTail(before, moves);
+/** `after` is the plain file. Returns how many bytes were compared. */
+export function checkRemainingBytes(images: ImagePair, before: ElfFile, after: ElfFile): number {
+  const moves = findSection(after, MOVES)!; // exists: the claim was read from it
+  const { namesAt, shoff, end } = tailOf(before, moves);
   const header = new Writer(copyOf(before.bytes.subarray(0, HEADER)));
   header.u64(EHDR64.e_shoff, shoff);
-  header.u16(EHDR64.e_shnum, shnumOf(sectionCount(before)));
+  header.u16(EHDR64.e_shnum, shnumOf(shuffledSectionCount(before)));
   if (before.header.shnum === 0) {
     header.u16(EHDR64.e_shentsize, SHDR_SIZE[64]);
     header.u16(EHDR64.e_shstrndx, 1);
   }
-  const names = sectionNames(before);
+  const names = shuffledSectionNames(before);
   expect(after, 'ELF header', 0, header.bytes);
-  const unchanged = sides.expectRestUnchanged(HEADER);
+  const unchanged = images.expectRestUnchanged(HEADER);
   expect(after, 'padding', before.bytes.length, new Uint8Array(moves.offset - before.bytes.length));
   expect(after, 'padding', moves.offset + moves.size, new Uint8Array(namesAt - moves.offset - moves.size));
   expect(after, 'section names', namesAt, names);

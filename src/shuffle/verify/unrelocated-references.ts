@@ -1,68 +1,72 @@
 /**
- * What refers to code from outside .text, where no relocations name it (`shuffle --recover`).
+ * What refers to code from outside .text, where no relocations name it (`verify --shuffled --recover`).
  *
- * Code is disassembled before and after, as .text is. Of data nobody says which bytes are fields, so it is asked of the bytes. Each one that changed belongs to four
- * that led into code that moved, as a distance from where they stand, and that lead now to where that is. And of those that did not change, there are
- * none that lead to the start of a function that moved; nor so many in one page or section that lead into such functions that they look like a table.
+ * Code is disassembled before and after, as .text is. For data, nothing says which bytes are fields, so the bytes themselves are examined:
  *
- * So what was changed is right. That nothing else had to be is shown as far as that: a few fields that lead into the inside of functions, among bytes
- * that are something else, would not be found.
+ * - Each byte that changed must belong to four that led into moved code, as a distance from where they stand, and that lead now to where that code is.
+ * - Among those that did not change, none may lead to the start of a moved function. Nor may one page or section have so many that lead into moved
+ *   functions that they look like a table.
+ *
+ * So everything that was changed is right. That nothing else had to be changed is shown only to this extent: a few fields that lead into the inside of functions,
+ * among bytes that are something else, would not be found.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { alignUp } from '../../base/bytes.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
-import { sectionsOf, symbolsBySection } from '../debug-kernel-sections.ts';
-import type { LoadedSection } from '../debug-kernel-sections.ts';
-import type { DebugKernel } from '../read/debug-kernel.ts';
-import type { Disassembler } from '../disassembler.ts';
-import { placeOfLow } from '../read/kernel-image.ts';
 import { refute } from '../../verify/evidence.ts';
-import type { Moves } from './claimed-layout.ts';
-import type { Sides } from './image-pair.ts';
-import { makeWalker } from './code-pair.ts';
+import type { Disassembler } from '../disassembler.ts';
+import { symbolsBySection } from '../read/debug-kernel.ts';
+import type { DebugKernel, LoadedSection } from '../read/debug-kernel.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
+import type { ClaimedLayout } from './claimed-layout.ts';
+import { makeCodeComparer } from './code-pair.ts';
+import type { ImagePair } from './image-pair.ts';
 
-/** Names, types and checksums: no distances. What ORC and kallsyms have of them was looked at by itself. */
+/** Names, types and checksums, which hold no distances. What ORC and kallsyms have of them is checked separately. */
 const NO_DISTANCES = /^(?:\.BTF|\.BTF_ids|__kcrctab|__kcrctab_gpl|__ksymtab_strings|\.orc_header|\.notes)$/;
 
 const PAGE = 4096;
 /**
- * Aligned words of one page that may lead into code that moved, by chance: in Debian's 6.12 134, in the tables of UTF-8, 25 anywhere else. A page of a
- * table has 256 or more; of alternatives, whose entries of 14 bytes are not aligned, 146.
+ * How many aligned words of one page may lead into moved code by chance. Debian's 6.12 has up to 134 in the tables of UTF-8, and 25 anywhere else. A page of
+ * a table has 256 or more; a page of alternatives, whose entries of 14 bytes are not aligned, has 146.
  */
 const WORDS_AT_MOST = 240;
-/** Nor does more than this part of a section, which is less than there is of fields in a table. */
+/** Nor may more than one word in four of a section. In a table, fields are a larger part. */
 const SECTION_PART = 4;
 
-/** Gives how many fields it found. `symbols`: places in .text. Other tables must have been accepted before. */
-export function checkUnnamed(
+/**
+ * Returns how many fields it found. `symbols`: places in .text. All tables that other checks explain must have been marked before.
+ */
+export function checkUnrelocatedReferences(
   debug: DebugKernel,
-  sides: Sides,
-  moves: Moves,
+  images: ImagePair,
+  layout: ClaimedLayout,
   table: RelocationTable,
   symbols: readonly PhysAddr[],
   makeDisassembler: (code: Uint8Array) => Disassembler,
 ): number {
   const named = new Set(symbols);
-  const isStart = (place: PhysAddr): boolean => named.has(place);
+  const isSymbol = (place: PhysAddr): boolean => named.has(place);
   // By byte of the file.
-  const sites = new Uint8Array(sides.before.bytes.length);
+  const sites = new Uint8Array(images.before.bytes.length);
   for (const [list, width] of [
     [table.abs64, 8],
     [table.abs32, 4],
   ] as const) {
     for (const entry of list) {
-      const at = sides.before.at(placeOfLow(entry), width, 'site');
+      const at = images.before.at(placeOfLow(entry), width, 'site');
       sites.fill(1, at, at + width);
     }
   }
   const cuts = symbolsBySection(debug);
   let fields = 0;
-  for (const section of sectionsOf(debug)) {
+  for (const section of debug.loadedSections()) {
     if (debug.text.sections.has(section.index)) continue;
     if (section.isCode) {
-      fields += checkOtherCode(section, cuts.get(section.index) ?? [], sides, moves, sites, isStart, makeDisassembler);
-      sides.acceptRange(section.start, section.end);
-    } else if (!NO_DISTANCES.test(section.name)) fields += checkData(section, sides, moves, isStart);
+      const inside = cuts.get(section.index) ?? [];
+      fields += checkOtherCode(section, inside, images, layout, sites, isSymbol, makeDisassembler);
+      images.markRange(section.start, section.end);
+    } else if (!NO_DISTANCES.test(section.name)) fields += checkData(section, images, layout, isSymbol);
   }
   return fields;
 }
@@ -70,10 +74,10 @@ export function checkUnnamed(
 function checkOtherCode(
   { start: origin, end, name }: LoadedSection,
   symbols: readonly PhysAddr[],
-  { before: one, after: two }: Pick<Sides, 'before' | 'after'>,
-  moves: Moves,
+  { before: one, after: two }: Pick<ImagePair, 'before' | 'after'>,
+  layout: ClaimedLayout,
   allSites: Uint8Array,
-  isStart: (place: PhysAddr) => boolean,
+  isSymbol: (place: PhysAddr) => boolean,
   makeDisassembler: (code: Uint8Array) => Disassembler,
 ): number {
   const before = one.range(origin, end, name);
@@ -81,34 +85,39 @@ function checkOtherCode(
   const offset = two.at(origin, end - origin, name);
   const sites = allSites.subarray(offset, offset + before.length);
   const disassemblers = { before: makeDisassembler(before), after: makeDisassembler(after) };
-  const pair = { before, after, origin, offset, sites, aims: undefined };
-  const { walk, checkOpaque, counts } = makeWalker(pair, moves, disassemblers, isStart);
+  const pair = { before, after, origin, offset, sites, targetShifts: undefined };
+  const { compare, compareUndecoded, counts } = makeCodeComparer(pair, layout, disassemblers, isSymbol);
   const inside = symbols.filter((place) => place > origin && place < end).map((place) => place - origin);
   const cuts = [...new Set([0, ...inside, before.length])].toSorted((a, b) => a - b);
-  for (let stretch = 0; stretch + 1 < cuts.length; stretch++) {
-    const stop = cuts[stretch + 1]!;
-    checkOpaque(walk(cuts[stretch]!, stop, cuts[stretch]!), stop, true);
+  for (let part = 0; part + 1 < cuts.length; part++) {
+    const stop = cuts[part + 1]!;
+    compareUndecoded(compare(cuts[part]!, stop, cuts[part]!), stop, true);
   }
   disassemblers.before.free();
   disassemblers.after.free();
   return counts.fields;
 }
 
-function checkData(section: LoadedSection, sides: Sides, moves: Moves, isStart: (place: PhysAddr) => boolean): number {
+function checkData(
+  section: LoadedSection,
+  images: ImagePair,
+  layout: ClaimedLayout,
+  isSymbol: (place: PhysAddr) => boolean,
+): number {
   const { start, end, name } = section;
-  const { before, after } = sides;
+  const { before, after } = images;
   const offset = after.at(start, end - start, name);
   const size = end - start;
   let fields = 0;
-  // Fields of tables do not overlap, and the first that fits is the one: a number that leads right by chance is one in 2^32.
+  // Fields of tables do not overlap, and the first that fits is taken: a number leads to the right place by chance once in 2^32.
   for (let at = 0; at + 4 <= size; at++) {
     const old = before.view.getInt32(offset + at, true);
     const now = after.view.getInt32(offset + at, true);
-    if (old === now || sides.hasAccepted(offset + at, 4)) continue;
+    if (old === now || images.hasMarked(offset + at, 4)) continue;
     const target = start + at + old;
-    const image = moves.imageOf(target);
-    if (moves.rangeOf(target) < 0 || now - old !== image - target) continue;
-    sides.accept(offset + at, 4);
+    const newTarget = layout.newPlaceOf(target);
+    if (layout.rangeOf(target) < 0 || now - old !== newTarget - target) continue;
+    images.mark(offset + at, 4);
     fields++;
     at += 3;
   }
@@ -116,11 +125,11 @@ function checkData(section: LoadedSection, sides: Sides, moves: Moves, isStart: 
   const inSectionAtMost = Math.floor(size / 4 / SECTION_PART);
   for (let at = alignUp(start, 4) - start; at + 4 <= size; at += 4) {
     if ((start + at) % PAGE === 0) inPage = 0;
-    if (sides.hasAccepted(offset + at, 4)) continue;
+    if (images.hasMarked(offset + at, 4)) continue;
     const target = start + at + before.view.getInt32(offset + at, true);
-    if (moves.rangeOf(target) < 0 || moves.imageOf(target) === target) continue; // some come to where they were
+    if (layout.rangeOf(target) < 0 || layout.newPlaceOf(target) === target) continue; // some are placed where they were
     const isMany = ++inPage > WORDS_AT_MOST || ++inSection > inSectionAtMost;
-    if (!isMany && !isStart(target)) continue;
+    if (!isMany && !isSymbol(target)) continue;
     refute('word of data', offset + at, {
       found: `what looks like a reference to moved code, at 0x${target.toString(16)}`,
       expected: isMany ? `no more than ${WORDS_AT_MOST} such in a page, and ${inSectionAtMost} in ${name}` : 'none',

@@ -1,25 +1,25 @@
 /**
- * The kernel's tables of PC-relative fields, by their formats: what `.rela` sections would say of them, had the file any.
+ * The kernel's tables of PC-relative fields, read by their formats: `.rela` sections would name the same fields, if the file had any.
  *
- * Each field is an s32 relative to its own place (include/asm-generic/vmlinux.lds.h and arch/x86/kernel/vmlinux.lds.S say which sections there are). That a
- * table has the form that is expected is checked by what its fields aim at: in a table of code, every one of them at code. Where kernels differ in the
- * size of an entry, the size for which that holds is the right one.
+ * Each field is an s32 relative to its own place. include/asm-generic/vmlinux.lds.h and arch/x86/kernel/vmlinux.lds.S say which sections there are. The targets
+ * show whether a table has the expected format: in a table of code, every field must lead to code. Where kernels differ in the size of an
+ * entry, the size for which that holds is the right one.
  */
 import type { PhysAddr } from '../../../base/addresses.ts';
 import { hex, KernelImageError } from '../../../base/errors.ts';
-import { sectionsOf } from '../../debug-kernel-sections.ts';
+import { inAnyRange } from '../../ranges.ts';
+import type { Range } from '../../ranges.ts';
 import type { DebugKernel } from '../../read/debug-kernel.ts';
-import { makeExtents } from '../../ranges.ts';
-import type { Extent } from '../../ranges.ts';
 import type { ImageBytes } from '../../read/kernel-image.ts';
 
 interface TableFormat {
-  /** Sections of that name, or what lies between two symbols. */
+  /** Sections of that name, or the range between two symbols. */
   readonly where: string | RegExp | readonly [string, string];
-  /** Bytes of an entry; the first that fits. */
+  /** The possible sizes of an entry in bytes; the first that fits is taken. */
   readonly sizes: readonly number[];
-  /** Where in an entry a field aims at code, and where one may aim at code or at data. */
+  /** Offsets in an entry of fields that refer to code. */
   readonly code?: readonly number[];
+  /** Offsets in an entry of fields that refer to code or data. */
   readonly any?: readonly number[];
 }
 
@@ -59,18 +59,18 @@ export interface TableField {
 
 export interface KnownTables {
   readonly fields: readonly TableField[];
-  /** Where they are. */
-  readonly extents: readonly Extent[];
+  /** Where the tables lie. */
+  readonly extents: readonly Range[];
 }
 
-/** Throws KernelImageError for a table that has another form. */
+/** Throws KernelImageError for a table that has another format. */
 export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTables {
-  const sections = sectionsOf(debug);
-  const isCode = makeExtents(sections.filter(({ executable }) => executable));
+  const sections = debug.loadedSections();
+  const isCode = inAnyRange(sections.filter(({ executable }) => executable));
   const fields: TableField[] = [];
-  const extents: Extent[] = [];
+  const extents: Range[] = [];
   for (const format of FORMATS) {
-    for (const extent of placesOf(debug, sections, format)) {
+    for (const extent of extentsOf(debug, sections, format)) {
       const found = readTable(image, extent, format, isCode);
       if (found === undefined) {
         throw new KernelImageError({
@@ -87,11 +87,11 @@ export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTab
   return { fields, extents };
 }
 
-function placesOf(
+function extentsOf(
   debug: DebugKernel,
-  sections: readonly (Extent & { readonly name: string })[],
+  sections: readonly (Range & { readonly name: string })[],
   { where }: TableFormat,
-): Extent[] {
+): Range[] {
   if (typeof where === 'string') return sections.filter(({ name }) => name === where);
   if (where instanceof RegExp) return sections.filter(({ name }) => where.test(name));
   const [start, end] = where.map((name) => debug.find(name));
@@ -100,7 +100,7 @@ function placesOf(
 
 function readTable(
   image: ImageBytes,
-  { start, end }: Extent,
+  { start, end }: Range,
   { sizes, code = [], any = [] }: TableFormat,
   isCode: (place: PhysAddr) => boolean,
 ): TableField[] | undefined {
@@ -112,7 +112,7 @@ function readTable(
       for (const at of [...code, ...any]) {
         const place = entry + at;
         const value = image.view.getInt32(offset + place - start, true);
-        if (value === 0) continue; // nothing, and the padding of a table that fills pages
+        if (value === 0) continue; // no target, or the padding of a table that fills pages
         const target = place + value;
         if (code.includes(at) && !isCode(target)) continue next;
         fields.push({ place, target });

@@ -1,22 +1,21 @@
 /**
- * Tables that nobody told us of. A field of one, relative to its own place as all that the kernel has, would hold the distance to some function: wherever
- * in the data such a number stands, and nothing is known that explains it, the function that it leads to stays where it is. Most are chance, one in
- * 100,000 words of random bytes; what is known to hold other things is not looked at.
+ * Looks for fields of tables whose format is not known. Such a field would be relative to its own place, as all of the kernel's are, and so hold the distance
+ * to some function. Wherever in the data such a number stands, and nothing known explains it, the function that it leads to is pinned. Most such
+ * numbers are chance, one in 100,000 words of random bytes. Sections that are known to hold other things are skipped.
  */
 import type { PhysAddr } from '../../../base/addresses.ts';
 import { LISTS } from '../../../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../../../relocs/tables/kernel-table.ts';
-import type { Pieces } from '../pieces.ts';
-import { sectionsOf } from '../../debug-kernel-sections.ts';
+import type { Range } from '../../ranges.ts';
 import type { DebugKernel } from '../../read/debug-kernel.ts';
-import type { Extent } from '../../ranges.ts';
 import { placeOfLow } from '../../read/kernel-image.ts';
 import type { ImageBytes } from '../../read/kernel-image.ts';
+import type { Pieces } from '../pieces.ts';
 
 /** Names, types, checksums, and ORC entries without their addresses. */
 const NO_REFERENCES = /^(?:\.BTF|\.BTF_ids|__kcrctab(?:_gpl)?|__ksymtab_strings|\.orc_unwind|\.orc_header|\.notes)$/;
 
-/** What scripts/kallsyms.c writes, in whatever order: all of it between the first of these and the last. */
+/** What scripts/kallsyms.c writes. The order differs between kernels, but everything lies between the first of these and the last. */
 const KALLSYMS = [
   'kallsyms_offsets',
   'kallsyms_relative_base',
@@ -28,13 +27,13 @@ const KALLSYMS = [
   'kallsyms_seqs_of_names',
 ];
 
-/** Numbers of pieces that a word of data may aim at. `known`: where no doubts are. */
-export function findDoubts(
+/** The numbers of pieces that some word of data may refer to. `known`: tables whose fields are all accounted for. */
+export function findUncertainReferences(
   debug: DebugKernel,
   image: ImageBytes,
   table: RelocationTable,
   { starts }: Pieces,
-  known: readonly Extent[],
+  known: readonly Range[],
 ): number[] {
   const { text } = debug;
   const pieceOf = new Int32Array(text.end - text.start).fill(-1);
@@ -51,20 +50,20 @@ export function findDoubts(
   for (const { name, width } of LISTS)
     for (const entry of table[name]) explain(placeOfLow(entry), placeOfLow(entry) + width, 'relocation table');
 
-  const doubts = new Set<number>();
-  for (const { start, end, name, isCode } of sectionsOf(debug)) {
+  const found = new Set<number>();
+  for (const { start, end, name, isCode } of debug.loadedSections()) {
     if (isCode || NO_REFERENCES.test(name)) continue;
     const offset = image.at(start, end - start, name);
     for (let at = 0; at + 4 <= end - start; at++) {
       if (explained[offset + at] === 1) continue;
       const target = start + at + image.view.getInt32(offset + at, true) - text.start;
-      if (target >= 0 && target < pieceOf.length && pieceOf[target]! >= 0) doubts.add(pieceOf[target]!);
+      if (target >= 0 && target < pieceOf.length && pieceOf[target]! >= 0) found.add(pieceOf[target]!);
     }
   }
-  return [...doubts];
+  return [...found];
 }
 
-function kallsymsExtent(debug: DebugKernel): Extent | undefined {
+function kallsymsExtent(debug: DebugKernel): Range | undefined {
   const places = KALLSYMS.flatMap((name) => debug.find(name) ?? []).toSorted((a, b) => a - b);
   const [start] = places;
   return start === undefined ? undefined : { start, end: places.at(-1)! };
