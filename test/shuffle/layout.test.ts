@@ -62,7 +62,7 @@ test('units lie inside runs of their alignment, and none overlaps another', () =
   );
 });
 
-test('two orders of two units come up as often; units of one size also cross to other runs', () => {
+test('two orders of two units come up equally often; units of one size also cross to other runs', () => {
   const kernel = makeRuns([
     { dense: false, sizes: [16, 40] },
     { dense: false, sizes: [30, 9] },

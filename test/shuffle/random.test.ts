@@ -31,7 +31,7 @@ test("any seed gives OpenSSL's ChaCha20 key stream", () => {
 
 test('a longer seed is refused', () => assert.throws(() => makeRandom(new Uint8Array(33)), RangeError));
 
-test('numbers below a bound: all of them, and none else', () => {
+test('numbers below a bound: all of them, and no others', () => {
   const random = makeRandom(Uint8Array.of(1));
   const seen = new Uint32Array(7);
   for (let draw = 0; draw < 7000; draw++) seen[random.below(7)]!++;
@@ -39,7 +39,7 @@ test('numbers below a bound: all of them, and none else', () => {
   for (const count of seen) assert.ok(Math.abs(count - 1000) < 176, `${[...seen]}`);
 });
 
-test('a shuffle keeps all elements, and every place is as likely', () => {
+test('a permutation keeps all elements, and every place is equally likely', () => {
   const random = makeRandom(Uint8Array.of(2));
   const places = new Uint32Array(5);
   for (let round = 0; round < 5000; round++) {

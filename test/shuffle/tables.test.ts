@@ -64,7 +64,7 @@ test('ORC says of each byte of code what it said before; the table keeps its siz
       (shape, seed, dice) => {
         const units = makeUnits(shape);
         const next = (): number => dice.next().value as number;
-        // As objtool writes them: an entry where something changes, and a terminator where code ends with no other code flush behind.
+        // As objtool writes them: an entry where something changes, and a terminator where code ends and no other code follows at once.
         const old: [ip: number, kind: number][] = [];
         shape.forEach((size, unit) => {
           const [start, end] = [units.starts[unit]!, units.ends[unit]!];
@@ -125,7 +125,7 @@ test('kallsyms: sorted, with the same names at what they named; ranks by name, a
   fc.assert(
     fc.property(sizes, fc.uint8Array({ minLength: 1, maxLength: 8 }), fc.boolean(), (shape, seed, hasBase) => {
       const units = makeUnits(shape);
-      // Two per-cpu symbols, where there can be any; then two names for each function, and one behind .text.
+      // Two per-cpu symbols, where there can be any; then two names for each function, and one after .text.
       const perCpu = [
         { value: 0x10, name: 'Apercpu_a' },
         { value: 0x20, name: 'Apercpu_b' },

@@ -1,4 +1,4 @@
-/** Code that does not decode, beside code that moves: what its bytes could aim at. */
+/** Code that does not decode, next to code that moves: what its bytes could refer to. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadDisassembler } from '../../src/shuffle/disassembler.ts';
@@ -52,12 +52,12 @@ function check(
   });
 }
 
-test('a byte that may aim at moved code is refuted, and so is one that may aim at padding which code was moved over', () => {
+test('a byte that may refer to moved code is refuted, and so is one that may refer to overwritten padding', () => {
   for (const size of [0x10, 8])
     assert.throws(() => check(size), { name: 'Refutation', message: 'fixed code that does not decode' });
 });
 
-test('what is in no section aims at nothing, and is the same', () => {
+test('what is in no section refers to nothing, and must be the same', () => {
   assert.deepEqual(check(0x10, 0x10), { instructions: 0xe0 - 0x10 + 0x10 + 0x20, fields: 0, opaque: 0x10 });
   const change = (after: Uint8Array): void => void (after[3] = 1);
   assert.throws(() => check(0x10, 0x10, change), { name: 'Refutation', message: 'byte of fixed code' });

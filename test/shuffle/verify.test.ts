@@ -114,7 +114,7 @@ test('the input is not changed, whatever kind of array it is', async () => {
 
 test('each changed byte is refuted, in either form', async () => {
   const claim = findSection(readElf(plain), '.kslide.moves')!;
-  // A prime apart, so that all bytes of a field get their turn; the whole one takes 2 MiB of padding through `verify` each time.
+  // A prime apart, so that all bytes of a field are changed at some time; each check of the whole file takes 2 MiB of padding through `verify`.
   for (const [file, step] of [
     [plain, 61],
     [whole, 499],
@@ -133,7 +133,7 @@ test('each changed byte is refuted, in either form', async () => {
   }
 });
 
-test('each changed byte of the claim is refuted, but of rows that claim no move', async () => {
+test('each changed byte of the claim is refuted, except in rows that claim no move', async () => {
   const section = findSection(readElf(plain), '.kslide.moves')!;
   const view = viewOf(plain);
   for (let at = section.offset; at < section.offset + section.size; at += 5) {
@@ -145,7 +145,7 @@ test('each changed byte of the claim is refuted, but of rows that claim no move'
   }
 });
 
-test('the relocation table behind a plain one is compared, entry by entry', async () => {
+test('the relocation table after a plain one is compared, entry by entry', async () => {
   const changed = plain.slice();
   const view = viewOf(changed);
   view.setUint32(changed.length - 4, view.getUint32(changed.length - 4, true) + 4, true);
@@ -159,7 +159,7 @@ test('an unshuffled kernel claims nothing; a cut file, and zeros, are refused or
   }
 });
 
-test('the debug vmlinux has to be that of the build', async () => {
+test('the debug vmlinux must be of the same build', async () => {
   const other = makeKernel('void more_of_it(void) { counter += 2; }');
   await assert.rejects(
     verifyShuffled(original, plain, { codecs, debug: memorySource(other.unstripped) }),

@@ -1,5 +1,5 @@
 /**
- * The fields that must be written anew when code is placed elsewhere. They are kept as columns of numbers, because there are half a million.
+ * The fields that must be rewritten when code is placed elsewhere. They are kept as columns of numbers, because there are half a million.
  *
  * A PC-relative field holds `target - place`, plus some constant. When the piece that it lies in is shifted by `from` bytes and the piece that it refers to
  * by `to`, the field changes by `to - from`, whatever the constant is. An absolute field changes by `to`. So three things are kept of each field:

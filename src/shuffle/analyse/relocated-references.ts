@@ -6,7 +6,7 @@
  *
  * A relocation that names a symbol refers to that symbol, whatever its addend: `_text + 0xfff`, which mark_rodata_ro() rounds down to a page, does not
  * mean the function that happens to be there. A relocation that names a section, as those of static functions do, refers to `S + A`. In a data table
- * that is the target. In code it is the target minus what stands between the field and the end of its instruction: 4 bytes, and an immediate where there is one.
+ * that is the target. In code it is the target minus what lies between the field and the end of its instruction: 4 bytes, and an immediate where there is one.
  * Code outside .text is not disassembled here, since no branch that the assembler resolved leads from one section to another. So there all five possible targets
  * count, and where they are not in one piece, all those pieces are pinned.
  */

@@ -7,19 +7,20 @@ import type { Finding } from '../../verify/evidence.ts';
 export const SHUFFLE_CHECKS = {
   moves: 'ranges of .text went to places of their own, over nothing but padding',
   conversion: 'the self-relocating file is what `convert` makes of the plain one',
-  'relocation-table': "the original's sites, those in moved code with it",
+  'relocation-table': "the original's sites; those in moved code moved with it",
   'absolute-fields': 'each holds the new place of its old target',
   code: 'instruction for instruction the same; each relative displacement leads to the new place of its old target',
-  'relative-fields': 'those outside .text, by the relocations of the debug vmlinux: the same',
+  'relative-fields':
+    'each one outside .text that the debug vmlinux names in a relocation holds the new place of its old target',
   kallsyms: 'sorted by address; the same symbols, moved; the same order of names',
-  orc: 'sorted; says of each instruction what it said of it before',
+  orc: 'sorted; says of each instruction what it said before',
   extable: 'sorted; the same entries, moved',
   mcount: 'sorted; the same call sites, moved',
-  'nothing-else': 'every other byte is what it was, or as it has to be',
+  'nothing-else': 'every other byte is unchanged, or has the only right value',
 } as const;
 /** What `relative-fields` shows without relocations. */
 const WITHOUT_RELOCATIONS =
-  'those outside .text: each that changed leads to the new place of its old target, and nothing that was left looks like one';
+  'each one outside .text that changed leads to the new place of its old target, and no unchanged word looks like one';
 export type ShuffleCheck = keyof typeof SHUFFLE_CHECKS;
 
 export interface ShuffleCheckResult {

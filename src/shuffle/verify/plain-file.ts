@@ -25,7 +25,7 @@ export function shuffledSectionCount(original: ElfFile): number {
   return (original.header.shnum === 0 ? 2 : original.header.shnum) + 1;
 }
 
-/** e_shnum for this many sections. When they are too many for it, it is 0, and section header 0 holds the count. */
+/** e_shnum for this many sections. When the number does not fit, e_shnum is 0 and section header 0 holds it. */
 export function shnumOf(count: number): number {
   return count < SHN_LORESERVE ? count : 0;
 }
@@ -63,7 +63,7 @@ export function extractPlain(shuffled: ElfFile, original: Vmlinux): PlainKernel 
 
   const { shoff, end } = tailOf(original.elf, moves);
   if (end > bytes.length)
-    refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers behind it' });
+    refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers after it' });
   const writer = new Writer(copyOf(bytes.subarray(0, end)));
   const { header } = original.elf;
   writer.u64(EHDR64.e_phoff, header.phoff);

@@ -3,9 +3,9 @@
  *
  * Code is disassembled before and after, as .text is. For data, nothing says which bytes are fields, so the bytes themselves are examined:
  *
- * - Each byte that changed must belong to four that led into moved code, as a distance from where they stand, and that lead now to where that code is.
- * - Among those that did not change, none may lead to the start of a moved function. Nor may one page or section have so many that lead into moved
- *   functions that they look like a table.
+ * - Each byte that changed must belong to four that led into moved code, as a distance from their own place, and that now lead to where that code is.
+ * - Among those that did not change, none may lead to the start of a moved function. Nor may one page or section hold as many that lead into
+ *   moved functions as a table would.
  *
  * So everything that was changed is right. That nothing else had to be changed is shown only to this extent: a few fields that lead into the inside of functions,
  * among bytes that are something else, would not be found.

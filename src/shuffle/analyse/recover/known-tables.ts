@@ -76,8 +76,8 @@ export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTab
         throw new KernelImageError({
           code: 'unsupported',
           what: `table ${typeof format.where === 'string' ? format.where : String(format.where)}`,
-          found: `a field at ${hex(extent.start)} or later that aims at no code`,
-          expected: 'the form that it has up to Linux 7.3',
+          found: `a field at ${hex(extent.start)} or later that leads to no code`,
+          expected: 'the format that it has up to Linux 7.3',
         });
       }
       for (const field of found) fields.push(field);

@@ -1,6 +1,6 @@
 /**
  * Looks for fields of tables whose format is not known. Such a field would be relative to its own place, as all of the kernel's are, and so hold the distance
- * to some function. Wherever in the data such a number stands, and nothing known explains it, the function that it leads to is pinned. Most such
+ * to some function. Where such a number is found in the data, and nothing known explains it, the function that it leads to is pinned. Most such
  * numbers are chance, one in 100,000 words of random bytes. Sections that are known to hold other things are skipped.
  */
 import type { PhysAddr } from '../../../base/addresses.ts';
