@@ -15,10 +15,10 @@ import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { layOut, sizeClasses } from '../src/shuffle/layout.ts';
-import { measure } from '../src/shuffle/worth.ts';
-import { decodePlan, openShuffler } from '../src/shuffle/shuffle.ts';
-import type { Plan } from '../src/shuffle/shuffle.ts';
+import { layOut, sizeClasses } from '../src/shuffle/layout/layout.ts';
+import { layoutEntropy } from '../src/shuffle/layout/entropy.ts';
+import { decodePlan, openShuffler } from '../src/shuffle/index.ts';
+import type { Plan } from '../src/shuffle/index.ts';
 import { NOT_RUN, report } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 
@@ -108,7 +108,7 @@ function worth(plan: Plan): void {
     collisions += inRun;
     moved += functions;
   }
-  const { bits: places, runs } = measure(plan, classes);
+  const { bits: places, runs } = layoutEntropy(plan, classes);
   const bits = (rate: number): string => (-Math.log2(rate)).toFixed(1);
   process.stdout.write(
     `  places: ${places.median.toFixed(1)} bits for the median function, ${places.mean.toFixed(1)} on average, ${places.hundredth.toFixed(1)} or more for 99%, the least ${places.least.toFixed(1)}\n` +

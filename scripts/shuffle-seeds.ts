@@ -15,8 +15,7 @@ import { nodeCodecs } from '../src/node/codecs.ts';
 import { hex } from '../src/base/errors.ts';
 import { boot } from '../src/node/qemu/qemu.ts';
 import { convert } from '../src/convert.ts';
-import { shuffle } from '../src/shuffle/shuffle.ts';
-import { verifyShuffled } from '../src/shuffle/verify/verify.ts';
+import { shuffle, verifyShuffled } from '../src/shuffle/index.ts';
 import { checkShuffledGuest, GUEST, openShuffle, prepareShuffle } from '../test/boot/shuffle-lane.ts';
 import { readBacktrace } from '../test/guest/shuffle.ts';
 

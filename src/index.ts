@@ -1,4 +1,4 @@
-/** The public names of the core. It runs in a browser as well as in Node; `kslide/node` adds files, QEMU and Node's own decoders. */
+/** The public names of the core. It runs in a browser as well as in Node; `kslide/node` adds files, QEMU and Node's own decoders; `kslide/shuffle` needs a disassembler. */
 export { coreCodecs, detectCompression } from './codecs/formats.ts';
 export type { Codecs, Compression, Decoder, Encoder, Encoders } from './codecs/formats.ts';
 export { isBzImage, readSetupHeader } from './bzimage/header.ts';
@@ -33,17 +33,5 @@ export type { RelocationTable } from './relocs/tables/kernel-table.ts';
 export type { StubTableName } from './segment/table.ts';
 export { verify } from './verify/verify.ts';
 export type { Verification, VerifyOptions } from './verify/verify.ts';
-export { verifyShuffled } from './shuffle/verify/verify.ts';
-export type { ShuffleVerification, VerifyShuffledOptions } from './shuffle/verify/verify.ts';
 export { readVmlinux } from './kernel/vmlinux.ts';
 export type { Vmlinux } from './kernel/vmlinux.ts';
-export { decodePlan, encodePlan, openShuffler, planShuffle, shuffle } from './shuffle/shuffle.ts';
-export type {
-  Plan,
-  PlanOptions,
-  Shuffled,
-  ShuffleOptions,
-  ShufflePass,
-  Shuffler,
-  ShuffleSummary,
-} from './shuffle/shuffle.ts';

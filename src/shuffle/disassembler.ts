@@ -1,26 +1,26 @@
 /**
- * iced-x86, loaded when it is wanted: it is 2 MB of WebAssembly, and no other command needs a disassembler.
+ * A disassembler: iced-x86, loaded on first use, because it is 2 MB of WebAssembly and only shuffling and its proof need it.
  *
- * Two and a half million instructions are decoded into one object; measured on Debian 6.1, Node 20: 0.2 µs an instruction, everything that is asked
- * of it included.
+ * All instructions, two and a half million in Debian's 6.1, are decoded into one object. Measured there with Node 20: 0.2 µs an instruction, including all
+ * queries about it.
  */
 import { KernelImageError } from '../base/errors.ts';
 
-export type Iced = typeof import('iced-x86');
+type Iced = typeof import('iced-x86');
 
-/** What an instruction means for what follows it. */
+/** Where control goes after an instruction. `branch` is a conditional direct branch; `jump` and `call` are direct. */
 export const FLOW = { next: 0, ends: 1, branch: 2, jump: 3, call: 4 } as const;
 
 export interface Disassembler {
-  /** Goes to an offset in the code. */
+  /** Continues at an offset in the code. */
   seek(offset: number): void;
-  /** Decodes one instruction and gives the offset behind it; -1 when there is none. */
+  /** Decodes one instruction and returns the offset of the next; -1 when there is no valid instruction. */
   step(): number;
-  /** Of the last instruction: one of FLOW. `branch` is conditional and direct, `jump` and `call` are direct. */
+  /** One of FLOW, for the last instruction. */
   flow(): number;
-  /** Of the last instruction: where its RIP-relative operand's displacement stands, from the instruction's start; -1 without one. */
+  /** For the last instruction: the offset in it of its RIP-relative operand's displacement; -1 without such an operand. */
   ripOperand(): number;
-  /** Whether the last instruction is one that padding is made of: a no-operation or int3. */
+  /** Whether padding is made of such instructions as the last one: a no-operation or int3. */
   isFiller(): boolean;
   free(): void;
 }
@@ -52,7 +52,7 @@ export async function loadDisassembler(): Promise<(code: Uint8Array) => Disassem
       },
       flow() {
         const flow = flows[instruction.flowControl]!;
-        // Far jumps count as jumps, and SYSCALL and VMMCALL as calls.
+        // iced-x86 counts far jumps as jumps, and SYSCALL and VMMCALL as calls.
         if (flow < FLOW.branch || instruction.op0Kind === OpKind.NearBranch64) return flow;
         return flow === FLOW.jump ? FLOW.ends : FLOW.next;
       },

@@ -1,14 +1,15 @@
 /**
- * The kernel with its units where a layout puts them.
+ * Writes the kernel with its units where a layout places them.
  *
- * First all fields get their new values, where they are: what they hold then is right for the new places. Then the units move, with the fields in
- * them. What padding is left is int3. The tables that are sorted by address are written from the plan, after that: none of
- * them lies in .text.
+ * First all fields get their new values, at their old places: values that are right for the new places. Then the units are copied to their new places, with
+ * the fields in them; the rest of each run is filled with int3. The tables that are sorted by address are written after that, from the plan. None of them
+ * lies in .text.
  */
-import { copyOf, viewOf } from '../base/bytes.ts';
+import { physToTableEntry } from '../base/addresses.ts';
+import { bytesOfWords, copyOf, viewOf } from '../base/bytes.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
-import { movesOf, orderOf } from './owners.ts';
-import type { FieldColumns, Plan } from './plan.ts';
+import { orderOf, shiftsOf } from './layout/layout.ts';
+import type { FieldColumns, Plan } from './plan/plan.ts';
 import { writeExtable } from './tables/extable.ts';
 import { writeKallsyms } from './tables/kallsyms.ts';
 import { writeMcount } from './tables/mcount.ts';
@@ -16,47 +17,47 @@ import { writeOrc } from './tables/orc.ts';
 
 const INT3 = 0xcc;
 
-/** In place. `bytes` is the ELF file that the plan is of, `placed` where each unit starts. Gives the new relocation table. */
+/** Changes `bytes`, the ELF file that the plan is of. `placed`: the new start of each unit. Returns the new relocation table. */
 export function rewrite(bytes: Uint8Array, plan: Plan, placed: Uint32Array): RelocationTable {
   const view = viewOf(bytes);
-  const moves = movesOf(plan.starts, placed);
-  writeRelative32(view, plan.relative32, moves);
-  writeRelative64(view, plan.relative64, moves);
-  // An absolute field of 64 bits changes in its low half alone: the image and all its layouts are within one 2 GiB.
-  writeAbsolute(view, plan.absolute32, moves);
-  writeAbsolute(view, plan.absolute64, moves);
-  moveUnits(bytes, plan, placed);
+  const shifts = shiftsOf(plan.starts, placed);
+  writeRelative32(view, plan.relative32, shifts);
+  writeRelative64(view, plan.relative64, shifts);
+  // An absolute field of 64 bits changes only in its low half: every layout of the image lies within the same 2 GiB.
+  writeAbsolute(view, plan.absolute32, shifts);
+  writeAbsolute(view, plan.absolute64, shifts);
+  placeUnits(bytes, plan, placed);
 
-  writeExtable(view, plan.extable, moves);
-  if (plan.mcount !== undefined) writeMcount(view, plan.mcount, moves);
-  if (plan.kallsyms !== undefined) writeKallsyms(bytes, view, plan.kallsyms, moves);
-  if (plan.orc !== undefined) writeOrc(bytes, view, plan.orc, moves, orderOf(placed));
-  return moveTable(plan, moves);
+  writeExtable(view, plan.extable, shifts);
+  if (plan.mcount !== undefined) writeMcount(view, plan.mcount, shifts);
+  if (plan.kallsyms !== undefined) writeKallsyms(bytes, view, plan.kallsyms, shifts);
+  if (plan.orc !== undefined) writeOrc(bytes, view, plan.orc, shifts, orderOf(placed));
+  return shiftSites(plan, shifts);
 }
 
-function writeRelative32(view: DataView, { offsets, sites, targets }: FieldColumns, moves: Int32Array): void {
+function writeRelative32(view: DataView, { offsets, sites, targets }: FieldColumns, shifts: Int32Array): void {
   for (let field = 0; field < offsets.length; field++) {
     const at = offsets[field]!;
-    view.setInt32(at, view.getInt32(at, true) + moves[targets[field]!]! - moves[sites[field]!]!, true);
+    view.setInt32(at, view.getInt32(at, true) + shifts[targets[field]!]! - shifts[sites[field]!]!, true);
   }
 }
 
-function writeRelative64(view: DataView, { offsets, sites, targets }: FieldColumns, moves: Int32Array): void {
+function writeRelative64(view: DataView, { offsets, sites, targets }: FieldColumns, shifts: Int32Array): void {
   for (let field = 0; field < offsets.length; field++) {
     const at = offsets[field]!;
-    const change = BigInt(moves[targets[field]!]! - moves[sites[field]!]!);
+    const change = BigInt(shifts[targets[field]!]! - shifts[sites[field]!]!);
     view.setBigInt64(at, view.getBigInt64(at, true) + change, true);
   }
 }
 
-function writeAbsolute(view: DataView, { offsets, targets }: FieldColumns, moves: Int32Array): void {
+function writeAbsolute(view: DataView, { offsets, targets }: FieldColumns, shifts: Int32Array): void {
   for (let field = 0; field < offsets.length; field++) {
     const at = offsets[field]!;
-    view.setUint32(at, view.getUint32(at, true) + moves[targets[field]!]!, true);
+    view.setUint32(at, view.getUint32(at, true) + shifts[targets[field]!]!, true);
   }
 }
 
-function moveUnits(bytes: Uint8Array, { text, runs, starts, ends }: Plan, placed: Uint32Array): void {
+function placeUnits(bytes: Uint8Array, { text, runs, starts, ends }: Plan, placed: Uint32Array): void {
   const code = bytes.subarray(text.offset, text.offset + (text.end - text.start));
   const before = copyOf(code);
   for (const { start, end } of runs) code.fill(INT3, start - text.start, end - text.start);
@@ -68,10 +69,33 @@ function moveUnits(bytes: Uint8Array, { text, runs, starts, ends }: Plan, placed
   }
 }
 
-function moveTable({ table, tableOwners }: Plan, moves: Int32Array): RelocationTable {
-  const move = (name: keyof typeof tableOwners): Uint32Array => {
+function shiftSites({ table, tableOwners }: Plan, shifts: Int32Array): RelocationTable {
+  const shifted = (name: keyof typeof tableOwners): Uint32Array => {
     const owners = tableOwners[name];
-    return table[name].map((entry, index) => entry + moves[owners[index]!]!).toSorted();
+    return table[name].map((entry, index) => entry + shifts[owners[index]!]!).toSorted();
   };
-  return { lists: table.lists, abs64: move('abs64'), inverse32: move('inverse32'), abs32: move('abs32') };
+  return { lists: table.lists, abs64: shifted('abs64'), inverse32: shifted('inverse32'), abs32: shifted('abs32') };
+}
+
+/**
+ * Section .kslide.moves of a shuffled kernel says where everything went. It is in the file only: no loader loads it.
+ *
+ * `kslide verify --shuffled` takes it as a claim and proves the rest against it. With it, an address from a panic can be found in the debug vmlinux of the
+ * build. Rows of three u32, little-endian, by rising first column: the old link address (its low half, as in a relocation table), the size, the new link
+ * address. What is in no row is where it was.
+ */
+export const MOVES_SECTION = '.kslide.moves';
+
+export function encodeMovesSection({ runs, starts, ends }: Plan, placed: Uint32Array): Uint8Array {
+  const words = new Uint32Array(runs.reduce((sum, { count }) => sum + count, 0) * 3);
+  let at = 0;
+  for (const { first, count } of runs) {
+    for (let unit = first; unit < first + count; unit++) {
+      const start = starts[unit]!;
+      words[at++] = physToTableEntry(start);
+      words[at++] = ends[unit]! - start;
+      words[at++] = physToTableEntry(placed[unit]!);
+    }
+  }
+  return bytesOfWords(words);
 }

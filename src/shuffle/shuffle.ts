@@ -1,38 +1,45 @@
 /**
- * Function-granular KASLR for a kernel that nobody rebuilt: every function that can move is placed at random, everything that names one is repaired,
- * and the result relocates itself at its entry as any converted kernel does.
+ * Function-granular KASLR for a kernel that was built without it. Every movable function is placed at random, everything that refers to one is
+ * repaired, and the result relocates itself at its entry as any converted kernel does.
  *
- * Two halves. `planShuffle` finds out, once for each kernel, what can move and all that names it. `shuffle` makes a kernel of a plan and a seed: the same
- * kernel, plan and seed, the same bytes.
+ * There are two halves. `planShuffle` finds out, once for each kernel, what is movable and everything that refers to it. `shuffle` makes a kernel from a plan
+ * and a seed: the same kernel, plan and seed give the same bytes.
+ *
+ * Where things are:
+ *
+ *     read/      what a shuffle is made from: the kernel by address, its debug vmlinux, a link map
+ *     analyse/   from these to a plan: pieces of code, references to them, units; recover/ does it without relocations
+ *     plan/      the plan, and the format of plan files
+ *     layout/    where a seed places each unit, and the entropy of that
+ *     tables/    the kernel's tables that are sorted by address, one file each: read for the plan, written for a layout
+ *     rewrite.ts the kernel with its units in their new places
+ *     verify/    the proof, which shares no decision with all this
  */
 import { joinParts } from '../base/bytes.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import { convertKernel } from '../convert.ts';
-import type { Converted, ConvertSummary } from '../convert.ts';
+import type { Converted } from '../convert.ts';
 import { addFileSections, settleParts } from '../elf/write.ts';
 import { KernelImageError } from '../base/errors.ts';
 import { checkKernel, openKernel } from '../kernel/open.ts';
 import type { KernelInput } from '../kernel/input.ts';
+import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { findRelocations } from '../relocs/find.ts';
 import type { ByteSource } from '../relocs/tool/byte-source.ts';
 import { checkSites, encodeRelocationTable } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
-import { analyse } from './analyse.ts';
-import type { AnalysePass } from './analyse.ts';
-import { buildIdOf } from './build-id.ts';
-import { fingerprint } from './fingerprint.ts';
-import { layOut, sizeClasses } from './layout.ts';
-import { encodeMoves, MOVES_SECTION } from './moves-section.ts';
-import type { Plan } from './plan.ts';
-import { rewrite } from './rewrite.ts';
-import { withoutSymbols } from './strip.ts';
-import { systemMap } from './system-map.ts';
-import { measure } from './worth.ts';
-import type { Worth } from './worth.ts';
-import type { Vmlinux } from '../kernel/vmlinux.ts';
-
-export { decodePlan, encodePlan } from './plan-file.ts';
-export type { Plan } from './plan.ts';
+import { analyse } from './analyse/analyse.ts';
+import type { AnalysePass } from './analyse/analyse.ts';
+import { layoutEntropy } from './layout/entropy.ts';
+import type { LayoutEntropy } from './layout/entropy.ts';
+import { layOut, sizeClasses } from './layout/layout.ts';
+import type { Plan } from './plan/plan.ts';
+import { buildIdOf, fingerprint } from './read/identity.ts';
+import { withoutSymbols } from './read/kernel-image.ts';
+import { encodeMovesSection, MOVES_SECTION, rewrite } from './rewrite.ts';
+import { countFunctions, countRewritten } from './summary.ts';
+import type { ShuffleSummary } from './summary.ts';
+import { systemMap } from './tables/kallsyms.ts';
 
 export interface PlanOptions {
   readonly codecs: Codecs;
@@ -40,7 +47,7 @@ export interface PlanOptions {
   readonly debug: ByteSource;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
-  /** The map that GNU ld wrote when it linked `debug`: where functions without a size end, if each had a section. */
+  /** The map that GNU ld wrote when it linked `debug`. It shows where functions without a size end, if each had a section. */
   readonly map?: Uint8Array | undefined;
   /** Find references without the `.rela` sections of `debug`: by disassembly, and by the formats of the kernel's tables. Experimental. */
   readonly recover?: boolean | undefined;
@@ -50,7 +57,7 @@ export interface PlanOptions {
 
 export type ShufflePass = AnalysePass | 'read' | 'layout' | 'write';
 
-/** Throws KernelImageError for a kernel that cannot be shuffled, and for a debug vmlinux that is not this kernel's. */
+/** Throws KernelImageError for a kernel that cannot be shuffled, and for a debug vmlinux of another build. */
 export async function planShuffle(image: Uint8Array, options: PlanOptions): Promise<Plan> {
   options.onPass?.('read');
   const { input, kernel } = await openKernel(image, 'rewrite', options);
@@ -73,47 +80,21 @@ export interface ShufflerOptions {
 }
 
 export interface ShuffleOnceOptions extends ShufflerOptions, ShuffleOptions {
-  /** The image is the shuffle's to write over, and so is its buffer behind it: a copy of 50 MB less. */
+  /** Allows `shuffle` to overwrite the image and the rest of its buffer, which saves a copy of 50 MB. */
   readonly takeImage?: boolean | undefined;
 }
 
 export interface ShuffleOptions {
-  /** Up to 32 bytes, all of them as secret as the layout is to be. */
+  /** Up to 32 bytes. They must all be as secret as the layout. */
   readonly seed: Uint8Array;
-  /** Without the program that relocates: with the relocation table behind the file, as in a bzImage. */
+  /** Leave out the program that relocates: the relocation table is appended to the file instead, as in a bzImage. */
   readonly plain?: boolean | undefined;
   readonly onPass?: ((pass: ShufflePass) => void) | undefined;
 }
 
-/** One kernel, read and checked, and shuffled as often as wanted. */
+/** One kernel, read and checked, for any number of layouts. */
 export interface Shuffler {
   shuffle(options: ShuffleOptions): Shuffled;
-}
-
-/** The shape of `kslide shuffle --json`, seed and file names aside. */
-export interface ShuffleSummary {
-  readonly input: KernelInput['kind'];
-  readonly kernelVersion: string | undefined;
-  readonly buildId: string;
-  /** Of all that there are; those that stay, by reason. */
-  readonly functions: {
-    readonly all: number;
-    readonly moved: number;
-    readonly staying: Readonly<Record<string, number>>;
-  };
-  readonly worth: Worth;
-  readonly rewritten: {
-    readonly relative: number;
-    readonly absolute: number;
-    readonly branchesFound: number;
-    readonly kallsyms: number;
-    readonly orc: number;
-    readonly extable: number;
-    readonly mcount: number;
-  };
-  readonly sizes: { readonly input: number; readonly output: number };
-  /** What `convert` says; undefined for a plain one. */
-  readonly converted: ConvertSummary | undefined;
 }
 
 export interface Shuffled {
@@ -137,20 +118,22 @@ export function openShuffler(image: Uint8Array, options: ShufflerOptions): Promi
   return open(image, options, false);
 }
 
-/** `once`: the kernel may be written over. */
+/** `once`: the image may be overwritten. */
 async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: boolean): Promise<Shuffler> {
   const { input, kernel: original } = await openKernel(image, 'rewrite', { codecs });
   const kernel = withoutSymbols(original);
   expectPlanned(kernel, plan);
-  // What is the same for all layouts.
+
+  // What all layouts share: the classes of units that may change places, and the size of the file.
   const classes = sizeClasses(plan);
-  const movesSize = encodeMoves(plan, plan.starts).length;
+  const movesSize = encodeMovesSection(plan, plan.starts).length;
   const sample = addFileSections(kernel.elf, [{ name: MOVES_SECTION, bytes: new Uint8Array(movesSize) }]);
   const plainSize = sizeOf(sample);
   const kernelVersion = plan.facts.kernelVersion ?? input.kernelVersion;
-  let worth: Worth | undefined;
+  let worth: LayoutEntropy | undefined;
 
   const shuffleOnce = ({ seed, plain, onPass }: ShuffleOptions): Shuffled => {
+    // Choose a place for each unit, and rewrite the kernel in a buffer that has room for the whole plain file.
     onPass?.('layout');
     const placed = layOut(plan, seed, classes);
     const file = (once ? roomAt(kernel, input.vmlinux, image, plainSize) : undefined) ?? new Uint8Array(plainSize);
@@ -158,8 +141,9 @@ async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: 
     if (file.buffer !== kernel.elf.bytes.buffer) vmlinux.set(kernel.elf.bytes);
     const table = rewrite(vmlinux, plan, placed);
 
+    // Add the section that says where everything went, then the program that relocates, or else the table.
     onPass?.('write');
-    const moves = { name: MOVES_SECTION, bytes: encodeMoves(plan, placed) };
+    const moves = { name: MOVES_SECTION, bytes: encodeMovesSection(plan, placed) };
     settleParts(file, addFileSections({ ...kernel.elf, bytes: vmlinux }, [moves]));
     const converted = plain ? undefined : convertShuffled(input, kernelVersion, file, table, image.length);
     const parts = converted?.parts ?? [file, encodeRelocationTable(table)];
@@ -170,9 +154,9 @@ async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: 
         kernelVersion,
         buildId: plan.kernel.buildId,
         functions: countFunctions(plan),
-        // Counted when it is asked for: it takes longer than the layout.
+        // Computed only when it is read: it takes longer than the layout.
         get worth() {
-          return (worth ??= measure(plan, classes));
+          return (worth ??= layoutEntropy(plan, classes));
         },
         rewritten: countRewritten(plan),
         sizes: { input: image.length, output: sizeOf(parts) },
@@ -185,7 +169,7 @@ async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: 
   return { shuffle: shuffleOnce };
 }
 
-/** Where the kernel lies, if there is room for `size` bytes; what may be behind it is the table, which the plan has as well. */
+/** The place of the kernel in its own buffer, if `size` bytes fit there. They may overwrite the relocation table after it, which the plan has as well. */
 function roomAt({ elf }: Vmlinux, vmlinux: Uint8Array, image: Uint8Array, size: number): Uint8Array | undefined {
   const { buffer, byteOffset } = elf.bytes;
   const end = buffer === image.buffer ? buffer.byteLength : vmlinux.byteOffset + vmlinux.length;
@@ -226,22 +210,4 @@ function expectPlanned(kernel: Vmlinux, { kernel: planned }: Plan): void {
     found: 'changed since the plan was made',
     expected: 'the same bytes',
   });
-}
-
-function countFunctions({ runs, functions, facts }: Plan): ShuffleSummary['functions'] {
-  let moved = 0;
-  for (const { first, count } of runs) for (let unit = first; unit < first + count; unit++) moved += functions[unit]!;
-  return { all: facts.functions, moved, staying: facts.staying };
-}
-
-function countRewritten(plan: Plan): ShuffleSummary['rewritten'] {
-  return {
-    relative: plan.relative32.offsets.length + plan.relative64.offsets.length,
-    absolute: plan.absolute32.offsets.length + plan.absolute64.offsets.length,
-    branchesFound: plan.facts.branches.crossing,
-    kallsyms: plan.kallsyms?.places.length ?? 0,
-    orc: plan.orc?.count ?? 0,
-    extable: plan.extable.insns.length,
-    mcount: plan.mcount?.callsites.length ?? 0,
-  };
 }

@@ -6,8 +6,8 @@ import type { OpenByteSource } from '../../src/node/files/byte-source.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import { findModule } from '../../scripts/kernels/debian.ts';
 import type { BootResult } from '../../src/node/qemu/qemu.ts';
-import { planShuffle } from '../../src/shuffle/shuffle.ts';
-import type { Plan, Shuffled } from '../../src/shuffle/shuffle.ts';
+import { planShuffle } from '../../src/shuffle/index.ts';
+import type { Plan, Shuffled } from '../../src/shuffle/index.ts';
 import { fetchDebugKernel } from '../debug-kernel.ts';
 import { hashSystemMap, packShuffleGuest, readShuffleGuest } from '../guest/shuffle.ts';
 

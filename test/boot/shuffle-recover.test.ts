@@ -8,8 +8,7 @@ import { convert } from '../../src/convert.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import { boot } from '../../src/node/qemu/qemu.ts';
 import type { BootOptions } from '../../src/node/qemu/qemu.ts';
-import { shuffle } from '../../src/shuffle/shuffle.ts';
-import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import { shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
 import { checkShuffledGuest, GUEST, prepareShuffle } from './shuffle-lane.ts';
 

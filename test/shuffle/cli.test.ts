@@ -122,7 +122,7 @@ test('--exec runs a command with the kernel, and ends as it ends', () => {
   assert.equal(stdout, '\x7fELF');
 });
 
-test('what makes no sense, or is not there, is refused', () => {
+test('options that contradict each other, and missing files, are refused', () => {
   const out = ['-o', path('never')];
   refused([path('vmlinux')], /nothing to write/);
   refused([path('vmlinux'), ...out, '--seed', 'xyz'], /--seed is "xyz"/);

@@ -1,17 +1,17 @@
-/** What two plans of one kernel know of its references, as far as they can be compared: for code that moves in both. */
-import type { Plan } from '../../src/shuffle/shuffle.ts';
+/** Compares the references in two plans of one kernel, for code that moves in both. */
+import type { Plan } from '../../src/shuffle/index.ts';
 
 const LISTS = ['relative32', 'relative64', 'absolute32', 'absolute64'] as const;
 
 export interface Comparison {
   readonly same: number;
-  /** Places in the file of fields that only the one has, only the other has, or that lead elsewhere. */
+  /** Places in the file of fields that only the first plan has, that only the second has, or whose targets differ. */
   readonly missed: readonly number[];
   readonly invented: readonly number[];
   readonly other: readonly number[];
 }
 
-/** What `found` misses and invents, by what `known` has. */
+/** What `found` misses and invents, compared with `known`. */
 export function compareReferences(known: Plan, found: Plan): Readonly<Record<(typeof LISTS)[number], Comparison>> {
   const others = new Set(movers(found));
   const common = new Set(movers(known).filter((unit) => others.has(unit)));
@@ -33,7 +33,7 @@ function movers({ runs, starts, ends }: Plan): string[] {
   );
 }
 
-/** By place in the file: the units that it stands in and that it aims at, `-` for what is not common. */
+/** By place in the file: the units that the field lies in and refers to, `-` for a unit that is not common. */
 function fields(plan: Plan, list: (typeof LISTS)[number], common: ReadonlySet<string>): Map<number, string> {
   const { starts, ends } = plan;
   const unit = (owner: number): string => {

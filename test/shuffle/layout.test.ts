@@ -2,10 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { layOut, sizeClasses } from '../../src/shuffle/layout.ts';
-import type { Movable } from '../../src/shuffle/layout.ts';
-import { FUNCTION_ALIGN, roomOf } from '../../src/shuffle/units.ts';
-import type { Run } from '../../src/shuffle/units.ts';
+import { layOut, sizeClasses } from '../../src/shuffle/layout/layout.ts';
+import type { Movable } from '../../src/shuffle/layout/layout.ts';
+import { FUNCTION_ALIGN, roomOf } from '../../src/shuffle/analyse/units.ts';
+import type { Run } from '../../src/shuffle/analyse/units.ts';
 
 const TEXT = 0x100_0000;
 
@@ -62,7 +62,7 @@ test('units lie inside runs of their alignment, and none overlaps another', () =
   );
 });
 
-test('two orders of two units come up as often; units of one size also cross to other runs', () => {
+test('two orders of two units come up equally often; units of one size also cross to other runs', () => {
   const kernel = makeRuns([
     { dense: false, sizes: [16, 40] },
     { dense: false, sizes: [30, 9] },

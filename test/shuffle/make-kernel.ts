@@ -1,6 +1,6 @@
 /**
- * A small program that is linked as a kernel is, by the system's own compiler and linker: with the ranges, the tables and the kinds of reference that a
- * shuffle has to know, and relocations kept as --emit-relocs keeps them.
+ * A small program, linked like a kernel by the system's own compiler and linker. It has the ranges, the tables and the kinds of reference that a shuffle must
+ * know, and keeps its relocations (--emit-relocs).
  */
 import { execFileSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

@@ -13,8 +13,7 @@ import { SHN_LORESERVE } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
-import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
 
 const FUNCTIONS = 66_000;
 const SCRIPT = `

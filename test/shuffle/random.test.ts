@@ -4,7 +4,7 @@ import { createCipheriv } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { bytesOfWords } from '../../src/base/bytes.ts';
-import { makeRandom } from '../../src/shuffle/random.ts';
+import { makeRandom } from '../../src/shuffle/layout/random.ts';
 
 function stream(seed: Uint8Array, words: number): Uint8Array {
   const random = makeRandom(seed);
@@ -31,7 +31,7 @@ test("any seed gives OpenSSL's ChaCha20 key stream", () => {
 
 test('a longer seed is refused', () => assert.throws(() => makeRandom(new Uint8Array(33)), RangeError));
 
-test('numbers below a bound: all of them, and none else', () => {
+test('numbers below a bound: all of them, and no others', () => {
   const random = makeRandom(Uint8Array.of(1));
   const seen = new Uint32Array(7);
   for (let draw = 0; draw < 7000; draw++) seen[random.below(7)]!++;
@@ -39,12 +39,12 @@ test('numbers below a bound: all of them, and none else', () => {
   for (const count of seen) assert.ok(Math.abs(count - 1000) < 176, `${[...seen]}`);
 });
 
-test('a shuffle keeps all elements, and every place is as likely', () => {
+test('a permutation keeps all elements, and every place is equally likely', () => {
   const random = makeRandom(Uint8Array.of(2));
   const places = new Uint32Array(5);
   for (let round = 0; round < 5000; round++) {
     const array = Uint32Array.of(0, 1, 2, 3, 4);
-    random.shuffle(array);
+    random.permute(array);
     assert.deepEqual([...array].toSorted(), [0, 1, 2, 3, 4]);
     places[array.indexOf(0)]!++;
   }

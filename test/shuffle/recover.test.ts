@@ -1,6 +1,6 @@
 /**
- * References that are found without relocations, judged by the relocations: on a small program that is linked as a kernel. What Debian's 6.1 says of it is
- * test/boot/shuffle.test.ts.
+ * References that are found without relocations, judged by the relocations, on a small program that is linked like a kernel. test/boot/shuffle.test.ts does
+ * the same for Debian's 6.1.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
@@ -10,10 +10,8 @@ import { KernelImageError } from '../../src/base/errors.ts';
 import type { ErrorData } from '../../src/base/errors.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
-import type { Plan } from '../../src/shuffle/shuffle.ts';
-import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
-import type { ShuffleVerification } from '../../src/shuffle/verify/verify.ts';
+import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
+import type { Plan, ShuffleVerification } from '../../src/shuffle/index.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { compareReferences } from './compare-plans.ts';
 import { makeKernel } from './make-kernel.ts';
@@ -52,9 +50,9 @@ test('nothing is missed and nothing invented', () => {
   assert.ok(compared.absolute32.same >= 1, `${compared.absolute32.same} absolute`);
 });
 
-test('what is in doubt stays: an inside that is named, a word of data that may lead there, a table that is not known', () => {
+test('what is uncertain stays: an inside that is named, a word of data that may lead there, an unknown table', () => {
   // By the table in .rodata near_a, through_a and second_fault; by copied + 2, faulting + 3 and tail + 0x200, which are in other code, that and a page before.
-  // What moves is tabled, replaced, inner, other, more and last. Which of the others are tied to each other is the compiler's business.
+  // What moves is tabled, replaced, inner, other, more and last. Which of the others are tied to each other depends on the compiler.
   const moving = ({ runs, functions }: Plan): number =>
     runs.reduce(
       (sum, { first, count }) => sum + functions.subarray(first, first + count).reduce((a, b) => a + b, 0),
@@ -66,7 +64,7 @@ test('what is in doubt stays: an inside that is named, a word of data that may l
   assert.ok(doubtful >= 6, `${doubtful} in doubt`);
 });
 
-test('what is made of it is proved by the relocations', async () => {
+test('what is made from it is proved by the relocations', async () => {
   const debug = memorySource(kernel.unstripped);
   for (let round = 0; round < 10; round++) {
     const shuffled = await shuffle(kernel.stripped, { codecs, plan: found, seed: Uint8Array.of(round) });
@@ -89,7 +87,7 @@ describe('verify --shuffled without relocations', () => {
     }
   });
 
-  test('a table that the writer left alone is found, and so is code outside .text', async () => {
+  test('a table that was left unchanged is found, and so is code outside .text', async () => {
     const names = ['__bug_table', '.smp_locks', '.return_sites', 'runtime_ptr_some', '__ksymtab', '.exit.text'];
     for (const wanted of [...names, '.altinstr_replacement']) {
       const { offset, size } = findSection(readElf(kernel.stripped), wanted)!;

@@ -11,10 +11,9 @@ import { KernelImageError } from '../../src/base/errors.ts';
 import type { ErrorData } from '../../src/base/errors.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
 import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { readLinkMap } from '../../src/shuffle/link-map.ts';
-import { decodePlan, encodePlan, planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
-import type { Plan } from '../../src/shuffle/shuffle.ts';
-import { verifyShuffled } from '../../src/shuffle/verify/verify.ts';
+import { readLinkMap } from '../../src/shuffle/read/link-map.ts';
+import { decodePlan, encodePlan, planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
+import type { Plan } from '../../src/shuffle/index.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { makeKernel } from './make-kernel.ts';
 
@@ -38,7 +37,7 @@ async function refusal(work: () => unknown): Promise<ErrorData> {
   assert.fail('not refused');
 }
 
-test('what stays stays for its reason; all else moves', () => {
+test('code that stays has a reason to; all other code moves', () => {
   assert.equal(plan.facts.functions, 22);
   assert.deepEqual(plan.facts.staying, { 'fixed range': 2 });
   const moving = plan.functions.filter((_, unit) => isMoving(unit));
@@ -46,7 +45,7 @@ test('what stays stays for its reason; all else moves', () => {
     moving.reduce((sum, count) => sum + count, 0),
     20,
   );
-  // near_a and near_b are one unit, through_a and through_b another. How short the compiler's own branches are is its business.
+  // near_a and near_b are one unit, through_a and through_b another. How short the compiler's own branches are is not asserted.
   assert.ok(moving.filter((count) => count === 2).length >= 2);
   assert.ok(plan.facts.branches.short >= 1);
   assert.ok(plan.facts.branches.crossing > 5);
@@ -61,7 +60,7 @@ test('mitigations that work by their address stay', async () => {
   assert.deepEqual(facts.staying, { 'fixed range': 4 });
 });
 
-test('what code that does not decode may lead to stays, and be it padding', async () => {
+test('what undecodable code may lead to stays, even padding', async () => {
   const { unstripped } =
     makeKernel(`asm(".p2align 4; .type padded,@function; padded: .fill 16,1,0x90; ret; .size padded,17;"
     ".p2align 4,0xcc; opaque: .byte 0x06,-16; .p2align 4,0xcc");`);
@@ -81,7 +80,7 @@ test('one seed, one layout; another seed, another', async () => {
   assert.notDeepEqual((await shuffle(kernel.stripped, { codecs, plan, seed: Uint8Array.of(4) })).bytes(), first);
 });
 
-test('a plain one carries its relocation table, and converting it gives what shuffle gives', async () => {
+test('a plain one carries its relocation table, and converting it gives the same file as shuffle', async () => {
   const plain = (await shuffle(kernel.stripped, { codecs, plan, seed, plain: true })).bytes();
   assert.ok(readVmlinux(plain).trailer.length > 0);
   const { convert } = await import('../../src/convert.ts');
@@ -98,7 +97,7 @@ test('an unstripped vmlinux is its own debug file, and what it says of symbols i
   assert.equal(findSection(elf, '.rela.text'), undefined);
 });
 
-test('.kslide.moves says where everything went: the bytes of each function are there, fields aside', async () => {
+test('.kslide.moves says where everything went: the bytes of each function are there, except fields', async () => {
   const elf = readElf((await shuffle(kernel.stripped, { codecs, plan, seed, plain: true })).bytes());
   const section = sectionBytes(elf, findSection(elf, '.kslide.moves')!);
   const view = new DataView(section.buffer, section.byteOffset, section.byteLength);
@@ -140,7 +139,7 @@ describe('plan files', () => {
     for (let length = 0; length < file.length; length += 101) await refusal(() => decodePlan(file.subarray(0, length)));
   });
 
-  test('are refused when they say what no plan says, with a right fingerprint', async () => {
+  test('are refused when a number is out of bounds, with a right fingerprint', async () => {
     const forge = (change: (forged: Record<string, unknown>) => void): Uint8Array => {
       const forged: Record<string, unknown> = { ...plan };
       change(forged);
@@ -168,7 +167,7 @@ describe('plan files', () => {
     for (const change of cases) assert.equal((await refusal(() => decodePlan(forge(change)))).code, 'bad-value');
   });
 
-  test('an image that may be written over gives the same bytes, whether there is room behind it or not', async () => {
+  test('an image that may be written over gives the same bytes, whether there is room after it or not', async () => {
     const expected = (await shuffle(kernel.stripped, { codecs, plan, seed })).bytes();
     for (const [spare, taken] of [
       [0, false],
@@ -211,7 +210,7 @@ describe('refused', () => {
     assert.match((await planOf(changed)).what, /^section \.text of the debug vmlinux/);
   });
 
-  test('a stripped one, and what is no ELF file', async () => {
+  test('a stripped one, and a file that is not ELF', async () => {
     assert.match((await planOf(kernel.stripped)).what, /^debug vmlinux: \.symtab/);
     assert.equal((await planOf(new Uint8Array(100))).code, 'not-a-kernel');
     assert.equal((await planOf(kernel.unstripped.subarray(0, 9000))).code, 'truncated');
@@ -244,7 +243,7 @@ describe('refused', () => {
   });
 });
 
-test('what is before a function for the kernel to write to, moves with it, and is no function of its own', async () => {
+test('room before a function for the kernel to write to moves with it, and is no function of its own', async () => {
   const padded = (name: string): string =>
     `asm(".p2align 4; .type __pfx_${name},@function; __pfx_${name}: .fill 16,1,0x90; .size __pfx_${name},16");
      asm(".globl ${name}; .type ${name},@function; ${name}: lea 3(%rdi),%rax; ret; .size ${name},.-${name}");`;
@@ -292,10 +291,10 @@ describe('-ffunction-sections', () => {
     }
   });
 
-  test('what is left of a function that another replaced moves, if it is known to be a section, from its first byte on', async () => {
+  test('the rest of a function that another replaced moves, if it is known to be a section, from its first byte on', async () => {
     // As of a weak function: no symbol is left of it. Before its code there is room for the kernel to write to.
-    const dead = (label = '', behind = ''): string =>
-      `asm(".section .text.dead,\\"ax\\"; .p2align 4; .fill 16,1,0x90; ${label} lea 5(%rdi),%rax; ret; ${behind} .text");`;
+    const dead = (label = '', after = ''): string =>
+      `asm(".section .text.dead,\\"ax\\"; .p2align 4; .fill 16,1,0x90; ${label} lea 5(%rdi),%rax; ret; ${after} .text");`;
     // `ld -r` has put it together with the function that replaced it.
     const both = dead('', '.p2align 4; .type alive,@function; alive: lea 6(%rdi),%rax; ret; .size alive,.-alive;');
     const forms = [
@@ -329,7 +328,7 @@ describe('-ffunction-sections', () => {
   });
 
   describe('a link map', () => {
-    // As in the kernel's assembler files: a function in a section of its own, and nobody said how long it is.
+    // As in the kernel's assembler files: a function in a section of its own, without a size.
     const sizeless = (name: string): string =>
       `asm(".section .text.${name},\\"ax\\"; .p2align 4; .type ${name},@function; ${name}: lea 3(%rdi),%rax; ret; .text");`;
     const built = makeKernel(sizeless('sizeless') + sizeless('sizeless_with_a_long_name'), flags, true);
@@ -375,7 +374,7 @@ describe('-ffunction-sections', () => {
       }
     });
 
-    test('is refused when it is of another build, cut, or none', async () => {
+    test('is refused when it is of another build, cut, or no map', async () => {
       const other = makeKernel('void more_of_it(void) { counter += 2; }', flags, true);
       const maps = [
         other.map,

@@ -4,17 +4,15 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { viewOf } from '../../src/base/bytes.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
-import { STAY } from '../../src/shuffle/code.ts';
-import type { DebugKernel } from '../../src/shuffle/debug-kernel.ts';
-import { ImageBytes } from '../../src/shuffle/kernel-image.ts';
-import { layOut } from '../../src/shuffle/layout.ts';
-import { movesOf, orderOf, ownersOf } from '../../src/shuffle/owners.ts';
-import { systemMap } from '../../src/shuffle/system-map.ts';
-import { readKallsyms, writeKallsyms } from '../../src/shuffle/tables/kallsyms.ts';
+import { STAY } from '../../src/shuffle/analyse/pieces.ts';
+import type { DebugKernel } from '../../src/shuffle/read/debug-kernel.ts';
+import { ImageBytes } from '../../src/shuffle/read/kernel-image.ts';
+import { layOut, orderOf, shiftsOf } from '../../src/shuffle/layout/layout.ts';
+import { readKallsyms, systemMap, writeKallsyms } from '../../src/shuffle/tables/kallsyms.ts';
 import { readMcount, writeMcount } from '../../src/shuffle/tables/mcount.ts';
 import { readOrc, writeOrc } from '../../src/shuffle/tables/orc.ts';
-import { findRuns } from '../../src/shuffle/units.ts';
-import type { Units } from '../../src/shuffle/units.ts';
+import { findRuns, ownersOf } from '../../src/shuffle/analyse/units.ts';
+import type { Units } from '../../src/shuffle/analyse/units.ts';
 import type { Vmlinux } from '../../src/kernel/vmlinux.ts';
 
 const TEXT = 0x100_0000;
@@ -66,7 +64,7 @@ test('ORC says of each byte of code what it said before; the table keeps its siz
       (shape, seed, dice) => {
         const units = makeUnits(shape);
         const next = (): number => dice.next().value as number;
-        // As objtool writes them: an entry where something changes, and a terminator where code ends with no other code flush behind.
+        // As objtool writes them: an entry where something changes, and a terminator where code ends and no other code follows at once.
         const old: [ip: number, kind: number][] = [];
         shape.forEach((size, unit) => {
           const [start, end] = [units.starts[unit]!, units.ends[unit]!];
@@ -110,7 +108,7 @@ test('ORC says of each byte of code what it said before; the table keeps its siz
           return;
         }
         const placed = layOut({ ...units, runs }, seed);
-        writeOrc(image.bytes, image.view, table, movesOf(units.starts, placed), orderOf(placed));
+        writeOrc(image.bytes, image.view, table, shiftsOf(units.starts, placed), orderOf(placed));
         before.forEach((kinds, unit) =>
           kinds.forEach((kind, byte) => assert.equal(lookUp(placed[unit]! + byte), kind, `unit ${unit}, byte ${byte}`)),
         );
@@ -127,7 +125,7 @@ test('kallsyms: sorted, with the same names at what they named; ranks by name, a
   fc.assert(
     fc.property(sizes, fc.uint8Array({ minLength: 1, maxLength: 8 }), fc.boolean(), (shape, seed, hasBase) => {
       const units = makeUnits(shape);
-      // Two per-cpu symbols, where there can be any; then two names for each function, and one behind .text.
+      // Two per-cpu symbols, where there can be any; then two names for each function, and one after .text.
       const perCpu = [
         { value: 0x10, name: 'Apercpu_a' },
         { value: 0x20, name: 'Apercpu_b' },
@@ -185,7 +183,7 @@ test('kallsyms: sorted, with the same names at what they named; ranks by name, a
       const first = hasBase ? '0000000000000010 A percpu_a' : 'ffffffff81000000 T _text';
       assert.equal(Buffer.from(before).toString().split('\n')[0], first);
       const placed = layOut({ ...units, runs: findRuns(units, TABLES) }, seed);
-      writeKallsyms(bytes, viewOf(bytes), table, movesOf(units.starts, placed));
+      writeKallsyms(bytes, viewOf(bytes), table, shiftsOf(units.starts, placed));
       const lines = Buffer.from(systemMap(bytes, table)).toString().trimEnd().split('\n');
       const expected = symbols.map((symbol) => {
         const unit = 'place' in symbol ? units.starts.indexOf(symbol.place!) : -1;
@@ -218,7 +216,7 @@ test('call sites of the function tracer: sorted again, and those that are 0 stay
   const read = ({ image, debug }: ReturnType<typeof makeImage>): ReturnType<typeof readMcount> =>
     readMcount(debug, image, ownersOf(units));
   const placed = layOut({ ...units, runs: findRuns(units, TABLES) }, Uint8Array.of(5));
-  const moves = movesOf(units.starts, placed);
+  const moves = shiftsOf(units.starts, placed);
   // The first five as newer kernels have them; unsorted ones, and a single one, as older.
   for (const [zeros, order] of [
     [2, [0, 1, 2, 3, 4]],

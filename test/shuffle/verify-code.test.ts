@@ -1,9 +1,9 @@
-/** Code that does not decode, beside code that moves: what its bytes could aim at. */
+/** Code that does not decode, next to code that moves: what its bytes could refer to. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { loadDisassembler } from '../../src/shuffle/disassembler.ts';
-import { checkCode } from '../../src/shuffle/verify/code.ts';
-import { Moves } from '../../src/shuffle/verify/moves.ts';
+import { checkText } from '../../src/shuffle/verify/text.ts';
+import { ClaimedLayout } from '../../src/shuffle/verify/claimed-layout.ts';
 
 const ORIGIN = 0x100_0000;
 const SIZE = 0x120;
@@ -30,26 +30,34 @@ function check(
   change?.(after);
   const taken = new Uint8Array(SIZE).fill(1, 0xe0, 0x100 + size);
   const at = (...places: number[]): Uint32Array => Uint32Array.from(places, (place) => ORIGIN + place);
-  const moves = new Moves(
-    { starts: at(0xe0, 0x100), ends: at(0xe0 + size, 0x120), news: at(0x100, 0xe0) },
+  const layout = new ClaimedLayout(
+    { starts: at(0xe0, 0x100), ends: at(0xe0 + size, 0x120), newStarts: at(0x100, 0xe0) },
     { start: ORIGIN, end: ORIGIN + SIZE },
     taken,
   );
   const extents = [{ start: ORIGIN + from, end: ORIGIN + SIZE }];
-  const pair = { before, after, origin: ORIGIN, offset: 0, sites: new Uint8Array(SIZE), aims: new Map(), extents };
+  const pair = {
+    before,
+    after,
+    origin: ORIGIN,
+    offset: 0,
+    sites: new Uint8Array(SIZE),
+    targetShifts: new Map(),
+    extents,
+  };
   const symbols = [ORIGIN, ORIGIN + 0x10];
-  return checkCode(pair, moves, symbols, at(0, 0x100, 0x120), {
+  return checkText(pair, layout, symbols, at(0, 0x100, 0x120), {
     before: disassemble(before),
     after: disassemble(after),
   });
 }
 
-test('a byte that may aim at moved code is refuted, and so is one that may aim at padding which code was moved over', () => {
+test('a byte that may refer to moved code is refuted, and so is one that may refer to overwritten padding', () => {
   for (const size of [0x10, 8])
     assert.throws(() => check(size), { name: 'Refutation', message: 'fixed code that does not decode' });
 });
 
-test('what is in no section aims at nothing, and is the same', () => {
+test('what is in no section refers to nothing, and must be the same', () => {
   assert.deepEqual(check(0x10, 0x10), { instructions: 0xe0 - 0x10 + 0x10 + 0x20, fields: 0, opaque: 0x10 });
   const change = (after: Uint8Array): void => void (after[3] = 1);
   assert.throws(() => check(0x10, 0x10, change), { name: 'Refutation', message: 'byte of fixed code' });

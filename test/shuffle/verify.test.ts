@@ -1,6 +1,7 @@
 /** The proof of a shuffled kernel: right files are proved, and each changed byte, and each false claim, is refuted. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { dirname, relative, resolve } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { viewOf } from '../../src/base/bytes.ts';
@@ -8,9 +9,9 @@ import { coreCodecs } from '../../src/codecs/formats.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
-import { planShuffle, shuffle } from '../../src/shuffle/shuffle.ts';
-import { SHUFFLE_CHECKS, verifyShuffled } from '../../src/shuffle/verify/verify.ts';
-import type { ShuffleVerification } from '../../src/shuffle/verify/verify.ts';
+import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
+import type { ShuffleVerification } from '../../src/shuffle/index.ts';
+import { SHUFFLE_CHECKS } from '../../src/shuffle/verify/checks.ts';
 import { makeKernel } from './make-kernel.ts';
 
 const codecs = coreCodecs;
@@ -31,22 +32,58 @@ async function refuted(file: Uint8Array, what: string): Promise<string> {
 const plain = await make(1, true);
 const whole = await make(1, false);
 
-test('nothing that decides for the writer decides here', () => {
+/**
+ * The rule: the verifier shares no decision with the writer. Every import of every file in src/shuffle/verify must be here: files of readers, which say what is in
+ * a kernel, and of vocabulary, which name things. What analyses, lays out, or writes must not be, and neither may a room whose files do both. A name that ends in
+ * a slash allows a whole room.
+ */
+const MAY_IMPORT = [
+  // vocabulary and bytes
+  'base/',
+  'codecs/formats.ts',
+  'elf/constants.ts',
+  'elf/fields.ts',
+  'relocs/tool/types.ts',
+  'segment/layout.ts',
+  // readers
+  'elf/read.ts',
+  'kernel/',
+  'relocs/find.ts',
+  'relocs/tables/kernel-table.ts',
+  'relocs/tool/byte-source.ts',
+  'relocs/tool/walk.ts',
+  'shuffle/disassembler.ts',
+  'shuffle/ranges.ts',
+  'shuffle/read/debug-kernel.ts',
+  'shuffle/read/identity.ts',
+  'shuffle/read/kernel-image.ts',
+  // the proof that one file is the other, converted, and the program that such a file must hold
+  'verify/',
+  'stub/program.ts',
+  // itself
+  'shuffle/verify/',
+];
+
+test('the verifier imports readers and vocabulary, and nothing else', () => {
   const source = fileURLToPath(new URL('../../src/', import.meta.url));
-  const files = [
-    'verify-shuffled.ts',
-    ...readdirSync(`${source}verify-shuffled`).map((name) => `verify-shuffled/${name}`),
-  ];
+  const names = readdirSync(`${source}shuffle/verify`, { recursive: true, encoding: 'utf8' });
+  const files = names.filter((name) => name.endsWith('.ts'));
+  assert.ok(files.length > 5, `${files.length} files`);
+  const used = new Set<string>();
   for (const file of files) {
-    const imports = [...readFileSync(source + file, 'utf8').matchAll(/from '([^']+)'/g)].map(([, path]) => path!);
-    const shared = imports.filter((path) => /\/(convert|elf\/write|stub\/(?!layout|program)\w+)\.ts$/.test(path));
-    const writers = imports.filter(
-      (path) =>
-        /shuffle\/(?!disassembler|debug-kernel|kernel-image|build-id|strip)[\w/-]+\.ts$/.test(path) &&
-        !path.includes('verify-shuffled'),
-    );
-    assert.deepEqual([...shared, ...writers], [], file);
+    const path = `${source}shuffle/verify/${file}`;
+    for (const [, quoted = ''] of readFileSync(path, 'utf8').matchAll(
+      /\b(?:from|import)\s*\(?\s*['"]([\w./@-]+)['"]/g,
+    )) {
+      const imported = quoted.startsWith('.') ? relative(source, resolve(dirname(path), quoted)) : quoted;
+      const rule = MAY_IMPORT.find((allowed) =>
+        allowed.endsWith('/') ? imported.startsWith(allowed) : imported === allowed,
+      );
+      assert.ok(rule !== undefined, `src/shuffle/verify/${file} imports ${imported}`);
+      used.add(rule);
+    }
   }
+  assert.deepEqual([...used].toSorted(), MAY_IMPORT.toSorted(), 'the list names nothing that no file imports');
 });
 
 test('what shuffle makes is proved, self-relocating or plain', async () => {
@@ -78,7 +115,7 @@ test('the input is not changed, whatever kind of array it is', async () => {
 
 test('each changed byte is refuted, in either form', async () => {
   const claim = findSection(readElf(plain), '.kslide.moves')!;
-  // A prime apart, so that all bytes of a field get their turn; the whole one takes 2 MiB of padding through `verify` each time.
+  // A prime apart, so that all bytes of a field are changed at some time; each check of the whole file takes 2 MiB of padding through `verify`.
   for (const [file, step] of [
     [plain, 61],
     [whole, 499],
@@ -97,7 +134,7 @@ test('each changed byte is refuted, in either form', async () => {
   }
 });
 
-test('each changed byte of the claim is refuted, but of rows that claim no move', async () => {
+test('each changed byte of the claim is refuted, except in rows that claim no move', async () => {
   const section = findSection(readElf(plain), '.kslide.moves')!;
   const view = viewOf(plain);
   for (let at = section.offset; at < section.offset + section.size; at += 5) {
@@ -109,7 +146,7 @@ test('each changed byte of the claim is refuted, but of rows that claim no move'
   }
 });
 
-test('the relocation table behind a plain one is compared, entry by entry', async () => {
+test('the relocation table after a plain one is compared, entry by entry', async () => {
   const changed = plain.slice();
   const view = viewOf(changed);
   view.setUint32(changed.length - 4, view.getUint32(changed.length - 4, true) + 4, true);
@@ -123,7 +160,7 @@ test('an unshuffled kernel claims nothing; a cut file, and zeros, are refused or
   }
 });
 
-test('the debug vmlinux has to be that of the build', async () => {
+test('the debug vmlinux must be of the same build', async () => {
   const other = makeKernel('void more_of_it(void) { counter += 2; }');
   await assert.rejects(
     verifyShuffled(original, plain, { codecs, debug: memorySource(other.unstripped) }),

@@ -5,7 +5,7 @@ import { SHDR_SIZE } from '../../src/elf/fields.ts';
 import { readElf } from '../../src/elf/read.ts';
 import type { SmallKernel } from './make-kernel.ts';
 
-/** One entry of each known table that is in a section of its own, code outside .text, and what a table may look like that nobody knows. */
+/** One entry of each known table that has a section of its own, code outside .text, and something like an unknown table. */
 export const TABLES = `
 asm(".text; .p2align 4; .globl copied; .type copied,@function; copied: mov %rdi,%rax; ret; .size copied, .-copied;"
     ".p2align 4; .type copier,@function; copier: mov copied+2(%rip),%eax; ret; .size copier, .-copier;"

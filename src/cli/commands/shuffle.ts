@@ -6,9 +6,11 @@ import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
 import { endLike, launch, PLACEHOLDER } from '../../node/processes/launch.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
-import { SEED_BYTES } from '../../shuffle/random.ts';
-import { decodePlan, encodePlan, planShuffle, shuffle } from '../../shuffle/shuffle.ts';
-import type { Plan, ShufflePass } from '../../shuffle/shuffle.ts';
+import { RANDOM_KEY_BYTES } from '../../shuffle/layout/random.ts';
+import { decodePlan, encodePlan } from '../../shuffle/plan/plan-file.ts';
+import type { Plan } from '../../shuffle/plan/plan.ts';
+import { planShuffle, shuffle } from '../../shuffle/shuffle.ts';
+import type { ShufflePass } from '../../shuffle/shuffle.ts';
 import { UsageError } from '../failure.ts';
 import { print, printBeside } from '../print.ts';
 import { Progress } from '../progress.ts';
@@ -154,7 +156,7 @@ function refuseContradictions(input: string, words: readonly string[], options: 
 }
 
 function readSeed(text: string | undefined): Uint8Array {
-  if (text === undefined) return randomBytes(SEED_BYTES);
-  if (/^(?:[0-9a-f]{2})+$/i.test(text) && text.length <= 2 * SEED_BYTES) return Buffer.from(text, 'hex');
-  throw new UsageError(`--seed is ${JSON.stringify(text)}, expected 1 to ${SEED_BYTES} bytes in hex`);
+  if (text === undefined) return randomBytes(RANDOM_KEY_BYTES);
+  if (/^(?:[0-9a-f]{2})+$/i.test(text) && text.length <= 2 * RANDOM_KEY_BYTES) return Buffer.from(text, 'hex');
+  throw new UsageError(`--seed is ${JSON.stringify(text)}, expected 1 to ${RANDOM_KEY_BYTES} bytes in hex`);
 }

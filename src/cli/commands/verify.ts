@@ -6,7 +6,7 @@ import { refuseMoved } from '../../kernel/open.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/files.ts';
-import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/verify/verify.ts';
+import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
 import { UsageError } from '../failure.ts';
 import { print } from '../print.ts';

@@ -1,6 +1,6 @@
 /** The summary of `kslide shuffle`, for people. For programs it is the summary object itself, as JSON. */
 import { hex } from '../../base/errors.ts';
-import type { Plan, ShuffleSummary } from '../../shuffle/shuffle.ts';
+import type { Plan, ShuffleSummary } from '../../shuffle/index.ts';
 import { count, rows, size } from '../text.ts';
 
 export function reportShuffle(summary: ShuffleSummary, seed: string): string {

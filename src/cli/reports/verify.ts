@@ -1,6 +1,6 @@
 /** The result of `kslide verify`, for people. For programs it is the result object itself, as JSON. */
 import { hex } from '../../base/errors.ts';
-import type { ShuffleVerification } from '../../shuffle/verify/verify.ts';
+import type { ShuffleVerification } from '../../shuffle/index.ts';
 import type { Verification } from '../../verify/verify.ts';
 import { count, rows } from '../text.ts';
 

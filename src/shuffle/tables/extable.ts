@@ -1,6 +1,6 @@
 /**
- * __ex_table: instructions that may fault, and where to go on (arch/x86/include/asm/extable.h). Sorted by instruction at build time, and searched
- * by halving: after a shuffle it is sorted anew.
+ * __ex_table: instructions that may fault, and where execution continues then (arch/x86/include/asm/extable.h). The build sorts it by instruction and the
+ * kernel searches it by bisection, so it is sorted again for each layout.
  *
  *     s32 insn    relative to this field
  *     s32 fixup   relative to this field
@@ -8,13 +8,13 @@
  */
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import type { OwnerOf } from '../owners.ts';
-import { orderOf } from '../owners.ts';
+import type { OwnerOf } from '../analyse/units.ts';
+import { orderOf } from '../layout/layout.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
 
 const ENTRY = 12;
-/** Types go up to EX_TYPE_… 20 or so; before 5.16 a relative pointer stands here, which in a whole table shows. */
+/** EX_TYPE_… goes up to about 20. Before 5.16 this word was a relative pointer; in some entry of a table its low byte is larger than this. */
 const LARGEST_TYPE = 31;
 
 export interface ExtableData {
@@ -57,22 +57,22 @@ export function readExtable(debug: DebugKernel, image: ImageBytes, ownerOf: Owne
   };
 }
 
-/** All places that the table names. */
+/** All places that the table refers to. */
 export function extablePlaces(debug: DebugKernel, image: ImageBytes): number[] {
   const { insns, fixups } = readExtable(debug, image, () => 0);
   return [...insns, ...fixups];
 }
 
-export function writeExtable(view: DataView, table: ExtableData, moves: Int32Array): void {
+export function writeExtable(view: DataView, table: ExtableData, shifts: Int32Array): void {
   const { offset, place, insns, insnOwners, fixups, fixupOwners, data } = table;
-  const moved = insns.map((insn, index) => insn + moves[insnOwners[index]!]!);
-  const order = orderOf(moved);
+  const placed = insns.map((insn, index) => insn + shifts[insnOwners[index]!]!);
+  const order = orderOf(placed);
   for (let index = 0; index < order.length; index++) {
     const entry = order[index]!;
     const at = offset + index * ENTRY;
     const here = place + index * ENTRY;
-    view.setInt32(at, moved[entry]! - here, true);
-    view.setInt32(at + 4, fixups[entry]! + moves[fixupOwners[entry]!]! - (here + 4), true);
+    view.setInt32(at, placed[entry]! - here, true);
+    view.setInt32(at + 4, fixups[entry]! + shifts[fixupOwners[entry]!]! - (here + 4), true);
     view.setUint32(at + 8, data[entry]!, true);
   }
 }

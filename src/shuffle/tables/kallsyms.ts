@@ -3,34 +3,39 @@
  *
  *     kallsyms_offsets         s32 a symbol: negative ones count down from kallsyms_relative_base - 1; the others are per-cpu, and absolute.
  *                              Without a kallsyms_relative_base (7.3) each is relative to its own place, and none is absolute
- *     kallsyms_names           a stream: a length of one byte, or two with bit 7 set in the first, and so many bytes of token numbers
+ *     kallsyms_names           a stream: a length of one byte, or two with bit 7 set in the first, then that many bytes of token numbers
  *     kallsyms_markers         u32: where in the stream each 256th symbol begins
  *     kallsyms_seqs_of_names   3 bytes a symbol, big-endian, in the order of names: its number. Since 6.2, and in stable 6.1
  *
- * Only symbols of .text change places, and only among each other: the others are left alone. Symbols at one address keep their order.
+ * Only symbols of .text change places, and only with each other. All others are left unchanged. Symbols at one address keep their order.
+ *
+ * Names are spelled with tokens (scripts/kallsyms.c): each byte of a name stands for a string in kallsyms_token_table, and the first character of the
+ * spelled name is the symbol's type.
  */
+import { START_KERNEL_MAP } from '../../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
-import { copyOf } from '../../base/bytes.ts';
+import { ascii, copyOf, cString, viewOf } from '../../base/bytes.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import { placeOfLow } from '../kernel-image.ts';
-import type { OwnerOf } from '../owners.ts';
-import { orderOf } from '../owners.ts';
+import type { OwnerOf } from '../analyse/units.ts';
+import { orderOf } from '../layout/layout.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
 
 const MARKER_EVERY = 256;
 const SEQ = 3;
+const TOKENS = 256;
 
 export interface KallsymsData {
-  /** Place of kallsyms_relative_base's value; 0 for a kernel without, whose offsets are relative to their own places. */
+  /** The place that kallsyms_relative_base holds; 0 for a kernel without one, whose offsets are relative to their own places. */
   readonly base: PhysAddr;
-  /** Place of kallsyms_offsets. */
+  /** The place of kallsyms_offsets itself. */
   readonly offsetsPlace: PhysAddr;
   readonly count: number;
   readonly offsets: FileOffset;
   readonly names: FileOffset;
   readonly markers: FileOffset;
-  /** 0 for a kernel without. */
+  /** 0 for a kernel without kallsyms_seqs_of_names. */
   readonly seqs: FileOffset;
   readonly tokens: FileOffset;
   readonly tokenIndex: FileOffset;
@@ -79,11 +84,11 @@ export function readKallsyms(debug: DebugKernel, image: ImageBytes, ownerOf: Own
   return { ...data, first, places: new Uint32Array(places), owners: new Uint32Array(places.map(ownerOf)) };
 }
 
-/** Of a symbol that has no place in the image. */
-export const ABSOLUTE = -1;
+/** The place of a symbol that has none in the image. */
+const ABSOLUTE = -1;
 
-/** Where a symbol is, or ABSOLUTE. */
-export function symbolPlace(
+/** The place of a symbol, or ABSOLUTE. */
+function symbolPlace(
   view: DataView,
   { base, offsetsPlace, offsets }: Pick<KallsymsData, 'base' | 'offsetsPlace' | 'offsets'>,
   symbol: number,
@@ -93,8 +98,8 @@ export function symbolPlace(
   return value >= 0 ? ABSOLUTE : base - 1 - value;
 }
 
-/** Where each symbol's name begins in the file, and behind the last where the stream ends. Bounded by `bytes`. */
-export function nameOffsets(bytes: Uint8Array, { names, count }: Pick<KallsymsData, 'names' | 'count'>): Uint32Array {
+/** Where each symbol's name begins in the file, and after the last of them where the stream ends. Throws when that is outside `bytes`. */
+function nameOffsets(bytes: Uint8Array, { names, count }: Pick<KallsymsData, 'names' | 'count'>): Uint32Array {
   const begins = new Uint32Array(count + 1);
   let at = names;
   for (let symbol = 0; symbol < count; symbol++) {
@@ -107,17 +112,17 @@ export function nameOffsets(bytes: Uint8Array, { names, count }: Pick<KallsymsDa
   return begins;
 }
 
-export function writeKallsyms(bytes: Uint8Array, view: DataView, table: KallsymsData, moves: Int32Array): void {
+export function writeKallsyms(bytes: Uint8Array, view: DataView, table: KallsymsData, shifts: Int32Array): void {
   const { base, offsetsPlace, count, offsets, names, markers, seqs, first, places, owners } = table;
-  const moved = places.map((place, index) => place + moves[owners[index]!]!);
-  const order = orderOf(moved);
+  const placed = places.map((place, index) => place + shifts[owners[index]!]!);
+  const order = orderOf(placed);
   const begins = nameOffsets(bytes, table);
   const stream = copyOf(bytes.subarray(names, begins[count]));
   let at = begins[first]!;
   for (let index = 0; index < order.length; index++) {
     const old = order[index]!;
     const symbol = first + index;
-    const place = moved[old]!;
+    const place = placed[old]!;
     view.setInt32(offsets + symbol * 4, base === 0 ? place - (offsetsPlace + symbol * 4) : base - 1 - place, true);
     if (symbol % MARKER_EVERY === 0) view.setUint32(markers + (symbol / MARKER_EVERY) * 4, at - names, true);
     for (let from = begins[first + old]! - names, end = begins[first + old + 1]! - names; from < end; from++)
@@ -134,6 +139,26 @@ export function writeKallsyms(bytes: Uint8Array, view: DataView, table: Kallsyms
     bytes[field + 1] = number >> 8;
     bytes[field + 2] = number;
   }
+}
+
+/** The kernel's System.map, as `nm -n` would print it: one line a symbol, with address, type and name. `bytes` is the kernel's ELF file. */
+export function systemMap(bytes: Uint8Array, table: KallsymsData): Uint8Array {
+  const view = viewOf(bytes);
+  const tokens = Array.from({ length: TOKENS }, (_, token) =>
+    cString(bytes, table.tokens + view.getUint16(table.tokenIndex + token * 2, true)),
+  );
+  const begins = nameOffsets(bytes, table);
+  const lines: string[] = [];
+  for (let symbol = 0; symbol < table.count; symbol++) {
+    const begin = begins[symbol]!;
+    let name = '';
+    for (let at = begin + (bytes[begin]! & 0x80 ? 2 : 1); at < begins[symbol + 1]!; at++) name += tokens[bytes[at]!]!;
+    const place = symbolPlace(view, table, symbol);
+    const address =
+      place === ABSOLUTE ? BigInt(view.getInt32(table.offsets + symbol * 4, true)) : START_KERNEL_MAP + BigInt(place);
+    lines.push(`${address.toString(16).padStart(16, '0')} ${name.slice(0, 1)} ${name.slice(1)}\n`);
+  }
+  return ascii(lines.join(''));
 }
 
 function unsupported(what: string, expected: string, offset: FileOffset): KernelImageError {

@@ -1,30 +1,30 @@
 /**
  * __mcount_loc: the address of each call to __fentry__, absolute and 64 bits wide. Since Linux 5.17 sorttable sorts it at build time, and the
- * kernel does not sort it again. Its fields are in the relocation table; what changes is which of them holds what.
+ * kernel does not sort it again. Its fields are sites of the relocation table and stay sites; only their values change places.
  *
- * Newer ones (6.15, and stable 6.12) put 0 for call sites that are in no function any more, those of weak functions that another replaced. They come first, and
- * stay: the kernel skips what is not an address of its code, also after it has added the slide.
+ * Newer kernels (6.15, and stable 6.12) have 0 for call sites that are in no function any more: those of weak functions that another replaced. The zeros come
+ * first, and stay. The kernel skips anything that is not an address of its code, also after it has added the slide.
  */
-import type { FileOffset } from '../../base/addresses.ts';
 import { START_KERNEL_MAP } from '../../base/addresses.ts';
+import type { FileOffset } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import { placeOfLow } from '../kernel-image.ts';
-import type { OwnerOf } from '../owners.ts';
+import type { OwnerOf } from '../analyse/units.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import { placeOfLow } from '../read/kernel-image.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
 
 const ENTRY = 8;
 /** The upper half of any address in the image. */
 const HIGH = 0xffff_ffff;
 
 export interface McountData {
-  /** Of the first that is not 0. */
+  /** Of the first entry that is not 0. */
   readonly offset: FileOffset;
   readonly callsites: Uint32Array;
   readonly owners: Uint32Array;
 }
 
-/** Undefined for a kernel without one. One that is not sorted, because the kernel sorts it when it boots, may as well be. */
+/** Undefined for a kernel without one. A table that the kernel itself sorts when it boots need not be sorted, but the rewrite sorts it too. */
 export function readMcount(debug: DebugKernel, image: ImageBytes, ownerOf: OwnerOf): McountData | undefined {
   const start = debug.find('__start_mcount_loc');
   const end = debug.find('__stop_mcount_loc');
@@ -51,8 +51,9 @@ export function readMcount(debug: DebugKernel, image: ImageBytes, ownerOf: Owner
   return { offset, callsites, owners: callsites.map(ownerOf) };
 }
 
-export function writeMcount(view: DataView, { offset, callsites, owners }: McountData, moves: Int32Array): void {
-  const moved = callsites.map((callsite, index) => callsite + moves[owners[index]!]!).toSorted();
+export function writeMcount(view: DataView, { offset, callsites, owners }: McountData, shifts: Int32Array): void {
+  const placed = callsites.map((callsite, index) => callsite + shifts[owners[index]!]!).toSorted();
   const low = Number(START_KERNEL_MAP & 0xffff_ffffn);
-  for (let index = 0; index < moved.length; index++) view.setUint32(offset + index * ENTRY, low + moved[index]!, true);
+  for (let index = 0; index < placed.length; index++)
+    view.setUint32(offset + index * ENTRY, low + placed[index]!, true);
 }

@@ -1,20 +1,21 @@
 /**
- * ORC: how to unwind from each address (arch/x86/include/asm/orc_types.h). .orc_unwind_ip has the addresses, relative to their own fields, sorted;
- * .orc_unwind has 6 bytes for each. An entry is good up to the next one. The kernel looks an address up by halving, from bounds that it puts into
+ * ORC: how to unwind from each address (arch/x86/include/asm/orc_types.h). .orc_unwind_ip holds the addresses, each relative to its own field, sorted;
+ * .orc_unwind holds 6 bytes for each. An entry is valid up to the next one. The kernel looks an address up by bisection, between bounds that it puts into
  * .orc_lookup when it boots.
  *
- * objtool writes an entry only where something changes, so a function may begin with what the one before it ended with. Away from that one it needs
- * an entry of its own. And behind the last code of a section stands a terminator ("undefined"), which belongs to that code, not to what
- * follows at the same address. So each unit gets an entry at its start, and keeps its terminator behind it. The table may not
- * grow: for each entry that is new, a terminator is left out, the next unit's own entry ending what was before it. What
- * room is left at the end repeats the last entry.
+ * objtool writes an entry only where something changes, so a function may begin in the state in which the one before it ended. Placed elsewhere it needs
+ * an entry of its own. After the last code of a section there is a terminator ("undefined"), which belongs to that code, not to what follows at the same
+ * address. So each unit gets an entry at its start, and keeps its terminator after it.
+ *
+ * The table must not grow. For each entry that is added, a terminator is left out: the next unit's own entry ends what came before it. Space that is left
+ * at the end repeats the last entry.
  */
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import { STAY } from '../code.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import type { ImageBytes } from '../kernel-image.ts';
-import type { Units } from '../units.ts';
+import { STAY } from '../analyse/pieces.ts';
+import type { Units } from '../analyse/units.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import type { ImageBytes } from '../read/kernel-image.ts';
 
 const IP = 4;
 const ENTRY = 6;
@@ -24,7 +25,7 @@ export interface OrcData {
   readonly ipPlace: PhysAddr;
   readonly entryOffset: FileOffset;
   readonly count: number;
-  /** Entries of unit u: firsts[u] … firsts[u + 1] - 1; behind the last unit's those of other sections, which stay. */
+  /** Entries of unit u: firsts[u] … firsts[u + 1] - 1. After the last unit's come those of other sections, which stay. */
   readonly firsts: Uint32Array;
   readonly ips: Uint32Array;
   /** ENTRY bytes each. */
@@ -70,10 +71,10 @@ export function readOrc(debug: DebugKernel, image: ImageBytes, units: Units): Or
 
 interface Picked {
   readonly firsts: Uint32Array;
-  /** By new entry: which old one it is a copy of, and its address before the shuffle. */
+  /** By new entry: the old entry that it copies, and its address in the original. */
   readonly indexes: number[];
   readonly ips: number[];
-  /** By new entry: 1 when it only ends a unit that moves. */
+  /** By new entry: 1 when it only ends a movable unit. */
   readonly terminators: number[];
 }
 
@@ -91,7 +92,7 @@ function pick(
     picked.terminators.push(terminator ? 1 : 0);
   };
   let index = 0;
-  /** A terminator that another entry at the same address follows belongs to what is before. */
+  /** A terminator that is followed by another entry at the same address belongs to the code before it. */
   const isTail = (place: number): boolean => old[index] === place && isTerminator(index) && old[index + 1] === place;
   for (let unit = 0; unit < starts.length; unit++) {
     firsts[unit] = picked.indexes.length;
@@ -99,18 +100,18 @@ function pick(
     const end = ends[unit]!;
     const next = unit + 1 < starts.length ? starts[unit + 1]! : textEnd + 1; // the last one's terminator is at the end
     while (index < old.length && old[index]! < start) index++; // only before the first unit
-    // Of several entries at one address the last counts.
+    // Of several entries at one address, the last is valid.
     while (index + 1 < old.length && old[index + 1] === start) index++;
     if (old[index] === start) add(index++, start, false);
     else if (index > 0) add(index - 1, start, false);
     for (; index < old.length && old[index]! < Math.min(next, end); index++) add(index, old[index]!, false);
     if (stay[unit] !== STAY.none) {
-      // What is behind code that stays, padding or not, stays with all that is said of it.
+      // What follows code that stays, padding or not, stays with all its entries.
       for (; index < old.length && old[index]! < next && !isTail(next); index++) add(index, old[index]!, false);
       if (isTail(next)) add(index++, next, false);
       continue;
     }
-    // Behind its code: the end of it, and padding, which nothing returns to. A section's end is known by its terminator.
+    // After the unit's code: its end, and padding, which nothing returns to. A terminator marks the end of a section.
     let tail = -1;
     for (; index < old.length && old[index]! < next; index++) if (tail < 0) tail = index;
     if (tail < 0 && isTail(next)) tail = index++;
@@ -121,7 +122,7 @@ function pick(
   return { firsts, ...picked };
 }
 
-/** Leaves out `many` terminators, the first ones: which does not matter. */
+/** Leaves out the first `many` terminators; any others would do. */
 function dropTerminators({ firsts, indexes, ips, terminators }: Picked, many: number): Picked {
   const kept: Picked = { firsts: firsts.slice(), indexes: [], ips: [], terminators: [] };
   let dropped = 0;
@@ -146,17 +147,17 @@ function dropTerminators({ firsts, indexes, ips, terminators }: Picked, many: nu
   });
 }
 
-/** `order`: units by rising new address. */
+/** `order`: units by rising new place. */
 export function writeOrc(
   bytes: Uint8Array,
   view: DataView,
   table: OrcData,
-  moves: Int32Array,
+  shifts: Int32Array,
   order: Uint32Array,
 ): void {
   const { ipOffset, ipPlace, entryOffset, count, firsts, ips, entries } = table;
-  const put = (index: number, entry: number, move: number): void => {
-    view.setInt32(ipOffset + index * IP, ips[entry]! + move - (ipPlace + index * IP), true);
+  const put = (index: number, entry: number, shift: number): void => {
+    view.setInt32(ipOffset + index * IP, ips[entry]! + shift - (ipPlace + index * IP), true);
     const from = entry * ENTRY;
     const to = entryOffset + index * ENTRY;
     for (let byte = 0; byte < ENTRY; byte++) bytes[to + byte] = entries[from + byte]!;
@@ -164,7 +165,7 @@ export function writeOrc(
   let index = 0;
   for (const unit of order)
     for (let entry = firsts[unit]!, end = firsts[unit + 1]!; entry < end; entry++)
-      put(index++, entry, moves[unit + 1]!);
+      put(index++, entry, shifts[unit + 1]!);
   for (let entry = firsts[firsts.length - 1]!; entry < ips.length; entry++) put(index++, entry, 0);
   for (; index < count; index++) put(index, ips.length - 1, 0);
 }

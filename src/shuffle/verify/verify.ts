@@ -1,110 +1,74 @@
 /**
  * Is this file the given kernel with its functions in other places, and nothing else?
  *
- * Independent of the writer: of it nothing is used but the claim that the file carries, which ranges of .text went where. Against that, all of the
- * original's code and all of the result's is disassembled, every relative displacement is followed, every absolute site, every relative field that
- * the debug vmlinux's relocations name; the tables that are sorted by address are read as the kernel reads them, and what they say is compared. Every
- * other byte must be the one it was. A self-relocating file is taken apart first, and `verify` proves that it was made from the plain one by
- * `convert`.
+ * Independent of the writer: nothing of it is used except the claim that the file carries, which ranges of .text went where. Against that claim, all code of
+ * .text is disassembled before and after. Every relative displacement is followed, every absolute site, and every relative field that the debug vmlinux's
+ * relocations name. The tables that are sorted by address are read as the kernel reads them, and their contents are compared. Every other byte must be
+ * what it was. A self-relocating file is taken apart first, and `verify` proves that `convert` made it from the plain one.
  *
- * Without relocations less is shown: see shuffle/verify/unnamed.ts.
+ * Without relocations less is shown: see unrelocated-references.ts.
  *
- * What is not shown: that no reference is of a kind which neither a relocation nor an instruction tells of. Real boots are what there is against that.
+ * What is not shown: that there is no reference of a kind which neither a relocation nor an instruction reveals. Only real boots speak against that.
  */
+import { KernelImageError } from '../../base/errors.ts';
 import type { Codecs } from '../../codecs/formats.ts';
 import { readElf } from '../../elf/read.ts';
-import { KernelImageError } from '../../base/errors.ts';
 import { readInput } from '../../kernel/input.ts';
-import type { ByteSource } from '../../relocs/tool/byte-source.ts';
-import { findRelocations } from '../../relocs/find.ts';
-import {
-  checkSites as checkTableForm,
-  encodeRelocationTable,
-  readRelocationTable,
-} from '../../relocs/tables/kernel-table.ts';
-import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
-import { buildIdOf } from '../build-id.ts';
-import { openDebugKernel } from '../debug-kernel.ts';
-import type { DebugKernel } from '../debug-kernel.ts';
-import { loadDisassembler } from '../disassembler.ts';
-import { ImageBytes, placeOfLow } from '../kernel-image.ts';
-import { withoutSymbols } from '../strip.ts';
-import { examine } from '../../verify/verify.ts';
-import { Refutation } from '../../verify/evidence.ts';
-import type { Finding } from '../../verify/evidence.ts';
-import { readOriginal } from '../../verify/original.ts';
-import { readAims } from './aims.ts';
-import { checkCode } from './code.ts';
-import { checkOverwritten, readMoves } from './moves.ts';
-import type { Moves } from './moves.ts';
-import { checkRelative, checkSites, checkTable } from './references.ts';
-import { checkRest } from './rest.ts';
-import { Sides } from './sides.ts';
-import { checkExtable, checkKallsyms, checkMcount, checkOrc, sortedTables } from './tables.ts';
-import { checkUnnamed } from './unnamed.ts';
-import { unconvert } from './unconvert.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
+import { findRelocations } from '../../relocs/find.ts';
+import { checkSites, encodeRelocationTable, readRelocationTable } from '../../relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
+import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { assembleStub } from '../../stub/program.ts';
+import { Refutation } from '../../verify/evidence.ts';
+import { readOriginal } from '../../verify/original.ts';
+import { examine } from '../../verify/verify.ts';
+import { loadDisassembler } from '../disassembler.ts';
+import type { Disassembler } from '../disassembler.ts';
+import { openDebugKernel } from '../read/debug-kernel.ts';
+import type { DebugKernel } from '../read/debug-kernel.ts';
+import { buildIdOf } from '../read/identity.ts';
+import { ImageBytes, withoutSymbols } from '../read/kernel-image.ts';
+import { CheckRecord } from './checks.ts';
+import type { ShuffleCheck, ShuffleVerification } from './checks.ts';
+import { checkOverwritten, readClaimedLayout } from './claimed-layout.ts';
+import type { ClaimedLayout } from './claimed-layout.ts';
+import { ImagePair } from './image-pair.ts';
+import { extractPlain } from './plain-file.ts';
+import {
+  checkAbsoluteFields,
+  checkRelativeFields,
+  checkShiftedSites,
+  readTargetShifts,
+  shiftSites,
+} from './references.ts';
+import { checkRemainingBytes } from './remaining-bytes.ts';
+import { checkExtable, checkKallsyms, checkMcount, checkOrc, sortedTables } from './tables.ts';
+import { checkText } from './text.ts';
+import { checkUnrelocatedReferences } from './unrelocated-references.ts';
 
 export interface VerifyShuffledOptions {
   readonly codecs: Codecs;
   /** The unstripped vmlinux of the original's build. */
   readonly debug: ByteSource;
   readonly relocs?: Uint8Array | undefined;
-  /** Do without the relocations of `debug`. What that shows is less: see shuffle/verify/unnamed.ts. */
+  /** Do without the relocations of `debug`. That shows less: see unrelocated-references.ts. */
   readonly recover?: boolean | undefined;
   readonly onCheck?: ((name: ShuffleCheck) => void) | undefined;
 }
 
-/** In the order in which they run, with what each shows. Names are stable: programs may switch on them. */
-export const SHUFFLE_CHECKS = {
-  moves: 'ranges of .text went to places of their own, over nothing but padding',
-  conversion: 'the self-relocating file is what `convert` makes of the plain one',
-  'relocation-table': "the original's sites, those in moved code with it",
-  'absolute-fields': 'each holds the new place of its old target',
-  code: 'instruction for instruction the same; each relative displacement leads to the new place of its old target',
-  'relative-fields': 'those outside .text, by the relocations of the debug vmlinux: the same',
-  kallsyms: 'sorted by address; the same symbols, moved; the same order of names',
-  orc: 'sorted; says of each instruction what it said of it before',
-  extable: 'sorted; the same entries, moved',
-  mcount: 'sorted; the same call sites, moved',
-  'nothing-else': 'every other byte is what it was, or as it has to be',
-} as const;
-/** What `relative-fields` shows then. */
-const WITHOUT_RELOCATIONS =
-  'those outside .text: each that changed leads to the new place of its old target, and nothing that was left looks like one';
-export type ShuffleCheck = keyof typeof SHUFFLE_CHECKS;
-
-export interface ShuffleCheckResult {
-  readonly name: ShuffleCheck;
-  /** null: not looked at, because a check before it was refuted, or because there is nothing to look at. */
-  readonly ok: boolean | null;
-  readonly detail: string;
-  /** How many things it looked at. */
-  readonly count: number;
-}
-
-/** The shape of `kslide verify --shuffled --json`. */
-export interface ShuffleVerification {
-  /** `consistent`: all that was changed is right; without relocations it is not shown that all was changed that had to be. */
-  readonly verdict: 'proved' | 'consistent' | 'refuted';
-  readonly kernelVersion: string | undefined;
-  readonly selfRelocating: boolean | undefined;
-  readonly checks: readonly ShuffleCheckResult[];
-  readonly offence: (Finding & { readonly check: ShuffleCheck }) | undefined;
-}
-
-/** Throws KernelImageError when the original or its debug vmlinux cannot be read; whatever is in `shuffled`, the answer is a verdict. */
+/** Throws KernelImageError when the original or its debug vmlinux cannot be read. Whatever `shuffled` contains, the answer is a verdict. */
 export async function verifyShuffled(
   original: Uint8Array,
   shuffled: Uint8Array,
   options: VerifyShuffledOptions,
 ): Promise<ShuffleVerification> {
+  // Read the original and its debug vmlinux, which are believed.
   const input = await readInput(original, options);
   const whole = readVmlinux(input.vmlinux);
   const table = findRelocations(whole, input);
-  checkTableForm(table, whole.loads);
+  checkSites(table, whole.loads);
   const kernel = withoutSymbols(whole);
   const { recover = false } = options;
   const hint = '--recover does without, and shows less';
@@ -112,114 +76,77 @@ export async function verifyShuffled(
   refuseOtherBuild(kernel, debug);
   const makeDisassembler = await loadDisassembler();
 
-  const describe = (name: ShuffleCheck): string =>
-    recover && name === 'relative-fields' ? WITHOUT_RELOCATIONS : SHUFFLE_CHECKS[name];
-  const results = new Map<ShuffleCheck, ShuffleCheckResult>();
-  const check = async <T extends { readonly count: number | null }>(
-    name: ShuffleCheck,
-    run: () => T | Promise<T>,
-  ): Promise<T> => {
-    options.onCheck?.(name);
-    const detail = describe(name);
-    try {
-      const learned = await run();
-      results.set(name, { name, ok: learned.count === null ? null : true, detail, count: learned.count ?? 0 });
-      return learned;
-    } catch (error) {
-      results.set(name, { name, ok: false, detail, count: 0 });
-      throw error;
-    }
-  };
+  const record = new CheckRecord(recover, options.onCheck);
   let selfRelocating: boolean | undefined;
   let offence: ShuffleVerification['offence'];
   try {
-    // What went where; and from here on the file is a plain one.
-    const claimed = await check('moves', () => {
-      const plain = unconvert(readElf(shuffled), kernel);
+    // Read the claim: which ranges went where. From here on the file is a plain one.
+    const claim = await record.run('moves', () => {
+      const plain = extractPlain(readElf(shuffled), kernel);
       ({ selfRelocating } = plain);
-      const after = readVmlinux(plain.bytes);
-      const moves = readMoves(after.elf, debug.text);
-      const sides = new Sides(new ImageBytes(kernel), new ImageBytes(after));
-      const { text } = debug;
-      const before = sides.before.range(text.start, text.end, '.text');
-      const symbols = textSymbols(debug);
-      const offset = sides.before.at(text.start, text.end - text.start, '.text');
-      const paddingEnds = checkOverwritten(
-        moves,
-        { code: before, symbols, extents: text.extents },
-        makeDisassembler(before),
-        offset,
-      );
-      return {
-        count: moves.starts.length,
-        moves,
-        sides,
-        after,
-        plain: plain.bytes,
-        before,
-        symbols,
-        offset,
-        paddingEnds,
-      };
+      return readClaim(kernel, readVmlinux(plain.bytes), debug, makeDisassembler);
     });
-    const { moves, sides, after, plain, before, symbols, offset, paddingEnds } = claimed;
-    const moved = moveTable(table, moves);
-    await check('conversion', async () => {
+    const { layout, images, plain, code, symbols, paddingEnds } = claim;
+
+    // Prove the added program, if there is one, and the relocation table, against a table that is computed here.
+    const expectedTable = shiftSites(table, layout);
+    await record.run('conversion', async () => {
       if (selfRelocating !== true) return { count: null };
-      await proveConversion(plain, shuffled, {
-        ...options,
-        relocs: encodeRelocationTable(moved),
-        align: input.header?.kernelAlignment,
-      });
+      const relocs = encodeRelocationTable(expectedTable);
+      await proveConversion(plain.elf.bytes, shuffled, { ...options, relocs, align: input.header?.kernelAlignment });
       return { count: 1 };
     });
-    await check('relocation-table', () => {
-      // The conversion was proved with the right table; a plain file carries its own.
-      if (selfRelocating === true) return { count: moved.abs64.length + moved.abs32.length + moved.inverse32.length };
-      return { count: checkTable(table, readRelocationTable(after.trailer, after.elf.bytes.length), moves) };
+    await record.run('relocation-table', () => {
+      // A self-relocating file was proved with the right table; a plain file carries its own.
+      if (selfRelocating === true) return { count: countSites(expectedTable) };
+      return { count: checkShiftedSites(expectedTable, readRelocationTable(plain.trailer, plain.elf.bytes.length)) };
     });
+
+    // Follow every reference to code. Each check marks the bytes that it has explained.
     const sorted = sortedTables(debug);
-    const aims = recover ? undefined : readAims(debug, moves);
+    const targetShifts = recover ? undefined : readTargetShifts(debug, layout);
     const named = new Set(symbols);
-    const absolute = await check('absolute-fields', () => {
-      const { sites, checked } = checkSites(sides, table, moves, aims, (place) => named.has(place), sorted);
-      return { count: checked, sites };
-    });
-    await check('code', () => {
-      const now = sides.after.range(debug.text.start, debug.text.end, '.text');
-      const { start: origin, extents } = debug.text;
-      const pair = { before, after: now, origin, offset, sites: absolute.sites, aims, extents };
-      const disassemblers = { before: makeDisassembler(before), after: makeDisassembler(now) };
-      const { instructions } = checkCode(pair, moves, symbols, paddingEnds, disassemblers);
-      sides.acceptRange(debug.text.start, debug.text.end);
+    const isSymbol = (place: number): boolean => named.has(place);
+    const absolute = await record.run('absolute-fields', () =>
+      checkAbsoluteFields(images, table, layout, targetShifts, isSymbol, sorted),
+    );
+    await record.run('code', () => {
+      const { start: origin, end, extents } = debug.text;
+      const after = images.after.range(origin, end, '.text');
+      const offset = images.before.at(origin, end - origin, '.text');
+      const pair = { before: code, after, origin, offset, sites: absolute.sites, targetShifts, extents };
+      const disassemblers = { before: makeDisassembler(code), after: makeDisassembler(after) };
+      const { instructions } = checkText(pair, layout, symbols, paddingEnds, disassemblers);
+      images.markRange(origin, end);
       return { count: instructions };
     });
-    if (aims !== undefined)
-      await check('relative-fields', () => ({ count: checkRelative(debug, sides, moves, aims, sorted) }));
-    await check('kallsyms', () => ({ count: checkKallsyms(debug, sides, moves) || null }));
-    await check('orc', () => ({ count: checkOrc(debug, sides, moves, paddingEnds) || null }));
-    await check('extable', () => ({ count: checkExtable(debug, sides, moves) || null }));
-    await check('mcount', () => ({ count: checkMcount(debug, sides, moves) || null }));
-    // By what the tables before have left.
-    if (aims === undefined)
-      await check('relative-fields', () => ({
-        count: checkUnnamed(debug, sides, moves, table, symbols, makeDisassembler),
+    if (targetShifts !== undefined)
+      await record.run('relative-fields', () => ({
+        count: checkRelativeFields(debug, images, layout, targetShifts, sorted),
       }));
-    await check('nothing-else', () => ({ count: checkRest(sides, kernel.elf, after.elf) }));
+
+    // Compare what the sorted tables say.
+    await record.run('kallsyms', () => ({ count: checkKallsyms(debug, images, layout) || null }));
+    await record.run('orc', () => ({ count: checkOrc(debug, images, layout, paddingEnds) || null }));
+    await record.run('extable', () => ({ count: checkExtable(debug, images, layout) || null }));
+    await record.run('mcount', () => ({ count: checkMcount(debug, images, layout) || null }));
+
+    // Without relocations: among the bytes that the tables have left.
+    if (targetShifts === undefined)
+      await record.run('relative-fields', () => ({
+        count: checkUnrelocatedReferences(debug, images, layout, table, symbols, makeDisassembler),
+      }));
+
+    // All bytes that nothing has explained must be unchanged.
+    await record.run('nothing-else', () => ({ count: checkRemainingBytes(images, kernel.elf, plain.elf) }));
   } catch (error) {
-    const finding = findingOf(error);
-    if (finding === undefined) throw error;
-    const name = [...results.values()].find(({ ok }) => ok === false)!.name;
-    offence = { ...finding, check: name };
+    offence = record.offenceOf(error);
   }
-  const checks = (Object.keys(SHUFFLE_CHECKS) as ShuffleCheck[]).map(
-    (name) => results.get(name) ?? { name, ok: null, detail: describe(name), count: 0 },
-  );
   return {
     verdict: offence !== undefined ? 'refuted' : recover ? 'consistent' : 'proved',
     kernelVersion: input.kernelVersion,
     selfRelocating,
-    checks,
+    checks: record.results(),
     offence,
   };
 }
@@ -235,6 +162,37 @@ function refuseOtherBuild(kernel: Vmlinux, debug: DebugKernel): void {
   });
 }
 
+interface Claim {
+  /** How many ranges there are. */
+  readonly count: number;
+  readonly layout: ClaimedLayout;
+  readonly images: ImagePair;
+  /** The shuffled kernel, without the program that relocates. */
+  readonly plain: Vmlinux;
+  /** The original's .text. */
+  readonly code: Uint8Array;
+  readonly symbols: readonly number[];
+  readonly paddingEnds: Uint32Array;
+}
+
+function readClaim(
+  original: Vmlinux,
+  plain: Vmlinux,
+  debug: DebugKernel,
+  makeDisassembler: (code: Uint8Array) => Disassembler,
+): Claim {
+  const { text } = debug;
+  const layout = readClaimedLayout(plain.elf, text);
+  const images = new ImagePair(new ImageBytes(original), new ImageBytes(plain));
+  const code = images.before.range(text.start, text.end, '.text');
+  const offset = images.before.at(text.start, text.end - text.start, '.text');
+  const symbols = textSymbols(debug);
+  const originalText = { code, symbols, extents: text.extents };
+  const paddingEnds = checkOverwritten(layout, originalText, makeDisassembler(code), offset);
+  return { count: layout.starts.length, layout, images, plain, code, symbols, paddingEnds };
+}
+
+/** The places of all symbols in .text, rising. */
 function textSymbols({ symbols, places, text }: DebugKernel): number[] {
   const found = new Set<number>();
   for (let symbol = 0; symbol < symbols.count; symbol++) {
@@ -244,13 +202,11 @@ function textSymbols({ symbols, places, text }: DebugKernel): number[] {
   return [...found].toSorted((a, b) => a - b);
 }
 
-function moveTable(table: RelocationTable, moves: Moves): RelocationTable {
-  const move = (list: Uint32Array): Uint32Array =>
-    list.map((entry) => entry + moves.imageOf(placeOfLow(entry)) - placeOfLow(entry)).toSorted();
-  return { lists: table.lists, abs64: move(table.abs64), inverse32: move(table.inverse32), abs32: move(table.abs32) };
+function countSites({ abs64, abs32, inverse32 }: RelocationTable): number {
+  return abs64.length + abs32.length + inverse32.length;
 }
 
-/** By `verify`, with a table that was computed here. */
+/** By `verify`, with a relocation table that was computed here. */
 async function proveConversion(
   plain: Uint8Array,
   shuffled: Uint8Array,
@@ -263,11 +219,4 @@ async function proveConversion(
     const { what, offset, found, expected } = offence;
     throw new Refutation({ what: `${what} (${offence.check})`, offset, found, expected });
   }
-}
-
-function findingOf(error: unknown): Finding | undefined {
-  if (error instanceof Refutation) return error.finding;
-  if (!(error instanceof KernelImageError)) return undefined;
-  const { code, what, offset = 0, found = code, expected = 'another value' } = error.data;
-  return { what, offset, found: String(found), expected: String(expected) };
 }
