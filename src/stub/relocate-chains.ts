@@ -7,11 +7,11 @@
  *
  * Loops are unrolled, and a row that is no multiple of that enters in the middle. All of a row's pointers are at its end, and RDI counts up to 0.
  */
-import { Assembler } from '../asm/assembler.ts';
+import { Assembler, AssemblyError } from '../asm/assembler.ts';
 import type { Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword, word } from '../asm/operands.ts';
 import { eax, ecx, edx, r10d, r11, r11d, r13, r8, r8d, r9, rax, rbp, rbx, rcx, rdi, rsi } from '../asm/registers.ts';
-import { AssemblyError } from '../asm/misuse.ts';
+
 import { CHAIN } from '../relocs/tables/compact-chains.ts';
 import { SCRATCH } from '../segment/layout.ts';
 
