@@ -7,7 +7,7 @@ import type { NewSection, NewSegment } from '../elf/write.ts';
 import type { Slots } from '../kaslr/slots.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { assembledStub } from '../stub/assembled.ts';
+import { STUB_PROGRAM } from '../stub/assembled.ts';
 import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC, SCRATCH } from './layout.ts';
 
 const PAGE = 0x1000;
@@ -35,11 +35,9 @@ export interface SegmentOptions {
   readonly tableAtEnd?: boolean | undefined;
 }
 
-let assembled: Uint8Array | undefined;
-
-/** The program, not to be changed: made when it is first asked for. */
+/** The program, not to be changed. */
 export function stubProgram(): Uint8Array {
-  return (assembled ??= assembledStub());
+  return STUB_PROGRAM;
 }
 
 /**

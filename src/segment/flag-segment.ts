@@ -10,7 +10,7 @@ import type { NewSection, NewSegment } from '../elf/write.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { PARAMS, PARAMS_MAGIC, SCRATCH, TABLE_FORMAT } from './layout.ts';
-import { FLAG_PROGRAM } from '../stub/flag-code.ts';
+import { FLAG_PROGRAM } from '../stub/assembled.ts';
 
 const PAGE = 0x1000;
 

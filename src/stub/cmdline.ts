@@ -11,14 +11,14 @@ import { byte, dword } from '../asm/operands.ts';
 import { al, eax, ecx, esi, r12, r15, r8, r8d, rax, rdx, rsi } from '../asm/registers.ts';
 import { BOOT_PARAMS, KASLR_FLAG } from '../base/boot-params.ts';
 import { PARAMS, STUB_FLAGS } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
 /** "nokaslr" as its characters shifted in one after the other; a longer word leaves a character in the byte above. */
 const NOKASLR = 0x00_6e6f_6b61_736c_72n;
 const LIMIT = 0x1_0000;
 
-export function emitCmdline(a: Assembler, stub: Stub): void {
+export function emitCmdline(a: Assembler, labels: StubLabels): void {
   const nextWord = a.label('next_word');
   const nextChar = a.label('next_char');
   const endOfWord = a.label('end_of_word');
@@ -29,7 +29,7 @@ export function emitCmdline(a: Assembler, stub: Stub): void {
   a.test(byte(r12, BOOT_PARAMS.loadflags), KASLR_FLAG);
   a.jz(notRandomized);
   a.test(byte(r15, PARAMS.flags), STUB_FLAGS.despite_kaslr_flag);
-  a.jz(stub.leave);
+  a.jz(labels.leave);
   a.bind(notRandomized);
 
   a.note('nokaslr?');
@@ -55,7 +55,7 @@ export function emitCmdline(a: Assembler, stub: Stub): void {
   a.jmp(absent);
   a.bind(endOfWord);
   a.cmp(r8, rdx);
-  a.je(stub.leave);
+  a.je(labels.leave);
   a.test(al, al);
   a.jz(absent);
   a.dec(ecx);

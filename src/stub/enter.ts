@@ -9,17 +9,16 @@ import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword, dword } from '../asm/operands.ts';
 import { cr0, ebp, ecx, r12, r13, r15, rax, rbp, rcx, rdi, rsi, rsp } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
 const CR0_WP = 1 << 16;
 
-export function emitEnter(a: Assembler, stub: Stub): void {
-  a.note('enter');
+export function emitEnter(a: Assembler, labels: StubLabels): void {
   // The protocol promises both; a loader that breaks the promise costs two bytes.
   a.cli();
   a.cld();
-  a.lea(r15, mem(stub.params));
+  a.lea(r15, mem(labels.params));
   a.mov(ebp, dword(r15, PARAMS.scratch));
   a.add(rbp, r15);
   a.mov(qword(rbp, SCRATCH.saved_rsp), rsp);

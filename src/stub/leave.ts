@@ -30,11 +30,10 @@ import {
   rsp,
 } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 
-export function emitLeave(a: Assembler, stub: Stub): void {
-  a.bind(stub.leave);
-  a.note('leave');
+export function emitLeave(a: Assembler, labels: StubLabels): void {
+  a.bind(labels.leave);
   const keepCr0 = a.label('keep_cr0');
   a.mov(rcx, cr0);
   a.mov(rax, qword(rbp, SCRATCH.saved_cr0));
@@ -52,5 +51,5 @@ export function emitLeave(a: Assembler, stub: Stub): void {
   a.mov(rsi, r12);
   for (const register of [ebx, ecx, edx, ebp, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d])
     a.xor(register, register);
-  a.jmp(qword(stub.params, PARAMS.entry));
+  a.jmp(qword(labels.params, PARAMS.entry));
 }

@@ -13,7 +13,7 @@ import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
 import { mem, qword, word } from '../asm/operands.ts';
 import { cs, dx, eax, ecx, edx, r8, rax, rbp, rcx, rdi, rdx, rsp } from '../asm/registers.ts';
 import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 
 /** A gate's type and present bits, in place: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
 const INTERRUPT_GATE = 0x8e00n << 32n;
@@ -29,14 +29,14 @@ export function emitGuardEnd(a: Assembler): void {
   a.mov(qword(rbp, SCRATCH.resume), 0);
 }
 
-export function emitInstallTraps(a: Assembler, stub: Stub): void {
+export function emitInstallTraps(a: Assembler, labels: StubLabels): void {
   a.note('install traps');
   a.sidt(mem(rbp, SCRATCH.saved_idtr));
   a.sgdt(mem(rbp, SCRATCH.saved_gdtr));
   emitGuardEnd(a);
 
   const fill = a.label('fill_idt');
-  emitGate(a, stub.fault);
+  emitGate(a, labels.fault);
   a.lea(rdi, mem(rbp, SCRATCH.idt));
   a.mov(ecx, IDT_VECTORS);
   a.bind(fill);
@@ -45,7 +45,7 @@ export function emitInstallTraps(a: Assembler, stub: Stub): void {
   a.add(rdi, 16);
   a.dec(ecx);
   a.jnz(fill);
-  emitGate(a, stub.nmi);
+  emitGate(a, labels.nmi);
   a.mov(qword(rbp, SCRATCH.idt + NMI_VECTOR * 16), rax);
   a.mov(qword(rbp, SCRATCH.idt + NMI_VECTOR * 16 + 8), rdx);
   emitDescriptorPointer(a, SCRATCH.idtr, SCRATCH.idt, IDT_VECTORS * 16);
@@ -91,9 +91,9 @@ function emitDescriptorPointer(a: Assembler, pointer: number, table: number, siz
   a.mov(qword(rbp, pointer + 2), rax);
 }
 
-export function emitTrapHandlers(a: Assembler, stub: Stub): void {
+export function emitTrapHandlers(a: Assembler, labels: StubLabels): void {
   const dead = a.label('dead');
-  a.bind(stub.fault);
+  a.bind(labels.fault);
   a.note('a fault: resume where the step said');
   a.cmp(qword(rbp, SCRATCH.resume), 0);
   a.jz(dead);
@@ -102,6 +102,6 @@ export function emitTrapHandlers(a: Assembler, stub: Stub): void {
   a.bind(dead);
   a.hlt();
   a.jmp(dead);
-  a.bind(stub.nmi);
+  a.bind(labels.nmi);
   a.iretq();
 }

@@ -9,7 +9,6 @@ import { fileURLToPath } from 'node:url';
 import { formatListing } from '../../src/asm/assembler.ts';
 import { assembleFlagStub, assembleStub } from '../../src/stub/program.ts';
 import { iced, objdump } from '../asm/judges.ts';
-import { flagCodeFile } from './flag-code.ts';
 
 const PROGRAMS = [
   { name: 'program', assemble: assembleStub },
@@ -61,10 +60,3 @@ for (const { name, assemble } of PROGRAMS) {
     });
   });
 }
-
-test('the program that sets the flag is in the sources as it is assembled', () => {
-  const path = fileURLToPath(new URL('../../src/stub/flag-code.ts', import.meta.url));
-  const text = flagCodeFile(assembleFlagStub().code);
-  if (process.env['KSLIDE_UPDATE_GOLDEN'] !== undefined) writeFileSync(path, text);
-  assert.equal(text, readFileSync(path, 'utf8'));
-});
