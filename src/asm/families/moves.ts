@@ -15,7 +15,7 @@ import {
 } from './common.ts';
 import type { Sink } from './common.ts';
 
-interface Mov {
+export interface Mov {
   <W extends OperandWidth>(to: Gpr<W> | Memory, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void;
   (to: SegmentRegister, from: Gpr<16> | Gpr<32> | Gpr<64> | Memory): void;
   (to: Gpr<16> | Gpr<32> | Gpr<64> | Memory, from: SegmentRegister): void;
