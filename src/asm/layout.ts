@@ -20,7 +20,7 @@ export interface Branch {
   readonly kind: 'branch';
   readonly mnemonic: string;
   readonly label: Label;
-  /** Opcode before rel8. Undefined where only rel32 exists or is wanted. */
+  /** Opcode before rel8. Undefined if only rel32 exists, as for call. */
   readonly short: readonly number[] | undefined;
   /** Opcode before rel32. */
   readonly near: readonly number[];

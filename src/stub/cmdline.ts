@@ -1,10 +1,11 @@
 /**
  * Whether to randomize at all.
  *
- * Not when KASLR_FLAG is set: the decompressor, or a host tool, has moved the kernel already; unless the parameters say that this kernel's
- * decompressor moves it only physically. Not when the command line holds the word
- * `nokaslr`, found as cmdline_find_option_bool() in arch/x86/boot/cmdline.c finds it: words end at any character up to the space, and
- * quotes mean nothing. Like the decompressor's, the search ends at 64 KiB even without a NUL.
+ * Not if KASLR_FLAG is set: then the decompressor, or a host tool, has moved the kernel already. (The parameters can say that this kernel's
+ * decompressor moves it only physically; then the flag is ignored.)
+ *
+ * Not if the command line holds the word `nokaslr`, found as cmdline_find_option_bool() in arch/x86/boot/cmdline.c finds it: any character
+ * up to the space ends a word, and quotes mean nothing. As in the decompressor, the search ends after 64 KiB even without a NUL.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword } from '../asm/operands.ts';
@@ -14,7 +15,7 @@ import { PARAMS, STUB_FLAGS } from '../segment/layout.ts';
 import type { StubLabels } from './labels.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
-/** "nokaslr" as its characters shifted in one after the other; a longer word leaves a character in the byte above. */
+/** "nokaslr", each character shifted in after the one before. A longer word leaves a character in the byte above. */
 const NOKASLR = 0x00_6e6f_6b61_736c_72n;
 const LIMIT = 0x1_0000;
 

@@ -1,7 +1,9 @@
 /**
- * To the kernel, in the state that the loader made: its CR0, IDT, GDT and stack pointer back in place, RSI at boot_params. What was random is gone: the
- * scratch page with the stack is wiped and every other register is zero, so neither the slide nor what it was made of stays
- * in memory that the kernel will hand out later. (The page tables stay, in use, and the log of link addresses; neither holds the slide.)
+ * On to the kernel, in the loader's state: CR0, IDT, GDT and stack pointer restored, RSI pointing to boot_params.
+ *
+ * Nothing random is left. The scratch page with the stack is wiped and every other register is zero, so neither the slide nor the entropy
+ * that it was made from stays in memory that the kernel will hand out later. (The page tables stay, because they are in use, and so does
+ * the log of link addresses. Neither holds the slide.)
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword } from '../asm/operands.ts';

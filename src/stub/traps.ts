@@ -1,12 +1,12 @@
 /**
  * Surviving faults.
  *
- * At startup_64 nobody has an IDT yet, so any fault is a triple fault. Yet the program asks for things that may not be there, and in a
- * confidential guest even CPUID faults (#VC under SEV-ES, #VE under TDX). So it runs on an IDT of its own, whose one handler resumes at the
- * address in SCRATCH.resume: "this source is absent". A fault where none is expected stops the machine instead of resetting it.
+ * At startup_64 there is no IDT yet, so any fault is a triple fault. But the program asks for things that may not exist, and in a confidential
+ * guest even CPUID faults (#VC under SEV-ES, #VE under TDX). So it runs on an IDT of its own. The IDT's one handler resumes at the address in
+ * SCRATCH.resume, which means "this source is absent". A fault where none is expected stops the machine instead of resetting it.
  *
- * Delivering a fault loads CS from the GDT. Loaders need not have left a readable GDT behind the loaded selectors (the
- * kernel loads its own first thing), so the program brings one that holds a code segment at whatever selector CS has.
+ * Delivering a fault loads CS from the GDT. Loaders need not leave a readable GDT for the selectors that they loaded (the kernel loads its
+ * own GDT first), so the program brings one that has a code segment at the selector in CS.
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
@@ -15,7 +15,7 @@ import { cs, dx, eax, ecx, edx, r8, rax, rbp, rcx, rdi, rdx, rsp } from '../asm/
 import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from '../segment/layout.ts';
 import type { StubLabels } from './labels.ts';
 
-/** A gate's type and present bits, in place: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
+/** A gate's type and present bits, in position: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
 const INTERRUPT_GATE = 0x8e00n << 32n;
 const NMI_VECTOR = 2;
 
@@ -68,7 +68,7 @@ export function emitInstallTraps(a: Assembler, labels: StubLabels): void {
   a.bind(keepGdt);
 }
 
-/** Makes an interrupt gate to `handler` in RDX:RAX, at the CS in force. Clobbers RCX. */
+/** Makes an interrupt gate to `handler` in RDX:RAX, with the current CS. Clobbers RCX. */
 function emitGate(a: Assembler, handler: Label): void {
   a.lea(rdx, mem(handler));
   a.mov(eax, edx);

@@ -1,6 +1,6 @@
 /**
- * A bzImage without a decompressor, see bzimage/uncompressed.ts and stub/segment-loader.ts for what it is made of. Of those, the layout and the
- * assembled code are used here, as of the added segment; where everything has to be is worked out anew.
+ * Checks a bzImage without a decompressor (bzimage/uncompressed.ts and stub/segment-loader.ts describe its parts). Only the segment loader's
+ * layout and assembled code are taken from there; where everything has to be is computed again here.
  */
 import { copyOf, Reader, Writer } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
@@ -24,7 +24,7 @@ const GDT: readonly (readonly [at: number, descriptor: bigint])[] = [
   [0x18, 0x00cf_9300_0000_ffffn],
 ];
 
-/** Vouches for every byte of the file but the ELF file in it, which the other checks look at. */
+/** Proves every byte of the file except the ELF file in it, which the other checks prove. */
 export function checkSegmentLoader(
   file: Evidence,
   { kernel }: Original,
@@ -43,7 +43,7 @@ export function checkSegmentLoader(
   const info = kernelInfo(image, pm, header.kernelInfoOffset);
   const infoAt = SEGMENT_LOADER.size;
 
-  // The first multiple of the alignment behind the ELF header and what is before it.
+  // The first multiple of the alignment that leaves room for the ELF header and everything before it.
   let first = align;
   while (first - start.offset < infoAt + info.length) first += align;
   const elfAt = first - start.offset;

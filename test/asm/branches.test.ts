@@ -1,5 +1,5 @@
 /**
- * Branches: which length, and to where. GNU as relaxes whole programs to the same bytes; at the edges of rel8 the bytes are written out.
+ * Branches: their lengths and targets. GNU as relaxes whole programs to the same bytes; at the limits of rel8 the bytes are written out.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -8,7 +8,7 @@ import { Assembler } from '../../src/asm/assembler.ts';
 import type { Label } from '../../src/asm/assembler.ts';
 import { assertDisassembles, gnuAsProgram, hexOf } from './judges.ts';
 
-/** jmp over or back over `gap` bytes. */
+/** A branch over `gap` bytes, forward; below, backward. */
 function forward(gap: number, jump: (a: Assembler, target: Label) => void): string {
   const a = new Assembler();
   const target = a.label('target');
@@ -173,7 +173,7 @@ test('whole programs are relaxed as GNU as relaxes them', () => {
   );
 });
 
-// Not compared with as: where an align swallows what a branch grew, as finds the shorter program and we do not (see layout.ts).
+// Not compared with as: where an align absorbs the growth of a branch, as finds the shorter program and we do not (see layout.ts).
 test('with alignment in between, branches still reach their labels', () => {
   fc.assert(
     fc.property(programs(branch, branch, bind, zero, align), (parts) => {

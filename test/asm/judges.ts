@@ -2,7 +2,7 @@
  * Second opinions on machine code: GNU objdump, iced-x86 and GNU as. Each sees bytes or text and knows nothing of src/asm.
  *
  * objdump and as come from the package binutils (2.40 here; the exact text of operands is that version's), iced-x86 from npm. A missing
- * binutils makes the tests fail, not skip: without a judge they would say nothing.
+ * binutils makes the tests fail, not skip: without a judge they would prove nothing.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -79,7 +79,7 @@ export function iced(code: Uint8Array, bits: Bits): Disassembled[] {
   return lines;
 }
 
-/** What the same instruction is called in iced's Intel syntax; the differences are spelling, never meaning. */
+/** The same instruction in iced's Intel syntax; the differences are spelling, never meaning. */
 export function asIced(text: string): string {
   const [, mnemonic = '', operands = ''] = /^((?:rep )?\w+) *(.*)$/.exec(text) ?? [];
   const string = /^(rep )?(movs|stos|lods)$/.exec(mnemonic);
@@ -114,7 +114,7 @@ export function asIced(text: string): string {
   return `${mnemonic === 'movabs' ? 'mov' : mnemonic} ${same}`.trimEnd();
 }
 
-/** GNU as, Intel syntax: the bytes of `.text`. */
+/** What GNU as makes of Intel syntax: the bytes of `.text`. */
 export function gnuAsProgram(source: readonly string[], bits: Bits): Uint8Array {
   return inScratch((directory) => {
     const file = (name: string): string => join(directory, name);
@@ -126,8 +126,8 @@ export function gnuAsProgram(source: readonly string[], bits: Bits): Uint8Array 
 }
 
 /**
- * Each instruction by itself, all in one process. Branches to an address (`jmp 0x185`) are made from `offset` to there, and take the
- * length that as chooses.
+ * Each instruction by itself, all in one process. A branch to an address (`jmp 0x185`) is assembled as if it lay at `offset`, in the length
+ * that as chooses.
  */
 export function gnuAs(lines: readonly Pick<Disassembled, 'offset' | 'text'>[], bits: Bits): Uint8Array[] {
   // 16 bytes hold any instruction; its length is in the byte after them.
@@ -148,8 +148,8 @@ const row = (line: Pick<Disassembled, 'offset' | 'bytes' | 'text'>): string =>
   `${line.offset.toString(16)}: ${hexOf(line.bytes)} ${line.text}`;
 
 /**
- * The listing must be what objdump and iced read from the same bytes: every offset, length and operand. Lines of data are left out, each
- * run of code between them is judged by itself. Runs must not change `bits` midway without data in between.
+ * The listing must be what objdump and iced read from the same bytes: every offset, length and operand. Lines of data are left out, and each
+ * run of code between them is judged by itself. Where `bits` changes, data must lie in between.
  */
 export function assertDisassembles(listing: readonly ListingLine[]): void {
   for (const bits of [32, 64] as const) {
@@ -157,7 +157,7 @@ export function assertDisassembles(listing: readonly ListingLine[]): void {
     const ours = lines.map(row);
     const first = listing[0];
     if (first === undefined || lines.length === 0) continue;
-    // Same offsets, data and code of the other kind as nops: judged in one process, and branch targets stay what they are.
+    // Data and code of the other mode become nops: everything keeps its offset, branches their targets, and one process judges all.
     const last = listing.at(-1) ?? first;
     const code = new Uint8Array(last.offset + last.bytes.length).fill(0x90);
     for (const line of lines) code.set(line.bytes, line.offset);

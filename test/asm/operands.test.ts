@@ -1,6 +1,6 @@
 /**
- * Operands, all of them rather than some: every register pair, every shape of address at the edges of disp8 and disp32, every immediate
- * at the edge of a width. The text is our listing's; objdump, iced and GNU as each say the same.
+ * Operands, exhaustively: every register pair, every shape of address at the limits of disp8 and disp32, every immediate at the limit of a
+ * width. The text is that of our listing; objdump, iced and GNU as must each agree.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -46,7 +46,7 @@ test('register with register, of every width', () => {
 
 const DISPLACEMENTS = [0, 1, -1, 127, 128, -128, -129, 0x7fff_ffff, -0x8000_0000];
 
-/** Not eax, which as loads from an absolute address with another opcode (A1) in 32-bit code. */
+/** `data` must not be eax: in 32-bit code, as loads it from an absolute address with another opcode (A1). */
 function addresses(a: Assembler, bits: Bits, data: Gpr): void {
   const registers: readonly (Gpr<32> | Gpr<64>)[] = bits === 64 ? GPRS[64] : GPRS[32].slice(0, 8);
   const memory = SIZED[data.width];

@@ -1,6 +1,6 @@
 /**
- * Programs at random: any instruction with any operands that it takes. iced-x86 must read from the bytes what we say that we wrote.
- * operands.test.ts is exhaustive in one dimension at a time; here they mix.
+ * Random programs: any instruction with any operands that it takes. iced-x86 must read from the bytes what the listing says.
+ * operands.test.ts is exhaustive in one dimension at a time; here the dimensions mix.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -17,7 +17,7 @@ const SIZED = { 8: byte, 16: word, 32: dword, 64: qword };
 /** Labels before, in and after the code. */
 const LABELS_AT = [-0x1000, 0, 0x10_0000];
 
-/** Written once the assembler and its labels exist. */
+/** Runs once the assembler and its labels exist. */
 type Write = (a: Assembler, labels: readonly Label[]) => void;
 type Operand = (labels: readonly Label[]) => Gpr | Memory;
 type MemoryOperand = (labels: readonly Label[]) => Memory;
@@ -58,7 +58,7 @@ function either(width: OperandWidth): fc.Arbitrary<Operand> {
   );
 }
 
-/** Signed or unsigned, and for 64 bits what sign-extends from 32. */
+/** Signed or unsigned; for 64 bits a value that sign-extends from 32. */
 function immediate(width: OperandWidth): fc.Arbitrary<bigint> {
   if (width === 64) return fc.bigInt(-0x8000_0000n, 0x7fff_ffffn);
   return fc.oneof(fc.bigInt(-128n, 127n), fc.bigInt(-(2n ** BigInt(width - 1)), 2n ** BigInt(width) - 1n));

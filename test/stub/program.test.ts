@@ -1,6 +1,6 @@
 /**
  * Every instruction of the programs, as offset, bytes and assembly: written down in *.golden.txt, and read back from the bytes by GNU
- * objdump and iced-x86. After a change on purpose: KSLIDE_UPDATE_GOLDEN=1, and read the diff.
+ * objdump and iced-x86. After an intended change: KSLIDE_UPDATE_GOLDEN=1, and read the diff.
  */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';

@@ -1,6 +1,6 @@
 /**
- * The segment loader's instructions, as offset, bytes and assembly: written down in segment-loader.golden.txt, and read back from the bytes by objdump and iced-x86. After
- * a change on purpose: KSLIDE_UPDATE_GOLDEN=1, and read the diff. Real boots show that it copies right (test/boot/bzimage.test.ts).
+ * The segment loader's instructions, as offset, bytes and assembly: written down in segment-loader.golden.txt, and read back from the bytes by objdump and
+ * iced-x86. After an intended change: KSLIDE_UPDATE_GOLDEN=1, and read the diff. Real boots show that it copies right (test/boot/bzimage.test.ts).
  */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -31,7 +31,7 @@ test('objdump and iced-x86 read every instruction as it is meant', () => {
   for (const { start, limit, bits } of parts) {
     const own = listing.filter((line) => !line.data && line.offset >= start && line.offset < limit);
     const end = own.at(-1)!.offset + own.at(-1)!.bytes.length;
-    // Names alone: operands of branches are relative to the part that the judge sees.
+    // Mnemonics only: operands of branches are relative to the part that the judge sees.
     const ALIAS: Record<string, string> = { movabs: 'mov', lgdtd: 'lgdt', ret: 'retf' };
     const bare = (text: string): string => ALIAS[text.split(/[ ,]/)[0]!] ?? text.split(/[ ,]/)[0]!;
     const expected = own.map(({ offset, bytes, text }) => `${offset - start} ${bytes.length} ${bare(text)}`);
@@ -44,7 +44,7 @@ test('objdump and iced-x86 read every instruction as it is meant', () => {
   }
 });
 
-test('the data says where everything is', () => {
+test('the data describes the kernel', () => {
   const copies = [
     { file: 0, memory: 0, filesz: 0x3000, memsz: 0x3000 },
     { file: 0x20_4000, memory: 0x4000, filesz: 0x2000, memsz: 0x5000 },

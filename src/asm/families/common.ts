@@ -9,6 +9,7 @@
  */
 import { hex } from '../../base/errors.ts';
 import type { Instruction, ShownOperand } from '../encoder.ts';
+import type { Branch } from '../layout.ts';
 import { AssemblyError, Label, toSigned } from '../operands.ts';
 import type { Immediate, Memory } from '../operands.ts';
 import type { Bits, Gpr, OperandWidth } from '../registers.ts';
@@ -17,13 +18,8 @@ import type { Bits, Gpr, OperandWidth } from '../registers.ts';
 export interface Sink {
   readonly bits: Bits;
   emit(instruction: Instruction): void;
-  /** A branch, whose length is chosen later. Without `short` it is always rel32. */
-  branch(branch: {
-    readonly mnemonic: string;
-    readonly label: Label;
-    readonly short: readonly number[] | undefined;
-    readonly near: readonly number[];
-  }): void;
+  /** A branch, whose length is chosen later. */
+  branch(branch: Omit<Branch, 'kind'>): void;
 }
 
 /** Most rows have two opcodes: one for 8-bit operands and the next one for all other widths. */
