@@ -6,7 +6,8 @@ import { fileURLToPath } from 'node:url';
 import type { PhysAddr, Slide } from '../src/base/addresses.ts';
 import { Reader } from '../src/base/bytes.ts';
 import { PARAMS, SCRATCH } from '../src/segment/layout.ts';
-import { assembleStub } from '../src/stub/program.ts';
+import { assembleStub, stubSteps } from '../src/stub/program.ts';
+import { RELOCATED } from '../src/stub/relocate.ts';
 
 export interface ApplyJob {
   /** What `convert` adds: parameters, program, table. */
@@ -67,13 +68,9 @@ export function runHarness(harness: string, folder: string, job: ApplyJob): Appl
     });
 }
 
-/** Offsets in the segment: from where the step begins to what follows it. */
+/** Offsets in the segment: from the step's first instruction to the first one after it. */
 function applyStep(): { start: number; end: number } {
-  const { listing } = assembleStub();
-  const at = (note: string): number => {
-    const line = listing.find((candidate) => candidate.note?.split('; ').includes(note) === true);
-    if (line === undefined) throw new RangeError(`the program has no note ${JSON.stringify(note)}`);
-    return PARAMS.size + line.offset;
-  };
-  return { start: at('relocate'), end: at('say so') };
+  const start = stubSteps().find(({ step }) => step === 'relocate')!.offset;
+  const end = assembleStub().labels.get(RELOCATED)!;
+  return { start: PARAMS.size + start, end: PARAMS.size + end };
 }

@@ -23,7 +23,7 @@ import type { SegmentOptions } from './segment/build.ts';
 import { ENTRY_BYTES, TABLE_FORMAT } from './segment/layout.ts';
 import { encodeStubTable } from './segment/table.ts';
 import type { StubTable, StubTableName } from './segment/table.ts';
-import { stubProgram } from './stub/stub-program.ts';
+import { STUB_PROGRAM } from './stub/assembled.ts';
 
 export interface ConvertOptions {
   readonly codecs: Codecs;
@@ -91,7 +91,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   options.onPass?.('write');
   const table = encodeTable(kernel, relocations, options);
   const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
-  const segment = buildSegment(kernel, stubProgram(), slots, table, options.segment);
+  const segment = buildSegment(kernel, STUB_PROGRAM, slots, table, options.segment);
   expectWithinMap(segment);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);

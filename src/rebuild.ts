@@ -108,7 +108,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
 }
 
 /**
- * Without a decompressor: the mover of ours puts the segments in place, and the kernel relocates itself as on a direct boot. The payload is,
+ * Without a decompressor: kslide's segment loader puts the segments in place, and the kernel relocates itself as on a direct boot. The payload is,
  * byte for byte, what `convert` writes.
  */
 function rebuildUncompressed(input: KernelInput, size: number, options: RebuildOptions): Rebuilt {

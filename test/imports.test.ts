@@ -108,7 +108,8 @@ const SHARED_WITH_VERIFY: readonly string[] = [
   'relocs/tables/apply.ts',
   'relocs/tables/kernel-table.ts',
   'segment/layout.ts',
-  'stub/mover.ts',
+  'stub/segment-loader-program.ts',
+  'stub/segment-loader.ts',
   'stub/program.ts',
 ];
 /** What segment/layout.ts says about a finished segment is shared. Where the parts of one go is the writer's decision, and `verify`'s own. */

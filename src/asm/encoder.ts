@@ -1,24 +1,23 @@
 /**
- * One instruction to bytes: prefixes, REX or VEX, opcode, ModRM, SIB, displacement, immediate, in that order (SDM vol. 2, figure 2-1).
+ * One instruction to bytes: prefixes, REX, opcode, ModRM, SIB, displacement, immediate, in that order (SDM vol. 2, figure 2-1).
  *
  * An `Instruction` is a row of the SDM's opcode table with its operands filled in: which opcode bytes, what goes into ModRM.reg (a
- * register, or the digit of "/digit"), what into ModRM.r/m, which immediate. The choice of a row is made by families/; this file only
- * knows the format that all rows share, and what 32-bit and 64-bit mode allow.
+ * register, or the digit of "/digit"), what into ModRM.r/m, which immediate. families/ chooses the row. This file knows only the format
+ * that all rows share, and what 32-bit and 64-bit mode allow.
  *
- * Addresses of labels are not known yet. Their four bytes are left zero and described by a `Fixup`; no other length depends on a
- * label (RIP-relative and label displacements always take disp32), so only branches need the relaxation in layout.ts.
+ * The addresses of labels are not known yet. Their four bytes are left zero and described by a `Fixup`. RIP-relative and label
+ * displacements always take disp32, so only the length of a branch depends on where labels lie: layout.ts chooses it.
  */
 import { hex } from '../base/errors.ts';
-import { AssemblyError } from './misuse.ts';
-import { Label } from './operands.ts';
+import { AssemblyError, Label } from './operands.ts';
 import type { Memory } from './operands.ts';
-import type { Bits, Gpr, Register, Width } from './registers.ts';
+import type { Bits, Gpr, Register, OperandWidth } from './registers.ts';
 
 /** What a listing shows for an operand. */
 export type ShownOperand =
   | Register
   | Memory
-  | { readonly kind: 'immediate'; readonly value: bigint | Label; readonly width: Width }
+  | { readonly kind: 'immediate'; readonly value: bigint | Label; readonly width: OperandWidth }
   | { readonly kind: 'far'; readonly selector: number; readonly value: bigint | Label }
   | { readonly kind: 'verbatim'; readonly text: string };
 
@@ -26,10 +25,10 @@ export interface Instruction {
   /** As objdump prints it, a rep prefix included. */
   readonly mnemonic: string;
   readonly shown: readonly ShownOperand[];
-  /** F2, F3 (repeat or mandatory): stands before REX. */
-  readonly prefix?: 0xf2 | 0xf3 | undefined;
-  /** 16 adds the prefix 66, 64 adds REX.W. Undefined: the width that the opcode has by itself. */
-  readonly width?: Width | undefined;
+  /** F3 (rep, or part of the opcode as in pause): stands before REX. */
+  readonly prefix?: 0xf3 | undefined;
+  /** 16 adds the prefix 66, 64 adds REX.W. Undefined: the opcode implies its width. */
+  readonly width?: OperandWidth | undefined;
   readonly opcode: readonly number[];
   /** "+r": the register is in the low three bits of the last opcode byte. */
   readonly plusRegister?: Gpr | undefined;
@@ -37,10 +36,8 @@ export interface Instruction {
   readonly reg?: Register | number | undefined;
   readonly rm?: Gpr | Memory | undefined;
   readonly immediate?: { readonly value: bigint | Label; readonly bytes: 1 | 2 | 4 | 8 } | undefined;
-  /** Further immediate bytes: the selector of ptr16:32. */
+  /** Two more immediate bytes: the selector of ptr16:32. */
   readonly selector?: number | undefined;
-  /** Present in a VEX instruction (map 0F38, L0, no 66/F2/F3): the register in VEX.vvvv. */
-  readonly vex?: Gpr | undefined;
 }
 
 /** Four bytes at `at` (from the instruction's start) to be filled once labels have offsets. */
@@ -48,7 +45,7 @@ export interface Fixup {
   readonly at: number;
   readonly label: Label;
   readonly addend: number;
-  /** `relative`: from the instruction's end. `address`: origin + offset. `fixed-address`: the same, wrong without an origin. */
+  /** `relative`: from the instruction's end. `address`: origin + offset. `fixed-address`: the same, but wrong without an origin. */
   readonly kind: 'relative' | 'address' | 'fixed-address';
 }
 
@@ -64,7 +61,7 @@ export function littleEndian(value: bigint, bytes: number): number[] {
 const high = (register: { readonly number: number } | undefined): number => (register?.number ?? 0) >> 3;
 const low = (register: { readonly number: number }): number => register.number & 7;
 
-/** ModRM and what follows it. The high bits of its registers belong into REX. */
+/** ModRM and what follows it. `x` and `b` are the high bits of its registers, which go into REX. */
 interface Addressing {
   readonly bytes: number[];
   readonly x: number;
@@ -74,18 +71,18 @@ interface Addressing {
 
 const modrm = (mod: number, reg: number, rm: number): number => (mod << 6) | ((reg & 7) << 3) | rm;
 
-/** ModRM.mod. 00 is no displacement, save with NO_BASE; 11 is a register. */
+/** ModRM.mod. 00 is no displacement, except with NO_BASE; 11 is a register. */
 const DISP8 = 0b01;
 const DISP32 = 0b10;
 const REGISTER = 0b11;
-/** ModRM.rm; the number of rsp and r12, which as a base therefore need SIB. */
+/** ModRM.rm. Also the low bits of rsp and r12, so these need a SIB byte as a base. */
 const SIB_FOLLOWS = 0b100;
 /** SIB.index. */
 const NO_INDEX = 0b100;
-/** ModRM.rm or SIB.base with mod 00: a disp32 alone. The number of rbp and r13, which as a base therefore need a displacement. */
+/** ModRM.rm or SIB.base with mod 00: a disp32 alone. Also the low bits of rbp and r13, so these need a displacement as a base. */
 const NO_BASE = 0b101;
 
-/** SDM vol. 2, tables 2-2 and 2-3; 2.2.1.6 for RIP-relative, which took the place of plain disp32 in 64-bit mode. */
+/** SDM vol. 2, tables 2-2 and 2-3; 2.2.1.6 for RIP-relative, which replaces plain disp32 in 64-bit mode. */
 function addressing(memory: Memory, reg: number, bits: Bits): Addressing {
   const { base, index, scale, label } = memory;
   // In 32-bit code addresses wrap, so 0xfffffff0 is -16 and short.
@@ -153,16 +150,9 @@ function rexPrefix({ width, reg, rm, plusRegister }: Instruction, address: Addre
   return fields !== 0 || isNeeded ? 0x40 | fields : 0;
 }
 
-/** SDM vol. 2, 2.3.5: three-byte VEX of map 0F38. R, X, B and vvvv are stored inverted. */
-function vexPrefix(instruction: Instruction, vvvv: Gpr, address: Addressing | undefined): number[] {
-  const rxb = (rexPrefix(instruction, address) & 7) << 5;
-  const w = instruction.width === 64 ? 0x80 : 0;
-  return [0xc4, (~rxb & 0xe0) | 0b00010, w | ((~vvvv.number & 15) << 3)];
-}
-
-/** Throws where the mode does not have the instruction's registers, addresses or width. */
-function check({ mnemonic, width, plusRegister, reg, rm, vex }: Instruction, bits: Bits): void {
-  for (const operand of [reg, rm, plusRegister, vex]) {
+/** Throws if the mode lacks the instruction's registers, addresses or width. */
+function check({ mnemonic, width, plusRegister, reg, rm }: Instruction, bits: Bits): void {
+  for (const operand of [reg, rm, plusRegister]) {
     if (typeof operand !== 'object') continue;
     if (operand.kind === 'memory') checkMemory(mnemonic, operand, bits);
     else checkRegister(mnemonic, operand, bits);
@@ -172,7 +162,7 @@ function check({ mnemonic, width, plusRegister, reg, rm, vex }: Instruction, bit
 
 export function encode(instruction: Instruction, bits: Bits): Encoded {
   check(instruction, bits);
-  const { prefix, width, opcode, plusRegister, reg, rm, immediate, selector, vex } = instruction;
+  const { prefix, width, opcode, plusRegister, reg, rm, immediate, selector } = instruction;
   const bytes: number[] = [];
   const fixups: Fixup[] = [];
 
@@ -183,11 +173,8 @@ export function encode(instruction: Instruction, bits: Bits): Encoded {
 
   if (width === 16) bytes.push(0x66);
   if (prefix !== undefined) bytes.push(prefix);
-  if (vex !== undefined) bytes.push(...vexPrefix(instruction, vex, address));
-  else {
-    const rex = rexPrefix(instruction, address);
-    if (rex !== 0) bytes.push(rex);
-  }
+  const rex = rexPrefix(instruction, address);
+  if (rex !== 0) bytes.push(rex);
 
   bytes.push(...opcode);
   if (plusRegister !== undefined) bytes.push((bytes.pop() ?? 0) | low(plusRegister));

@@ -1,4 +1,4 @@
-/** What programs of ours put into descriptor tables, page tables and control registers (SDM vol. 3, 3.4.5, 4.5 and 2.5). */
+/** Values that our programs put into descriptor tables, page tables and control registers (SDM vol. 3, 3.4.5, 4.5 and 2.5). */
 import type { Assembler } from './assembler.ts';
 import { cr0, eax, ecx } from './registers.ts';
 
@@ -19,7 +19,7 @@ const CR0_PG = 31;
 const MSR_EFER = 0xc000_0080;
 const EFER_LME = 8;
 
-/** Long mode, from when paging is turned on. EAX, ECX and EDX are changed. */
+/** Long mode begins when paging is then turned on. Clobbers EAX, ECX and EDX. */
 export function emitEnableLongMode(a: Assembler): void {
   a.mov(ecx, MSR_EFER);
   a.rdmsr();
@@ -27,7 +27,7 @@ export function emitEnableLongMode(a: Assembler): void {
   a.wrmsr();
 }
 
-/** What comes next must be a far jump to 64-bit code, from memory that is mapped to itself. EAX is changed. */
+/** Must be followed by a far jump to 64-bit code, and run from identity-mapped memory. Clobbers EAX. */
 export function emitEnablePaging(a: Assembler): void {
   a.mov(eax, cr0);
   a.bts(eax, CR0_PG);

@@ -1,22 +1,29 @@
 /**
- * Operands that are not registers: labels, memory and immediates.
+ * Operands that are not registers: labels, memory and immediates; and the error that a wrong operand throws.
  *
- * Memory is written as a size, then what makes the address (SDM vol. 1, section 3.7.5):
+ * Memory is written as a size, then the parts of the address (SDM vol. 1, section 3.7.5):
  *
  *     qword(rdi, 8)               QWORD PTR [rdi+0x8]
  *     byte(rsi, rcx, 1, 0x211)    BYTE PTR [rsi+rcx*1+0x211]
  *     dword(null, rcx, 4, 0x10)   DWORD PTR [rcx*4+0x10]
  *     dword(0x1000)               DWORD PTR ds:0x1000, an absolute address of 32 bits
  *     qword(label, 8)             QWORD PTR [rip+…]: 8 past the label, in 64-bit code
- *     dword(ebp, label, 8)        DWORD PTR [ebp+…]: the label's address as displacement, the way of 32-bit code
- *     mem(…)                      an address alone, for lea, lgdt, invlpg
+ *     dword(ebp, label, 8)        DWORD PTR [ebp+…]: the label's address as displacement, as 32-bit code does it
+ *     mem(…)                      an address alone, for lea, lgdt, prefetcht1
  *
  * The address of a label is the program's origin plus its offset. The origin is 0 unless the Assembler was given one, so a label counts
  * from the first byte of code: with the address of that byte in ebp, `dword(ebp, label)` works wherever the code was loaded.
  */
 import { hex } from '../base/errors.ts';
-import { AssemblyError } from './misuse.ts';
-import type { Gpr, Width } from './registers.ts';
+import type { Gpr, OperandWidth } from './registers.ts';
+
+/** A mistake in our own assembly code: never thrown because of what a kernel image contains. The message says what to write instead. */
+export class AssemblyError extends Error {
+  constructor(message: string) {
+    super(message);
+    this.name = 'AssemblyError';
+  }
+}
 
 /** A place in the program. `Assembler.label` makes them; the object is the identity, the name is for people. */
 export class Label {
@@ -28,7 +35,7 @@ export class Label {
   }
 }
 
-/** Numbers up to 2^53; past that, bigint. Signed or unsigned: what counts is that it fits the operand. */
+/** Numbers up to 2^53; larger values are bigint. Signed or unsigned, as long as it fits the operand. */
 export type Immediate = number | bigint;
 
 export type AddressRegister = Gpr<32> | Gpr<64>;
@@ -37,7 +44,7 @@ export type Scale = 1 | 2 | 4 | 8;
 export interface Memory {
   readonly kind: 'memory';
   /** Undefined for `mem`: the instruction alone says what is accessed. */
-  readonly width: Width | undefined;
+  readonly width: OperandWidth | undefined;
   readonly base: AddressRegister | undefined;
   readonly index: AddressRegister | undefined;
   readonly scale: Scale;
@@ -63,7 +70,7 @@ function isRegister(part: Part): part is AddressRegister {
 
 function checkAddress({ base, index, scale, displacement }: Memory): void {
   for (const register of [base, index]) {
-    const width: Width | undefined = register?.width;
+    const width: OperandWidth | undefined = register?.width;
     if (register === undefined || width === 64 || width === 32) continue;
     throw new AssemblyError(`an address is made of 64-bit or 32-bit registers, not ${register.name}`);
   }
@@ -81,7 +88,7 @@ function checkAddress({ base, index, scale, displacement }: Memory): void {
   }
 }
 
-function sized(width: Width | undefined): MemoryOperand {
+function sized(width: OperandWidth | undefined): MemoryOperand {
   const memory = (parts: Partial<Memory>): Memory => {
     const nothing = { base: undefined, index: undefined, scale: 1, displacement: 0, label: undefined } as const;
     const whole: Memory = Object.freeze({ kind: 'memory', width, ...nothing, ...parts });
@@ -109,7 +116,7 @@ export const qword: MemoryOperand = sized(64);
 export const mem: MemoryOperand = sized(undefined);
 
 /** `value` as a signed number of `width` bits, whether it was written signed or unsigned. Throws if it does not fit. */
-export function toSigned(value: Immediate, width: Width, what: string): bigint {
+export function toSigned(value: Immediate, width: OperandWidth, what: string): bigint {
   if (typeof value === 'number' && !Number.isSafeInteger(value)) {
     throw new AssemblyError(`${what}: ${value} is not an exact integer; write large values as bigint`);
   }

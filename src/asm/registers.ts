@@ -1,22 +1,20 @@
 /**
  * The registers of an x86-64 processor, as values.
  *
- * A register knows its name, its width in bits and its number: the number is what goes into ModRM, SIB or the opcode (SDM vol. 2,
- * section 2.1.3), its bit 3 into the REX prefix (section 2.2.1). The width is part of the type, so that `mov(rax, ebx)` does not compile.
+ * A register knows its name, its width in bits and its number. The low three bits of the number go into ModRM, SIB or the opcode (SDM
+ * vol. 2, section 2.1.3), bit 3 into the REX prefix (section 2.2.1). The width is part of the type, so that `mov(rax, ebx)` does not compile.
  *
- * ah, ch, dh and bh are left out on purpose. They have the numbers of spl, bpl, sil and dil and cannot stand in an instruction with a
- * REX prefix: offering one of the two sets leaves nothing to get wrong.
+ * ah, ch, dh and bh are left out on purpose. They share their numbers with spl, bpl, sil and dil, and cannot be encoded in an instruction
+ * with a REX prefix. With only one of the two sets on offer, there is nothing to get wrong.
  */
-import { AssemblyError } from './misuse.ts';
-
 /** Operand widths of general-purpose instructions, in bits. */
-export type Width = 8 | 16 | 32 | 64;
+export type OperandWidth = 8 | 16 | 32 | 64;
 
 /** What the processor decodes: 64-bit mode, or 32-bit protected mode. */
 export type Bits = 32 | 64;
 
 /** A general-purpose register. */
-export interface Gpr<W extends Width = Width> {
+export interface Gpr<W extends OperandWidth = OperandWidth> {
   readonly kind: 'gpr';
   readonly name: string;
   readonly width: W;
@@ -37,7 +35,7 @@ export interface ControlRegister {
 
 export type Register = Gpr | SegmentRegister | ControlRegister;
 
-function gpr<W extends Width>(name: string, width: W, number: number): Gpr<W> {
+function gpr<W extends OperandWidth>(name: string, width: W, number: number): Gpr<W> {
   return Object.freeze({ kind: 'gpr', name, width, number });
 }
 
@@ -135,11 +133,11 @@ export const GPRS = {
   32: [eax, ecx, edx, ebx, esp, ebp, esi, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d],
   16: [ax, cx, dx, bx, sp, bp, si, di, r8w, r9w, r10w, r11w, r12w, r13w, r14w, r15w],
   8: [al, cl, dl, bl, spl, bpl, sil, dil, r8b, r9b, r10b, r11b, r12b, r13b, r14b, r15b],
-} as const satisfies Record<Width, readonly Gpr[]>;
+} as const satisfies Record<OperandWidth, readonly Gpr[]>;
 
 /** The same register at another width: `atWidth(rax, 32)` is eax. */
-export function atWidth<W extends Width>(register: Gpr, width: W): Gpr<W> {
+export function atWidth<W extends OperandWidth>(register: Gpr, width: W): Gpr<W> {
   const found = GPRS[width][register.number];
-  if (found === undefined) throw new AssemblyError(`there is no general-purpose register number ${register.number}`);
+  if (found === undefined) throw new RangeError(`there is no general-purpose register number ${register.number}`);
   return found as Gpr<W>;
 }

@@ -1,8 +1,8 @@
 /**
- * A bzImage without a decompressor: setup code and header as they were, then the mover (mover.ts) and the ELF file itself.
+ * A bzImage without a decompressor: setup code and header as they were, then the segment loader (stub/segment-loader.ts) and the ELF file itself.
  *
- *     boot sector, setup code | mover | zeros | ELF file: header ... first segment ... | padding, CRC-32
- *                             ^ pm            ^ pm + payload_offset  ^ at a multiple of kernel_alignment from pm
+ *     boot sector, setup code | segment loader | zeros | ELF file: header ... first segment ... | padding, CRC-32
+ *                             ^ pm                     ^ pm + payload_offset  ^ at a multiple of kernel_alignment from pm
  *
  * There is no EFI stub in it: the PE header goes, and with it the EFI handover bits. What loads a kernel by the 32-bit or the 64-bit boot
  * protocol takes it; UEFI firmware by itself does not.
@@ -14,8 +14,8 @@ import type { ElfFile, Segment } from '../elf/read.ts';
 import { buildCrc32 } from './crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from './header.ts';
 import type { SetupHeader } from './header.ts';
-import { buildMover, leadOf, MOST_MOVES, MOVER } from '../stub/mover.ts';
-import type { Move } from '../stub/mover.ts';
+import { buildSegmentLoader, leadOf, MAX_SEGMENT_COPIES, SEGMENT_LOADER } from '../stub/segment-loader.ts';
+import type { SegmentCopy } from '../stub/segment-loader.ts';
 import { isPe } from './pe.ts';
 
 const PAGE = 0x1000;
@@ -46,16 +46,16 @@ export interface Uncompressed {
 export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel: PayloadKernel): Uncompressed {
   // Layout.
   const info = kernelInfo(image, header);
-  const infoAt = MOVER.size;
+  const infoAt = SEGMENT_LOADER.size;
   const firstOffset = kernel.loads[0]!.offset;
   const align = checkAlignment(header);
   const payloadAt = alignUp(infoAt + info.length + firstOffset, align) - firstOffset;
   const first = payloadAt + firstOffset;
-  const moves = planMoves(kernel);
+  const copies = planCopies(kernel);
   const elf = kernel.elf.bytes;
   const length = alignUp(payloadAt + elf.length + CRC_SIZE, PARAGRAPH);
   const initSize = alignUp(
-    Math.max(length, first + alignUp(leadOf(moves), align) + kernel.imageEnd - kernel.imageStart),
+    Math.max(length, first + alignUp(leadOf(copies), align) + kernel.imageEnd - kernel.imageStart),
     PAGE,
   );
 
@@ -73,7 +73,7 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const pm = header.protectedModeStart;
   const file = new Writer(new Uint8Array(pm + length));
   file.copy(0, setup.bytes);
-  file.copy(pm, buildMover({ first, link, entry, align, moves }));
+  file.copy(pm, buildSegmentLoader({ first, link, entry, align, copies }));
   file.copy(pm + infoAt, info);
   file.copy(pm + payloadAt, elf);
   const { bytes } = file;
@@ -89,20 +89,20 @@ function checkAlignment({ kernelAlignment }: SetupHeader): number {
 }
 
 /** Where each segment lies in the file and in memory, counted from the first one. */
-function planMoves({ loads, imageStart }: PayloadKernel): Move[] {
-  const moves = loads.map(({ offset, paddr, filesz, memsz }) => {
+function planCopies({ loads, imageStart }: PayloadKernel): SegmentCopy[] {
+  const copies = loads.map(({ offset, paddr, filesz, memsz }) => {
     return { file: offset - loads[0]!.offset, memory: paddr - imageStart, filesz, memsz };
   });
-  const ascending = moves.every(({ file }, index) => {
-    const before = moves[index - 1];
+  const ascending = copies.every(({ file }, index) => {
+    const before = copies[index - 1];
     return before === undefined || file >= before.file + before.filesz;
   });
-  if (ascending && moves.length <= MOST_MOVES) return moves;
+  if (ascending && copies.length <= MAX_SEGMENT_COPIES) return copies;
   throw new KernelImageError({
     code: 'unsupported',
     what: 'program headers',
-    found: ascending ? `${moves.length} PT_LOAD segments` : 'segments in another order in the file than in memory',
-    expected: `at most ${MOST_MOVES}, in one order`,
+    found: ascending ? `${copies.length} PT_LOAD segments` : 'segments in another order in the file than in memory',
+    expected: `at most ${MAX_SEGMENT_COPIES}, in one order`,
   });
 }
 

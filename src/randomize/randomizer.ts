@@ -25,7 +25,7 @@ import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { buildFlagSegment, buildHook, layOutFlagSegment } from '../segment/build.ts';
 import { ENTRY_BYTES, segmentAddress } from '../segment/layout.ts';
 import type { SegmentLayout } from '../segment/layout.ts';
-import { FLAG_PROGRAM } from '../stub/flag-code.ts';
+import { FLAG_PROGRAM } from '../stub/assembled.ts';
 import { choose, chooseByForce } from './choose.ts';
 import type { Choice, MovableKernel, SlideRequest } from './choose.ts';
 

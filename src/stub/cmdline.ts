@@ -1,24 +1,25 @@
 /**
  * Whether to randomize at all.
  *
- * Not when KASLR_FLAG is set: the decompressor, or a host tool, has moved the kernel already; unless the parameters say that this kernel's
- * decompressor moves it only physically. Not when the command line holds the word
- * `nokaslr`, found as cmdline_find_option_bool() in arch/x86/boot/cmdline.c finds it: words end at any character up to the space, and
- * quotes mean nothing. Like the decompressor's, the search ends at 64 KiB even without a NUL.
+ * Not if KASLR_FLAG is set: then the decompressor, or a host tool, has moved the kernel already. (The parameters can say that this kernel's
+ * decompressor moves it only physically; then the flag is ignored.)
+ *
+ * Not if the command line holds the word `nokaslr`, found as cmdline_find_option_bool() in arch/x86/boot/cmdline.c finds it: any character
+ * up to the space ends a word, and quotes mean nothing. As in the decompressor, the search ends after 64 KiB even without a NUL.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword } from '../asm/operands.ts';
 import { al, eax, ecx, esi, r12, r15, r8, r8d, rax, rdx, rsi } from '../asm/registers.ts';
 import { BOOT_PARAMS, KASLR_FLAG } from '../base/boot-params.ts';
 import { PARAMS, STUB_FLAGS } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
-/** "nokaslr" as its characters shifted in one after the other; a longer word leaves a character in the byte above. */
+/** "nokaslr", each character shifted in after the one before. A longer word leaves a character in the byte above. */
 const NOKASLR = 0x00_6e6f_6b61_736c_72n;
 const LIMIT = 0x1_0000;
 
-export function emitCmdline(a: Assembler, stub: Stub): void {
+export function emitCmdline(a: Assembler, labels: StubLabels): void {
   const nextWord = a.label('next_word');
   const nextChar = a.label('next_char');
   const endOfWord = a.label('end_of_word');
@@ -29,7 +30,7 @@ export function emitCmdline(a: Assembler, stub: Stub): void {
   a.test(byte(r12, BOOT_PARAMS.loadflags), KASLR_FLAG);
   a.jz(notRandomized);
   a.test(byte(r15, PARAMS.flags), STUB_FLAGS.despite_kaslr_flag);
-  a.jz(stub.leave);
+  a.jz(labels.leave);
   a.bind(notRandomized);
 
   a.note('nokaslr?');
@@ -55,7 +56,7 @@ export function emitCmdline(a: Assembler, stub: Stub): void {
   a.jmp(absent);
   a.bind(endOfWord);
   a.cmp(r8, rdx);
-  a.je(stub.leave);
+  a.je(labels.leave);
   a.test(al, al);
   a.jz(absent);
   a.dec(ecx);

@@ -1,25 +1,24 @@
 /**
- * First steps: find ourselves and take a stack; then, once faults are survivable, put the kernel's own bytes back at its entry.
+ * First steps: find the segment and take a stack; then, once faults are survivable, put the kernel's own bytes back at its entry.
  *
- * Firmware may have write-protected the kernel's text: since 6.6 the EFI stub asks for it (efi_adjust_memory_range_protection) and enters the
- * kernel on the firmware's page tables. So supervisor write protection is off until the end. CR0 cannot be written everywhere (CR4.CET forbids to
- * clear WP); where it cannot, the pages had better be writable.
+ * Firmware may have write-protected the kernel's text: since 6.6 the EFI stub asks for that (efi_adjust_memory_range_protection) and enters
+ * the kernel on the firmware's page tables. So supervisor write protection is off until `leave`. On some machines CR0 cannot be written
+ * (CR4.CET forbids clearing WP); there the pages have to be writable already.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword, dword } from '../asm/operands.ts';
 import { cr0, ebp, ecx, r12, r13, r15, rax, rbp, rcx, rdi, rsi, rsp } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
 const CR0_WP = 1 << 16;
 
-export function emitEnter(a: Assembler, stub: Stub): void {
-  a.note('enter');
-  // The protocol promises both; a loader that breaks the promise costs two bytes.
+export function emitEnter(a: Assembler, labels: StubLabels): void {
+  // The boot protocol promises both already; two bytes guard against a loader that does not keep it.
   a.cli();
   a.cld();
-  a.lea(r15, mem(stub.params));
+  a.lea(r15, mem(labels.params));
   a.mov(ebp, dword(r15, PARAMS.scratch));
   a.add(rbp, r15);
   a.mov(qword(rbp, SCRATCH.saved_rsp), rsp);

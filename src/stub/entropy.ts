@@ -1,10 +1,11 @@
 /**
- * Everything random that this machine can give, mixed into R14, and the slide made of it.
+ * Mixes all the randomness that this machine can give into R14, and makes the slide from it.
  *
- * Sources, all of them each time: boot_params and the boot loader's seed (hashed), RDSEED, RDRAND, TSC; with neither of the last three, the
- * timer chip. They are combined as arch/x86/lib/kaslr.c combines them, by xor, and spread by a circular multiply with its constant,
- * so that a source an attacker knows takes nothing from the others. CPUID says what is there; where CPUID itself faults (a confidential
- * guest before its kernel is up), each instruction is tried under guard: there RDRAND is the one source that the host cannot choose.
+ * Every source is used on every boot: boot_params and the boot loader's seed (hashed), RDSEED, RDRAND and the TSC; if none of these last
+ * three gave anything, the timer chip. They are combined as in arch/x86/lib/kaslr.c, by xor, so that a source known to an attacker takes
+ * nothing from the others, and spread by a circular multiply with that file's constant. CPUID says which instructions exist. Where CPUID
+ * itself faults (in a confidential guest before its kernel is up), each instruction is tried under guard; there RDRAND is the only source
+ * that the host cannot choose.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
@@ -39,10 +40,10 @@ const LEAF1_ECX_RDRAND = 30;
 const LEAF1_EDX_TSC = 4;
 const LEAF7_EBX_RDSEED = 18;
 
-/** RDSEED runs dry under load and says so; RDRAND hardly ever does (Intel's guide: 10 tries). */
+/** RDSEED runs dry under load and reports it; RDRAND hardly ever does (Intel's guide: 10 tries). */
 const RDSEED_TRIES = 64;
 const RDRAND_TRIES = 10;
-/** A list of setup_data that is longer is a loop. */
+/** A longer setup_data list is taken for a loop. */
 const SETUP_DATA_NODES = 64;
 const SEED_BYTES_AT_MOST = 4096;
 /** arch/x86/lib/kaslr.c, mix_const. */
@@ -52,14 +53,14 @@ export function emitEntropy(a: Assembler): void {
   emitHashBootParams(a);
   emitHashLoaderSeed(a);
   emitReadFeatures(a);
-  a.xor(r9d, r9d); // becomes 1 once a good source has given something
+  a.xor(r9d, r9d); // becomes 1 once RDSEED, RDRAND or the TSC has given something
   emitRandomInstruction(a, 'rdseed');
   emitRandomInstruction(a, 'rdrand');
   emitTsc(a);
   emitTimer(a);
 }
 
-/** R14: rotate and xor, as rotate_xor() in boot/compressed/kaslr.c. */
+/** Into R14, by rotate and xor, as rotate_xor() in boot/compressed/kaslr.c does. */
 function emitHashBootParams(a: Assembler): void {
   const word = a.label('hash_boot_params');
   a.note('hash boot_params');
@@ -108,7 +109,7 @@ function emitHashLoaderSeed(a: Assembler): void {
   emitGuardEnd(a);
 }
 
-/** R8D, R10D, R11D: CPUID leaf 1 ECX and EDX, leaf 7 EBX; all ones where CPUID cannot be asked. */
+/** R8D, R10D, R11D: CPUID leaf 1 ECX and EDX, leaf 7 EBX; all ones if CPUID faults. */
 function emitReadFeatures(a: Assembler): void {
   const noCpuid = a.label('no_cpuid');
   const known = a.label('features_known');
@@ -176,7 +177,7 @@ function emitTsc(a: Assembler): void {
   emitGuardEnd(a);
 }
 
-/** Last resort, as kaslr.c's i8254(): the count of timer 0. Bounded, because a machine without one reads all ones for ever. */
+/** Last resort: the count of timer 0, as kaslr.c's i8254() reads it. Bounded, because a machine without one reads all ones forever. */
 function emitTimer(a: Assembler): void {
   const PORT_CONTROL = 0x43;
   const PORT_COUNTER0 = 0x40;
@@ -210,7 +211,7 @@ function emitTimer(a: Assembler): void {
   emitGuardEnd(a);
 }
 
-/** R14: a slide, every slot as likely as the next (the bias of taking the high half of a 64-bit product is below 2^-54). */
+/** R14: a slide. All slots are equally likely (taking the high half of a 64-bit product has a bias below 2^-54). */
 export function emitChooseSlide(a: Assembler): void {
   a.note('choose a slide');
   a.mov(rax, r14);

@@ -1,7 +1,9 @@
 /**
- * To the kernel, in the state that the loader made: its CR0, IDT, GDT and stack pointer back in place, RSI at boot_params. What was random is gone: the
- * scratch page with the stack is wiped and every other register is zero, so neither the slide nor what it was made of stays
- * in memory that the kernel will hand out later. (The page tables stay, in use, and the log of link addresses; neither holds the slide.)
+ * On to the kernel, in the loader's state: CR0, IDT, GDT and stack pointer restored, RSI pointing to boot_params.
+ *
+ * Nothing random is left. The scratch page with the stack is wiped and every other register is zero, so neither the slide nor the entropy
+ * that it was made from stays in memory that the kernel will hand out later. (The page tables stay, because they are in use, and so does
+ * the log of link addresses. Neither holds the slide.)
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { mem, qword } from '../asm/operands.ts';
@@ -30,11 +32,10 @@ import {
   rsp,
 } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 
-export function emitLeave(a: Assembler, stub: Stub): void {
-  a.bind(stub.leave);
-  a.note('leave');
+export function emitLeave(a: Assembler, labels: StubLabels): void {
+  a.bind(labels.leave);
   const keepCr0 = a.label('keep_cr0');
   a.mov(rcx, cr0);
   a.mov(rax, qword(rbp, SCRATCH.saved_cr0));
@@ -52,5 +53,5 @@ export function emitLeave(a: Assembler, stub: Stub): void {
   a.mov(rsi, r12);
   for (const register of [ebx, ecx, edx, ebp, edi, r8d, r9d, r10d, r11d, r12d, r13d, r14d, r15d])
     a.xor(register, register);
-  a.jmp(qword(stub.params, PARAMS.entry));
+  a.jmp(qword(labels.params, PARAMS.entry));
 }

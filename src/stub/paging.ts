@@ -1,19 +1,18 @@
 /**
- * Off the image's own page tables.
+ * Moves off the image's own page tables.
  *
- * The PVH entry runs on page tables inside the image whose entries are relocation sites: relocating would pull the map from under our
- * feet. So when CR3 points into the image, an identity map of the first 4 GiB is built in the scratch memory and loaded. When it points
- * elsewhere the loader made it; it is left alone, for it may carry an encryption bit that we do not know.
+ * The PVH entry runs on page tables inside the image whose entries are relocation sites, so relocating would change the mapping that the
+ * program runs on. So if CR3 points into the image, an identity map of the first 4 GiB is built in the scratch memory and loaded. If it
+ * points elsewhere, the loader made the tables. They are left alone, because they may carry an encryption bit that we do not know.
  */
 import type { Assembler } from '../asm/assembler.ts';
-import { PAGE_2M, PAGE_ENTRY, TABLE_ENTRY } from '../asm/machine-state.ts';
+import { CR4_LA57, PAGE_2M, PAGE_ENTRY, TABLE_ENTRY } from '../asm/machine-state.ts';
 import { mem, qword } from '../asm/operands.ts';
 import { cr3, cr4, eax, ecx, r13, r15, rax, rbp, rcx, rdi, rdx } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
 
 /** CR3 without flags, PCID or encryption bits above 51. */
 const CR3_ADDRESS = 0x000f_ffff_ffff_f000n;
-const CR4_LA57_BIT = 12;
 const PAGES = 2048;
 
 export function emitPaging(a: Assembler): void {
@@ -39,7 +38,7 @@ export function emitPaging(a: Assembler): void {
   a.mov(ecx, (SCRATCH.pd - SCRATCH.pml5) / 8);
   a.xor(eax, eax);
   a.rep.stosq();
-  // RDI is at the page directories now.
+  // RDI has reached the page directories.
   a.mov(eax, PAGE_ENTRY);
   a.mov(ecx, PAGES);
   a.bind(page);
@@ -60,7 +59,7 @@ export function emitPaging(a: Assembler): void {
 
   a.lea(rax, mem(rbp, SCRATCH.pml4));
   a.mov(rcx, cr4);
-  a.bt(ecx, CR4_LA57_BIT);
+  a.bt(ecx, CR4_LA57);
   a.jnc(fourLevels);
   a.lea(rax, mem(rbp, SCRATCH.pml5));
   a.bind(fourLevels);

@@ -1,38 +1,42 @@
 /**
- * The 32-bit lists of the compact table: batches of chains (relocs/tables/compact-chains.ts), row by row.
+ * Applies the 32-bit lists of the compact table: batches of chains (relocs/tables/compact-chains.ts), row by row.
  *
- * Each site's address is decoded, its line asked for, and the address put down in the log. The add goes to the site that was decoded LAG sites ago:
- * its line has come by now. The log is where a row finds the sites of the row before, too. It begins with LAG times a site of no meaning, and when
- * it is full its last LAG entries move to its start. Entries are link addresses: a u32 each, without the slide.
+ * For each site the loop decodes its address, prefetches its cache line and appends the address to the log. It then adds the slide at the
+ * site that was decoded LAG sites ago, whose line has arrived by now. A row also finds the sites of the row before in the log. The log starts
+ * with LAG entries of a dummy site, and when it is full its last LAG entries are moved to its start. Entries are link addresses: a u32 each,
+ * without the slide.
  *
- * Loops are unrolled, and a row that is no multiple of that enters in the middle. All of a row's pointers are at its end, and RDI counts up to 0.
+ * The loops are unrolled. A row whose length is not a multiple of UNROLLED enters a loop in the middle. All pointers of a row point to its
+ * end, and RDI counts up to 0.
  */
-import { Assembler } from '../asm/assembler.ts';
+import { Assembler, AssemblyError } from '../asm/assembler.ts';
 import type { Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword, word } from '../asm/operands.ts';
 import { eax, ecx, edx, r10d, r11, r11d, r13, r8, r8d, r9, rax, rbp, rbx, rcx, rdi, rsi } from '../asm/registers.ts';
-import { AssemblyError } from '../asm/misuse.ts';
+
 import { CHAIN } from '../relocs/tables/compact-chains.ts';
 import { SCRATCH } from '../segment/layout.ts';
 
 const UNROLLED = 8;
-/** Sites between the prefetch of a line and the add: far more than the lines that a core waits for at once. At least a row. */
+/** Sites between the prefetch of a line and the add: far more than the lines that a core waits for at once. At least the length of a row. */
 const LAG = 512;
 const ENTRY = 4;
 const ROW_AT_MOST = 255;
-/** A last entry here or below leaves room for another row. */
+/** With its last entry here or below, the log has room for another row. */
 const LAST_ENTRY = SCRATCH.size - (ROW_AT_MOST + 1) * ENTRY;
 
 if (LAG < ROW_AT_MOST || SCRATCH.log + 2 * LAG * ENTRY > LAST_ENTRY)
-  throw new AssemblyError('the log: a row has to find the one before, and what is kept must not move over itself');
+  throw new AssemblyError(
+    'the log: a row must find the row before, and the entries kept must not overlap their new place',
+  );
 
-/** Pointers are a place short of a row's end, so that no displacement is 0: each place of a loop is as long as the others. */
+/** Pointers are one place short of a row's end, so that no displacement is 0 and all places of a loop have the same length. */
 const bytesRow = (place: number) => byte(rsi, rdi, 1, place + 1);
 const wordsRow = (place: number) => word(rsi, rdi, 2, 2 * (place + 1));
 const newRow = (place: number, ago = 0) => dword(rbx, rdi, ENTRY, ENTRY * (place + 1 - ago));
 const rowBefore = (place: number) => dword(r8, rdi, ENTRY, ENTRY * (place + 1));
 
-/** One list: EDX is added at each site. Continues at R9. */
+/** One list: adds EDX at each site. Continues at R9. */
 export function emitChains(a: Assembler, start: Label): void {
   const batch = a.label('batch');
   const row = a.label('row');
@@ -61,7 +65,7 @@ export function emitChains(a: Assembler, start: Label): void {
   a.lea(rsi, mem(rsi, rcx, 2, CHAIN.header - 2));
   a.lea(rbx, mem(rbx, rcx, ENTRY));
   a.mov(qword(rbp, SCRATCH.chains), rcx);
-  // R11: minus their number, down to a multiple. Entered as far behind the loop's start as that is too many.
+  // R11: minus the number of chains, rounded down to a multiple of UNROLLED. The loop is entered past the places that this adds.
   a.mov(r11, rcx);
   a.neg(r11);
   a.mov(eax, r11d);
@@ -78,7 +82,7 @@ export function emitChains(a: Assembler, start: Label): void {
   a.jmp(rcx);
 
   emitRow(a, firsts, emitFirst);
-  a.inc(rsi); // a word short, now a byte
+  a.inc(rsi); // was a word short of the end, for bytes it is a byte short
 
   a.bind(row);
   a.lea(rax, mem(rbp, LAST_ENTRY));
@@ -131,7 +135,7 @@ function emitRow(a: Assembler, start: Label, emitPlace: Place): void {
   a.jnz(start);
 }
 
-/** A chain's first site: R8 is at that of the chain before. */
+/** A chain's first site: R8 is the first site of the chain before. */
 function emitFirst(a: Assembler, place: number): void {
   a.movzx(eax, wordsRow(place));
   a.add(r8d, eax);
@@ -140,7 +144,7 @@ function emitFirst(a: Assembler, place: number): void {
   emitAdd(a, place);
 }
 
-/** Any other one: R8 is at the row before. */
+/** Any other site: R8 points to the row before. */
 function emitOther(a: Assembler, place: number): void {
   a.movzx(eax, bytesRow(place));
   a.add(eax, rowBefore(place));
@@ -154,7 +158,7 @@ function emitAdd(a: Assembler, place: number): void {
   a.add(dword(r13, rcx, 1), edx);
 }
 
-/** Bytes of one place, the same for all. */
+/** Bytes of one place, which must be the same for all. */
 function lengthOf(emitPlace: Place): number {
   const lengths = Array.from({ length: UNROLLED }, (_, place) => {
     const alone = new Assembler();

@@ -1,11 +1,12 @@
 /**
- * The 64-bit list of the compact table: items, each a bitmap or a run, in four walks that take turns (relocs/tables/compact-items.ts). CURSORS is where they are.
+ * Applies the 64-bit list of the compact table: items, each a bitmap or a run, in four walks that take turns (relocs/tables/compact-items.ts).
+ * CURSORS holds their positions.
  *
- * Each item asks for the lines of the one that its walk comes to next, four items further on in the table. Where there is no such item, what is asked for is
- * somewhere in the image or near it, which costs a little and breaks nothing.
+ * Each item prefetches the lines of its walk's next item, four items further on in the table. If there is no such item, the lines prefetched
+ * are somewhere in the image or near it, which costs a little and breaks nothing.
  *
- * Bitmaps are taken from both ends, a bit from below and one from above, so that each step waits for two bits and not for one. BSF and BSR, because TZCNT and
- * BLSR (BMI1) need not be there, and SSE may not be switched on yet. What else was tried: docs/performance.md.
+ * Bitmaps are consumed from both ends, one bit from below and one from above, so that each step's wait serves two bits, not one. They use
+ * BSF and BSR, because TZCNT and BLSR (BMI1) need not exist and SSE may not be enabled yet. What else was tried: docs/performance.md.
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
@@ -16,7 +17,7 @@ import { ITEM, WALKS } from '../relocs/tables/compact-items.ts';
 /** One for each walk. */
 const CURSORS: readonly Gpr<64>[] = [rdi, rbx, r8, r10];
 const CACHE_LINE = 64;
-/** How far behind a run's sixteen words the lines are that are asked for. */
+/** How far ahead of a run's sixteen words lines are prefetched. */
 const RUN_AHEAD = 2048;
 
 /** Continues at `done`. */
@@ -25,7 +26,7 @@ export function emitItems(a: Assembler, done: Label): void {
   const specials = CURSORS.map((_, walk) => a.label(`run_or_address_${walk}`));
   const run = a.label('run');
   a.note('items');
-  // At the bitmap before, its span below the cursor of the format.
+  // A cursor here is at the last bitmap, one span below the cursor of the format.
   for (const cursor of CURSORS) a.lea(cursor, mem(r13, -ITEM.span));
   for (const [walk, cursor] of CURSORS.entries()) {
     const bits = a.label(`next_bits_${walk}`);
@@ -46,7 +47,7 @@ export function emitItems(a: Assembler, done: Label): void {
     a.btr(rax, rcx);
     a.add(qword(cursor, rcx, 8), r14);
     a.btr(rax, rdx);
-    a.jnc(bitmapDone); // the two were one
+    a.jnc(bitmapDone); // both searches found the same bit
     a.add(qword(cursor, rdx, 8), r14);
     a.bsf(rcx, rax);
     a.bsr(rdx, rax);
@@ -76,7 +77,7 @@ export function emitItems(a: Assembler, done: Label): void {
   emitRun(a, run);
 }
 
-/** EAX times sixteen words from RDX on, which ends up behind them. Continues at R9. */
+/** Adds to EAX times sixteen words, from RDX on. RDX ends up after them. Continues at R9. */
 function emitRun(a: Assembler, start: Label): void {
   a.bind(start);
   for (let line = 0; line < 8 * ITEM.runUnit; line += CACHE_LINE) a.prefetcht1(mem(rdx, RUN_AHEAD + line));

@@ -1,7 +1,7 @@
 /**
- * The kernel's own table, applied as handle_relocations() in boot/compressed/misc.c does it: backwards through three lists, each ended by a zero,
- * or two where the format has no inverse one. Unrolled: LODSD with the direction flag set would take half an instruction a site less, and a tenth
- * more of the time (docs/performance.md).
+ * Applies a table in the kernel's own format, as handle_relocations() in boot/compressed/misc.c does: backwards through three lists, each
+ * ended by a zero, or through two if the format has no inverse list. The loops are unrolled. LODSD with the direction flag set would take half
+ * an instruction per site less, but a tenth more time (docs/performance.md).
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
@@ -28,7 +28,7 @@ export function emitKernelTable(a: Assembler): void {
   emitList(a, 'abs64', () => a.add(qword(rax, r8, 1), r14));
 }
 
-/** One list, RSI at its last entry; leaves RSI before the zero that ends it. */
+/** One list, from RSI at its last entry. RSI ends up before the zero that ends the list. */
 function emitList(a: Assembler, name: string, apply: () => void): void {
   const next = a.label(`${name}_next`);
   const done = a.label(`${name}_done`);

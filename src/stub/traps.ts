@@ -1,21 +1,21 @@
 /**
  * Surviving faults.
  *
- * At startup_64 nobody has an IDT yet, so any fault is a triple fault. Yet the program asks for things that may not be there, and in a
- * confidential guest even CPUID faults (#VC under SEV-ES, #VE under TDX). So it runs on an IDT of its own, whose one handler resumes at the
- * address in SCRATCH.resume: "this source is absent". A fault where none is expected stops the machine instead of resetting it.
+ * At startup_64 there is no IDT yet, so any fault is a triple fault. But the program asks for things that may not exist, and in a confidential
+ * guest even CPUID faults (#VC under SEV-ES, #VE under TDX). So it runs on an IDT of its own. The IDT's one handler resumes at the address in
+ * SCRATCH.resume, which means "this source is absent". A fault where none is expected stops the machine instead of resetting it.
  *
- * Delivering a fault loads CS from the GDT. Loaders need not have left a readable GDT behind the loaded selectors (the
- * kernel loads its own first thing), so the program brings one that holds a code segment at whatever selector CS has.
+ * Delivering a fault loads CS from the GDT. Loaders need not leave a readable GDT for the selectors that they loaded (the kernel loads its
+ * own GDT first), so the program brings one that has a code segment at the selector in CS.
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
 import { mem, qword, word } from '../asm/operands.ts';
 import { cs, dx, eax, ecx, edx, r8, rax, rbp, rcx, rdi, rdx, rsp } from '../asm/registers.ts';
 import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from '../segment/layout.ts';
-import type { Stub } from './program.ts';
+import type { StubLabels } from './labels.ts';
 
-/** A gate's type and present bits, in place: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
+/** A gate's type and present bits, in position: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
 const INTERRUPT_GATE = 0x8e00n << 32n;
 const NMI_VECTOR = 2;
 
@@ -29,14 +29,14 @@ export function emitGuardEnd(a: Assembler): void {
   a.mov(qword(rbp, SCRATCH.resume), 0);
 }
 
-export function emitInstallTraps(a: Assembler, stub: Stub): void {
+export function emitInstallTraps(a: Assembler, labels: StubLabels): void {
   a.note('install traps');
   a.sidt(mem(rbp, SCRATCH.saved_idtr));
   a.sgdt(mem(rbp, SCRATCH.saved_gdtr));
   emitGuardEnd(a);
 
   const fill = a.label('fill_idt');
-  emitGate(a, stub.fault);
+  emitGate(a, labels.fault);
   a.lea(rdi, mem(rbp, SCRATCH.idt));
   a.mov(ecx, IDT_VECTORS);
   a.bind(fill);
@@ -45,7 +45,7 @@ export function emitInstallTraps(a: Assembler, stub: Stub): void {
   a.add(rdi, 16);
   a.dec(ecx);
   a.jnz(fill);
-  emitGate(a, stub.nmi);
+  emitGate(a, labels.nmi);
   a.mov(qword(rbp, SCRATCH.idt + NMI_VECTOR * 16), rax);
   a.mov(qword(rbp, SCRATCH.idt + NMI_VECTOR * 16 + 8), rdx);
   emitDescriptorPointer(a, SCRATCH.idtr, SCRATCH.idt, IDT_VECTORS * 16);
@@ -68,7 +68,7 @@ export function emitInstallTraps(a: Assembler, stub: Stub): void {
   a.bind(keepGdt);
 }
 
-/** Makes an interrupt gate to `handler` in RDX:RAX, at the CS in force. Clobbers RCX. */
+/** Makes an interrupt gate to `handler` in RDX:RAX, with the current CS. Clobbers RCX. */
 function emitGate(a: Assembler, handler: Label): void {
   a.lea(rdx, mem(handler));
   a.mov(eax, edx);
@@ -91,9 +91,9 @@ function emitDescriptorPointer(a: Assembler, pointer: number, table: number, siz
   a.mov(qword(rbp, pointer + 2), rax);
 }
 
-export function emitTrapHandlers(a: Assembler, stub: Stub): void {
+export function emitTrapHandlers(a: Assembler, labels: StubLabels): void {
   const dead = a.label('dead');
-  a.bind(stub.fault);
+  a.bind(labels.fault);
   a.note('a fault: resume where the step said');
   a.cmp(qword(rbp, SCRATCH.resume), 0);
   a.jz(dead);
@@ -102,6 +102,6 @@ export function emitTrapHandlers(a: Assembler, stub: Stub): void {
   a.bind(dead);
   a.hlt();
   a.jmp(dead);
-  a.bind(stub.nmi);
+  a.bind(labels.nmi);
   a.iretq();
 }

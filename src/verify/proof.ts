@@ -5,7 +5,8 @@ import type { Finding } from './evidence.ts';
 
 /** Before the others, where CONVERTED is a bzImage. */
 export const CONTAINER_CHECKS = {
-  container: "the original's setup code, header and decompressor, but for what tells of another payload; or the mover",
+  container:
+    "the original's setup code, header and decompressor, but for what tells of another payload; or the segment loader",
   payload: 'decodes to an ELF file, and behind it what the decompressor wants',
 } as const;
 

@@ -41,7 +41,7 @@ import { dryRun } from './dry-run.ts';
 import { Evidence } from './evidence.ts';
 import { checkElfHeader, checkPlacement, checkProgramHeaders } from './headers.ts';
 import { checkHook, checkOriginalBytes } from './hook.ts';
-import { checkMover } from './mover.ts';
+import { checkSegmentLoader } from './segment-loader.ts';
 import { FORMS, readOriginal } from './original.ts';
 import type { Form, Original } from './original.ts';
 import { checkPadding } from './padding.ts';
@@ -161,7 +161,7 @@ function checkContainer(
   container: Container,
 ): { elf: Uint8Array; form: Form } {
   if (container.payload.compression === undefined && shell.payload.compression !== undefined) {
-    checkMover(file, original, shell, container);
+    checkSegmentLoader(file, original, shell, container);
     return { elf: container.unpacked, form: FORMS.uncompressed };
   }
   checkDecompressor(file, shell, container);

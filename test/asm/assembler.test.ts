@@ -1,4 +1,4 @@
-/** What is around instructions: data, labels, listing, 32-bit code that becomes 64-bit code. */
+/** Everything around instructions: data, labels, listing, 32-bit code that becomes 64-bit code. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Assembler, byte, dword, formatListing, mem, qword } from '../../src/asm/assembler.ts';
@@ -10,10 +10,8 @@ test('data is little-endian, signed or unsigned', () => {
   a.db(0xff);
   a.db([1, -1]);
   a.db(Uint8Array.of(7, 8));
-  a.dw(0x1234, -2);
-  a.dd(0x1234_5678);
   a.dq(0x1122_3344_5566_7788n, -1);
-  assert.equal(hexOf(a.assemble().code), 'ff01ff07083412feff785634128877665544332211ffffffffffffffff');
+  assert.equal(hexOf(a.assemble().code), 'ff01ff07088877665544332211ffffffffffffffff');
 });
 
 test('db copies', () => {
@@ -35,19 +33,19 @@ test('align fills up to a multiple of its alignment', () => {
   assert.equal(hexOf(a.assemble().code), '0190909002cc');
 });
 
-test('labels lie in the code, before it and behind it', () => {
+test('labels lie in the code, before it and after it', () => {
   const a = new Assembler();
   const before = a.labelAt('before', -16);
-  const behind = a.labelAt('behind', 0x1000);
+  const after = a.labelAt('after', 0x1000);
   a.label('never used');
   const inside = a.label('inside');
   a.mov(qword(before), rax);
   a.lea(rax, mem(inside, 1));
-  a.cmp(byte(behind), 0);
+  a.cmp(byte(after), 0);
   a.bind(inside);
   a.dq(0);
   const { code, labels } = a.assemble();
-  assert.deepEqual(Object.fromEntries(labels), { before: -16, behind: 0x1000, inside: 21 });
+  assert.deepEqual(Object.fromEntries(labels), { before: -16, after: 0x1000, inside: 21 });
   assert.equal(a.offsetOf(inside), 21);
   assert.equal(hexOf(code), '488905e9ffffff488d0508000000803deb0f0000000000000000000000');
 });
@@ -90,7 +88,7 @@ function entry(): Assembler {
   a.ljmp(0x10, long);
   a.align(16);
   a.bind(table);
-  a.dd(1, 2);
+  a.dq(0x2_0000_0001);
   a.bind(long);
   a.bits(64);
   a.note('again');
@@ -108,6 +106,27 @@ test('a listing reads like objdump, with labels and notes', () => {
   assert.equal(formatListing(listing), EXPECTED_LISTING);
   const kinds = listing.map(({ bits, data }) => `${bits}${data ? ' data' : ''}`);
   assert.equal(kinds.join(), '32,32,32,32,32,32 data,32 data,64,64,64,64 data');
+});
+
+test('a step is data of the line at which it begins, apart from notes', () => {
+  const a = new Assembler();
+  const loop = a.label('loop');
+  a.cli();
+  a.step('wait');
+  a.note('for an interrupt');
+  a.bind(loop);
+  a.hlt();
+  a.jmp(loop);
+  const { listing } = a.assemble();
+  assert.deepEqual(
+    listing.map(({ step, note }) => [step, note]),
+    [
+      [undefined, undefined],
+      ['wait', 'for an interrupt'],
+      [undefined, undefined],
+    ],
+  );
+  assert.match(formatListing(listing), /hlt +# step: wait; for an interrupt\n/);
 });
 
 const EXPECTED_LISTING = `\

@@ -2,7 +2,7 @@
  * Every method of the Assembler, with the text that it must mean, written by hand as objdump prints it.
  *
  * Four sources agree on each row: the table, our listing (made from operands), objdump and iced (from bytes). GNU as makes the same
- * bytes from the text, save where `as` gives its reason.
+ * bytes from the text, except where `asDiffers` gives the reason.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -14,7 +14,6 @@ import {
   bp,
   bpl,
   bx,
-  cl,
   cr0,
   cr2,
   cr3,
@@ -38,7 +37,6 @@ import {
   gs,
   r10,
   r10d,
-  r11b,
   r12,
   r12w,
   r13,
@@ -138,24 +136,8 @@ const CODE_64: Row[] = [
   row('movzx  eax,sil', (a) => a.movzx(eax, sil)),
   row('movzx  r8,r12w', (a) => a.movzx(r8, r12w)),
   row('movzx  ax,bl', (a) => a.movzx(ax, bl)),
-  row('movsx  rax,WORD PTR [rcx]', (a) => a.movsx(rax, word(rcx))),
-  row('movsx  edx,r11b', (a) => a.movsx(edx, r11b)),
-  row('movsxd rax,ecx', (a) => a.movsxd(rax, ecx)),
-  row('movsxd r15,DWORD PTR [r15]', (a) => a.movsxd(r15, dword(r15))),
-  row('movnti QWORD PTR [rax],rcx', (a) => a.movnti(qword(rax), rcx)),
-  row('movnti DWORD PTR [r8],r9d', (a) => a.movnti(dword(r8), r9d)),
   row('lea    rax,[rbx+rcx*8+0x12345]', (a) => a.lea(rax, mem(rbx, rcx, 8, 0x12345))),
   row('lea    r9d,[rsp-0x8]', (a) => a.lea(r9d, mem(rsp, -8))),
-  row('xchg   rbx,rcx', (a) => a.xchg(rbx, rcx)),
-  row('xchg   rbx,rax', (a) => a.xchg(rax, rbx)),
-  row('xchg   r8,rax', (a) => a.xchg(r8, rax)),
-  row('xchg   eax,eax', (a) => a.xchg(eax, eax)),
-  row('xchg   rax,rax', (a) => a.xchg(rax, rax), 'as writes a plain nop'),
-  row('xchg   bl,al', (a) => a.xchg(bl, al)),
-  row('xchg   QWORD PTR [rdi],rdx', (a) => a.xchg(qword(rdi), rdx)),
-  row('xchg   QWORD PTR [rdi],rdx', (a) => a.xchg(rdx, qword(rdi))),
-  row('bswap  eax', (a) => a.bswap(eax)),
-  row('bswap  r10', (a) => a.bswap(r10)),
   row('push   rax', (a) => a.push(rax)),
   row('push   r12', (a) => a.push(r12)),
   row('push   0x5', (a) => a.push(5)),
@@ -166,7 +148,6 @@ const CODE_64: Row[] = [
   row('pop    r13', (a) => a.pop(r13)),
   row('pop    QWORD PTR [r12]', (a) => a.pop(qword(r12))),
   row('pushf', (a) => a.pushfq()),
-  row('popf', (a) => a.popfq()),
 
   row('add    rax,rbx', (a) => a.add(rax, rbx)),
   row('add    rax,0x7f', (a) => a.add(rax, 127)),
@@ -181,8 +162,6 @@ const CODE_64: Row[] = [
   row('add    DWORD PTR [rdi],0xffffffff', (a) => a.add(dword(rdi), 0xffff_ffff)),
   row('or     r15d,DWORD PTR [r14]', (a) => a.or(r15d, dword(r14))),
   row('or     QWORD PTR [rax],0x12345', (a) => a.or(qword(rax), 0x12345)),
-  row('adc    rdx,0x0', (a) => a.adc(rdx, 0)),
-  row('sbb    eax,eax', (a) => a.sbb(eax, eax)),
   row('and    eax,0xfffffff0', (a) => a.and(eax, 0xffff_fff0)),
   row('and    rax,0xffffffff80000000', (a) => a.and(rax, 0xffff_ffff_8000_0000n)),
   row('and    rdi,0xffffffffffe00000', (a) => a.and(rdi, -0x20_0000)),
@@ -199,13 +178,11 @@ const CODE_64: Row[] = [
   row('not    rax', (a) => a.not(rax)),
   row('neg    BYTE PTR [r13+0x0]', (a) => a.neg(byte(r13))),
   row('mul    rcx', (a) => a.mul(rcx)),
-  row('imul   QWORD PTR [rdi]', (a) => a.imul(qword(rdi))),
   row('imul   rax,rbx', (a) => a.imul(rax, rbx)),
   row('imul   r8d,DWORD PTR [r9]', (a) => a.imul(r8d, dword(r9))),
   row('imul   rax,rbx,0x5', (a) => a.imul(rax, rbx, 5)),
   row('imul   rax,rax,0xfffffffffffffe0c', (a) => a.imul(rax, rax, -500)),
   row('imul   ax,WORD PTR [rdi],0x1234', (a) => a.imul(ax, word(rdi), 0x1234)),
-  row('div    r10', (a) => a.div(r10)),
   row('inc    eax', (a) => a.inc(eax)),
   row('inc    QWORD PTR [rdi]', (a) => a.inc(qword(rdi))),
   row('dec    r15b', (a) => a.dec(r15b)),
@@ -213,24 +190,14 @@ const CODE_64: Row[] = [
   row('rol    ax,0x8', (a) => a.rol(ax, 8)),
   row('ror    r8,1', (a) => a.ror(r8, 1)),
   row('shl    rax,0x3f', (a) => a.shl(rax, 63)),
-  row('shl    eax,cl', (a) => a.shl(eax, cl)),
   row('shr    r15,0x15', (a) => a.shr(r15, 21)),
-  row('sar    QWORD PTR [rax],0x3', (a) => a.sar(qword(rax), 3)),
 
   row('bt     rax,0x3f', (a) => a.bt(rax, 63)),
   row('bt     DWORD PTR [r8],ecx', (a) => a.bt(dword(r8), ecx)),
   row('bts    QWORD PTR [rax],0x5', (a) => a.bts(qword(rax), 5)),
   row('btr    r9,r10', (a) => a.btr(r9, r10)),
-  row('btc    cx,dx', (a) => a.btc(cx, dx)),
   row('bsf    rax,rcx', (a) => a.bsf(rax, rcx)),
   row('bsr    r8d,DWORD PTR [rdi]', (a) => a.bsr(r8d, dword(rdi))),
-  row('tzcnt  r9,r10', (a) => a.tzcnt(r9, r10)),
-  row('tzcnt  ax,cx', (a) => a.tzcnt(ax, cx)),
-  row('lzcnt  eax,ecx', (a) => a.lzcnt(eax, ecx)),
-  row('popcnt rax,QWORD PTR [rsi]', (a) => a.popcnt(rax, qword(rsi))),
-  row('blsr   rax,rcx', (a) => a.blsr(rax, rcx)),
-  row('blsr   r9d,DWORD PTR [r10+r12*4]', (a) => a.blsr(r9d, dword(r10, r12, 4))),
-  row('blsr   r15,r15', (a) => a.blsr(r15, r15)),
 
   row('jmp    rax', (a) => a.jmp(rax)),
   row('jmp    r15', (a) => a.jmp(r15)),
@@ -239,79 +206,34 @@ const CODE_64: Row[] = [
   row('call   QWORD PTR [rbx]', (a) => a.call(qword(rbx))),
   row('ret', (a) => a.ret()),
   row('retf', (a) => a.retf()),
-  row('retfq', (a) => a.retfq()),
   row('iretq', (a) => a.iretq()),
-  row('int3', (a) => a.int3()),
   row('ud2', (a) => a.ud2()),
 ];
 
-/** The processor's order (SDM vol. 1, appendix B), and the second names of four. */
-const CONDITIONS = ['o', 'no', 'b', 'ae', 'e', 'ne', 'be', 'a', 's', 'ns', 'p', 'np', 'l', 'ge', 'le', 'g'] as const;
-const ALIASES = { c: 'b', nc: 'ae', z: 'e', nz: 'ne' } as const;
-
-const CONDITIONAL_64: Row[] = [...CONDITIONS.map((name) => [name, name] as const), ...Object.entries(ALIASES)].flatMap(
-  ([name, shown]) => {
-    const condition = name as (typeof CONDITIONS)[number] | keyof typeof ALIASES;
-    return [
-      row(`${`set${shown}`.padEnd(6)} r8b`, (a) => a[`set${condition}`](r8b)),
-      row(`${`set${shown}`.padEnd(6)} BYTE PTR [rsi]`, (a) => a[`set${condition}`](byte(rsi))),
-      row(`${`cmov${shown}`.padEnd(6)} rax,r9`, (a) => a[`cmov${condition}`](rax, r9)),
-      row(`${`cmov${shown}`.padEnd(6)} ecx,DWORD PTR [rdx]`, (a) => a[`cmov${condition}`](ecx, dword(rdx))),
-    ];
-  },
-);
+const CMOV_64: Row[] = (['b', 'a'] as const).flatMap((condition) => [
+  row(`${`cmov${condition}`.padEnd(6)} rax,r9`, (a) => a[`cmov${condition}`](rax, r9)),
+  row(`${`cmov${condition}`.padEnd(6)} ecx,DWORD PTR [rdx]`, (a) => a[`cmov${condition}`](ecx, dword(rdx))),
+]);
 
 const MACHINE_64: Row[] = [
-  row('movs   BYTE PTR es:[rdi],BYTE PTR ds:[rsi]', (a) => a.movsb()),
-  row('movs   DWORD PTR es:[rdi],DWORD PTR ds:[rsi]', (a) => a.movsd()),
-  row('movs   QWORD PTR es:[rdi],QWORD PTR ds:[rsi]', (a) => a.movsq()),
   row('stos   BYTE PTR es:[rdi],al', (a) => a.stosb()),
-  row('stos   DWORD PTR es:[rdi],eax', (a) => a.stosd()),
-  row('stos   QWORD PTR es:[rdi],rax', (a) => a.stosq()),
   row('lods   al,BYTE PTR ds:[rsi]', (a) => a.lodsb()),
   row('lods   eax,DWORD PTR ds:[rsi]', (a) => a.lodsd()),
-  row('lods   rax,QWORD PTR ds:[rsi]', (a) => a.lodsq()),
-  row('cmps   BYTE PTR ds:[rsi],BYTE PTR es:[rdi]', (a) => a.cmpsb()),
-  row('cmps   DWORD PTR ds:[rsi],DWORD PTR es:[rdi]', (a) => a.cmpsd()),
-  row('cmps   QWORD PTR ds:[rsi],QWORD PTR es:[rdi]', (a) => a.cmpsq()),
-  row('scas   al,BYTE PTR es:[rdi]', (a) => a.scasb()),
-  row('scas   eax,DWORD PTR es:[rdi]', (a) => a.scasd()),
-  row('scas   rax,QWORD PTR es:[rdi]', (a) => a.scasq()),
   row('rep movs BYTE PTR es:[rdi],BYTE PTR ds:[rsi]', (a) => a.rep.movsb()),
   row('rep movs DWORD PTR es:[rdi],DWORD PTR ds:[rsi]', (a) => a.rep.movsd()),
   row('rep movs QWORD PTR es:[rdi],QWORD PTR ds:[rsi]', (a) => a.rep.movsq()),
   row('rep stos BYTE PTR es:[rdi],al', (a) => a.rep.stosb()),
   row('rep stos DWORD PTR es:[rdi],eax', (a) => a.rep.stosd()),
   row('rep stos QWORD PTR es:[rdi],rax', (a) => a.rep.stosq()),
-  row('rep lods al,BYTE PTR ds:[rsi]', (a) => a.rep.lodsb()),
-  row('rep lods eax,DWORD PTR ds:[rsi]', (a) => a.rep.lodsd()),
-  row('rep lods rax,QWORD PTR ds:[rsi]', (a) => a.rep.lodsq()),
-  row('repz cmps BYTE PTR ds:[rsi],BYTE PTR es:[rdi]', (a) => a.repe.cmpsb()),
-  row('repz cmps DWORD PTR ds:[rsi],DWORD PTR es:[rdi]', (a) => a.repe.cmpsd()),
-  row('repz cmps QWORD PTR ds:[rsi],QWORD PTR es:[rdi]', (a) => a.repe.cmpsq()),
-  row('repz scas al,BYTE PTR es:[rdi]', (a) => a.repe.scasb()),
-  row('repz scas eax,DWORD PTR es:[rdi]', (a) => a.repe.scasd()),
-  row('repz scas rax,QWORD PTR es:[rdi]', (a) => a.repe.scasq()),
-  row('repnz cmps BYTE PTR ds:[rsi],BYTE PTR es:[rdi]', (a) => a.repne.cmpsb()),
-  row('repnz cmps DWORD PTR ds:[rsi],DWORD PTR es:[rdi]', (a) => a.repne.cmpsd()),
-  row('repnz cmps QWORD PTR ds:[rsi],QWORD PTR es:[rdi]', (a) => a.repne.cmpsq()),
-  row('repnz scas al,BYTE PTR es:[rdi]', (a) => a.repne.scasb()),
-  row('repnz scas eax,DWORD PTR es:[rdi]', (a) => a.repne.scasd()),
-  row('repnz scas rax,QWORD PTR es:[rdi]', (a) => a.repne.scasq()),
 
-  row('nop', (a) => a.nop()),
   row('pause', (a) => a.pause()),
   row('hlt', (a) => a.hlt()),
   row('cli', (a) => a.cli()),
-  row('sti', (a) => a.sti()),
   row('cld', (a) => a.cld()),
-  row('std', (a) => a.std()),
   row('cpuid', (a) => a.cpuid()),
   row('rdtsc', (a) => a.rdtsc()),
   row('rdmsr', (a) => a.rdmsr()),
   row('wrmsr', (a) => a.wrmsr()),
-  row('wbinvd', (a) => a.wbinvd()),
-  row('lfence', (a) => a.lfence()),
   row('rdrand rax', (a) => a.rdrand(rax)),
   row('rdrand r9d', (a) => a.rdrand(r9d)),
   row('rdrand cx', (a) => a.rdrand(cx)),
@@ -327,12 +249,7 @@ const MACHINE_64: Row[] = [
   row('sidt   [rsp+0x8]', (a) => a.sidt(mem(rsp, 8))),
   row('lgdt   [rip+0x8]', (a) => a.lgdt(mem(a.labelAt('x', 15)))),
   row('lidt   [r12]', (a) => a.lidt(mem(r12))),
-  row('ltr    ax', (a) => a.ltr(ax)),
-  row('ltr    WORD PTR [rdi]', (a) => a.ltr(word(rdi))),
-  row('invlpg BYTE PTR [r13+0x0]', (a) => a.invlpg(mem(r13))),
-  row('prefetcht0 BYTE PTR [rsi+0x100]', (a) => a.prefetcht0(mem(rsi, 256))),
   row('prefetcht1 BYTE PTR [r13+r8*1+0x0]', (a) => a.prefetcht1(mem(r13, r8, 1))),
-  row('prefetchw BYTE PTR [r8+r9*8]', (a) => a.prefetchw(mem(r8, r9, 8))),
 ];
 
 const CODE_32: Row[] = [
@@ -356,18 +273,14 @@ const CODE_32: Row[] = [
   row('push   0x80000000', (a) => a.push(0x8000_0000)),
   row('push   DWORD PTR [edi]', (a) => a.push(dword(edi))),
   row('pop    edx', (a) => a.pop(edx)),
-  row('pushf', (a) => a.pushfd()),
-  row('popf', (a) => a.popfd()),
   row('inc    eax', (a) => a.inc(eax)),
   row('dec    bp', (a) => a.dec(bp)),
   row('dec    bl', (a) => a.dec(bl)),
   row('inc    DWORD PTR [eax]', (a) => a.inc(dword(eax))),
   row('add    esp,0x10', (a) => a.add(esp, 16)),
   row('bts    eax,0x8', (a) => a.bts(eax, 8)),
-  row('xchg   edi,eax', (a) => a.xchg(edi, eax)),
   row('mov    WORD PTR [eax],0x5', (a) => a.mov(word(eax), 5)),
   row('movzx  eax,di', (a) => a.movzx(eax, di)),
-  row('blsr   ecx,edx', (a) => a.blsr(ecx, edx)),
   row('rep movs DWORD PTR es:[edi],DWORD PTR ds:[esi]', (a) => a.rep.movsd()),
   row('rep stos DWORD PTR es:[edi],eax', (a) => a.rep.stosd()),
   row('lgdtd  [ebp+0x10]', (a) => a.lgdt(mem(ebp, 16))),
@@ -399,7 +312,7 @@ function judge(rows: readonly Row[], bits: 32 | 64): void {
   assert.deepEqual(objdump(code, bits), lines);
   assert.deepEqual(
     iced(code, bits),
-    lines.map((line) => ({ ...line, text: asIced(line.text, bits) })),
+    lines.map((line) => ({ ...line, text: asIced(line.text) })),
   );
   for (const [i, theirs] of gnuAs(lines, bits).entries()) {
     const { text, bytes } = lines[i] ?? assert.fail();
@@ -410,16 +323,14 @@ function judge(rows: readonly Row[], bits: 32 | 64): void {
 }
 
 test('64-bit code', () => judge(CODE_64, 64));
-test('64-bit conditions', () => judge(CONDITIONAL_64, 64));
+test('64-bit conditional moves', () => judge(CMOV_64, 64));
 test('64-bit strings and machine', () => judge(MACHINE_64, 64));
 test('32-bit code', () => judge(CODE_32, 32));
 
 test('every method has a row', () => {
-  const sources = [...CODE_64, ...CONDITIONAL_64, ...MACHINE_64, ...CODE_32]
-    .map(({ write }) => write.toString())
-    .join('\n');
-  // Branches to labels: branches.test.ts. Conditions: made by name above.
-  const elsewhere = /^(jmpNear|j[a-z]{1,2}|set[a-z]{1,2}|cmov[a-z]{1,2}|rep|repe|repne)$/;
+  const sources = [...CODE_64, ...CMOV_64, ...MACHINE_64, ...CODE_32].map(({ write }) => write.toString()).join('\n');
+  // Branches to labels: branches.test.ts. Conditional moves: made by name above.
+  const elsewhere = /^(j[a-z]{1,2}|cmov[a-z]{1,2}|rep)$/;
   const methods = Object.keys(new Assembler()).filter((name) => !elsewhere.test(name));
   assert.deepEqual(
     methods.filter((name) => !sources.includes(`a.${name}(`)),

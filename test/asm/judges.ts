@@ -2,7 +2,7 @@
  * Second opinions on machine code: GNU objdump, iced-x86 and GNU as. Each sees bytes or text and knows nothing of src/asm.
  *
  * objdump and as come from the package binutils (2.40 here; the exact text of operands is that version's), iced-x86 from npm. A missing
- * binutils makes the tests fail, not skip: without a judge they would say nothing.
+ * binutils makes the tests fail, not skip: without a judge they would prove nothing.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -79,32 +79,22 @@ export function iced(code: Uint8Array, bits: Bits): Disassembled[] {
   return lines;
 }
 
-/** What the same instruction is called in iced's Intel syntax; the differences are spelling, never meaning. */
-export function asIced(text: string, bits: Bits): string {
-  const [, mnemonic = '', operands = ''] = /^((?:rep\w* )?\w+) *(.*)$/.exec(text) ?? [];
-  const suffix = bits === 64 ? 'q' : 'd';
-  const string = /^(rep\w* )?(movs|cmps|stos|lods|scas)$/.exec(mnemonic);
+/** The same instruction in iced's Intel syntax; the differences are spelling, never meaning. */
+export function asIced(text: string): string {
+  const [, mnemonic = '', operands = ''] = /^((?:rep )?\w+) *(.*)$/.exec(text) ?? [];
+  const string = /^(rep )?(movs|stos|lods)$/.exec(mnemonic);
   if (string !== null) {
     const [, repeat = '', name = ''] = string;
     const size = /BYTE|DWORD|QWORD/.exec(operands)?.[0] ?? '';
     const memory = operands.split(',').filter((operand) => operand.includes('PTR'));
     const short = { BYTE: 'b', DWORD: 'd', QWORD: 'q' }[size] ?? '?';
-    const prefix = { 'repz ': 'repe ', 'repnz ': 'repne ' }[repeat] ?? repeat;
-    return `${prefix}${name}${short} ${memory
+    return `${repeat}${name}${short} ${memory
       .join(',')
       .replaceAll(/[de]s:/g, '')
       .toLowerCase()}`;
   }
-  switch (mnemonic) {
-    case 'retf':
-      return 'ret far';
-    case 'retfq':
-      return 'data64 ret far';
-    case 'pushf':
-    case 'popf':
-      return mnemonic + suffix;
-    default:
-  }
+  if (mnemonic === 'retf') return 'ret far';
+  if (mnemonic === 'pushf') return 'pushfq';
   const far = /^(0x[0-9a-f]+):(0x[0-9a-f]+)$/.exec(operands);
   if (far !== null) return `jmp far ${far[2]},${far[1]}`;
 
@@ -117,15 +107,14 @@ export function asIced(text: string, bits: Bits): string {
     .replace(/[+-]0x0\]/, ']')
     .replaceAll('PTR', 'ptr')
     .replaceAll(/BYTE|[DQ]?WORD/g, (size) => size.toLowerCase());
-  if (mnemonic === 'invlpg') same = same.replace('byte ptr ', '');
   if (/^[sl][gi]dtd?$/.test(mnemonic)) return `${mnemonic.slice(0, 4)} fword ptr ${same}`;
-  if (/^(shl|shr|sar|rol|ror)$/.test(mnemonic)) same = same.replace(/,1$/, ',0x1');
+  if (/^(shl|shr|rol|ror)$/.test(mnemonic)) same = same.replace(/,1$/, ',0x1');
   if (mnemonic === 'mov') same = same.replace(/^([c-gs]s),e(\w\w)$/, '$1,$2').replace(/^([c-gs]s),(r\d+)d$/, '$1,$2w');
   if (mnemonic === 'imul') same = same.replace(/^(\w+),\1,/, '$1,');
   return `${mnemonic === 'movabs' ? 'mov' : mnemonic} ${same}`.trimEnd();
 }
 
-/** GNU as, Intel syntax: the bytes of `.text`. */
+/** What GNU as makes of Intel syntax: the bytes of `.text`. */
 export function gnuAsProgram(source: readonly string[], bits: Bits): Uint8Array {
   return inScratch((directory) => {
     const file = (name: string): string => join(directory, name);
@@ -137,8 +126,8 @@ export function gnuAsProgram(source: readonly string[], bits: Bits): Uint8Array 
 }
 
 /**
- * Each instruction by itself, all in one process. Branches to an address (`jmp 0x185`) are made from `offset` to there, and take the
- * length that as chooses.
+ * Each instruction by itself, all in one process. A branch to an address (`jmp 0x185`) is assembled as if it lay at `offset`, in the length
+ * that as chooses.
  */
 export function gnuAs(lines: readonly Pick<Disassembled, 'offset' | 'text'>[], bits: Bits): Uint8Array[] {
   // 16 bytes hold any instruction; its length is in the byte after them.
@@ -159,8 +148,8 @@ const row = (line: Pick<Disassembled, 'offset' | 'bytes' | 'text'>): string =>
   `${line.offset.toString(16)}: ${hexOf(line.bytes)} ${line.text}`;
 
 /**
- * The listing must be what objdump and iced read from the same bytes: every offset, length and operand. Lines of data are left out, each
- * run of code between them is judged by itself. Runs must not change `bits` midway without data in between.
+ * The listing must be what objdump and iced read from the same bytes: every offset, length and operand. Lines of data are left out, and each
+ * run of code between them is judged by itself. Where `bits` changes, data must lie in between.
  */
 export function assertDisassembles(listing: readonly ListingLine[]): void {
   for (const bits of [32, 64] as const) {
@@ -168,7 +157,7 @@ export function assertDisassembles(listing: readonly ListingLine[]): void {
     const ours = lines.map(row);
     const first = listing[0];
     if (first === undefined || lines.length === 0) continue;
-    // Same offsets, data and code of the other kind as nops: judged in one process, and branch targets stay what they are.
+    // Data and code of the other mode become nops: everything keeps its offset, branches their targets, and one process judges all.
     const last = listing.at(-1) ?? first;
     const code = new Uint8Array(last.offset + last.bytes.length).fill(0x90);
     for (const line of lines) code.set(line.bytes, line.offset);
@@ -179,7 +168,7 @@ export function assertDisassembles(listing: readonly ListingLine[]): void {
         .map(row),
       ours,
     );
-    const spelled = lines.map((line) => row({ ...line, text: asIced(line.text, bits) }));
+    const spelled = lines.map((line) => row({ ...line, text: asIced(line.text) }));
     assert.deepEqual(
       iced(code, bits)
         .filter((line) => starts.has(line.offset))

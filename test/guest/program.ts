@@ -6,7 +6,7 @@
  */
 import { Assembler, byte, mem, qword } from '../../src/asm/assembler.ts';
 import type { Label } from '../../src/asm/assembler.ts';
-import { emitHexDigits } from '../../src/asm/hex-digits.ts';
+import { emitHexDigits } from './hex-digits.ts';
 import type { Gpr } from '../../src/asm/registers.ts';
 import { eax, ecx, r10, r12, r13, r14, r15, r8, rax, rbp, rbx, rdi, rdx, rsi } from '../../src/asm/registers.ts';
 import { ascii, Reader } from '../../src/base/bytes.ts';

@@ -1,6 +1,6 @@
 /**
- * The program's apply step, run by this machine's CPU on tables of all kinds: the very bytes that stand in converted kernels, between the image that
- * the kernel's own loop makes (in bench/apply-table.c, which compares) and the one that applyTable() makes.
+ * The program's apply step, run by this machine's CPU on tables of all kinds: the same bytes as in converted kernels. The result is compared with
+ * that of the kernel's own loop (in bench/apply-table.c) and with that of applyTable().
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
@@ -25,7 +25,7 @@ assert.equal(process.arch, 'x64', 'these tests run the program on the machine it
 const BASE = 0x0100_0000;
 const SLIDE = 0x1f40_0000;
 const IMAGE_SIZE = 0x20_0000;
-/** Places in the program's loops over rows of chains, and entries that its log keeps for later. */
+/** UNROLLED and LAG of src/stub/relocate-chains.ts. */
 const UNROLLED = 8;
 const LAG = 512;
 
@@ -34,12 +34,12 @@ after(() => rmSync(folder, { recursive: true }));
 const harness = compileHarness(folder);
 const program = assembleStub().code;
 
-/** Every byte another, so that a wrong site shows. */
+/** Pseudo-random bytes, so that an add at a wrong site shows. */
 const image = new Uint8Array(IMAGE_SIZE);
 for (let index = 0, value = 1; index < image.length; index++, value = (value * 0x41c6_4e6d + 0x3039) >>> 0)
   image[index] = value >>> 16;
 
-/** What the step needs of a segment: parameters that say where the table is. */
+/** As much of a segment as the step reads: parameters that say where the table is, the program, the table. */
 function layOut({ format, bytes }: StubTable): Uint8Array {
   const params = new Writer(new Uint8Array(PARAMS.size));
   params.u64(PARAMS.table, PARAMS.size + program.length);
@@ -91,7 +91,7 @@ function chains(first: number, count: number, length: number): number[] {
   return sites;
 }
 
-test('rows of each length: those that fit the loop, and those that enter it in the middle', () => {
+test('rows of every length: multiples of the unrolled loop, and those that enter it in the middle', () => {
   for (let count = 0; count <= 3 * UNROLLED; count++)
     for (const length of [1, 2, 3]) {
       const abs32 = chains(BASE + 3, count, length);
@@ -99,7 +99,7 @@ test('rows of each length: those that fit the loop, and those that enter it in t
     }
 });
 
-test('chains of each length, batches that are full, and more sites than the log holds', () => {
+test('chains of every length, full batches, and more sites than the log holds', () => {
   for (const length of [1, 2, 3, 4, 6, 9, 14, 24])
     for (const count of [63, 64, 65, 200])
       check({ ...NONE, abs32: at(...chains(BASE, count, length)), inverse32: at(...chains(BASE + 0x18_0000, 64, 4)) });
@@ -113,14 +113,14 @@ test('chains of each length, batches that are full, and more sites than the log 
   check({ ...NONE, abs32: at(...scattered), inverse32: at(...scattered.map((site) => site + 4)) });
 });
 
-test('as many sites as the log keeps for later, one fewer and one more', () => {
+test('LAG sites, one fewer and one more', () => {
   for (const count of [LAG - 1, LAG, LAG + 1]) {
     const sites = Array.from({ length: count }, (_, index) => BASE + index * 600);
     check({ ...NONE, abs32: at(...sites), inverse32: at(...sites.map((site) => site + 4)) });
   }
 });
 
-test('as many items as make any end of any walk', () => {
+test('item counts that end the list in each walk', () => {
   for (let count = 0; count <= 3 * UNROLLED; count++) {
     const sites = Array.from({ length: count }, (_, index) => BASE + index * 600);
     check({
@@ -133,7 +133,7 @@ test('as many items as make any end of any walk', () => {
 
 test('bitmaps, skips, runs, and sites that are not aligned', () => {
   const row = (start: number, count: number): number[] => Array.from({ length: count }, (_, i) => start + i * 8);
-  // Behind six items elsewhere the first two or three are of one walk.
+  // With six more items elsewhere, the first two or three belong to one walk.
   for (const others of [[], row(0, 6).map((index) => BASE + 0x10_0000 + index * 512)]) {
     const checkItems = (...sites: number[]): void => check({ ...NONE, abs64: at(...sites, ...others) });
     for (const count of [1, 2, 63, 64, 65, 127, 128, 143, 144, 1000]) checkItems(...row(BASE, count));
@@ -142,7 +142,7 @@ test('bitmaps, skips, runs, and sites that are not aligned', () => {
   }
 });
 
-/** Sites of all lists drawn together, so that they lie apart. */
+/** Sites of all lists, drawn in one pass so that they do not overlap. */
 const mixed = fc
   .array(
     fc.record({

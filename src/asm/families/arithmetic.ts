@@ -1,7 +1,7 @@
-/** Families that compute: the eight of 80 /digit, test, one-operand arithmetic, imul, shifts, bits. */
-import { AssemblyError } from '../misuse.ts';
+/** Families that compute: those of 80 /digit, test, one-operand arithmetic, imul, shifts, bits. */
+import { AssemblyError } from '../operands.ts';
 import type { Immediate, Label, Memory } from '../operands.ts';
-import type { Gpr, Width } from '../registers.ts';
+import type { Gpr, OperandWidth } from '../registers.ts';
 import {
   bothMemory,
   byteImmediate,
@@ -22,10 +22,10 @@ const isOperand = (operand: Gpr | Memory | Immediate | Label): operand is Gpr | 
 
 const isAccumulator = (operand: Gpr | Memory): boolean => operand.kind === 'gpr' && operand.number === 0;
 
-/** add, or, adc, sbb, and, sub, xor, cmp. The digit is also bits 5:3 of the opcodes without one. */
+/** add, or, and, sub, xor, cmp. The digit is also bits 5:3 of the opcodes without one. */
 export function arithmetic(out: Sink, mnemonic: string, digit: number) {
   const opcodes = digit << 3;
-  return <W extends Width>(to: Gpr<W> | Memory, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void => {
+  return <W extends OperandWidth>(to: Gpr<W> | Memory, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void => {
     if (isOperand(from)) {
       const width = widthOf(mnemonic, to, from);
       const common = { mnemonic, shown: [to, from], width };
@@ -49,7 +49,7 @@ export function arithmetic(out: Sink, mnemonic: string, digit: number) {
 }
 
 export function testBits(out: Sink) {
-  return <W extends Width>(first: Gpr<W> | Memory, second: Gpr<NoInfer<W>> | Memory | Immediate): void => {
+  return <W extends OperandWidth>(first: Gpr<W> | Memory, second: Gpr<NoInfer<W>> | Memory | Immediate): void => {
     if (isOperand(second)) {
       const { rm, reg } = rmAndReg('test', first, second);
       const width = widthOf('test', rm, reg);
@@ -65,7 +65,7 @@ export function testBits(out: Sink) {
   };
 }
 
-/** not, neg, mul, imul, div: F6 /digit, F7 /digit. */
+/** not, neg, mul: F6 /digit, F7 /digit. */
 export function unary(out: Sink, mnemonic: string, digit: number) {
   return (operand: Gpr | Memory): void => {
     const width = widthOf(mnemonic, operand);
@@ -84,37 +84,27 @@ export function increment(out: Sink, mnemonic: string, digit: number) {
   };
 }
 
-export interface SignedMultiply {
-  /** rdx:rax = rax × operand, and so for the other widths. */
-  (operand: Gpr | Memory): void;
-  <W extends Width>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory, factor?: Immediate): void;
-}
-
-export function signedMultiply(out: Sink): SignedMultiply {
-  const one = unary(out, 'imul', 5);
-  return (to: Gpr | Memory, from?: Gpr | Memory, factor?: Immediate): void => {
-    if (from === undefined) return one(to);
+/** Two operands 0F AF /r; with a constant factor 6B /r ib or 69 /r id. */
+export function signedMultiply(out: Sink) {
+  return <W extends OperandWidth>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory, factor?: Immediate): void => {
     if (to.kind !== 'gpr') throw new AssemblyError('imul: the destination of two or three operands is a register');
     const width = wideWidthOf('imul', to, from);
     const common = { mnemonic: 'imul', width, reg: to, rm: from };
-    if (factor === undefined) return out.emit({ ...common, shown: [to, from], opcode: [0x0f, 0xaf] }); // 0F AF /r
+    if (factor === undefined) return out.emit({ ...common, shown: [to, from], opcode: [0x0f, 0xaf] });
     const value = extendedImmediate('imul', factor, width);
     const short = typeof value === 'bigint' && fitsByte(value);
     const immediate = { value, bytes: short ? 1 : immediateBytes(width) };
     const shown = [to, from, shownImmediate(value, width)];
-    out.emit({ ...common, shown, opcode: [short ? 0x6b : 0x69], immediate }); // 6B /r ib, 69 /r id
+    out.emit({ ...common, shown, opcode: [short ? 0x6b : 0x69], immediate });
   };
 }
 
-/** rol, ror, shl, shr, sar: by one D0 /digit, by an immediate C0 /digit ib, by cl D2 /digit. */
+/** rol, ror, shl, shr: by one D0 /digit, by more C0 /digit ib. */
 export function shift(out: Sink, mnemonic: string, digit: number) {
-  return (operand: Gpr | Memory, count: number | Gpr<8>): void => {
+  return (operand: Gpr | Memory, count: number): void => {
     const width = widthOf(mnemonic, operand);
     const common = { mnemonic, width, reg: digit, rm: operand };
-    if (typeof count === 'object') {
-      if (count.name !== 'cl') throw new AssemblyError(`${mnemonic}: the count is a number or cl, not ${count.name}`);
-      out.emit({ ...common, shown: [operand, count], opcode: [forWidth(0xd2, width)] });
-    } else if (count === 1) {
+    if (count === 1) {
       out.emit({ ...common, shown: [operand, verbatim('1')], opcode: [forWidth(0xd0, width)] });
     } else {
       const value = byteImmediate(mnemonic, count, width); // the processor would mask a larger one
@@ -124,9 +114,9 @@ export function shift(out: Sink, mnemonic: string, digit: number) {
   };
 }
 
-/** bt, bts, btr, btc: 0F opcode /r, 0F BA /digit ib. */
+/** bt, bts, btr: 0F opcode /r, 0F BA /digit ib. */
 export function bitTest(out: Sink, mnemonic: string, opcode: number, digit: number) {
-  return <W extends Width>(operand: Gpr<W> | Memory, bit: number | Gpr<NoInfer<W>>): void => {
+  return <W extends OperandWidth>(operand: Gpr<W> | Memory, bit: number | Gpr<NoInfer<W>>): void => {
     if (typeof bit === 'object') {
       const width = wideWidthOf(mnemonic, operand, bit);
       out.emit({ mnemonic, shown: [operand, bit], width, opcode: [0x0f, opcode], reg: bit, rm: operand });
@@ -139,19 +129,10 @@ export function bitTest(out: Sink, mnemonic: string, opcode: number, digit: numb
   };
 }
 
-/** Read r/m, write a register, 0F opcode /r: bsf, bsr, cmovcc, and with F3 tzcnt, lzcnt, popcnt. */
-export function intoRegister(out: Sink, mnemonic: string, opcode: number, prefix?: 0xf3) {
-  return <W extends Width>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory): void => {
+/** Read r/m, write a register, 0F opcode /r: bsf, bsr, cmovcc. */
+export function intoRegister(out: Sink, mnemonic: string, opcode: number) {
+  return <W extends OperandWidth>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory): void => {
     const width = wideWidthOf(mnemonic, to, from);
-    out.emit({ mnemonic, shown: [to, from], width, prefix, opcode: [0x0f, opcode], reg: to, rm: from });
-  };
-}
-
-/** VEX.LZ.0F38 F3 /1, destination in VEX.vvvv. */
-export function resetLowestBit(out: Sink) {
-  return <W extends 32 | 64>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory): void => {
-    const width = wideWidthOf('blsr', to, from);
-    if (width === 16) throw new AssemblyError('blsr: has no 16-bit form; use the 32-bit register');
-    out.emit({ mnemonic: 'blsr', shown: [to, from], width, opcode: [0xf3], reg: 1, rm: from, vex: to });
+    out.emit({ mnemonic, shown: [to, from], width, opcode: [0x0f, opcode], reg: to, rm: from });
   };
 }

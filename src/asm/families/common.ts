@@ -1,40 +1,36 @@
 /**
  * What the families of instructions share.
  *
- * Families are instructions of one shape: add and xor differ in a digit only. For each family there is a function that makes a method:
- * `arithmetic(out, 'add', 0)` is `Assembler.add`. It looks at its operands, picks the shortest row of the SDM's opcode table (vol. 2,
- * chapters 3 to 5; comments quote the rows) and gives it to `out`. Where two rows are equally long it picks the one that GNU as picks,
- * so that the tests can compare bytes. Operands that no row takes throw, with the name of the instruction and what to write instead.
+ * A family is a set of instructions of one shape: add and xor differ in a digit only. Each family has a function that makes methods:
+ * `arithmetic(out, 'add', 0)` makes `Assembler.add`. The method looks at its operands, picks the shortest row of the SDM's opcode table
+ * (vol. 2, chapters 3 to 5; comments quote the rows) and hands it to `out`. Where two rows are equally long it picks the one that GNU as
+ * picks, so that the tests can compare bytes. Operands that no row takes throw an error with the instruction's name and what to write
+ * instead.
  */
 import { hex } from '../../base/errors.ts';
 import type { Instruction, ShownOperand } from '../encoder.ts';
-import { AssemblyError } from '../misuse.ts';
-import { Label, toSigned } from '../operands.ts';
+import type { Branch } from '../layout.ts';
+import { AssemblyError, Label, toSigned } from '../operands.ts';
 import type { Immediate, Memory } from '../operands.ts';
-import type { Bits, Gpr, Width } from '../registers.ts';
+import type { Bits, Gpr, OperandWidth } from '../registers.ts';
 
-/** Where instructions go, and what they are decoded as there. */
+/** Receives the instructions, and says in which mode they will be decoded. */
 export interface Sink {
   readonly bits: Bits;
   emit(instruction: Instruction): void;
-  /** A branch, of a length that is chosen later. Without `short` it is rel32. */
-  branch(branch: {
-    readonly mnemonic: string;
-    readonly label: Label;
-    readonly short: readonly number[] | undefined;
-    readonly near: readonly number[];
-  }): void;
+  /** A branch, whose length is chosen later. */
+  branch(branch: Omit<Branch, 'kind'>): void;
 }
 
-/** Most rows come in two opcodes: one for 8-bit operands and the next for all other widths. */
-export const forWidth = (opcode: number, width: Width): number => (width === 8 ? opcode : opcode + 1);
+/** Most rows have two opcodes: one for 8-bit operands and the next one for all other widths. */
+export const forWidth = (opcode: number, width: OperandWidth): number => (width === 8 ? opcode : opcode + 1);
 
-/** Width of an immediate, which for 64-bit operands is 32 bits, sign-extended. */
-export const immediateBytes = (width: Width): 1 | 2 | 4 => (width === 8 ? 1 : width === 16 ? 2 : 4);
+/** OperandWidth of an immediate, which for 64-bit operands is 32 bits, sign-extended. */
+export const immediateBytes = (width: OperandWidth): 1 | 2 | 4 => (width === 8 ? 1 : width === 16 ? 2 : 4);
 
 export const fitsByte = (value: bigint): boolean => BigInt.asIntN(8, value) === value;
 
-export const shownImmediate = (value: bigint | Label, width: Width): ShownOperand => ({
+export const shownImmediate = (value: bigint | Label, width: OperandWidth): ShownOperand => ({
   kind: 'immediate',
   value,
   width,
@@ -42,8 +38,8 @@ export const shownImmediate = (value: bigint | Label, width: Width): ShownOperan
 
 export const verbatim = (text: string): ShownOperand => ({ kind: 'verbatim', text });
 
-/** The width that all operands agree on. */
-export function widthOf(mnemonic: string, ...operands: readonly (Gpr | Memory)[]): Width {
+/** The width that all operands share; throws if they differ. */
+export function widthOf(mnemonic: string, ...operands: readonly (Gpr | Memory)[]): OperandWidth {
   const widths = operands.map((operand) => operand.width);
   const [width] = widths;
   if (width === undefined || widths.includes(undefined)) {
@@ -59,13 +55,13 @@ export function widthOf(mnemonic: string, ...operands: readonly (Gpr | Memory)[]
 }
 
 /** The same, for instructions without an 8-bit row. */
-export function wideWidthOf(mnemonic: string, ...operands: readonly (Gpr | Memory)[]): Width {
+export function wideWidthOf(mnemonic: string, ...operands: readonly (Gpr | Memory)[]): OperandWidth {
   const width = widthOf(mnemonic, ...operands);
   if (width === 8) throw new AssemblyError(`${mnemonic}: has no 8-bit form; use the 32-bit register`);
   return width;
 }
 
-/** Where both orders mean the same: which operand goes to ModRM.r/m, which to ModRM.reg. */
+/** For instructions whose operands may stand in either order: which one goes to ModRM.r/m, which to ModRM.reg. */
 export function rmAndReg(mnemonic: string, first: Gpr | Memory, second: Gpr | Memory): { rm: Gpr | Memory; reg: Gpr } {
   if (second.kind === 'gpr') return { rm: first, reg: second };
   if (first.kind === 'gpr') return { rm: second, reg: first };
@@ -77,7 +73,7 @@ export function bothMemory(mnemonic: string): AssemblyError {
 }
 
 /** An immediate that the processor sign-extends from 32 bits, or a label's address in its place. */
-export function extendedImmediate(mnemonic: string, value: Immediate | Label, width: Width): bigint | Label {
+export function extendedImmediate(mnemonic: string, value: Immediate | Label, width: OperandWidth): bigint | Label {
   if (value instanceof Label) {
     if (width === 32 || width === 64) return value;
     throw new AssemblyError(`${mnemonic}: the address of label '${value.name}' does not fit ${width} bits`);

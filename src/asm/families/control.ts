@@ -1,7 +1,6 @@
-/** Families that move control: jumps, calls, conditions. */
+/** Families that transfer control: jumps, calls, conditional jumps. */
 import { hex } from '../../base/errors.ts';
-import { AssemblyError } from '../misuse.ts';
-import { Label, toSigned } from '../operands.ts';
+import { AssemblyError, Label, toSigned } from '../operands.ts';
 import type { Memory } from '../operands.ts';
 import type { Gpr } from '../registers.ts';
 import type { Sink } from './common.ts';
@@ -25,11 +24,6 @@ export function jump(out: Sink) {
   };
 }
 
-/** E9 cd whatever the distance: five bytes that can be patched. */
-export function jumpNear(out: Sink) {
-  return (label: Label): void => out.branch({ mnemonic: 'jmp', label, short: undefined, near: [0xe9] });
-}
-
 /** E8 cd, FF /2. */
 export function call(out: Sink) {
   return (target: Label | Gpr<32> | Gpr<64> | Memory): void => {
@@ -42,7 +36,7 @@ export function call(out: Sink) {
 export function jumpFar(out: Sink) {
   return (selector: number, target: Label | number): void => {
     if (out.bits !== 32) {
-      throw new AssemblyError('ljmp: 64-bit mode has no jmp ptr16:32; push the selector and the address, then retfq');
+      throw new AssemblyError('ljmp: 64-bit mode has no jmp ptr16:32; push the frame that iretq pops, then iretq');
     }
     if (!Number.isInteger(selector) || selector < 0 || selector > 0xffff) {
       throw new AssemblyError(`ljmp: selector ${hex(selector)} does not fit 16 bits`);
@@ -57,12 +51,4 @@ export function jumpFar(out: Sink) {
 export function jumpIf(out: Sink, mnemonic: string, condition: number) {
   const rows = { short: [0x70 | condition], near: [0x0f, 0x80 | condition] };
   return (label: Label): void => out.branch({ mnemonic, label, ...rows });
-}
-
-/** setcc: 0F 90+cc. */
-export function setIf(out: Sink, mnemonic: string, condition: number) {
-  return (to: Gpr<8> | Memory): void => {
-    if (to.width !== 8) throw new AssemblyError(`${mnemonic}: sets one byte; use an 8-bit register or byte(…)`);
-    out.emit({ mnemonic, shown: [to], opcode: [0x0f, 0x90 | condition], reg: 0, rm: to });
-  };
 }

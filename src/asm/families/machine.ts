@@ -1,18 +1,18 @@
-/** Families that talk to the machine: opcodes without operands, strings, ports, descriptor tables, random numbers. */
+/** Families that reach the machine around the program: opcodes without operands, strings, ports, descriptor tables, random numbers. */
 import { hex } from '../../base/errors.ts';
 import type { Instruction } from '../encoder.ts';
-import { AssemblyError } from '../misuse.ts';
+import { AssemblyError } from '../operands.ts';
 import type { Memory } from '../operands.ts';
-import type { Bits, Gpr } from '../registers.ts';
+import type { Gpr } from '../registers.ts';
 import { byteImmediate, forWidth, shownImmediate, verbatim, wideWidthOf } from './common.ts';
 import type { Sink } from './common.ts';
 
-/** An opcode without operands. `only` is the one mode that has it. */
+/** An opcode without operands. `only: 64` is one that 32-bit code does not have. */
 export function plain(
   out: Sink,
   mnemonic: string,
   opcode: readonly number[],
-  { only, ...prefixes }: Pick<Instruction, 'prefix' | 'width'> & { readonly only?: Bits } = {},
+  { only, ...prefixes }: Pick<Instruction, 'prefix' | 'width'> & { readonly only?: 64 } = {},
 ) {
   return (): void => {
     if (only !== undefined && out.bits !== only) {
@@ -26,60 +26,23 @@ export function plain(
 
 const SIZE = { 8: 'BYTE', 32: 'DWORD', 64: 'QWORD' } as const;
 const ACCUMULATOR = { 8: 'al', 32: 'eax', 64: 'rax' } as const;
+const STRING_OPCODE = { movs: 0xa4, stos: 0xaa, lods: 0xac } as const;
 
-export type Repeat = 'rep' | 'repz' | 'repnz';
-type StringName = 'movs' | 'cmps' | 'stos' | 'lods' | 'scas';
-
-const STRING_OPCODE: Record<StringName, number> = { movs: 0xa4, cmps: 0xa6, stos: 0xaa, lods: 0xac, scas: 0xae };
-
-function string(out: Sink, name: StringName, width: 8 | 32 | 64, repeat: Repeat | undefined) {
+/** movs, stos, lods; with `rep` repeated rcx times. The operands are implicit and stand here for the listing alone. */
+export function string(out: Sink, name: 'movs' | 'stos' | 'lods', width: 8 | 32 | 64, repeat?: 'rep') {
   return (): void => {
-    // The operands are implicit; they are here for the listing.
     const r = out.bits === 64 ? 'r' : 'e';
     const source = `${SIZE[width]} PTR ds:[${r}si]`;
     const destination = `${SIZE[width]} PTR es:[${r}di]`;
     const accumulator = ACCUMULATOR[width];
-    const operands: Record<StringName, readonly string[]> = {
-      movs: [destination, source],
-      cmps: [source, destination],
-      stos: [destination, accumulator],
-      lods: [accumulator, source],
-      scas: [accumulator, destination],
-    };
+    const operands = { movs: [destination, source], stos: [destination, accumulator], lods: [accumulator, source] };
     out.emit({
-      mnemonic: repeat === undefined ? name : `${repeat} ${name}`,
+      mnemonic: repeat === undefined ? name : `rep ${name}`,
       shown: operands[name].map(verbatim),
-      prefix: repeat === undefined ? undefined : repeat === 'repnz' ? 0xf2 : 0xf3,
+      prefix: repeat === undefined ? undefined : 0xf3,
       width,
       opcode: [forWidth(STRING_OPCODE[name], width)],
     });
-  };
-}
-
-/** The instructions that rep repeats rcx times; scas and cmps stop at a condition and have prefixes of their own. */
-export function strings(out: Sink, repeat?: 'rep') {
-  return {
-    movsb: string(out, 'movs', 8, repeat),
-    movsd: string(out, 'movs', 32, repeat),
-    movsq: string(out, 'movs', 64, repeat),
-    stosb: string(out, 'stos', 8, repeat),
-    stosd: string(out, 'stos', 32, repeat),
-    stosq: string(out, 'stos', 64, repeat),
-    lodsb: string(out, 'lods', 8, repeat),
-    lodsd: string(out, 'lods', 32, repeat),
-    lodsq: string(out, 'lods', 64, repeat),
-  };
-}
-
-/** The instructions that repe and repne repeat while the zero flag says so, at most rcx times. */
-export function comparisons(out: Sink, repeat?: 'repz' | 'repnz') {
-  return {
-    cmpsb: string(out, 'cmps', 8, repeat),
-    cmpsd: string(out, 'cmps', 32, repeat),
-    cmpsq: string(out, 'cmps', 64, repeat),
-    scasb: string(out, 'scas', 8, repeat),
-    scasd: string(out, 'scas', 32, repeat),
-    scasq: string(out, 'scas', 64, repeat),
   };
 }
 
@@ -119,7 +82,7 @@ export function random(out: Sink, mnemonic: string, digit: number) {
   };
 }
 
-/** Instructions that know the size of their memory themselves. `shownAs` is the size that objdump prints. */
+/** Instructions whose operand size the opcode implies. `shownAs` is the size that objdump prints. */
 export function onAddress(out: Sink, mnemonic: string, opcode: readonly number[], digit: number, shownAs?: 8) {
   return (address: Memory): void => {
     if (address.width !== undefined) {
@@ -132,12 +95,4 @@ export function onAddress(out: Sink, mnemonic: string, opcode: readonly number[]
 /** sgdt, sidt, lgdt, lidt: 0F 01 /digit. objdump adds a d in 32-bit code. */
 export function descriptorTable(out: Sink, name: string, digit: number) {
   return (address: Memory): void => onAddress(out, out.bits === 32 ? `${name}d` : name, [0x0f, 0x01], digit)(address);
-}
-
-/** 0F 00 /3. */
-export function loadTask(out: Sink) {
-  return (selector: Gpr<16> | Memory): void => {
-    if (selector.width !== 16) throw new AssemblyError('ltr: the selector is a 16-bit register or word(…)');
-    out.emit({ mnemonic: 'ltr', shown: [selector], opcode: [0x0f, 0x00], reg: 3, rm: selector });
-  };
 }

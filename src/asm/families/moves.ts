@@ -1,31 +1,29 @@
-/** Families that move data: mov in all its forms, widening moves, lea, xchg, the stack. */
-import { AssemblyError } from '../misuse.ts';
-import { Label, toSigned } from '../operands.ts';
+/** Families that move data: mov in all its forms, movzx, lea, the stack. */
+import { AssemblyError, Label, toSigned } from '../operands.ts';
 import type { Immediate, Memory } from '../operands.ts';
 import { atWidth } from '../registers.ts';
-import type { ControlRegister, Gpr, SegmentRegister, Width } from '../registers.ts';
+import type { ControlRegister, Gpr, SegmentRegister, OperandWidth } from '../registers.ts';
 import {
   bothMemory,
   extendedImmediate,
   fitsByte,
   forWidth,
   immediateBytes,
-  rmAndReg,
   shownImmediate,
   wideWidthOf,
   widthOf,
 } from './common.ts';
 import type { Sink } from './common.ts';
 
-export interface Move {
-  <W extends Width>(to: Gpr<W> | Memory, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void;
+export interface Mov {
+  <W extends OperandWidth>(to: Gpr<W> | Memory, from: Gpr<NoInfer<W>> | Memory | Immediate | Label): void;
   (to: SegmentRegister, from: Gpr<16> | Gpr<32> | Gpr<64> | Memory): void;
   (to: Gpr<16> | Gpr<32> | Gpr<64> | Memory, from: SegmentRegister): void;
   (to: ControlRegister, from: Gpr<32> | Gpr<64>): void;
   (to: Gpr<32> | Gpr<64>, from: ControlRegister): void;
 }
 
-export function move(out: Sink): Move {
+export function move(out: Sink): Mov {
   return (
     to: Gpr | Memory | SegmentRegister | ControlRegister,
     from: Gpr | Memory | SegmentRegister | ControlRegister | Immediate | Label,
@@ -89,8 +87,9 @@ function moveControl(out: Sink, to: Operand, from: Operand): void {
 }
 
 /**
- * 8C /r, 8E /r. Memory is 16 bits. Of a register 16 bits are read; 32 are written with the upper ones zero, which clears the rest of a
- * 64-bit register too. So the 32-bit row, which is the shortest, does for all widths but a 16-bit destination. GNU as does the same.
+ * 8C /r, 8E /r. Memory is 16 bits. Of a source register the processor reads 16 bits. To a destination register it writes 32, the upper 16
+ * of them zero, which clears the rest of a 64-bit register too. So the 32-bit row, which is the shortest, serves every width except a
+ * 16-bit destination. GNU as does the same.
  */
 function moveSegment(out: Sink, to: Operand, from: Operand): void {
   const [reg, other] = to.kind === 'segment' ? [to, from] : [from, to];
@@ -109,31 +108,18 @@ function moveSegment(out: Sink, to: Operand, from: Operand): void {
   }
 }
 
-/** movzx 0F B6 /r, movsx 0F BE /r: from 8 bits, and with the next opcode from 16. */
-export function extend(out: Sink, mnemonic: 'movzx' | 'movsx', opcode: number) {
+/** 0F B6 /r from 8 bits, 0F B7 /r from 16. */
+export function zeroExtend(out: Sink) {
   return (to: Gpr<16> | Gpr<32> | Gpr<64>, from: Gpr<8> | Gpr<16> | Memory): void => {
     const { width } = from;
     if (width !== 8 && width !== 16) {
-      const instead = mnemonic === 'movsx' ? 'movsxd' : 'mov to a 32-bit register, which clears the upper half';
-      throw new AssemblyError(`${mnemonic}: the source is 8 or 16 bits; for 32 use ${instead}`);
+      throw new AssemblyError(
+        'movzx: the source is 8 or 16 bits; for 32 use mov to a 32-bit register, which clears the upper half',
+      );
     }
-    if (to.width <= width) throw new AssemblyError(`${mnemonic}: ${to.name} is not wider than the source; use mov`);
-    out.emit({
-      mnemonic,
-      shown: [to, from],
-      width: to.width,
-      opcode: [0x0f, forWidth(opcode, width)],
-      reg: to,
-      rm: from,
-    });
-  };
-}
-
-/** REX.W + 63 /r. */
-export function extendDword(out: Sink) {
-  return (to: Gpr<64>, from: Gpr<32> | Memory): void => {
-    if (to.width !== 64 || from.width !== 32) throw new AssemblyError('movsxd: from 32 bits to a 64-bit register');
-    out.emit({ mnemonic: 'movsxd', shown: [to, from], width: 64, opcode: [0x63], reg: to, rm: from });
+    if (to.width <= width) throw new AssemblyError(`movzx: ${to.name} is not wider than the source; use mov`);
+    const opcode = [0x0f, forWidth(0xb6, width)];
+    out.emit({ mnemonic: 'movzx', shown: [to, from], width: to.width, opcode, reg: to, rm: from });
   };
 }
 
@@ -153,42 +139,7 @@ export function loadAddress(out: Sink) {
   };
 }
 
-/** 0F C3 /r. */
-export function storeNonTemporal(out: Sink) {
-  return (to: Memory, from: Gpr<32> | Gpr<64>): void => {
-    const width = wideWidthOf('movnti', to, from);
-    if (width === 16) throw new AssemblyError('movnti: stores 32 or 64 bits');
-    out.emit({ mnemonic: 'movnti', shown: [to, from], width, opcode: [0x0f, 0xc3], reg: from, rm: to });
-  };
-}
-
-export function exchange(out: Sink) {
-  return <W extends Width>(first: Gpr<W> | Memory, second: Gpr<NoInfer<W>> | Memory): void => {
-    const width = widthOf('xchg', first, second);
-    const { rm, reg } = rmAndReg('xchg', first, second);
-    // 90+ rd, save for an accumulator with itself: 90 is nop, and xchg eax,eax clears the upper half of rax.
-    if (width !== 8 && rm.kind === 'gpr' && rm.number !== reg.number && (rm.number === 0 || reg.number === 0)) {
-      const [other, accumulator] = reg.number === 0 ? [rm, reg] : [reg, rm];
-      out.emit({ mnemonic: 'xchg', shown: [other, accumulator], width, opcode: [0x90], plusRegister: other });
-    } else out.emit({ mnemonic: 'xchg', shown: [rm, reg], width, opcode: [forWidth(0x86, width)], reg, rm }); // 86 /r, 87 /r
-  };
-}
-
-/** 0F C8+ rd. */
-export function byteSwap(out: Sink) {
-  return (register: Gpr<32> | Gpr<64>): void => {
-    if (wideWidthOf('bswap', register) === 16) throw new AssemblyError('bswap: undefined for 16 bits; use rol(ax, 8)');
-    out.emit({
-      mnemonic: 'bswap',
-      shown: [register],
-      width: register.width,
-      opcode: [0x0f, 0xc8],
-      plusRegister: register,
-    });
-  };
-}
-
-/** The stack moves as many bits as the mode has, without REX.W. */
+/** push and pop move as many bits as the mode has, without REX.W. */
 function checkStack(out: Sink, mnemonic: string, operand: Gpr | Memory): void {
   if (operand.width === out.bits) return;
   const size = out.bits === 64 ? 'qword' : 'dword';

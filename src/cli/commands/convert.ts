@@ -6,7 +6,6 @@ import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
-import { stubProgram } from '../../stub/stub-program.ts';
 import { STUB_TABLES } from '../../segment/table.ts';
 import type { StubTableName } from '../../segment/table.ts';
 import { UsageError } from '../failure.ts';
@@ -53,9 +52,7 @@ async function run(input: string, { output, relocs, table: format, json, quiet }
   const file = new OutputFile(output);
   try {
     progress.show(PASSES.read);
-    const reading = readInputFile(input, { onHead: expectInput });
-    stubProgram(); // while the file comes in
-    const image = await reading;
+    const image = await readInputFile(input, { onHead: expectInput });
     const table = relocs === undefined ? undefined : await readInputFile(relocs);
     const onPass = (pass: keyof typeof PASSES): void => progress.show(PASSES[pass]);
     const { parts, summary } = await convert(image, {

@@ -2,7 +2,7 @@
 import { hex } from '../../base/errors.ts';
 import { PHASES } from '../../measure/bench/measure.ts';
 import type { Phase } from '../../measure/bench/measure.ts';
-import { STUB_STEPS } from '../../measure/bench/stub-steps.ts';
+import { STUB_STEPS } from '../../stub/program.ts';
 import type { BenchRow, BenchSummary, StubCount } from '../../measure/bench/summary.ts';
 import { colours, definitions, escape, figure, page, table } from '../html/page.ts';
 import { amount, benchFacts, million, overPlain, percent, rowOf, spread } from './bench.ts';

@@ -3,8 +3,8 @@ import { PARAMS } from '../../segment/layout.ts';
 import { countGuest, wouldNotBoot } from './guest.ts';
 import { guestOf } from './measure.ts';
 import type { GuestSettings } from './measure.ts';
-import { stubSteps } from './stub-steps.ts';
-import type { StubStep } from './stub-steps.ts';
+import { stubSteps } from '../../stub/program.ts';
+import type { StubStep } from '../../stub/program.ts';
 import type { Subject, Variant } from './subject.ts';
 import type { StubCount } from './summary.ts';
 

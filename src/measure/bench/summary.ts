@@ -4,7 +4,7 @@ import type { MapRegion } from './map.ts';
 import { CELL } from './map.ts';
 import { PHASES } from './measure.ts';
 import type { MeasuredBoot, Phase, Point } from './measure.ts';
-import type { StubStep } from './stub-steps.ts';
+import type { StubStep } from '../../stub/program.ts';
 import { PLAIN } from './subject.ts';
 import type { Subject, Variant } from './subject.ts';
 import { wouldNotBoot } from './guest.ts';

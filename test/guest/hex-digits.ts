@@ -1,8 +1,8 @@
-/** Numbers as text, for programs that have no library to print with. */
-import type { Assembler } from './assembler.ts';
-import { al, eax, ecx, edx, rdx } from './registers.ts';
+/** Numbers as text, for programs without a library. */
+import type { Assembler } from '../../src/asm/assembler.ts';
+import { al, eax, ecx, edx, rdx } from '../../src/asm/registers.ts';
 
-/** EDX or RDX, which keeps its value, to where RDI points. EAX and ECX are changed. */
+/** Writes EDX or RDX, which keeps its value, to where RDI points. Clobbers EAX and ECX. */
 export function emitHexDigits(a: Assembler, digits: 8 | 16): void {
   const value = digits === 8 ? edx : rdx;
   const decimal = a.label('decimal');

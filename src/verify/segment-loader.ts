@@ -1,11 +1,12 @@
 /**
- * A bzImage without a decompressor, see bzimage/uncompressed.ts and stub/mover.ts for what it is made of. Of those, the layout and the
- * assembled code are used here, as of the added segment; where everything has to be is worked out anew.
+ * Checks a bzImage without a decompressor (bzimage/uncompressed.ts and stub/segment-loader.ts describe its parts). Only the segment loader's
+ * layout and assembled code are taken from there; where everything has to be is computed again here.
  */
 import { copyOf, Reader, Writer } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from '../bzimage/header.ts';
-import { assembleMover, MOVER } from '../stub/mover.ts';
+import { SEGMENT_LOADER } from '../stub/segment-loader.ts';
+import { assembleSegmentLoader } from '../stub/segment-loader-program.ts';
 import { isPe } from '../bzimage/pe.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf } from '../elf/read.ts';
@@ -17,14 +18,19 @@ import type { Original } from './original.ts';
 const PAGE = 0x1000;
 /** The setup header's sentinel; what is before it in the boot sector is the PE header's. */
 const SENTINEL = 0x1ef;
-const MOVE_SIZE = 32;
+const COPY_SIZE = 32;
 const GDT: readonly (readonly [at: number, descriptor: bigint])[] = [
   [0x10, 0x00af_9b00_0000_ffffn],
   [0x18, 0x00cf_9300_0000_ffffn],
 ];
 
-/** Vouches for every byte of the file but the ELF file in it, which the other checks look at. */
-export function checkMover(file: Evidence, { kernel }: Original, { image, header }: Shell, opened: Container): void {
+/** Proves every byte of the file except the ELF file in it, which the other checks prove. */
+export function checkSegmentLoader(
+  file: Evidence,
+  { kernel }: Original,
+  { image, header }: Shell,
+  opened: Container,
+): void {
   const pm = header.protectedModeStart;
   const align = header.kernelAlignment;
   const loads = readElf(opened.unpacked)
@@ -35,9 +41,9 @@ export function checkMover(file: Evidence, { kernel }: Original, { image, header
   if (start === undefined || last === undefined)
     return refute('program headers', opened.payload.offset, { found: 'no PT_LOAD', expected: 'those of a kernel' });
   const info = kernelInfo(image, pm, header.kernelInfoOffset);
-  const infoAt = MOVER.size;
+  const infoAt = SEGMENT_LOADER.size;
 
-  // The first multiple of the alignment behind the ELF header and what is before it.
+  // The first multiple of the alignment that leaves room for the ELF header and everything before it.
   let first = align;
   while (first - start.offset < infoAt + info.length) first += align;
   const elfAt = first - start.offset;
@@ -62,23 +68,24 @@ export function checkMover(file: Evidence, { kernel }: Original, { image, header
   if (header.kernelInfoOffset !== undefined) setup.u32(SETUP.kernel_info_offset.offset, info.length === 0 ? 0 : infoAt);
   file.expectBytes('byte of the setup code', 0, setup.bytes);
 
-  const mover = new Writer(new Uint8Array(MOVER.size));
-  mover.copy(0, assembleMover().code);
-  for (const [at, descriptor] of GDT) mover.u64(MOVER.gdt + at, descriptor);
-  mover.u16(MOVER.gdt_pointer, 0x1f);
-  mover.u64(MOVER.first, first);
-  mover.u64(MOVER.link, kernel.imageStart);
-  mover.u64(MOVER.entry, kernel.entry);
-  mover.u64(MOVER.align_mask, align - 1);
-  mover.u64(MOVER.lead, lead);
-  mover.u32(MOVER.count, loads.length);
+  const loader = new Writer(new Uint8Array(SEGMENT_LOADER.size));
+  loader.copy(0, assembleSegmentLoader().code);
+  for (const [at, descriptor] of GDT) loader.u64(SEGMENT_LOADER.gdt + at, descriptor);
+  loader.u16(SEGMENT_LOADER.gdt_pointer, 0x1f);
+  loader.u64(SEGMENT_LOADER.first, first);
+  loader.u64(SEGMENT_LOADER.link, kernel.imageStart);
+  loader.u64(SEGMENT_LOADER.entry, kernel.entry);
+  loader.u64(SEGMENT_LOADER.align_mask, align - 1);
+  loader.u64(SEGMENT_LOADER.lead, lead);
+  loader.u32(SEGMENT_LOADER.count, loads.length);
   const down = loads.every(({ offset, paddr }) => offset - start.offset >= paddr - kernel.imageStart);
-  mover.u32(MOVER.in_place, down ? 1 : 0);
+  loader.u32(SEGMENT_LOADER.in_place, down ? 1 : 0);
   for (const [index, { offset, paddr, filesz, memsz }] of loads.entries()) {
     const values = [offset - start.offset, paddr - kernel.imageStart, filesz, memsz];
-    for (const [field, value] of values.entries()) mover.u64(MOVER.moves + index * MOVE_SIZE + field * 8, value);
+    for (const [field, value] of values.entries())
+      loader.u64(SEGMENT_LOADER.copies + index * COPY_SIZE + field * 8, value);
   }
-  file.expectBytes('byte of the mover', pm, mover.bytes);
+  file.expectBytes('byte of the segment loader', pm, loader.bytes);
   file.expectBytes('byte of kernel_info', pm + infoAt, info);
   file.expectZeros('padding before the ELF file', pm + infoAt + info.length, pm + elfAt);
   file.accept(pm + elfAt, pm + elfEnd);

@@ -1,6 +1,6 @@
 /**
- * The mover's instructions, as offset, bytes and assembly: written down in mover.golden.txt, and read back from the bytes by objdump and iced-x86. After
- * a change on purpose: KSLIDE_UPDATE_GOLDEN=1, and read the diff. That it moves right is for real boots to show (test/boot/bzimage.test.ts).
+ * The segment loader's instructions, as offset, bytes and assembly: written down in segment-loader.golden.txt, and read back from the bytes by objdump and
+ * iced-x86. After an intended change: KSLIDE_UPDATE_GOLDEN=1, and read the diff. Real boots show that it copies right (test/boot/bzimage.test.ts).
  */
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -8,11 +8,12 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { formatListing } from '../../src/asm/assembler.ts';
 import { isZero, Reader } from '../../src/base/bytes.ts';
-import { assembleMover, buildMover, ENTRY_64, MOST_MOVES, MOVER } from '../../src/stub/mover.ts';
+import { assembleSegmentLoader } from '../../src/stub/segment-loader-program.ts';
+import { buildSegmentLoader, ENTRY_64, MAX_SEGMENT_COPIES, SEGMENT_LOADER } from '../../src/stub/segment-loader.ts';
 import { iced, objdump } from '../asm/judges.ts';
 
-const { code, listing } = assembleMover();
-const golden = fileURLToPath(new URL('mover.golden.txt', import.meta.url));
+const { code, listing } = assembleSegmentLoader();
+const golden = fileURLToPath(new URL('segment-loader.golden.txt', import.meta.url));
 const LONG_MODE = 0x180;
 
 test('the code is the one that was reviewed', () => {
@@ -25,12 +26,12 @@ test('objdump and iced-x86 read every instruction as it is meant', () => {
   const parts = [
     { start: 0, limit: LONG_MODE, bits: 32 },
     { start: LONG_MODE, limit: ENTRY_64, bits: 64 },
-    { start: ENTRY_64, limit: MOVER.gdt, bits: 64 },
+    { start: ENTRY_64, limit: SEGMENT_LOADER.gdt, bits: 64 },
   ] as const;
   for (const { start, limit, bits } of parts) {
     const own = listing.filter((line) => !line.data && line.offset >= start && line.offset < limit);
     const end = own.at(-1)!.offset + own.at(-1)!.bytes.length;
-    // Names alone: operands of branches are relative to the part that the judge sees.
+    // Mnemonics only: operands of branches are relative to the part that the judge sees.
     const ALIAS: Record<string, string> = { movabs: 'mov', lgdtd: 'lgdt', ret: 'retf' };
     const bare = (text: string): string => ALIAS[text.split(/[ ,]/)[0]!] ?? text.split(/[ ,]/)[0]!;
     const expected = own.map(({ offset, bytes, text }) => `${offset - start} ${bytes.length} ${bare(text)}`);
@@ -43,34 +44,37 @@ test('objdump and iced-x86 read every instruction as it is meant', () => {
   }
 });
 
-test('the data says where everything is', () => {
-  const moves = [
+test('the data describes the kernel', () => {
+  const copies = [
     { file: 0, memory: 0, filesz: 0x3000, memsz: 0x3000 },
     { file: 0x20_4000, memory: 0x4000, filesz: 0x2000, memsz: 0x5000 },
   ];
-  const bytes = buildMover({ first: 0x40_0000, link: 0x100_0000, entry: 0x100_0230, align: 0x20_0000, moves });
+  const bytes = buildSegmentLoader({ first: 0x40_0000, link: 0x100_0000, entry: 0x100_0230, align: 0x20_0000, copies });
   const reader = new Reader(bytes);
   const u64 = (at: number): number => reader.u64AsNumber(at, 'u64');
-  assert.equal(bytes.length, MOVER.size);
+  assert.equal(bytes.length, SEGMENT_LOADER.size);
   assert.deepEqual(bytes.subarray(0, code.length), code);
-  assert.deepEqual([u64(MOVER.first), u64(MOVER.link), u64(MOVER.entry)], [0x40_0000, 0x100_0000, 0x100_0230]);
-  assert.deepEqual([u64(MOVER.align_mask), u64(MOVER.lead)], [0x1f_ffff, 0x20_0000]);
-  assert.deepEqual([reader.u32(MOVER.count, ''), reader.u32(MOVER.in_place, '')], [2, 1]);
   assert.deepEqual(
-    [0, 8, 16, 24].map((at) => u64(MOVER.moves + 32 + at)),
+    [u64(SEGMENT_LOADER.first), u64(SEGMENT_LOADER.link), u64(SEGMENT_LOADER.entry)],
+    [0x40_0000, 0x100_0000, 0x100_0230],
+  );
+  assert.deepEqual([u64(SEGMENT_LOADER.align_mask), u64(SEGMENT_LOADER.lead)], [0x1f_ffff, 0x20_0000]);
+  assert.deepEqual([reader.u32(SEGMENT_LOADER.count, ''), reader.u32(SEGMENT_LOADER.in_place, '')], [2, 1]);
+  assert.deepEqual(
+    [0, 8, 16, 24].map((at) => u64(SEGMENT_LOADER.copies + 32 + at)),
     [0x20_4000, 0x4000, 0x2000, 0x5000],
   );
-  assert.ok(isZero(bytes.subarray(MOVER.moves + 64)));
+  assert.ok(isZero(bytes.subarray(SEGMENT_LOADER.copies + 64)));
 });
 
 test('a segment that lies lower in the file than in memory cannot stay', () => {
-  const move = { filesz: 1, memsz: 1 };
-  const moves = [
-    { ...move, file: 0, memory: 0 },
-    { ...move, file: 0x1000, memory: 0x2000 },
+  const copy = { filesz: 1, memsz: 1 };
+  const copies = [
+    { ...copy, file: 0, memory: 0 },
+    { ...copy, file: 0x1000, memory: 0x2000 },
   ];
   const plan = { first: 0x20_0000, link: 0x100_0000, entry: 0x100_0000, align: 0x20_0000 };
-  assert.equal(new Reader(buildMover({ ...plan, moves })).u32(MOVER.in_place, ''), 0);
-  const many = Array.from({ length: MOST_MOVES + 1 }, () => ({ ...move, file: 0, memory: 0 }));
-  assert.throws(() => buildMover({ ...plan, moves: many }), RangeError);
+  assert.equal(new Reader(buildSegmentLoader({ ...plan, copies })).u32(SEGMENT_LOADER.in_place, ''), 0);
+  const many = Array.from({ length: MAX_SEGMENT_COPIES + 1 }, () => ({ ...copy, file: 0, memory: 0 }));
+  assert.throws(() => buildSegmentLoader({ ...plan, copies: many }), RangeError);
 });

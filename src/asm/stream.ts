@@ -1,38 +1,47 @@
 /**
- * A program while it is written: instructions, data and labels in order. `assemble` lays them out (layout.ts), then writes (write.ts).
+ * The instructions, data and labels of a program in order, while it is written. `assemble` lays them out, then writes them (layout.ts).
  *
- * Mistakes that can be seen at once throw where they are made, so that the stack trace points at the line of assembly; only an unbound
- * label and a reference that does not reach wait for `assemble`.
+ * A mistake throws where it is made if it can be seen there, so that the stack trace points at the line of assembly. Only an unbound
+ * label and a reference that does not reach have to wait for `assemble`.
  */
 import { encode } from './encoder.ts';
 import type { Instruction } from './encoder.ts';
-import { layOut, offsetOf } from './layout.ts';
-import type { Branch, Item, Layout, Part } from './layout.ts';
+import { layOutCode, offsetOf, writeCode } from './layout.ts';
+import type { Branch, CodeLayout, Item, Part } from './layout.ts';
 import type { ListingLine } from './listing.ts';
-import { AssemblyError } from './misuse.ts';
-import { Label } from './operands.ts';
+import { AssemblyError, Label } from './operands.ts';
 import type { Bits } from './registers.ts';
-import { write } from './write.ts';
 
 export interface Assembled {
   readonly code: Uint8Array;
   readonly listing: readonly ListingLine[];
-  /** Offset by name, the labels of `labelAt` included. */
+  /** Offset by name, including the labels of `labelAt`. */
   readonly labels: ReadonlyMap<string, number>;
 }
 
-export class Program {
+export class InstructionStream {
   bits: Bits = 64;
   /** The address of the first byte, if it is known. */
   origin: number | undefined;
   readonly #items: Item[] = [];
   readonly #labels = new Map<string, Label>();
   readonly #bound = new Set<Label>();
-  /** Offsets of `labelAt`. */
+  readonly #steps = new Set<string>();
+  /** Labels of `labelAt`, with their offsets. */
   readonly #fixed = new Map<Label, number>();
+  /** Of the next item. */
+  #step: string | undefined;
   #note: string | undefined;
-  /** Of the items so far; any new one drops it. */
-  #layout: Layout | undefined;
+  /** The layout of the items so far; a new item discards it. */
+  #layout: CodeLayout | undefined;
+
+  step(name: string): void {
+    if (this.#step !== undefined)
+      throw new AssemblyError(`step '${name}': step '${this.#step}' has no instruction yet`);
+    if (this.#steps.has(name)) throw new AssemblyError(`step '${name}' exists already; names are unique in a program`);
+    this.#steps.add(name);
+    this.#step = name;
+  }
 
   note(text: string): void {
     this.#note = this.#note === undefined ? text : `${this.#note}; ${text}`;
@@ -62,8 +71,8 @@ export class Program {
       throw new AssemblyError(`label '${label.name}' is bound already; a second place needs a second label`);
     }
     this.#bound.add(label);
-    // A note before a label is on the instruction after it.
-    this.#items.push({ part: { kind: 'bind', label }, bits: this.bits, note: undefined });
+    // A step or note before a label belongs to the instruction after it.
+    this.#items.push({ part: { kind: 'bind', label }, bits: this.bits, step: undefined, note: undefined });
     this.#layout = undefined;
   }
 
@@ -103,8 +112,10 @@ export class Program {
   }
 
   assemble(): Assembled {
+    if (this.#step !== undefined)
+      throw new AssemblyError(`step '${this.#step}' has no instruction yet; no code follows it`);
     const layout = this.#lay();
-    const { code, listing } = write(this.#items, layout, this.origin ?? 0);
+    const { code, listing } = writeCode(this.#items, layout, this.origin ?? 0);
     const labels = new Map<string, number>();
     for (const [name, label] of this.#labels) {
       const offset = layout.labels.get(label);
@@ -113,12 +124,13 @@ export class Program {
     return { code, listing, labels };
   }
 
-  #lay(): Layout {
-    return (this.#layout ??= layOut(this.#items, this.#fixed));
+  #lay(): CodeLayout {
+    return (this.#layout ??= layOutCode(this.#items, this.#fixed));
   }
 
   #add(part: Part): void {
-    this.#items.push({ part, bits: this.bits, note: this.#note });
+    this.#items.push({ part, bits: this.bits, step: this.#step, note: this.#note });
+    this.#step = undefined;
     this.#note = undefined;
     this.#layout = undefined;
   }
