@@ -29,7 +29,7 @@ import {
   store8,
   when,
   type I32,
-  type Label,
+  type BranchTarget,
   type Local,
   type Statements,
 } from '../wasm/assembler.ts';
@@ -268,7 +268,7 @@ export function lzmaLoop(): FunctionBuilder {
   ];
 
   /** Sets rep0 to the distance less 1; leaves for `done` when there are no more bits to read. */
-  const readDistance = (done: Label): Statements => [
+  const readDistance = (done: BranchTarget): Statements => [
     tree.set(select(length.below(MATCH_MIN_LEN + 3), length.sub(MATCH_MIN_LEN), i32(3)).shl(7)),
     readTree(6, POS_SLOT),
     symbol.set(symbol.shr(1).sub(64)),
