@@ -12,25 +12,7 @@
  * belongs to one decode and holds nothing else.
  */
 import { Faults, type Watch } from './codec.ts';
-import { assemble, type FunctionBuilder } from '../wasm/assembler.ts';
-
-/** What is used of the WebAssembly JavaScript Interface; the core compiles without DOM types. */
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-  grow(pages: number): number;
-}
-type WasmFunction = (...parameters: number[]) => number;
-interface WasmPlatform {
-  readonly Memory: new (limits: { initial: number }) => WasmMemory;
-  readonly RuntimeError: new () => Error;
-  compile(bytes: Uint8Array): Promise<object>;
-  instantiate(
-    module: object,
-    imports: { env: { memory: WasmMemory } },
-  ): Promise<{ exports: Readonly<Record<string, WasmFunction>> }>;
-}
-
-const platform = (globalThis as unknown as { WebAssembly?: WasmPlatform }).WebAssembly;
+import { wasmPlatform, type DecoderProgram, type WasmExports, type WasmMemory } from './decoder-program.ts';
 
 const PAGE = 0x10000;
 const MAX_PAGES = 0x10000;
@@ -45,33 +27,8 @@ const SMALLEST = 1 << 20;
 /** Whoever watches is told each time there is so much more: 4 MiB are written while as much is decoded (measured, zstd: 3 ms, 7 ms). */
 const WATCH_STEP = 4 << 20;
 
-/** The loops of one format: assembled and compiled when first used, then kept. */
-export class Program {
-  readonly #build: () => readonly FunctionBuilder[];
-  #functions: ReadonlyMap<string, FunctionBuilder> | undefined;
-  #module: Promise<object> | undefined;
-
-  constructor(build: () => readonly FunctionBuilder[]) {
-    this.#build = build;
-  }
-
-  /** By name. */
-  get functions(): ReadonlyMap<string, FunctionBuilder> {
-    return (this.#functions ??= new Map(this.#build().map((f) => [f.name, f])));
-  }
-
-  /** Begins to compile, on another thread, what will be used soon. */
-  prepare(): void {
-    if (platform) this.compile(platform).catch(() => {}); // said by who uses it
-  }
-
-  compile({ compile }: WasmPlatform): Promise<object> {
-    return (this.#module ??= compile(assemble([...this.functions.values()])));
-  }
-}
-
 export interface ArenaOptions {
-  readonly program: Program;
+  readonly program: DecoderProgram;
   readonly faults: Faults;
   readonly data: Uint8Array;
   /** What the payload claims to decode to. */
@@ -102,8 +59,8 @@ export class Arena {
   readonly #window: number;
   /** Where in the payload the loaded part starts. */
   #loaded = 0;
-  readonly #exports: Readonly<Record<string, WasmFunction>>;
-  readonly #program: Program;
+  readonly #exports: WasmExports;
+  readonly #program: DecoderProgram;
   readonly #memory: WasmMemory;
   readonly #faults: Faults;
   readonly #watch: Watch | undefined;
@@ -111,7 +68,7 @@ export class Arena {
   #shown: number;
   #result: Uint8Array | undefined;
 
-  private constructor(memory: WasmMemory, exports: Readonly<Record<string, WasmFunction>>, options: ArenaOptions) {
+  private constructor(memory: WasmMemory, exports: WasmExports, options: ArenaOptions) {
     const { data, size, slots, faults, watch } = options;
     this.#data = data;
     this.#window = windowOf(options);
@@ -149,18 +106,18 @@ export class Arena {
    */
   static async create(options: ArenaOptions): Promise<Arena> {
     const { program, faults, data, size } = options;
-    if (!platform) throw faults.unsupported('payload', { hint: 'this platform has no WebAssembly' });
+    if (!wasmPlatform) throw faults.unsupported('payload', { hint: 'this platform has no WebAssembly' });
     if (startOf(options) + size + SLACK > MAX_PAGES * PAGE) throw faults.tooLarge(size, undefined);
-    const module = await program.compile(platform);
+    const module = await program.compile(wasmPlatform);
     const guess = Math.min(size, Math.max(SMALLEST, data.length * FIRST_GUESS));
     const pages = Math.ceil((startOf(options) + guess + SLACK) / PAGE);
     let memory: WasmMemory;
     try {
-      memory = new platform.Memory({ initial: pages });
+      memory = new wasmPlatform.Memory({ initial: pages });
     } catch (cause) {
       throw faults.tooLarge(size, cause);
     }
-    const { exports } = await platform.instantiate(module, { env: { memory } });
+    const { exports } = await wasmPlatform.instantiate(module, { env: { memory } });
     return new Arena(memory, exports, options);
   }
 
@@ -229,7 +186,7 @@ export class Arena {
     try {
       result = this.#exports[name]!(...parameterNames.map((parameter) => parameters[parameter]!));
     } catch (cause) {
-      if (cause instanceof platform!.RuntimeError) throw this.#faults.corrupt('data', { offset, cause });
+      if (cause instanceof wasmPlatform!.RuntimeError) throw this.#faults.corrupt('data', { offset, cause });
       throw cause;
     }
     if (result < 0 && failures.length > 0) throw this.#faults.corrupt('data', { offset, found: failures[-1 - result] });

@@ -2,7 +2,7 @@
  * gzip through the platform's DecompressionStream (Compression Standard, https://compression.spec.whatwg.org/), which browsers, Deno
  * and Node have. It checks the CRC-32 and the size in the trailer. In Node, node:zlib is faster: src/node/codecs.ts.
  */
-import { Faults } from './codec.ts';
+import { Faults, type Format } from './codec.ts';
 
 const faults = new Faults('gzip');
 
@@ -29,7 +29,7 @@ export const MAX_GZIP_RATIO = 1032;
 
 function ignore(): void {}
 
-export async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8Array> {
+async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (!platform.DecompressionStream) {
     throw faults.unsupported('payload', { hint: 'this platform has no DecompressionStream' });
   }
@@ -66,3 +66,8 @@ function allocate(size: number): Uint8Array {
     throw faults.tooLarge(size, cause);
   }
 }
+
+/** RFC 1952, section 2.3.1: ID1, ID2, and the method DEFLATE. */
+const MAGIC = [0x1f, 0x8b, 0x08];
+
+export const gzip: Format = { magic: MAGIC, decode: decodeGzip };

@@ -9,8 +9,9 @@
  */
 import { Reader } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
-import { Arena, Program } from './arena.ts';
-import { Faults, type Watch } from './codec.ts';
+import { Arena } from './arena.ts';
+import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
 import {
   FunctionBuilder,
@@ -32,7 +33,7 @@ const MIN_MATCH = 4;
 const LENGTH_GOES_ON = 15;
 
 const faults = new Faults('lz4');
-export const lz4Program = new Program(() => [decodeSequences()]);
+const program = new DecoderProgram(() => [decodeSequences()]);
 
 /** Where the loop keeps its place between calls; the end of the slots. */
 const SLOT = { AT: 0x00, TO: 0x04, END: 0x40 } as const;
@@ -111,13 +112,13 @@ function decodeSequences(): FunctionBuilder {
   ]);
 }
 
-export async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
   if (data.length < 4) throw faults.ends('magic', data.length);
   const reader = new Reader(data);
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
 
-  const arena = await Arena.create({ program: lz4Program, faults, data, size, slots: SLOT.END, watch });
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, watch });
   for (let offset = 4; offset < data.length;) {
     if (data.length - offset < 4) throw faults.ends('block size', data.length);
     const length = reader.u32(offset, 'block size');
@@ -144,3 +145,5 @@ function decodeBlock(arena: Arena, at: number, length: number): void {
     arena.settle();
   } while (result !== BLOCK_ENDS);
 }
+
+export const lz4: Format = { magic: magicBytes(MAGIC), decode: decodeLz4, program };

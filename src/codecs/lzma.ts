@@ -9,8 +9,9 @@
  * the LZMA SDK; lib/decompress_unlzma.c in the kernel.
  */
 import { Reader } from '../base/bytes.ts';
-import { Arena, Program } from './arena.ts';
-import { Faults } from './codec.ts';
+import { Arena } from './arena.ts';
+import { Faults, type Format } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
 
 const HEADER_SIZE = 13;
@@ -24,9 +25,9 @@ const RANGE_CODER_SIZE = 5;
 const STEP = 64 << 10;
 
 const faults = new Faults('lzma');
-export const lzmaProgram = new Program(() => [lzmaLoop()]);
+const program = new DecoderProgram(() => [lzmaLoop()]);
 
-export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
+async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE + RANGE_CODER_SIZE) throw faults.ends('header', data.length);
   const properties = propertiesOf(data[0]!);
   if (!properties) throw faults.corrupt('properties', { offset: 0, found: data[0], expected: 'less than 0xe1' });
@@ -36,7 +37,7 @@ export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8A
   }
 
   const slots = lzmaSlots(properties.lc + properties.lp);
-  const arena = await Arena.create({ program: lzmaProgram, faults, data, size, slots });
+  const arena = await Arena.create({ program, faults, data, size, slots });
   const state = new LzmaState(arena);
   state.setProperties(properties);
   state.reset();
@@ -59,3 +60,8 @@ export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8A
   }
   return arena.finish();
 }
+
+/** Not a magic: the properties byte of lc=3 lp=0 pb=2, and a dictionary size that is a multiple of 64 KiB. */
+const USUAL_START = [0x5d, 0x00, 0x00];
+
+export const lzma: Format = { magic: USUAL_START, decode: decodeLzma, program };

@@ -16,9 +16,10 @@
  * Sources: lzop's conf.h and lzop.c (the format's only definition), lib/decompress_unlzo.c, Documentation/staging/lzo.rst.
  */
 import { hex } from '../base/errors.ts';
-import { Arena, Program } from './arena.ts';
+import { Arena } from './arena.ts';
 import { CRC32, CRC_SLOTS, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
-import { Faults, type Watch } from './codec.ts';
+import { Faults, type Format, type Watch } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
 import {
   FunctionBuilder,
@@ -36,7 +37,7 @@ import {
 } from '../wasm/assembler.ts';
 
 const faults = new Faults('lzo');
-export const lzoProgram = new Program(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
+const program = new DecoderProgram(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
 
 const MAGIC = [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION_WITH_LEVEL = 0x0940;
@@ -297,7 +298,9 @@ function decodeLzo1x(): FunctionBuilder {
   ]);
 }
 
-export async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program: lzoProgram, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
+async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
   return new LzopReader(arena, data.length).decode();
 }
+
+export const lzo: Format = { magic: MAGIC, decode: decodeLzo, program };

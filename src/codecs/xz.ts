@@ -9,14 +9,15 @@
  * a dictionary of up to 128 MiB) and reads it with lib/decompress_unxz.c.
  */
 import { Reader } from '../base/bytes.ts';
-import { Arena, Program } from './arena.ts';
+import { Arena } from './arena.ts';
 import { decodeX86 } from './bcj-x86.ts';
 import { CRC32, CRC64, CRC_SLOTS, Crc, crcLoops } from './checksums.ts';
-import { Faults } from './codec.ts';
+import { Faults, type Format } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 import { LzmaState, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
 
 const faults = new Faults('xz');
-export const xzProgram = new Program(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
+const program = new DecoderProgram(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
 
 /** Addresses: the LZMA decoder's, which begin at 0, then the tables of the two CRCs. LZMA2 has at most 4 context bits. */
 const MAX_CONTEXT_BITS = 4;
@@ -354,7 +355,9 @@ class XzReader {
   }
 }
 
-export async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program: xzProgram, faults, data, size, slots: SLOTS });
+async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, slots: SLOTS });
   return new XzReader(arena, data).decode();
 }
+
+export const xz: Format = { magic: HEADER_MAGIC, decode: decodeXz, program };

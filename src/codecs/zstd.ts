@@ -9,8 +9,9 @@
  * Why not libzstd as WebAssembly (zstddec 0.3.4): see bench/codecs.ts. Measured with Debian's 6.12 kernel, 57 MB, Node 20, cold: 300 ms
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
  */
-import { Arena, Program } from './arena.ts';
-import { Faults, type Watch } from './codec.ts';
+import { Arena } from './arena.ts';
+import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
 import { HUFFMAN_BITS, SLOT, zstdLoops } from './zstd-loops.ts';
 import {
@@ -23,7 +24,7 @@ import {
 } from './zstd-tables.ts';
 
 const faults = new Faults('zstd');
-export const zstdProgram = new Program(zstdLoops);
+const program = new DecoderProgram(zstdLoops);
 
 /** Section 3.1.1. */
 const MAGIC = 0xfd2fb528;
@@ -377,9 +378,9 @@ class ZstdReader {
   }
 }
 
-export async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
   const arena = await Arena.create({
-    program: zstdProgram,
+    program,
     faults,
     data,
     size,
@@ -389,3 +390,5 @@ export async function decodeZstd(data: Uint8Array, size: number, watch?: Watch):
   });
   return new ZstdReader(arena, data.length).decode(size);
 }
+
+export const zstd: Format = { magic: magicBytes(MAGIC), decode: decodeZstd, program };
