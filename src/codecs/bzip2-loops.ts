@@ -22,44 +22,58 @@ import {
   type Local,
   type Statements,
 } from '../wasm/assembler.ts';
+import { alignedArray, struct, u16, u32, u64, u8 } from './workspace.ts';
 
 export const MAX_GROUPS = 6;
+/** Width of the field that says how many selectors there are. */
+export const SELECTOR_COUNT_BITS = 15;
+export const BLOCK_UNIT = 100_000;
+const MAX_BLOCK = 9 * BLOCK_UNIT;
 /** RUNA, RUNB, 255 places of the move-to-front list, and the end of the block. */
-export const MAX_SYMBOLS = 258;
+const MAX_SYMBOLS = 258;
 const MAX_CODE_BITS = 20;
-/** A selector chooses the code for so many symbols. */
+/** How many symbols a selector chooses the code for. */
 const GROUP_SIZE = 50;
 /** Codes up to this long are looked up at once. */
 const LOOKUP_BITS = 10;
 
-/** Addresses in the arena. */
-export const SLOT = {
-  /** The bitstream: the next bits at the top of BITS, HAVE of them; AT is the address of the byte after those. */
-  AT: 0x00,
-  HAVE: 0x04,
-  BITS: 0x08,
-  /** Where the output is in its block: index in ENTRIES, entries left, last byte, how often in a row, CRC, address. */
-  POSITION: 0x10,
-  LEFT: 0x14,
-  LAST: 0x18,
-  RUN: 0x1c,
-  CRC: 0x20,
-  TO: 0x24,
-  /** How often each byte occurs in a block; then where its entries begin. */
-  COUNTS: 0x400,
-  /** The move-to-front list of bytes. */
-  LIST: 0x800,
-  SELECTORS: 0x1000,
-  LENGTHS: 0x9000,
-  CRC_TABLE: 0xa000,
-  /** For each group: see CODE. */
-  CODES: 0xb000,
-  /** A word for each byte of a block: the byte, and the index of the one that follows << 8. */
-  ENTRIES: 0x12000,
-} as const;
+/** A Huffman code. */
+const CODE = struct({
+  /** For the next LOOKUP_BITS bits: symbol << 5 | length of its code, or 0 for longer codes. */
+  LOOKUP: alignedArray(u16, 1 << LOOKUP_BITS),
+  /** By length: the first code, left-aligned, that is longer; and what to add to a code for its place in SYMBOLS. */
+  LIMITS: alignedArray(u32, MAX_CODE_BITS + 1),
+  BASES: alignedArray(u32, MAX_CODE_BITS + 1),
+  /** Sorted by code. */
+  SYMBOLS: alignedArray(u16, MAX_SYMBOLS),
+});
 
-/** lookup: u16 (symbol << 5 | bits), 0 for longer codes; limits and bases: a word for each length; symbols: u16, sorted by code. */
-const CODE = { LOOKUP: 0, LIMITS: 0x800, BASES: 0x880, SYMBOLS: 0x900, SIZE: 0x1000 } as const;
+export const BZIP2_WORKSPACE = struct({
+  /** The bitstream: the next bits at the top of BITS, HAVE of them; AT is the address of the byte after those. */
+  AT: u32,
+  HAVE: u32,
+  BITS: u64,
+  /** Where the output is in its block: index in ENTRIES, entries left, last byte, how often in a row, CRC, address. */
+  POSITION: u32,
+  LEFT: u32,
+  LAST: u32,
+  RUN: u32,
+  CRC: u32,
+  TO: u32,
+  /** How often each byte occurs in a block; then where its entries begin. */
+  COUNTS: alignedArray(u32, 256),
+  /** The move-to-front list of bytes. */
+  LIST: alignedArray(u8, 256),
+  SELECTORS: alignedArray(u8, 1 << SELECTOR_COUNT_BITS),
+  LENGTHS: alignedArray(u8, MAX_SYMBOLS),
+  CRC_TABLE: alignedArray(u32, 256),
+  /** A CODE for each group. */
+  CODES: alignedArray(u8, MAX_GROUPS * CODE.SIZE),
+  /** For each byte of a block: the byte, and the index of the one that follows << 8. */
+  ENTRIES: alignedArray(u32, MAX_BLOCK),
+});
+
+export const codeAddress = (group: number): number => BZIP2_WORKSPACE.CODES + group * CODE.SIZE;
 
 export function bzip2Loops(): FunctionBuilder[] {
   return [takeBits(), readSelectors(), readLengths(), buildCode(), readSymbols(), linkEntries(), writeBlock()];
@@ -87,8 +101,16 @@ function bitReader(f: FunctionBuilder): Bits {
     at,
     have,
     bits,
-    load: [at.set(load32(i32(0), SLOT.AT)), have.set(load32(i32(0), SLOT.HAVE)), bits.set(load64(i32(0), SLOT.BITS))],
-    save: [store32(i32(0), at, SLOT.AT), store32(i32(0), have, SLOT.HAVE), store64(i32(0), bits, SLOT.BITS)],
+    load: [
+      at.set(load32(i32(0), BZIP2_WORKSPACE.AT)),
+      have.set(load32(i32(0), BZIP2_WORKSPACE.HAVE)),
+      bits.set(load64(i32(0), BZIP2_WORKSPACE.BITS)),
+    ],
+    save: [
+      store32(i32(0), at, BZIP2_WORKSPACE.AT),
+      store32(i32(0), have, BZIP2_WORKSPACE.HAVE),
+      store64(i32(0), bits, BZIP2_WORKSPACE.BITS),
+    ],
     refill: [
       when(have.below(32), [
         word.set(load32(at)),
@@ -129,7 +151,7 @@ function readSelectors(): FunctionBuilder {
   const reader = bitReader(f);
   return f.body([
     reader.load,
-    Array.from({ length: MAX_GROUPS }, (_, i) => store8(i32(i), i32(i), SLOT.LIST)),
+    Array.from({ length: MAX_GROUPS }, (_, i) => store8(i32(i), i32(i), BZIP2_WORKSPACE.LIST)),
     repeatWhile(index.below(count), [
       reader.refill,
       place.set(0),
@@ -139,8 +161,8 @@ function readSelectors(): FunctionBuilder {
         f.failIf(place.atLeast(groups), 'a selector of a group that is not there'),
       ]),
       reader.skip(1),
-      moveToFront(SLOT.LIST, place, group),
-      store8(index, group, SLOT.SELECTORS),
+      moveToFront(BZIP2_WORKSPACE.LIST, place, group),
+      store8(index, group, BZIP2_WORKSPACE.SELECTORS),
       index.increase(1),
       f.failIf(reader.at.above(end.add(8)), 'selectors behind the end of the payload'),
     ]),
@@ -171,7 +193,7 @@ function readLengths(): FunctionBuilder {
       ]),
       reader.skip(1),
       f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of no bits or more than 20'),
-      store8(index, length, SLOT.LENGTHS),
+      store8(index, length, BZIP2_WORKSPACE.LENGTHS),
       index.increase(1),
     ]),
     reader.save,
@@ -193,7 +215,7 @@ function buildCode(): FunctionBuilder {
     loop((nextLength) => [
       symbol.set(0),
       repeatWhile(symbol.below(symbols), [
-        when(load8(symbol, SLOT.LENGTHS).equals(length), [
+        when(load8(symbol, BZIP2_WORKSPACE.LENGTHS).equals(length), [
           store16(to.add(sorted.shl(1)), symbol, CODE.SYMBOLS),
           when(length.atMost(LOOKUP_BITS), [
             stop.set(at.add(i32(2 << LOOKUP_BITS).shr(length))),
@@ -230,10 +252,10 @@ function readSymbols(): FunctionBuilder {
   const { peek } = reader;
   const endOfBlock = symbols.sub(1);
 
-  const append: Statements = [store32(count.shl(2), byte, SLOT.ENTRIES), count.increase(1)];
+  const append: Statements = [store32(count.shl(2), byte, BZIP2_WORKSPACE.ENTRIES), count.increase(1)];
   const countBytes = (by: I32): Statements => [
     entry.set(byte.shl(2)),
-    store32(entry, load32(entry, SLOT.COUNTS).add(by), SLOT.COUNTS),
+    store32(entry, load32(entry, BZIP2_WORKSPACE.COUNTS).add(by), BZIP2_WORKSPACE.COUNTS),
   ];
 
   return f.body(
@@ -245,7 +267,7 @@ function readSymbols(): FunctionBuilder {
           when(inGroup.isZero(), [
             f.failIf(selector.atLeast(selectors), 'more symbols than selectors are for'),
             f.failIf(reader.at.above(end.add(8)), 'symbols behind the end of the payload'),
-            code.set(load8(selector, SLOT.SELECTORS).mul(CODE.SIZE).add(SLOT.CODES)),
+            code.set(load8(selector, BZIP2_WORKSPACE.SELECTORS).mul(CODE.SIZE).add(BZIP2_WORKSPACE.CODES)),
             selector.increase(1),
             inGroup.set(GROUP_SIZE),
           ]),
@@ -275,7 +297,7 @@ function readSymbols(): FunctionBuilder {
             next.go(),
           ]),
           when(run, [
-            byte.set(load8(i32(0), SLOT.LIST)),
+            byte.set(load8(i32(0), BZIP2_WORKSPACE.LIST)),
             countBytes(run),
             repeatWhile(run, [append, run.increase(-1)]),
             runBit.set(1),
@@ -283,7 +305,7 @@ function readSymbols(): FunctionBuilder {
           done.goIf(symbol.equals(endOfBlock)),
           f.failIf(count.atLeast(room), 'more bytes than a block may have'),
           symbol.increase(-1),
-          moveToFront(SLOT.LIST, symbol, byte),
+          moveToFront(BZIP2_WORKSPACE.LIST, symbol, byte),
           countBytes(i32(1)),
           append,
           next.go(),
@@ -302,11 +324,11 @@ function linkEntries(): FunctionBuilder {
   const { index, place, at } = f.locals('i32', 'index', 'place', 'at');
   return f.body([
     repeatWhile(index.below(count), [
-      place.set(load8(index.shl(2), SLOT.ENTRIES).shl(2)),
-      at.set(load32(place, SLOT.COUNTS)),
-      store32(place, at.add(1), SLOT.COUNTS),
+      place.set(load8(index.shl(2), BZIP2_WORKSPACE.ENTRIES).shl(2)),
+      at.set(load32(place, BZIP2_WORKSPACE.COUNTS)),
+      store32(place, at.add(1), BZIP2_WORKSPACE.COUNTS),
       at.set(at.shl(2)),
-      store32(at, load32(at, SLOT.ENTRIES).or(index.shl(8)), SLOT.ENTRIES),
+      store32(at, load32(at, BZIP2_WORKSPACE.ENTRIES).or(index.shl(8)), BZIP2_WORKSPACE.ENTRIES),
       index.increase(1),
     ]),
   ]);
@@ -322,22 +344,22 @@ function writeBlock(): FunctionBuilder {
   const { position, count, last, run, crc, to } = f.locals('i32', 'position', 'count', 'last', 'run', 'crc', 'to');
   const { byte } = f.locals('i32', 'byte');
   const kept: [Local<'i32'>, number][] = [
-    [position, SLOT.POSITION],
-    [count, SLOT.LEFT],
-    [last, SLOT.LAST],
-    [run, SLOT.RUN],
-    [crc, SLOT.CRC],
-    [to, SLOT.TO],
+    [position, BZIP2_WORKSPACE.POSITION],
+    [count, BZIP2_WORKSPACE.LEFT],
+    [last, BZIP2_WORKSPACE.LAST],
+    [run, BZIP2_WORKSPACE.RUN],
+    [crc, BZIP2_WORKSPACE.CRC],
+    [to, BZIP2_WORKSPACE.TO],
   ];
   const write = (value: I32): Statements => [
     store8(to, value),
     to.increase(1),
-    crc.set(crc.shl(8).xor(load32(crc.shr(24).xor(value).shl(2), SLOT.CRC_TABLE))),
+    crc.set(crc.shl(8).xor(load32(crc.shr(24).xor(value).shl(2), BZIP2_WORKSPACE.CRC_TABLE))),
   ];
   return f.body([
     kept.map(([local, slot]) => local.set(load32(i32(0), slot))),
     repeatWhile(count.differs(0).and(to.below(stopAt)), [
-      position.set(load32(position.shl(2), SLOT.ENTRIES)),
+      position.set(load32(position.shl(2), BZIP2_WORKSPACE.ENTRIES)),
       byte.set(position.and(0xff)),
       position.set(position.shr(8)),
       count.increase(-1),
@@ -360,5 +382,3 @@ function writeBlock(): FunctionBuilder {
     kept.map(([local, slot]) => store32(i32(0), local, slot)),
   ]);
 }
-
-export const codeAddress = (group: number): number => SLOT.CODES + group * CODE.SIZE;

@@ -14,7 +14,14 @@
  * 1460 ms).
  */
 import { Arena } from './arena.ts';
-import { MAX_GROUPS, SLOT, bzip2Loops, codeAddress } from './bzip2-loops.ts';
+import {
+  BLOCK_UNIT,
+  BZIP2_WORKSPACE,
+  MAX_GROUPS,
+  SELECTOR_COUNT_BITS,
+  bzip2Loops,
+  codeAddress,
+} from './bzip2-loops.ts';
 import { Faults, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 
@@ -26,8 +33,6 @@ const MAGIC = [0x42, 0x5a, 0x68];
 const HEADER_SIZE = 4;
 const BLOCK_MAGIC = 0x314159265359;
 const END_MAGIC = 0x177245385090;
-const BLOCK_UNIT = 100_000;
-const MAX_BLOCK = 9 * BLOCK_UNIT;
 
 /** IEEE 802.3, not reflected. */
 const CRC_POLYNOMIAL = 0x04c11db7;
@@ -50,7 +55,7 @@ class Bzip2Reader {
     for (let byte = 0; byte < 256; byte++) {
       let crc = byte << 24;
       for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ CRC_POLYNOMIAL : crc << 1;
-      arena.set(SLOT.CRC_TABLE + 4 * byte, crc);
+      arena.set(BZIP2_WORKSPACE.CRC_TABLE + 4 * byte, crc);
     }
   }
 
@@ -81,7 +86,9 @@ class Bzip2Reader {
 
   /** Offset in the payload of the first byte of which no bit was taken. */
   get #offset(): number {
-    return this.#arena.get(SLOT.AT) - Math.floor(this.#arena.get(SLOT.HAVE) / 8) - this.#arena.input;
+    return (
+      this.#arena.get(BZIP2_WORKSPACE.AT) - Math.floor(this.#arena.get(BZIP2_WORKSPACE.HAVE) / 8) - this.#arena.input
+    );
   }
 
   /** Up to 24 bits. Behind the end there are zeros, and then `#checkEnd` throws. */
@@ -101,7 +108,7 @@ class Bzip2Reader {
     if (level < 1 || level > 9) {
       throw faults.corrupt('block size', { offset: 3, found: bytes[input + 3], expected: "'1' to '9'" });
     }
-    this.#arena.set(SLOT.AT, input + HEADER_SIZE);
+    this.#arena.set(BZIP2_WORKSPACE.AT, input + HEADER_SIZE);
     return level * BLOCK_UNIT;
   }
 
@@ -119,16 +126,16 @@ class Bzip2Reader {
     if (groups < 2 || groups > MAX_GROUPS) {
       throw faults.corrupt('number of codes', { offset, found: groups, expected: '2 to 6' });
     }
-    const selectors = this.#take(15);
-    arena.call('readSelectors', { count: selectors, groups, end: this.#end }, arena.get(SLOT.AT));
+    const selectors = this.#take(SELECTOR_COUNT_BITS);
+    arena.call('readSelectors', { count: selectors, groups, end: this.#end }, arena.get(BZIP2_WORKSPACE.AT));
     for (let group = 0; group < groups; group++) {
-      arena.call('readLengths', { symbols, end: this.#end }, arena.get(SLOT.AT));
-      arena.call('buildCode', { symbols, to: codeAddress(group) }, arena.get(SLOT.AT));
+      arena.call('readLengths', { symbols, end: this.#end }, arena.get(BZIP2_WORKSPACE.AT));
+      arena.call('buildCode', { symbols, to: codeAddress(group) }, arena.get(BZIP2_WORKSPACE.AT));
     }
-    arena.bytes.set(used, SLOT.LIST);
-    arena.words.fill(0, SLOT.COUNTS / 4, SLOT.COUNTS / 4 + 256);
+    arena.bytes.set(used, BZIP2_WORKSPACE.LIST);
+    arena.words.fill(0, BZIP2_WORKSPACE.COUNTS / 4, BZIP2_WORKSPACE.COUNTS / 4 + 256);
     const read = { symbols, selectors, room: blockSize, end: this.#end };
-    const count = arena.call('readSymbols', read, arena.get(SLOT.AT));
+    const count = arena.call('readSymbols', read, arena.get(BZIP2_WORKSPACE.AT));
     this.#checkEnd('block');
     if (origin >= count)
       throw faults.corrupt('origin pointer', { offset, found: origin, expected: `less than ${count}` });
@@ -152,7 +159,7 @@ class Bzip2Reader {
 
   #link(count: number): void {
     let begin = 0;
-    for (let slot: number = SLOT.COUNTS; slot < SLOT.COUNTS + 4 * 256; slot += 4) {
+    for (let slot: number = BZIP2_WORKSPACE.COUNTS; slot < BZIP2_WORKSPACE.COUNTS + 4 * 256; slot += 4) {
       const occurrences = this.#arena.get(slot);
       this.#arena.set(slot, begin);
       begin += occurrences;
@@ -162,26 +169,26 @@ class Bzip2Reader {
 
   #write(origin: number, count: number): number {
     const arena = this.#arena;
-    arena.set(SLOT.POSITION, arena.get(SLOT.ENTRIES + 4 * origin) >>> 8);
-    arena.set(SLOT.LEFT, count);
-    arena.set(SLOT.LAST, -1);
-    arena.set(SLOT.RUN, 0);
-    arena.set(SLOT.CRC, -1);
-    while (arena.get(SLOT.LEFT) > 0) {
+    arena.set(BZIP2_WORKSPACE.POSITION, arena.get(BZIP2_WORKSPACE.ENTRIES + 4 * origin) >>> 8);
+    arena.set(BZIP2_WORKSPACE.LEFT, count);
+    arena.set(BZIP2_WORKSPACE.LAST, -1);
+    arena.set(BZIP2_WORKSPACE.RUN, 0);
+    arena.set(BZIP2_WORKSPACE.CRC, -1);
+    while (arena.get(BZIP2_WORKSPACE.LEFT) > 0) {
       const room = arena.limit - arena.end;
       arena.reserve(Math.min(room, STEP + OVERSHOOT));
-      arena.set(SLOT.TO, arena.end);
+      arena.set(BZIP2_WORKSPACE.TO, arena.end);
       // With no room left there may still be an entry: no more repeats.
       arena.call('writeBlock', { stopAt: arena.end + (room === 0 ? 1 : Math.min(room, STEP)), limit: arena.limit });
-      arena.end = arena.get(SLOT.TO);
+      arena.end = arena.get(BZIP2_WORKSPACE.TO);
     }
-    return ~arena.get(SLOT.CRC) >>> 0;
+    return ~arena.get(BZIP2_WORKSPACE.CRC) >>> 0;
   }
 }
 
 async function decodeBzip2(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.ENTRIES + 4 * MAX_BLOCK });
+  const arena = await Arena.create({ program, faults, data, size, workspace: BZIP2_WORKSPACE.SIZE });
   return new Bzip2Reader(arena, data.length).decode();
 }
 

@@ -6,6 +6,7 @@
  * with 8 bytes a step 33, which is what waiting for one lookup after the other takes; with 8 in TypeScript 39.
  */
 import type { Arena } from './arena.ts';
+import { array, struct, u64, type Field } from './workspace.ts';
 import {
   FunctionBuilder,
   i32,
@@ -28,40 +29,40 @@ export const CRC64 = 0xc96c_5795_d787_0f42n;
 const SLICES = 16;
 /** 256 entries of 8 bytes. */
 const SLICE = 256 * 8;
-/** What a Crc occupies: the polynomial, later the sum, both in 8 bytes; then the tables. */
-const TABLES = 8;
-export const CRC_SLOTS = TABLES + SLICES * SLICE;
+/** What a Crc occupies of the workspace. SUM is the polynomial until the tables are made. */
+const CRC = struct({ SUM: u64, TABLES: array(u64, SLICES * 256) });
+export const CRC_FIELD: Field = { size: CRC.SIZE, alignment: u64.alignment };
 
 /** A call of the loop takes so much: V8 replaces a running function by its optimised version only at the next call. */
 const STEP = 256 << 10;
 
-/** A CRC of one polynomial, whose tables are at `slots` in the arena. The program needs `crcLoops`. */
+/** A CRC of one polynomial, that occupies a CRC_FIELD of the workspace, at the address `field`. The program needs `crcLoops`. */
 export class Crc {
   readonly #arena: Arena;
-  readonly #slots: number;
+  readonly #field: number;
   /** As wide as the CRC: what a sum begins with, and ends with being flipped by. */
   readonly #ones: bigint;
 
-  constructor(arena: Arena, slots: number, polynomial: bigint) {
+  constructor(arena: Arena, field: number, polynomial: bigint) {
     this.#arena = arena;
-    this.#slots = slots;
+    this.#field = field;
     this.#ones = polynomial >> 32n === 0n ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn;
     this.#set(polynomial);
-    arena.call('makeCrcTables', { slots });
+    arena.call('makeCrcTables', { field });
   }
 
   #set(value: bigint): void {
-    this.#arena.set(this.#slots, Number(value & 0xffff_ffffn));
-    this.#arena.set(this.#slots + 4, Number(value >> 32n));
+    this.#arena.set(this.#field + CRC.SUM, Number(value & 0xffff_ffffn));
+    this.#arena.set(this.#field + CRC.SUM + 4, Number(value >> 32n));
   }
 
   /** Over the addresses from..to. */
   sum(from: number, to: number): bigint {
-    const slots = this.#slots;
+    const field = this.#field;
     this.#set(this.#ones);
-    for (let at = from; at < to; at += STEP) this.#arena.call('crc', { slots, from: at, to: Math.min(at + STEP, to) });
-    const low = BigInt(this.#arena.get(slots) >>> 0);
-    const high = BigInt(this.#arena.get(slots + 4) >>> 0);
+    for (let at = from; at < to; at += STEP) this.#arena.call('crc', { field, from: at, to: Math.min(at + STEP, to) });
+    const low = BigInt(this.#arena.get(field + CRC.SUM) >>> 0);
+    const high = BigInt(this.#arena.get(field + CRC.SUM + 4) >>> 0);
     return ((high << 32n) | low) ^ this.#ones;
   }
 }
@@ -72,11 +73,11 @@ export function crcLoops(): FunctionBuilder[] {
 
 function makeCrcTables(): FunctionBuilder {
   const f = new FunctionBuilder('makeCrcTables');
-  const { slots } = f.parameters('slots');
+  const { field } = f.parameters('field');
   const { entry, bit } = f.locals('i32', 'entry', 'bit');
   const { polynomial, sum } = f.locals('i64', 'polynomial', 'sum');
   return f.body([
-    polynomial.set(load64(slots)),
+    polynomial.set(load64(field, CRC.SUM)),
     // The first table: what one byte becomes through eight steps of one bit.
     loop((nextEntry) => [
       sum.set(entry.shr(3).wide()),
@@ -86,15 +87,15 @@ function makeCrcTables(): FunctionBuilder {
         bit.set(bit.sub(1)),
         nextBit.goIf(bit),
       ]),
-      store64(slots.add(entry), sum, TABLES),
+      store64(field.add(entry), sum, CRC.TABLES),
       entry.increase(8),
       nextEntry.goIf(entry.below(SLICE)),
     ]),
     // Each further one: what an entry of the one before becomes through a byte of zeros.
     loop((next) => [
-      sum.set(load64(slots.add(entry).sub(SLICE), TABLES)),
-      sum.set(sum.shr(8).xor(load64(slots.add(sum.low32().and(0xff).shl(3)), TABLES))),
-      store64(slots.add(entry), sum, TABLES),
+      sum.set(load64(field.add(entry).sub(SLICE), CRC.TABLES)),
+      sum.set(sum.shr(8).xor(load64(field.add(sum.low32().and(0xff).shl(3)), CRC.TABLES))),
+      store64(field.add(entry), sum, CRC.TABLES),
       entry.increase(8),
       next.goIf(entry.below(SLICES * SLICE)),
     ]),
@@ -103,16 +104,17 @@ function makeCrcTables(): FunctionBuilder {
 
 function crc(): FunctionBuilder {
   const f = new FunctionBuilder('crc');
-  const { slots, from, to } = f.parameters('slots', 'from', 'to');
+  const { field, from, to } = f.parameters('field', 'from', 'to');
   const { sum, second } = f.locals('i64', 'sum', 'second');
-  const lookUp = (slice: number, index: I32): I64 => load64(slots.add(index.and(0xff).shl(3)), TABLES + slice * SLICE);
+  const lookUp = (slice: number, index: I32): I64 =>
+    load64(field.add(index.and(0xff).shl(3)), CRC.TABLES + slice * SLICE);
   // The first byte has the longest way to go.
   const parts = Array.from({ length: SLICES }, (_, byte) => {
     const word = byte < 8 ? sum : second;
     return lookUp(SLICES - 1 - byte, word.shr(8 * (byte % 8)).low32());
   });
   return f.body([
-    sum.set(load64(slots)),
+    sum.set(load64(field, CRC.SUM)),
     repeatWhile(to.sub(from).atLeast(SLICES), [
       sum.set(sum.xor(load64(from))),
       second.set(load64(from, 8)),
@@ -120,7 +122,7 @@ function crc(): FunctionBuilder {
       from.increase(SLICES),
     ]),
     repeatWhile(from.below(to), [sum.set(sum.shr(8).xor(lookUp(0, sum.low32().xor(load8(from))))), from.increase(1)]),
-    store64(slots, sum),
+    store64(field, sum, CRC.SUM),
   ]);
 }
 

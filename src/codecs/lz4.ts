@@ -12,6 +12,7 @@ import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
+import { struct, u32 } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
 import {
   FunctionBuilder,
@@ -35,8 +36,8 @@ const LENGTH_GOES_ON = 15;
 const faults = new Faults('lz4');
 const program = new DecoderProgram(() => [decodeSequences()]);
 
-/** Where the loop keeps its place between calls; the end of the slots. */
-const SLOT = { AT: 0x00, TO: 0x04, END: 0x40 } as const;
+/** Where the loop keeps its place between calls: the next byte of the payload, and of the output. */
+const WORKSPACE = struct({ AT: u32, TO: u32 });
 
 /** Results of decodeSequences. */
 const BLOCK_ENDS = 1;
@@ -65,7 +66,7 @@ function decodeSequences(): FunctionBuilder {
     'offset',
   );
   const copy = { to, from, stop };
-  const save = (): Statement[] => [store32(i32(0), at, SLOT.AT), store32(i32(0), to, SLOT.TO)];
+  const save = (): Statement[] => [store32(i32(0), at, WORKSPACE.AT), store32(i32(0), to, WORKSPACE.TO)];
   const readMore = (): Statement =>
     when(length.equals(LENGTH_GOES_ON), [
       loop((again) => [
@@ -78,8 +79,8 @@ function decodeSequences(): FunctionBuilder {
     ]);
 
   return f.body([
-    at.set(load32(i32(0), SLOT.AT)),
-    to.set(load32(i32(0), SLOT.TO)),
+    at.set(load32(i32(0), WORKSPACE.AT)),
+    to.set(load32(i32(0), WORKSPACE.TO)),
     loop((again) => [
       f.failIf(at.atLeast(end), 'a block that ends with a match'),
       token.set(load8(at)),
@@ -118,7 +119,7 @@ async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
 
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOT.END, watch });
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch });
   for (let offset = 4; offset < data.length;) {
     if (data.length - offset < 4) throw faults.ends('block size', data.length);
     const length = reader.u32(offset, 'block size');
@@ -135,13 +136,13 @@ function decodeBlock(arena: Arena, at: number, length: number): void {
   const start = arena.end;
   const room = Math.min(BLOCK_SIZE, arena.limit - start);
   arena.reserve(room);
-  arena.set(SLOT.AT, at);
-  arena.set(SLOT.TO, start);
+  arena.set(WORKSPACE.AT, at);
+  arena.set(WORKSPACE.TO, start);
   let result: number;
   do {
-    const bounds = { end: at + length, start, stopAt: arena.get(SLOT.TO) + STEP, limit: start + room };
-    result = arena.call('decodeSequences', bounds, arena.get(SLOT.AT));
-    arena.end = arena.get(SLOT.TO);
+    const bounds = { end: at + length, start, stopAt: arena.get(WORKSPACE.TO) + STEP, limit: start + room };
+    result = arena.call('decodeSequences', bounds, arena.get(WORKSPACE.AT));
+    arena.end = arena.get(WORKSPACE.TO);
     arena.settle();
   } while (result !== BLOCK_ENDS);
 }

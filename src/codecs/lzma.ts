@@ -12,7 +12,7 @@ import { Reader } from '../base/bytes.ts';
 import { Arena } from './arena.ts';
 import { Faults, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
-import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
+import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
 
 const HEADER_SIZE = 13;
 const UNKNOWN_SIZE = 0xffff_ffff_ffff_ffffn;
@@ -36,8 +36,8 @@ async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
     throw faults.corrupt('uncompressed size', { offset: 5, found: claimed, expected: size });
   }
 
-  const slots = lzmaSlots(properties.lc + properties.lp);
-  const arena = await Arena.create({ program, faults, data, size, slots });
+  const workspace = lzmaWorkspaceSize(properties.lc + properties.lp);
+  const arena = await Arena.create({ program, faults, data, size, workspace });
   const state = new LzmaState(arena);
   state.setProperties(properties);
   state.reset();

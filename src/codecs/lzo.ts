@@ -17,9 +17,10 @@
  */
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
-import { CRC32, CRC_SLOTS, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
+import { CRC32, CRC_FIELD, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
 import { Faults, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
+import { struct } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
 import {
   FunctionBuilder,
@@ -65,8 +66,7 @@ const BLOCK_SUMS = [
   [F_CRC32_C, true, false],
 ] as const;
 
-/** Address of the tables of the CRC. */
-const CRC_AT = 0;
+const WORKSPACE = struct({ CRC32: CRC_FIELD });
 
 /** A place in the payload, by address. */
 interface Span {
@@ -150,7 +150,7 @@ class LzopReader {
 
   #sum(isCrc: boolean, { from, to }: Span): number {
     if (!isCrc) return adler32(this.#arena, from, to);
-    this.#crc32 ??= new Crc(this.#arena, CRC_AT, CRC32);
+    this.#crc32 ??= new Crc(this.#arena, WORKSPACE.CRC32, CRC32);
     return Number(this.#crc32.sum(from, to));
   }
 
@@ -299,7 +299,7 @@ function decodeLzo1x(): FunctionBuilder {
 }
 
 async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch });
   return new LzopReader(arena, data.length).decode();
 }
 

@@ -11,19 +11,23 @@
 import { Reader } from '../base/bytes.ts';
 import { Arena } from './arena.ts';
 import { decodeX86 } from './bcj-x86.ts';
-import { CRC32, CRC64, CRC_SLOTS, Crc, crcLoops } from './checksums.ts';
+import { CRC32, CRC64, CRC_FIELD, Crc, crcLoops } from './checksums.ts';
 import { Faults, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
-import { LzmaState, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
+import { LzmaState, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
+import { array, struct, u8 } from './workspace.ts';
 
 const faults = new Faults('xz');
 const program = new DecoderProgram(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
 
-/** Addresses: the LZMA decoder's, which begin at 0, then the tables of the two CRCs. LZMA2 has at most 4 context bits. */
+/** LZMA2 has at most 4 context bits. */
 const MAX_CONTEXT_BITS = 4;
-const CRC32_SLOTS = lzmaSlots(MAX_CONTEXT_BITS);
-const CRC64_SLOTS = CRC32_SLOTS + CRC_SLOTS;
-const SLOTS = CRC64_SLOTS + CRC_SLOTS;
+/** lzma-loop.ts uses fixed addresses from 0 on, so its part comes first. */
+const WORKSPACE = struct({
+  LZMA: array(u8, lzmaWorkspaceSize(MAX_CONTEXT_BITS)),
+  CRC32: CRC_FIELD,
+  CRC64: CRC_FIELD,
+});
 
 /** Section 2.1.1: header of 12 bytes, footer of 12 bytes. */
 const STREAM_HEADER_SIZE = 12;
@@ -74,7 +78,7 @@ class XzReader {
 
   constructor(arena: Arena, data: Uint8Array) {
     this.#arena = arena;
-    this.#crc32 = new Crc(arena, CRC32_SLOTS, CRC32);
+    this.#crc32 = new Crc(arena, WORKSPACE.CRC32, CRC32);
     this.#data = data;
     this.#reader = new Reader(data);
   }
@@ -213,7 +217,7 @@ class XzReader {
     const checkSize = CHECK_SIZES[check]!;
     this.#need(checkSize, 'check');
     if (check !== CHECK_NONE) {
-      const crc = check === CHECK_CRC32 ? this.#crc32 : (this.#crc64 ??= new Crc(arena, CRC64_SLOTS, CRC64));
+      const crc = check === CHECK_CRC32 ? this.#crc32 : (this.#crc64 ??= new Crc(arena, WORKSPACE.CRC64, CRC64));
       const found = checkSize === 4 ? BigInt(this.#reader.u32(offset, 'check')) : this.#reader.u64(offset, 'check');
       const expected = crc.sum(from, arena.end);
       if (found !== expected) throw faults.corrupt('check', { offset, found, expected });
@@ -356,7 +360,7 @@ class XzReader {
 }
 
 async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, slots: SLOTS });
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE });
   return new XzReader(arena, data).decode();
 }
 

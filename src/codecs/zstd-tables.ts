@@ -3,7 +3,7 @@
  */
 import type { Arena } from './arena.ts';
 import type { Faults } from './codec.ts';
-import { HUFFMAN_BITS, SLOT } from './zstd-loops.ts';
+import { FSE_LIMITS, ZSTD_WORKSPACE } from './zstd-loops.ts';
 
 /** Bits of a header, the lowest first; section 4.1.1. */
 class ForwardBits {
@@ -99,12 +99,12 @@ export interface TablePlace {
 }
 
 export function buildTable(arena: Arena, { log, counts }: Distribution, { table, codes }: TablePlace): void {
-  arena.words.set(counts, SLOT.COUNTS / 4);
+  arena.words.set(counts, ZSTD_WORKSPACE.COUNTS / 4);
   arena.call('buildTable', { log, symbols: counts.length, codes, table });
 }
 
-const WEIGHT_TABLE: TablePlace = { table: SLOT.WEIGHT_TABLE, codes: SLOT.WEIGHT_CODES };
-const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', maxLog: 6, maxSymbol: HUFFMAN_BITS };
+const WEIGHT_TABLE: TablePlace = { table: ZSTD_WORKSPACE.WEIGHT_TABLE, codes: ZSTD_WORKSPACE.WEIGHT_CODES };
+const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', ...FSE_LIMITS.WEIGHTS };
 
 /** Section 4.2.1: the Huffman tree description at the addresses at..end. Makes the table, and returns where the description ends. */
 export function readHuffman(arena: Arena, at: number, end: number, faults: Faults): number {
@@ -122,7 +122,8 @@ export function readHuffman(arena: Arena, at: number, end: number, faults: Fault
     buildTable(arena, distribution, WEIGHT_TABLE);
     count = arena.call('readWeights', { start: distribution.end, end: stop, log: distribution.log }, at);
   } else {
-    for (let i = 0; i < count; i++) bytes[SLOT.WEIGHTS + i] = (bytes[at + 1 + (i >> 1)]! >> (i & 1 ? 0 : 4)) & 15;
+    for (let i = 0; i < count; i++)
+      bytes[ZSTD_WORKSPACE.WEIGHTS + i] = (bytes[at + 1 + (i >> 1)]! >> (i & 1 ? 0 : 4)) & 15;
   }
 
   arena.call('buildHuffman', { count }, at);

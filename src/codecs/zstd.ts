@@ -13,7 +13,7 @@ import { Arena } from './arena.ts';
 import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
-import { HUFFMAN_BITS, SLOT, zstdLoops } from './zstd-loops.ts';
+import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
 import {
   buildTable,
   readDistribution,
@@ -28,8 +28,6 @@ const program = new DecoderProgram(zstdLoops);
 
 /** Section 3.1.1. */
 const MAGIC = 0xfd2fb528;
-/** Section 3.1.1.2.3: blocks decode to at most this, or the window size when that is smaller. */
-const BLOCK_MAX = 128 << 10;
 /** Headers of 3 bytes come before a block, and before the one behind it; of 14 before the first. Or 4 bytes of checksum come behind it. */
 const HEADERS_MAX = 32;
 /** Of the payload, in memory. */
@@ -62,10 +60,10 @@ const zeros = (count: number): number[] => Array.from({ length: count }, () => 0
 
 /** Section 3.1.1.3.2.1.1. */
 const LITERAL_LENGTHS: SequencePart = {
-  limits: { field: 'literal length', maxLog: 9, maxSymbol: 35 },
+  limits: { field: 'literal length', ...FSE_LIMITS.LITERAL_LENGTHS },
   first: 0,
   bits: [...zeros(16), 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-  place: { table: SLOT.LITERAL_LENGTHS, codes: SLOT.LITERAL_LENGTH_CODES },
+  place: { table: ZSTD_WORKSPACE.LITERAL_LENGTHS, codes: ZSTD_WORKSPACE.LITERAL_LENGTH_CODES },
   predefined: {
     log: 6,
     counts: [
@@ -74,10 +72,10 @@ const LITERAL_LENGTHS: SequencePart = {
   },
 };
 const MATCH_LENGTHS: SequencePart = {
-  limits: { field: 'match length', maxLog: 9, maxSymbol: 52 },
+  limits: { field: 'match length', ...FSE_LIMITS.MATCH_LENGTHS },
   first: 3,
   bits: [...zeros(32), 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-  place: { table: SLOT.MATCH_LENGTHS, codes: SLOT.MATCH_LENGTH_CODES },
+  place: { table: ZSTD_WORKSPACE.MATCH_LENGTHS, codes: ZSTD_WORKSPACE.MATCH_LENGTH_CODES },
   predefined: {
     log: 6,
     counts: [
@@ -86,12 +84,11 @@ const MATCH_LENGTHS: SequencePart = {
     ],
   },
 };
-/** A decoder may refuse codes above 31, or fewer; 31 is a window of 2 GiB. */
 const OFFSETS: SequencePart = {
-  limits: { field: 'offset', maxLog: 8, maxSymbol: 31 },
+  limits: { field: 'offset', ...FSE_LIMITS.OFFSETS },
   first: 1,
   bits: Array.from({ length: 32 }, (_, code) => code),
-  place: { table: SLOT.OFFSETS, codes: SLOT.OFFSET_CODES },
+  place: { table: ZSTD_WORKSPACE.OFFSETS, codes: ZSTD_WORKSPACE.OFFSET_CODES },
   predefined: {
     log: 5,
     counts: [1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1],
@@ -124,9 +121,9 @@ class ZstdReader {
   decode(size: number): Uint8Array {
     const arena = this.#arena;
     const header = this.#readFrameHeader(size);
-    FIRST_REPEATS.forEach((offset, i) => arena.set(SLOT.REPEATS + 4 * i, offset));
+    FIRST_REPEATS.forEach((offset, i) => arena.set(ZSTD_WORKSPACE.REPEATS + 4 * i, offset));
     this.#writeCodes();
-    const hash = header.hasChecksum ? new Xxh64(arena, SLOT.HASH, arena.start) : undefined;
+    const hash = header.hasChecksum ? new Xxh64(arena, ZSTD_WORKSPACE.HASH, arena.start) : undefined;
     let last = false;
     while (!last) {
       this.#loadBlock();
@@ -185,7 +182,8 @@ class ZstdReader {
         value += 2 ** count;
       });
     }
-    for (let weight = 0; weight <= HUFFMAN_BITS; weight++) this.#arena.set(SLOT.WEIGHT_CODES + 8 * weight, weight);
+    for (let weight = 0; weight <= HUFFMAN_BITS; weight++)
+      this.#arena.set(ZSTD_WORKSPACE.WEIGHT_CODES + 8 * weight, weight);
   }
 
   /** Section 3.1.1.1. */
@@ -267,7 +265,7 @@ class ZstdReader {
     const streams = { start: this.#at, end, count, logs, literals: literals.start, literalsEnd: literals.end };
     const output = { to: arena.end, limit: arena.end + room, dictionary: arena.start };
     arena.call('runSequences', { ...streams, ...output }, this.#at);
-    arena.end = arena.get(SLOT.OUTPUT_END);
+    arena.end = arena.get(ZSTD_WORKSPACE.OUTPUT_END);
     this.#at = end;
   }
 
@@ -286,8 +284,8 @@ class ZstdReader {
       if (size > BLOCK_MAX) throw this.#corrupt('literals size', headerAt, { found: size });
       if (type === LITERALS_RLE) {
         const byte = this.#take(1, 'literals', end);
-        bytes.fill(byte, SLOT.LITERALS, SLOT.LITERALS + size);
-        return { start: SLOT.LITERALS, end: SLOT.LITERALS + size };
+        bytes.fill(byte, ZSTD_WORKSPACE.LITERALS, ZSTD_WORKSPACE.LITERALS + size);
+        return { start: ZSTD_WORKSPACE.LITERALS, end: ZSTD_WORKSPACE.LITERALS + size };
       }
       this.#need(size, end, 'literals');
       this.#at += size;
@@ -311,7 +309,7 @@ class ZstdReader {
     if (format === 0) this.#readLiterals1(stop, size);
     else this.#readLiterals4(stop, size);
     this.#at = stop;
-    return { start: SLOT.LITERALS, end: SLOT.LITERALS + size };
+    return { start: ZSTD_WORKSPACE.LITERALS, end: ZSTD_WORKSPACE.LITERALS + size };
   }
 
   /** A stream is at least a byte, and ends in one that is not 0. */
@@ -324,7 +322,7 @@ class ZstdReader {
   #readLiterals1(end: number, count: number): void {
     const start = this.#at;
     this.#stream(start, end);
-    this.#arena.call('readLiterals1', { start, end, to: SLOT.LITERALS, count }, start);
+    this.#arena.call('readLiterals1', { start, end, to: ZSTD_WORKSPACE.LITERALS, count }, start);
   }
 
   /** Section 4.2.2: a jump table with the sizes of the first three streams. */
@@ -341,7 +339,11 @@ class ZstdReader {
     this.#stream(end1, end2);
     this.#stream(end2, end3);
     this.#stream(end3, end);
-    this.#arena.call('readLiterals4', { start, end1, end2, end3, end4: end, to: SLOT.LITERALS, count }, start);
+    this.#arena.call(
+      'readLiterals4',
+      { start, end1, end2, end3, end4: end, to: ZSTD_WORKSPACE.LITERALS, count },
+      start,
+    );
   }
 
   /** Section 3.1.1.3.2.1, first part. */
@@ -384,7 +386,7 @@ async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promis
     faults,
     data,
     size,
-    slots: SLOT.END,
+    workspace: ZSTD_WORKSPACE.SIZE,
     window: WINDOW,
     watch,
   });
