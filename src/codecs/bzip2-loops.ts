@@ -1,7 +1,7 @@
 /**
  * The inner loops of bzip2: the bitstream, Huffman codes, and the way back from the Burrows-Wheeler transform.
  *
- * Bits are read from the top of each byte down. The reader is kept in slots between calls, so that bzip2.ts can read headers with it.
+ * Bits are read from the top of each byte down. Between calls the bit reader is kept in the workspace, so that bzip2.ts can read headers with it.
  */
 import {
   FunctionBuilder,
@@ -22,7 +22,7 @@ import {
   type Local,
   type Statements,
 } from '../wasm/assembler.ts';
-import { alignedArray, struct, u16, u32, u64, u8 } from './workspace.ts';
+import { alignedArray, keep, struct, u16, u32, u64, u8, type Kept } from './workspace.ts';
 
 export const MAX_GROUPS = 6;
 /** Width of the field that says how many selectors there are. */
@@ -79,13 +79,11 @@ export function bzip2Loops(): FunctionBuilder[] {
   return [takeBits(), readSelectors(), readLengths(), buildCode(), readSymbols(), linkEntries(), writeBlock()];
 }
 
-interface Bits {
+interface Bits extends Kept {
   readonly at: Local<'i32'>;
   readonly have: Local<'i32'>;
   readonly bits: Local<'i64'>;
-  readonly load: Statements;
-  readonly save: Statements;
-  /** At least 32 bits are there after it. */
+  /** Makes at least 32 bits available. */
   readonly refill: Statements;
   /** The next `count` bits, 1 to 32. */
   peek(count: number | I32): I32;
@@ -96,21 +94,17 @@ function bitReader(f: FunctionBuilder): Bits {
   const { at, have } = f.locals('i32', 'at', 'have');
   const { bits } = f.locals('i64', 'bits');
   const { word } = f.locals('i32', 'word');
+  const words = keep([
+    [at, BZIP2_WORKSPACE.AT],
+    [have, BZIP2_WORKSPACE.HAVE],
+  ]);
   const swapped = word.rotl(8).and(0x00ff_00ff).or(word.rotl(24).and(0xff00_ff00));
   return {
     at,
     have,
     bits,
-    load: [
-      at.set(load32(i32(0), BZIP2_WORKSPACE.AT)),
-      have.set(load32(i32(0), BZIP2_WORKSPACE.HAVE)),
-      bits.set(load64(i32(0), BZIP2_WORKSPACE.BITS)),
-    ],
-    save: [
-      store32(i32(0), at, BZIP2_WORKSPACE.AT),
-      store32(i32(0), have, BZIP2_WORKSPACE.HAVE),
-      store64(i32(0), bits, BZIP2_WORKSPACE.BITS),
-    ],
+    load: [words.load, bits.set(load64(i32(0), BZIP2_WORKSPACE.BITS))],
+    save: [words.save, store64(i32(0), bits, BZIP2_WORKSPACE.BITS)],
     refill: [
       when(have.below(32), [
         word.set(load32(at)),
@@ -133,7 +127,7 @@ function takeBits(): FunctionBuilder {
   return f.body([reader.load, reader.refill, value.set(reader.peek(count)), reader.skip(count), reader.save], value);
 }
 
-/** Moves the byte at `list + place` to the front; it is in `byte` then. */
+/** Moves the byte at `list + place` to the front, and sets `byte` to it. */
 function moveToFront(list: number, place: Local<'i32'>, byte: Local<'i32'>): Statements {
   return [
     byte.set(load8(place, list)),
@@ -158,19 +152,19 @@ function readSelectors(): FunctionBuilder {
       repeatWhile(reader.peek(1), [
         reader.skip(1),
         place.increase(1),
-        f.failIf(place.atLeast(groups), 'a selector of a group that is not there'),
+        f.failIf(place.atLeast(groups), 'a selector of a group that does not exist'),
       ]),
       reader.skip(1),
       moveToFront(BZIP2_WORKSPACE.LIST, place, group),
       store8(index, group, BZIP2_WORKSPACE.SELECTORS),
       index.increase(1),
-      f.failIf(reader.at.above(end.add(8)), 'selectors behind the end of the payload'),
+      f.failIf(reader.at.above(end.add(8)), 'selectors after the end of the payload'),
     ]),
     reader.save,
   ]);
 }
 
-/** Lengths of codes: the first in 5 bits, each then as steps of one up or down. */
+/** Lengths of codes: 5 bits to start with, then for each symbol steps of one up or down from the length before. */
 function readLengths(): FunctionBuilder {
   const f = new FunctionBuilder('readLengths');
   const { symbols, end } = f.parameters('symbols', 'end');
@@ -188,11 +182,11 @@ function readLengths(): FunctionBuilder {
         length.set(length.add(1).sub(reader.peek(2).and(1).shl(1))),
         reader.skip(2),
         reader.refill,
-        f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of no bits or more than 20'),
-        f.failIf(reader.at.above(end.add(8)), 'codes behind the end of the payload'),
+        f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of 0 or more than 20 bits'),
+        f.failIf(reader.at.above(end.add(8)), 'codes after the end of the payload'),
       ]),
       reader.skip(1),
-      f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of no bits or more than 20'),
+      f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of 0 or more than 20 bits'),
       store8(index, length, BZIP2_WORKSPACE.LENGTHS),
       index.increase(1),
     ]),
@@ -219,7 +213,7 @@ function buildCode(): FunctionBuilder {
           store16(to.add(sorted.shl(1)), symbol, CODE.SYMBOLS),
           when(length.atMost(LOOKUP_BITS), [
             stop.set(at.add(i32(2 << LOOKUP_BITS).shr(length))),
-            f.failIf(stop.above(to.add(2 << LOOKUP_BITS)), 'more codes than there can be'),
+            f.failIf(stop.above(to.add(2 << LOOKUP_BITS)), 'more codes than their lengths allow'),
             repeatWhile(at.below(stop), [store16(at, symbol.shl(5).or(length)), at.increase(2)]),
           ]),
           sorted.increase(1),
@@ -227,10 +221,10 @@ function buildCode(): FunctionBuilder {
         ]),
         symbol.increase(1),
       ]),
-      // Left-aligned: codes of this length are below, longer ones are not.
+      // Left-aligned: codes of this length are below the limit, longer ones are not.
       store32(to.add(length.shl(2)), code.shl(i32(MAX_CODE_BITS).sub(length)), CODE.LIMITS),
       store32(to.add(length.shl(2)), sorted.sub(code), CODE.BASES),
-      f.failIf(code.above(i32(1).shl(length)), 'more codes than there can be'),
+      f.failIf(code.above(i32(1).shl(length)), 'more codes than their lengths allow'),
       code.set(code.shl(1)),
       length.increase(1),
       nextLength.goIf(length.atMost(MAX_CODE_BITS)),
@@ -239,8 +233,8 @@ function buildCode(): FunctionBuilder {
 }
 
 /**
- * Symbols up to the end of the block, as bytes to ENTRIES; `room` is how many it may have. Counts them in COUNTS, and returns how many
- * there are. LIST holds the bytes that occur.
+ * Decodes symbols up to the end of the block, and writes the bytes that they stand for to ENTRIES, at most `room`. Counts each byte value in COUNTS,
+ * and returns how many bytes there are. LIST holds the values that occur.
  */
 function readSymbols(): FunctionBuilder {
   const f = new FunctionBuilder('readSymbols');
@@ -265,8 +259,8 @@ function readSymbols(): FunctionBuilder {
       block((done) => [
         loop((next) => [
           when(inGroup.isZero(), [
-            f.failIf(selector.atLeast(selectors), 'more symbols than selectors are for'),
-            f.failIf(reader.at.above(end.add(8)), 'symbols behind the end of the payload'),
+            f.failIf(selector.atLeast(selectors), 'more symbols than the selectors cover'),
+            f.failIf(reader.at.above(end.add(8)), 'symbols after the end of the payload'),
             code.set(load8(selector, BZIP2_WORKSPACE.SELECTORS).mul(CODE.SIZE).add(BZIP2_WORKSPACE.CODES)),
             selector.increase(1),
             inGroup.set(GROUP_SIZE),
@@ -281,7 +275,7 @@ function readSymbols(): FunctionBuilder {
               length.set(LOOKUP_BITS + 1),
               repeatWhile(peek(MAX_CODE_BITS).atLeast(load32(code.add(length.shl(2)), CODE.LIMITS)), [
                 length.increase(1),
-                f.failIf(length.above(MAX_CODE_BITS), 'a code that stands for nothing'),
+                f.failIf(length.above(MAX_CODE_BITS), 'a code without a symbol'),
               ]),
               symbol.set(peek(length).add(load32(code.add(length.shl(2)), CODE.BASES))),
               symbol.set(load16(code.add(symbol.shl(1)), CODE.SYMBOLS)),
@@ -289,7 +283,7 @@ function readSymbols(): FunctionBuilder {
           ),
           reader.skip(length),
 
-          // RUNA and RUNB: the first byte of the list once more, by a number whose digits are 1 and 2, the lowest first.
+          // RUNA and RUNB: a run of the first byte of the list. They are the digits 1 and 2 of its length, the lowest first.
           when(symbol.below(2), [
             run.increase(runBit.shl(symbol)),
             runBit.set(runBit.shl(1)),
@@ -317,7 +311,7 @@ function readSymbols(): FunctionBuilder {
   );
 }
 
-/** Each entry learns which one follows: of those of a byte, in the order in which they are. COUNTS must hold where each byte's begin. */
+/** Links each entry to the one that follows it; entries of one byte value keep their order. COUNTS must hold where those of each value begin. */
 function linkEntries(): FunctionBuilder {
   const f = new FunctionBuilder('linkEntries');
   const { count } = f.parameters('count');
@@ -335,29 +329,29 @@ function linkEntries(): FunctionBuilder {
 }
 
 /**
- * Follows the entries and writes their bytes, until there are none left or `stopAt` is reached. After four equal bytes the next one says
- * how often it comes again.
+ * Follows the entries and writes their bytes, until none are left or `stopAt` is reached. The byte after four equal ones says how often they are
+ * repeated further.
  */
 function writeBlock(): FunctionBuilder {
   const f = new FunctionBuilder('writeBlock');
   const { stopAt, limit } = f.parameters('stopAt', 'limit');
   const { position, count, last, run, crc, to } = f.locals('i32', 'position', 'count', 'last', 'run', 'crc', 'to');
   const { byte } = f.locals('i32', 'byte');
-  const kept: [Local<'i32'>, number][] = [
+  const { load, save } = keep([
     [position, BZIP2_WORKSPACE.POSITION],
     [count, BZIP2_WORKSPACE.LEFT],
     [last, BZIP2_WORKSPACE.LAST],
     [run, BZIP2_WORKSPACE.RUN],
     [crc, BZIP2_WORKSPACE.CRC],
     [to, BZIP2_WORKSPACE.TO],
-  ];
+  ]);
   const write = (value: I32): Statements => [
     store8(to, value),
     to.increase(1),
     crc.set(crc.shl(8).xor(load32(crc.shr(24).xor(value).shl(2), BZIP2_WORKSPACE.CRC_TABLE))),
   ];
   return f.body([
-    kept.map(([local, slot]) => local.set(load32(i32(0), slot))),
+    load,
     repeatWhile(count.differs(0).and(to.below(stopAt)), [
       position.set(load32(position.shl(2), BZIP2_WORKSPACE.ENTRIES)),
       byte.set(position.and(0xff)),
@@ -369,7 +363,7 @@ function writeBlock(): FunctionBuilder {
           f.failIf(byte.above(limit.sub(to)), 'more bytes than claimed'),
           repeatWhile(byte, [write(last), byte.increase(-1)]),
           run.set(0),
-          // No byte: a new run begins, even with the same one.
+          // No byte value: the next byte begins a new run, even if it is the same.
           last.set(-1),
         ],
         [
@@ -379,6 +373,6 @@ function writeBlock(): FunctionBuilder {
         ],
       ),
     ]),
-    kept.map(([local, slot]) => store32(i32(0), local, slot)),
+    save,
   ]);
 }

@@ -6,12 +6,11 @@
  *   48 bits sqrt(pi), sum of the CRCs | padding to a byte
  *
  * A block is run-length coded, sorted by the Burrows-Wheeler transform, coded by move-to-front, run-length coded again, and
- * Huffman-coded with up to six codes that take turns. bzip2-loops.ts goes that way back. There is no specification but the program
- * (bzip2 1.0.8); the kernel's reader is lib/decompress_bunzip2.c.
+ * Huffman-coded with up to six codes that take turns. bzip2-loops.ts does the reverse. The program (bzip2 1.0.8) is the only
+ * specification; the kernel's reader is lib/decompress_bunzip2.c.
  *
- * Why not libbz2 as WebAssembly (@foxglove/wasm-bz2 0.3.0): whenever it is loaded, it adds two listeners to the process, for uncaught
- * exceptions and unhandled rejections, that change what its host does with them. It reads a file of 1 MB for it, and is slower (57 MB:
- * 1460 ms).
+ * Why not libbz2 as WebAssembly (@foxglove/wasm-bz2 0.3.0): when it is loaded, it adds two listeners to the process, for uncaught exceptions and
+ * unhandled rejections, and so changes what its host does with them. It reads a file of 1 MB, and is slower (57 MB: 1460 ms).
  */
 import { Arena } from './arena.ts';
 import {
@@ -37,9 +36,7 @@ const END_MAGIC = 0x177245385090;
 /** IEEE 802.3, not reflected. */
 const CRC_POLYNOMIAL = 0x04c11db7;
 
-/**
- * A call of the loop writes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
- */
+/** How many bytes one call of the loop writes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 64 << 10;
 /** What one step of the loop writes at most: 255 repeats. */
 const OVERSHOOT = 255;
@@ -84,14 +81,14 @@ class Bzip2Reader {
     return arena.finish();
   }
 
-  /** Offset in the payload of the first byte of which no bit was taken. */
+  /** Offset in the payload of the first byte that no bit was taken from. */
   get #offset(): number {
     return (
       this.#arena.get(BZIP2_WORKSPACE.AT) - Math.floor(this.#arena.get(BZIP2_WORKSPACE.HAVE) / 8) - this.#arena.input
     );
   }
 
-  /** Up to 24 bits. Behind the end there are zeros, and then `#checkEnd` throws. */
+  /** Up to 24 bits. After the end of the payload they are zeros; `#checkEnd` throws then. */
   #take(count: number): number {
     return this.#arena.call('takeBits', { count });
   }
@@ -143,7 +140,7 @@ class Bzip2Reader {
     return this.#write(origin, count);
   }
 
-  /** 16 bits for ranges of 16 bytes, and 16 bits for each such range. */
+  /** 16 bits say which ranges of 16 byte values occur; 16 bits for each of those say which values. */
   #readBytesInUse(): number[] {
     const used: number[] = [];
     const ranges = this.#take(16);
@@ -178,7 +175,7 @@ class Bzip2Reader {
       const room = arena.limit - arena.end;
       arena.reserve(Math.min(room, STEP + OVERSHOOT));
       arena.set(BZIP2_WORKSPACE.TO, arena.end);
-      // With no room left there may still be an entry: no more repeats.
+      // With no room left, one entry may still follow: a run that is repeated 0 times.
       arena.call('writeBlock', { stopAt: arena.end + (room === 0 ? 1 : Math.min(room, STEP)), limit: arena.limit });
       arena.end = arena.get(BZIP2_WORKSPACE.TO);
     }

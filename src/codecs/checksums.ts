@@ -1,9 +1,9 @@
 /**
  * The checksums of xz and lzop, over bytes in an arena: CRC-32, CRC-64 and Adler-32.
  *
- * Both CRCs are reflected, and so a CRC-32 is the same loop with 32 zeros on top. It takes 16 bytes a step, through 16 tables
- * (M. Kounavis, F. Berry: A Systematic Approach to Building High Performance, Software-based, CRC Generators, 2005). For 66 MB: 20 ms;
- * with 8 bytes a step 33, which is what waiting for one lookup after the other takes; with 8 in TypeScript 39.
+ * Both CRCs are reflected, so a CRC-32 is the same loop with 32 zeros on top. It takes 16 bytes a step, with 16 tables
+ * (M. Kounavis, F. Berry: A Systematic Approach to Building High Performance, Software-based, CRC Generators, 2005). 66 MB take
+ * 20 ms; with 8 bytes a step 33 ms, because each lookup waits for the one before; with 8 in TypeScript 39 ms.
  */
 import type { Arena } from './arena.ts';
 import { array, struct, u64, type Field } from './workspace.ts';
@@ -33,14 +33,14 @@ const SLICE = 256 * 8;
 const CRC = struct({ SUM: u64, TABLES: array(u64, SLICES * 256) });
 export const CRC_FIELD: Field = { size: CRC.SIZE, alignment: u64.alignment };
 
-/** A call of the loop takes so much: V8 replaces a running function by its optimised version only at the next call. */
+/** How many bytes one call of the loop takes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 256 << 10;
 
 /** A CRC of one polynomial, that occupies a CRC_FIELD of the workspace, at the address `field`. The program needs `crcLoops`. */
 export class Crc {
   readonly #arena: Arena;
   readonly #field: number;
-  /** As wide as the CRC: what a sum begins with, and ends with being flipped by. */
+  /** All ones, as wide as the CRC: the initial value, and the final xor. */
   readonly #ones: bigint;
 
   constructor(arena: Arena, field: number, polynomial: bigint) {
@@ -78,7 +78,7 @@ function makeCrcTables(): FunctionBuilder {
   const { polynomial, sum } = f.locals('i64', 'polynomial', 'sum');
   return f.body([
     polynomial.set(load64(field, CRC.SUM)),
-    // The first table: what one byte becomes through eight steps of one bit.
+    // The first table: what a byte becomes in eight steps of one bit.
     loop((nextEntry) => [
       sum.set(entry.shr(3).wide()),
       bit.set(8),
@@ -91,7 +91,7 @@ function makeCrcTables(): FunctionBuilder {
       entry.increase(8),
       nextEntry.goIf(entry.below(SLICE)),
     ]),
-    // Each further one: what an entry of the one before becomes through a byte of zeros.
+    // Each further table: what an entry of the one before becomes with a byte of zeros after it.
     loop((next) => [
       sum.set(load64(field.add(entry).sub(SLICE), CRC.TABLES)),
       sum.set(sum.shr(8).xor(load64(field.add(sum.low32().and(0xff).shl(3)), CRC.TABLES))),
@@ -108,7 +108,7 @@ function crc(): FunctionBuilder {
   const { sum, second } = f.locals('i64', 'sum', 'second');
   const lookUp = (slice: number, index: I32): I64 =>
     load64(field.add(index.and(0xff).shl(3)), CRC.TABLES + slice * SLICE);
-  // The first byte has the longest way to go.
+  // The first byte has 15 others after it, so it is looked up in the last table.
   const parts = Array.from({ length: SLICES }, (_, byte) => {
     const word = byte < 8 ? sum : second;
     return lookUp(SLICES - 1 - byte, word.shr(8 * (byte % 8)).low32());
@@ -126,7 +126,7 @@ function crc(): FunctionBuilder {
   ]);
 }
 
-/** As a tree: a chain would take as many steps as there are values. */
+/** As a tree: in a chain, each xor would wait for the one before. */
 function xorAll(values: readonly I64[]): I64 {
   if (values.length === 1) return values[0]!;
   const half = values.length / 2;
@@ -146,8 +146,8 @@ const LANES = 0x00ff_00ff_00ff_00ffn;
 const topLane = (product: I64): I32 => product.shr(48).low32();
 
 /**
- * Eight bytes a step: `a` grows by their sum, `b` by 8 times the old `a`, and 8 times the first byte, 7 times the second and so on. The
- * sums over bytes are products: of four 16-bit lanes and a constant with a weight for each; what is wanted arrives in the top lane.
+ * Eight bytes a step: `a` grows by their sum, `b` by 8 times the old `a`, and 8 times the first byte, 7 times the second and so on. Each
+ * sum over bytes is a product: of four 16-bit lanes, and a constant that holds a weight for each. The sum arrives in the top lane.
  */
 export function adler32Loop(): FunctionBuilder {
   const f = new FunctionBuilder('adler32');

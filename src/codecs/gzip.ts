@@ -6,7 +6,7 @@ import { Faults, type Format } from './codec.ts';
 
 const faults = new Faults('gzip');
 
-/** What is used of the Streams Standard; the core compiles without DOM types. */
+/** The part of the Streams Standard that is used; the core compiles without DOM types. */
 interface ByteTransform {
   readonly readable: {
     getReader(): {
@@ -24,7 +24,7 @@ interface ByteTransform {
 
 const platform = globalThis as unknown as { DecompressionStream?: new (format: 'gzip') => ByteTransform };
 
-/** DEFLATE (RFC 1951) makes at most 258 bytes of two bits. A claim beyond that is refused before memory is spent on it. */
+/** DEFLATE (RFC 1951) makes at most 258 bytes of two bits. A larger claim is refused before memory is spent on it. */
 export const MAX_GZIP_RATIO = 1032;
 
 function ignore(): void {}
@@ -37,7 +37,7 @@ async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8Array> {
   const stream = new platform.DecompressionStream('gzip');
   const writer = stream.writable.getWriter();
   const reader = stream.readable.getReader();
-  // Errors of the writing side come out of read() too; not handled here, they would end a Node process.
+  // read() reports errors of the writing side too. Without a handler here, they would end a Node process.
   writer.write(data).catch(ignore);
   writer.close().catch(ignore);
 

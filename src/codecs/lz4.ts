@@ -12,26 +12,15 @@ import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
-import { struct, u32 } from './workspace.ts';
+import { keep, struct, u32 } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
-import {
-  FunctionBuilder,
-  i32,
-  load16,
-  load32,
-  load8,
-  loop,
-  returns,
-  store32,
-  when,
-  type Statement,
-} from '../wasm/assembler.ts';
+import { FunctionBuilder, i32, load16, load8, loop, returns, when, type Statement } from '../wasm/assembler.ts';
 
 const MAGIC = 0x184c2102;
 const BLOCK_SIZE = 8 << 20;
 const MIN_MATCH = 4;
-/** A nibble of 15 goes on in bytes, up to the first that is not 255. */
-const LENGTH_GOES_ON = 15;
+/** A length of 15 continues in the bytes that follow, up to the first that is not 255. */
+const LENGTH_CONTINUES = 15;
 
 const faults = new Faults('lz4');
 const program = new DecoderProgram(() => [decodeSequences()]);
@@ -39,12 +28,10 @@ const program = new DecoderProgram(() => [decodeSequences()]);
 /** Where the loop keeps its place between calls: the next byte of the payload, and of the output. */
 const WORKSPACE = struct({ AT: u32, TO: u32 });
 
-/** Results of decodeSequences. */
+/** Result of decodeSequences, when it has reached the end of the block. */
 const BLOCK_ENDS = 1;
 
-/**
- * A call of the loop decodes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
- */
+/** How many bytes one call of the loop decodes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 64 << 10;
 
 /**
@@ -66,11 +53,14 @@ function decodeSequences(): FunctionBuilder {
     'offset',
   );
   const copy = { to, from, stop };
-  const save = (): Statement[] => [store32(i32(0), at, WORKSPACE.AT), store32(i32(0), to, WORKSPACE.TO)];
+  const { load, save } = keep([
+    [at, WORKSPACE.AT],
+    [to, WORKSPACE.TO],
+  ]);
   const readMore = (): Statement =>
-    when(length.equals(LENGTH_GOES_ON), [
+    when(length.equals(LENGTH_CONTINUES), [
       loop((again) => [
-        f.failIf(at.atLeast(end), 'a length that ends behind the block'),
+        f.failIf(at.atLeast(end), 'a length that ends after the block'),
         more.set(load8(at)),
         at.increase(1),
         length.increase(more),
@@ -79,8 +69,7 @@ function decodeSequences(): FunctionBuilder {
     ]);
 
   return f.body([
-    at.set(load32(i32(0), WORKSPACE.AT)),
-    to.set(load32(i32(0), WORKSPACE.TO)),
+    load,
     loop((again) => [
       f.failIf(at.atLeast(end), 'a block that ends with a match'),
       token.set(load8(at)),
@@ -94,9 +83,9 @@ function decodeSequences(): FunctionBuilder {
       at.increase(length),
       copyApart(copy),
       // The last sequence has no match.
-      when(at.equals(end), [save(), returns(i32(BLOCK_ENDS))]),
+      when(at.equals(end), [save, returns(i32(BLOCK_ENDS))]),
 
-      f.failIf(end.sub(at).below(2), 'an offset that ends behind the block'),
+      f.failIf(end.sub(at).below(2), 'an offset that ends after the block'),
       offset.set(load16(at)),
       at.increase(2),
       // 0 wraps round to the largest number.
@@ -109,7 +98,7 @@ function decodeSequences(): FunctionBuilder {
       copyMatch(copy, offset),
       again.goIf(to.below(stopAt)),
     ]),
-    save(),
+    save,
   ]);
 }
 

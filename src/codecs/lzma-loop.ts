@@ -1,32 +1,29 @@
 /**
  * LZMA itself: what .lzma files and the LZMA2 chunks of .xz files have in common.
  *
- * LZMA is LZ77 behind an adaptive binary range coder. A symbol is a literal, a match (length, distance), or one of the last four
- * distances again. Each is written as a path of yes/no decisions, and each decision has a probability of its own, that moves by 1/32
- * towards what was seen. Nothing can be looked at ahead of time or done side by side: one loop is all there is, about 90 million
- * decisions for a kernel of 66 MB.
+ * LZMA is LZ77 followed by an adaptive binary range coder. A symbol is a literal, a match (length, distance), or a match at one of the last four
+ * distances. Each is written as a path of yes/no decisions, and each decision has its own probability, which moves by 1/32 towards what was
+ * seen. Every decision depends on the one before, so there is one sequential loop: about 90 million decisions for a kernel of 66 MB.
  *
- * Literals are decoded without branches, since their bits are hard to predict (430 ms with branches, 405 without); bits of lengths and
- * distances with, since those are not (the same either way).
+ * Literals are decoded without branches, since their bits are hard to predict (430 ms with branches, 405 without). Bits of lengths and distances
+ * are decoded with branches, since they are easier to predict (the same time either way).
  *
  * Source: lzma-specification.txt in the LZMA SDK, whose names are used here; lib/xz/xz_dec_lzma2.c in the kernel.
  */
 import type { Arena } from './arena.ts';
 import { copyMatch } from './lz77-copy.ts';
-import { alignedArray, array, struct, u16, u32, u8, type Field } from './workspace.ts';
+import { alignedArray, array, keep, struct, u16, u32, u8, type Field } from './workspace.ts';
 import {
   FunctionBuilder,
   block,
   i32,
   load16,
-  load32,
   load8,
   loop,
   repeatWhile,
   returns,
   select,
   store16,
-  store32,
   store8,
   when,
   type I32,
@@ -40,7 +37,7 @@ const POS_STATES_MAX = 16;
 const MATCH_MIN_LEN = 2;
 export const MATCH_MAX_LEN = 273;
 
-/** Probabilities are 11 bits; one in the middle to begin with. */
+/** Probabilities have 11 bits, and start in the middle. */
 const PROB_TOTAL = 1 << 11;
 const PROB_INIT = PROB_TOTAL / 2;
 const MOVE_BITS = 5;
@@ -131,7 +128,7 @@ export class LzmaState {
     for (let rep = 0; rep < 4; rep++) this.#arena.set(WORKSPACE.REPS + 4 * rep, 0);
   }
 
-  /** Begins to read at address `at`: five bytes, the first of which is 0. False if it is not. */
+  /** Starts the range coder with the five bytes at address `at`. The first of them must be 0; returns whether it is. */
   start(at: number): boolean {
     const { bytes } = this.#arena;
     const code = (bytes[at + 1]! << 24) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!;
@@ -146,14 +143,14 @@ export class LzmaState {
     return this.#arena.get(WORKSPACE.AT);
   }
 
-  /** The range coder of a stream that was read to its end is left with nothing. */
+  /** Whether the range coder is used up, as it is at the end of a stream. */
   get finished(): boolean {
     return this.#arena.get(WORKSPACE.CODE) === 0;
   }
 
   /**
-   * Decodes symbols until the output has reached `stopAt`, and moves the arena's end there. Returns whether the end marker came first.
-   * All are addresses: the payload ends at `end`, nothing is written at `limit`, nothing copied from before `dictionary`.
+   * Decodes symbols until the output has reached `stopAt`, and moves the arena's end there. Returns whether the end marker came first. All are
+   * addresses: the payload ends at `end`, nothing is written at `limit` or above, and nothing is copied from below `dictionary`.
    */
   decode(bounds: { end: number; stopAt: number; limit: number; dictionary: number }): boolean {
     const { lc, lp, pb } = this.#properties;
@@ -167,7 +164,7 @@ export class LzmaState {
 }
 
 /**
- * The loop. Addresses of probabilities are in bytes, and so is `symbol`, which walks a tree: 2 for the root, then 2 * node.
+ * The loop. Offsets of probabilities are in bytes, and so is `symbol`, which walks a tree: 2 for the root, then 2 * node.
  */
 export function lzmaLoop(): FunctionBuilder {
   const f = new FunctionBuilder('decodeLzma');
@@ -191,6 +188,18 @@ export function lzmaLoop(): FunctionBuilder {
     range.set(range.shl(8)),
     code.set(code.shl(8).or(load8(at))),
     at.increase(1),
+  ]);
+
+  const { load, save } = keep([
+    [at, WORKSPACE.AT],
+    [to, WORKSPACE.TO],
+    [range, WORKSPACE.RANGE],
+    [code, WORKSPACE.CODE],
+    [state, WORKSPACE.STATE],
+    [rep0, WORKSPACE.REPS],
+    [rep1, WORKSPACE.REPS + 4],
+    [rep2, WORKSPACE.REPS + 8],
+    [rep3, WORKSPACE.REPS + 12],
   ]);
 
   const addressOf = (kind: number): number => WORKSPACE.PROBABILITIES + kind;
@@ -244,7 +253,7 @@ export function lzmaLoop(): FunctionBuilder {
 
   const readLiteral: Statements = [
     f.failIf(to.atLeast(bounds.limit), 'more bytes than were announced'),
-    // The byte before the first one counts as 0.
+    // Before the first byte, the previous byte counts as 0.
     symbol.set(select(to.equals(bounds.dictionary), i32(0), load8(to.sub(1)))),
     tree.set(to.sub(bounds.dictionary).and(lpMask).shl(lc)),
     tree.set(tree.add(symbol.shr(i32(8).sub(lc))).mul(LITERAL_CONTEXT)),
@@ -256,7 +265,7 @@ export function lzmaLoop(): FunctionBuilder {
         state.set(select(state.below(4), i32(0), state.sub(3))),
       ],
       [
-        // After a match: the byte that would have continued it, as long as the bits agree with it, chooses the probabilities too.
+        // After a match, the byte that would have continued it chooses the probabilities too, for as long as the bits agree with it.
         matched.set(load8(to.sub(rep0).sub(1)).shl(1)),
         offset.set(0x200),
         loop((again) => [
@@ -281,20 +290,20 @@ export function lzmaLoop(): FunctionBuilder {
     rep0.set(bit),
   ];
 
-  /** Sets rep0 to the distance less 1; leaves for `done` when there are no more bits to read. */
+  /** Sets rep0 to the distance less 1. Branches to `done` if the distance has no further bits. */
   const readDistance = (done: BranchTarget): Statements => [
     tree.set(select(length.below(MATCH_MIN_LEN + 3), length.sub(MATCH_MIN_LEN), i32(3)).shl(7)),
     readTree(6, PROBABILITY.POS_SLOT),
     symbol.set(symbol.shr(1).sub(64)),
     rep0.set(symbol),
     done.goIf(symbol.below(4)),
-    // The slot is the highest two bits, and how many follow.
+    // The slot says what the two highest bits are, and how many bits follow.
     count.set(symbol.shr(1).sub(1)),
     rep0.set(symbol.and(1).or(2)),
     when(
       symbol.below(14),
       [
-        // Lowest first, each with a probability.
+        // The lowest bit first, each with its own probability.
         rep0.set(rep0.shl(count)),
         tree.set(rep0.sub(symbol).shl(1)),
         symbol.set(2),
@@ -307,7 +316,7 @@ export function lzmaLoop(): FunctionBuilder {
         ]),
       ],
       [
-        // All but four are as likely 0 as 1: a half of the range each.
+        // All but the last four bits are equally likely 0 or 1: each gets half of the range.
         count.increase(-4),
         loop((again) => [
           range.set(range.shr(1)),
@@ -322,26 +331,16 @@ export function lzmaLoop(): FunctionBuilder {
         rep0.set(rep0.shl(4)),
         symbol.set(2),
         [1, 2, 4, 8].map((value) => decide(symbol, PROBABILITY.ALIGN, [left], [right, rep0.increase(value)])),
-        when(rep0.equals(-1), [save(), returns(i32(END_MARKER))]),
+        when(rep0.equals(-1), [save, returns(i32(END_MARKER))]),
       ],
     ),
   ];
 
-  const kept: [Local<'i32'>, number][] = [
-    [at, WORKSPACE.AT],
-    [to, WORKSPACE.TO],
-    [range, WORKSPACE.RANGE],
-    [code, WORKSPACE.CODE],
-    [state, WORKSPACE.STATE],
-    ...[rep0, rep1, rep2, rep3].map((rep, i): [Local<'i32'>, number] => [rep, WORKSPACE.REPS + 4 * i]),
-  ];
-  const save = (): Statements => kept.map(([local, slot]) => store32(i32(0), local, slot));
-
   return f.body(
     [
-      kept.map(([local, slot]) => local.set(load32(i32(0), slot))),
+      load,
       repeatWhile(to.below(bounds.stopAt), [
-        // A symbol reads less than the slack behind the payload.
+        // Once a symbol is enough: one symbol reads less than the slack after the payload.
         f.failIf(at.above(bounds.end), 'a stream that ends too early'),
         posState.set(to.sub(bounds.dictionary).and(pbMask)),
         block((symbolDone) => [
@@ -411,7 +410,7 @@ export function lzmaLoop(): FunctionBuilder {
           copyMatch(copy, rep0.add(1)),
         ]),
       ]),
-      save(),
+      save,
     ],
     i32(REACHED),
   );

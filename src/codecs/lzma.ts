@@ -16,12 +16,10 @@ import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaWorkspaceSize, propertiesOf } f
 
 const HEADER_SIZE = 13;
 const UNKNOWN_SIZE = 0xffff_ffff_ffff_ffffn;
-/** The first bytes of the stream go to the range coder. */
+/** The stream begins with the bytes that start the range coder. */
 const RANGE_CODER_SIZE = 5;
 
-/**
- * A call of the loop decodes so much. Not everything: V8 replaces a running function by its optimised version only at the next call.
- */
+/** How many bytes one call of the loop decodes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 64 << 10;
 
 const faults = new Faults('lzma');
@@ -49,7 +47,7 @@ async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
   let ended = false;
   while (!ended) {
     const left = arena.limit - arena.end;
-    // With the last byte the stream may end, if the header had the size; else the marker must be next.
+    // After the last byte the stream may end if the header has the size; otherwise the end marker must follow.
     if (left === 0 && claimed !== UNKNOWN_SIZE && state.at === end) break;
     arena.reserve(Math.min(left, STEP + MATCH_MAX_LEN));
     const stopAt = arena.end + (left === 0 ? 1 : Math.min(left, STEP));

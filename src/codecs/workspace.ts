@@ -3,12 +3,13 @@
  * loops' tables. A decoder lists its fields in order, and gets their offsets:
  *
  *   const WORKSPACE = struct({ AT: u32, TO: u32, COUNTS: alignedArray(u32, 256) });
- *   arena.set(WORKSPACE.AT, 7);                                  // TypeScript writes
- *   at.set(load32(i32(0), WORKSPACE.AT))                         // a loop reads the 7
- *   load32(byte.shl(2), WORKSPACE.COUNTS)                        // COUNTS[byte], in a loop
+ *   arena.set(WORKSPACE.AT, 7)               // TypeScript writes a variable
+ *   load32(i32(0), WORKSPACE.AT)             // a loop reads it
+ *   load32(byte.shl(2), WORKSPACE.COUNTS)    // COUNTS[byte], in a loop
  *
  * The workspace begins at address 0, so an offset in it is an address.
  */
+import { i32, load32, store32, type Local, type Statements } from '../wasm/assembler.ts';
 
 export interface Field {
   readonly size: number;
@@ -47,4 +48,17 @@ export function struct<N extends string>(fields: Readonly<Record<N, Field>>): Re
     largest = Math.max(largest, alignment);
   }
   return { ...offsets, SIZE: alignUp(end, largest) } as Record<N | 'SIZE', number>;
+}
+
+export interface Kept {
+  readonly load: Statements;
+  readonly save: Statements;
+}
+
+/** Locals of a loop whose values are kept in the workspace from one call to the next, each at its address. */
+export function keep(locals: readonly (readonly [Local<'i32'>, address: number])[]): Kept {
+  return {
+    load: locals.map(([local, address]) => local.set(load32(i32(0), address))),
+    save: locals.map(([local, address]) => store32(i32(0), local, address)),
+  };
 }

@@ -1,7 +1,7 @@
 /**
  * XXH64, with a seed of 0, over bytes in an arena. Source: doc/xxhash_spec.md in xxHash, section "XXH64 algorithm description".
  *
- * The stripes of 32 bytes are summed by a loop in WebAssembly (57 MB: 3 ms); what is left, once, by BigInt.
+ * The stripes of 32 bytes are summed by a loop in WebAssembly (57 MB: 3 ms). The rest is done once, with BigInt.
  */
 import type { Arena } from './arena.ts';
 import { array, u64, type Field } from './workspace.ts';
@@ -22,7 +22,7 @@ const wrap = (value: bigint): bigint => BigInt.asUintN(64, value);
 const rotate = (value: bigint, by: bigint): bigint => wrap((value << by) | (value >> (64n - by)));
 const round = (lane: bigint, input: bigint): bigint => wrap(rotate(wrap(lane + input * PRIME2), 31n) * PRIME1);
 
-/** A hash of bytes that come one after the other in the arena. The program needs `xxh64Loop`. */
+/** The hash of a range of bytes in the arena, computed while it grows. The program needs `xxh64Loop`. */
 export class Xxh64 {
   readonly #arena: Arena;
   readonly #field: number;
@@ -43,7 +43,7 @@ export class Xxh64 {
     return new BigUint64Array(this.#arena.bytes.buffer, this.#field, LANES.length);
   }
 
-  /** Hashes the stripes that are complete now. */
+  /** Hashes the stripes that are complete up to `end`. */
   update(end: number): void {
     const to = end - ((end - this.#at) % STRIPE);
     this.#arena.call('xxh64', { field: this.#field, from: this.#at, to });

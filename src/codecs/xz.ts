@@ -1,10 +1,10 @@
 /**
- * The .xz format, as far as a kernel is written in it: one stream, blocks of LZMA2 with or without the x86 filter before it.
+ * The part of the .xz format that kernels are written in: one stream, blocks of LZMA2 with or without the x86 filter before it.
  *
  *   stream header | block ... | index | stream footer
  *
  * A block is a header, LZMA2 chunks, padding to 4 bytes, and a check over the decoded bytes. The index repeats the sizes of all blocks.
- * Every CRC32, size and padding byte that the format has is compared: what comes through here is what the compressor was given.
+ * Every CRC32, size and padding byte that the format has is compared.
  * Source: "The .xz File Format", version 1.2.1; section numbers below. The kernel writes it with scripts/xz_wrap.sh (CRC32, x86,
  * a dictionary of up to 128 MiB) and reads it with lib/decompress_unxz.c.
  */
@@ -91,7 +91,7 @@ class XzReader {
     this.#readStreamFooter(check, indexSize);
     if (this.#at !== this.#data.length) {
       if (HEADER_MAGIC.every((byte, i) => this.#data[this.#at + i] === byte)) {
-        throw faults.unsupported('second stream', { offset: this.#at, hint: 'one stream is all that a kernel has' });
+        throw faults.unsupported('second stream', { offset: this.#at, hint: 'a kernel has one stream' });
       }
       throw faults.corrupt('stream', { offset: this.#at, found: 'bytes after the stream footer' });
     }
@@ -209,7 +209,7 @@ class XzReader {
       if (found !== undefined && found !== BigInt(expected))
         throw faults.corrupt(field, { offset: start, found, expected });
     }
-    // Only now that nothing copies from it any more.
+    // Not before: matches copy from the unfiltered bytes.
     if (header.x86 !== undefined) arena.call('decodeX86', { from, to: arena.end, startOffset: header.x86 }, undefined);
 
     this.#skipPadding(compressed, 'block padding');
@@ -234,7 +234,7 @@ class XzReader {
   }
 
   /**
-   * Section 5.3.1 names LZMA2, but no public document has its chunks; these are as lib/xz/xz_dec_lzma2.c in the kernel has them.
+   * Section 5.3.1 names LZMA2, but no public document describes its chunks. This is what lib/xz/xz_dec_lzma2.c in the kernel reads:
    *
    *   00                                       end
    *   01 or 02, u16 size - 1, bytes            stored; 01 resets the dictionary

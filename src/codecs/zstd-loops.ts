@@ -2,12 +2,12 @@
  * The inner loops of zstd: entropy tables, Huffman-coded literals, and sequences. Source: RFC 8878; section numbers below.
  *
  * Bitstreams are read backwards, from the last byte to the first (section 4.1). A reader holds the next bits at the top of a 64-bit
- * word and refills with one unaligned load. A stream that is read too far runs into the bytes before it, of the payload or the slots:
- * harmless, and noticed at the end, when a stream must have been read to exactly its first bit.
+ * word and refills with one unaligned load. A stream that is read too far continues in the bytes before it, of the payload or the
+ * workspace. That is harmless, and noticed at the end: a stream must have been read to exactly its first bit.
  */
 import { SLACK } from './arena.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
-import { alignedArray, array, struct, u16, u32, u64, u8, type Field } from './workspace.ts';
+import { alignedArray, array, keep, struct, u16, u32, u64, u8, type Field } from './workspace.ts';
 import { XXH64_FIELD, xxh64Loop } from './xxh64.ts';
 import {
   FunctionBuilder,
@@ -114,7 +114,7 @@ function buildTable(): FunctionBuilder {
   return f.body([
     mask.set(i32(1).shl(log).sub(1)),
     high.set(mask),
-    // Symbols with a count of -1 have one state each, from the top down.
+    // Symbols with a count of -1 get one state each, from the top down.
     forEachSymbol([
       when(count.equals(-1), [store32(at(high), symbol, ENTRY.VALUE), high.increase(-1), count.set(1)]),
       store32(symbol.shl(2), count, ZSTD_WORKSPACE.NEXT_STATES),
@@ -158,7 +158,7 @@ function bitReader(f: FunctionBuilder): BitReader {
   return { ...f.locals('i64', 'bits'), ...f.locals('i32', 'used', 'at') };
 }
 
-/** Begins at the end of a stream, below the highest 1 of its last byte. */
+/** Starts at the end of a stream, below the highest 1 of its last byte. */
 function open({ bits, used, at }: BitReader, end: I32): Statements {
   return [
     at.set(end.sub(8)),
@@ -167,7 +167,7 @@ function open({ bits, used, at }: BitReader, end: I32): Statements {
   ];
 }
 
-/** At least 57 bits are there after it. */
+/** Makes at least 57 bits available. */
 function refill({ bits, used, at }: BitReader): Statements {
   return [at.set(at.sub(used.shr(3))), used.set(used.and(7)), bits.set(load64(at).shl(used.wide()))];
 }
@@ -181,7 +181,7 @@ function skip({ bits, used }: BitReader, count: I32): Statements {
   return [bits.set(bits.shl(count.wide())), used.increase(count)];
 }
 
-/** How many bits there are left of a stream that begins at `start`; below 0 if it was read too far. */
+/** How many bits are left of a stream that begins at `start`; negative if it was read too far. */
 function bitsLeft({ used, at }: BitReader, start: I32): I32 {
   return at.add(8).sub(start).shl(3).sub(used);
 }
@@ -205,7 +205,7 @@ function readWeights(): FunctionBuilder {
       skip(reader, log),
       other.set(peek(reader, log).shl(ENTRY_SHIFT)),
       skip(reader, log),
-      f.failIf(bitsLeft(reader, start).sar(31), 'Huffman weights of fewer bits than two states have'),
+      f.failIf(bitsLeft(reader, start).sar(31), 'Huffman weights of fewer bits than two states need'),
       block((done) => [
         loop((again) => [
           take(),
@@ -220,7 +220,7 @@ function readWeights(): FunctionBuilder {
           again.go(),
         ]),
       ]),
-      // Too few bits for this state to go on; the other one still has a symbol.
+      // Too few bits for this state to advance. The other one still has a symbol.
       state.set(other),
       take(),
     ],
@@ -234,8 +234,8 @@ function nextState(reader: BitReader, state: I32, table: number): I32 {
 }
 
 /**
- * Section 4.2.1.3: from WEIGHTS to HUFFMAN. A symbol of weight w has 2^(w - 1) shares; the last weight is not written, since it is what
- * makes the sum a power of 2.
+ * Section 4.2.1.3: makes HUFFMAN from WEIGHTS. A symbol of weight w has 2^(w - 1) shares. The last weight is not written, because the sum of all
+ * shares must be a power of 2.
  */
 function buildHuffman(): FunctionBuilder {
   const f = new FunctionBuilder('buildHuffman');
@@ -259,10 +259,10 @@ function buildHuffman(): FunctionBuilder {
     forEachWeight([f.failIf(weight.above(HUFFMAN_BITS), 'a Huffman weight above 11'), sum.increase(shares)]),
     f.failIf(sum.isZero(), 'Huffman weights that are all 0'),
     left.set(i32(1).shl(i32(32).sub(sum.leadingZeros())).sub(sum)),
-    f.failIf(left.and(left.sub(1)), 'Huffman weights that no last one completes'),
+    f.failIf(left.and(left.sub(1)), 'Huffman weights that no last weight completes'),
     store8(count, i32(32).sub(left.leadingZeros()), ZSTD_WORKSPACE.WEIGHTS),
     count.increase(1),
-    // As many places as there would be if the longest code had 11 bits.
+    // log2 of the scale that makes every table as large as if its longest code had 11 bits.
     spread.set(sum.leadingZeros().sub(32 - HUFFMAN_BITS)),
     f.failIf(spread.above(HUFFMAN_BITS), 'a Huffman code of more than 11 bits'),
     forEachWeight([
@@ -272,7 +272,7 @@ function buildHuffman(): FunctionBuilder {
         ZSTD_WORKSPACE.HUFFMAN_PLACES,
       ),
     ]),
-    // From how many places each weight has, to where they begin: the longest codes, with the smallest weights, first.
+    // Turns the number of places of each weight into the address where they begin: the longest codes, with the smallest weights, first.
     weight.set(1),
     place.set(ZSTD_WORKSPACE.HUFFMAN),
     repeatWhile(weight.atMost(HUFFMAN_BITS), [
@@ -318,7 +318,7 @@ function readLiteral({ bits, used }: BitReader, entry: Local<'i32'>, to: I32, of
       ),
     ),
     store8(to, entry.shr(8), offset),
-    // A shift counts modulo 64, and a length is at most 11: the symbol above it need not be masked off.
+    // Shifts count modulo 64 and a length is at most 11, so the symbol in the upper byte need not be masked off.
     bits.set(bits.shl(entry.wide())),
     used.increase(entry.and(0xff)),
   ];
@@ -338,12 +338,12 @@ function readLiterals1(): FunctionBuilder {
   ]);
 }
 
-/** Codes that are there for certain after a refill: five times 11 bits. */
+/** How many codes a refill is sure to cover: five times 11 bits. */
 const PER_REFILL = 5;
 
 /**
- * Section 4.2.2: literals in four streams of a quarter each, the last a little less. Side by side, since each is a chain of dependent
- * loads. `count` is 6 or more.
+ * Section 4.2.2: literals in four streams of a quarter each, the last a little less. They are decoded side by side, since each is a chain of
+ * dependent loads. `count` is 6 or more.
  */
 function readLiterals4(): FunctionBuilder {
   const f = new FunctionBuilder('readLiterals4');
@@ -367,7 +367,7 @@ function readLiterals4(): FunctionBuilder {
   return f.body([
     quarter.set(count.add(3).shr(2)),
     streams.map(({ end, reader, next }, i) => [open(reader, end), next.set(to.add(quarter.mul(i)))]),
-    // As long as the shortest has five to go.
+    // While the last stream, which is the shortest, has five left.
     stop.set(to.add(count)),
     repeatWhile(stop.sub(lastNext).atLeast(PER_REFILL), [
       Array.from({ length: PER_REFILL }, (_, i) =>
@@ -399,7 +399,11 @@ function runSequences(): FunctionBuilder {
   const { repeat1, repeat2, repeat3 } = f.locals('i32', 'repeat1', 'repeat2', 'repeat3');
   const { bits, isNew, place } = f.locals('i32', 'bits', 'isNew', 'place');
   const copy = { to, ...f.locals('i32', 'from', 'stop') };
-  const repeats = [repeat1, repeat2, repeat3];
+  const kept = keep([
+    [repeat1, ZSTD_WORKSPACE.REPEATS],
+    [repeat2, ZSTD_WORKSPACE.REPEATS + 4],
+    [repeat3, ZSTD_WORKSPACE.REPEATS + 8],
+  ]);
 
   const firstState = (state: Local<'i32'>, shift: number): Statements => [
     bits.set(logs.shr(shift).and(0xff)),
@@ -417,8 +421,8 @@ function runSequences(): FunctionBuilder {
   ];
 
   /**
-   * Section 3.1.1.5: an offset of 1 to 3 is one of the last three, or without literals one of the second, the third, and the last less 1.
-   * `place` is which of these four, or 4 for a new one too: both push out the third. Without branches, since 43% are repeats: 3 ms.
+   * Section 3.1.1.5: an offset of 1 to 3 means one of the last three; without literals, the second, the third, or the last less 1. `place` says which
+   * of these four it is, and is 4 for a new offset too, as both push out the third. There are no branches, because 43% are repeats: saves 3 ms.
    */
   const resolveOffset: Statements = [
     isNew.set(offset.above(3)),
@@ -447,7 +451,7 @@ function runSequences(): FunctionBuilder {
   ];
 
   return f.body([
-    repeats.map((repeat, i) => repeat.set(load32(i32(0), ZSTD_WORKSPACE.REPEATS + 4 * i))),
+    kept.load,
     open(reader, end),
     firstState(literalState, 0),
     firstState(offsetState, 8),
@@ -464,7 +468,7 @@ function runSequences(): FunctionBuilder {
       // Lengths up to 34 and 15 have no more bits.
       when(matchBits.or(literalBits), [
         takeMore(matchLength, matchBits),
-        // 57 bits were there, and the next states take 26 of them.
+        // Of the 57 bits, the next states take 26.
         when(
           offsetBits
             .add(matchBits)
@@ -486,7 +490,7 @@ function runSequences(): FunctionBuilder {
       f.failIf(literalLength.above(literalsEnd.sub(literals)), 'more literals than there are'),
       f.failIf(literalLength.add(matchLength).above(limit.sub(to)), 'more bytes than a block or the payload may have'),
       copyLiterals,
-      f.failIf(offset.sub(1).atLeast(to.sub(dictionary)), 'an offset to before the beginning'),
+      f.failIf(offset.sub(1).atLeast(to.sub(dictionary)), 'an offset to before the output'),
       copy.stop.set(to.add(matchLength)),
       copyMatch(copy, offset),
       again.goIf(count),
@@ -496,7 +500,7 @@ function runSequences(): FunctionBuilder {
     literalLength.set(literalsEnd.sub(literals)),
     f.failIf(literalLength.above(limit.sub(to)), 'more bytes than a block or the payload may have'),
     copyLiterals,
-    repeats.map((repeat, i) => store32(i32(0), repeat, ZSTD_WORKSPACE.REPEATS + 4 * i)),
+    kept.save,
     store32(i32(0), to, ZSTD_WORKSPACE.OUTPUT_END),
   ]);
 }

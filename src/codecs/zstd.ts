@@ -1,10 +1,10 @@
 /**
- * The zstd format (RFC 8878), as far as a kernel is written in it: one frame, without a dictionary.
+ * The part of the zstd format (RFC 8878) that kernels are written in: one frame, without a dictionary.
  *
  *   frame header | block ... | XXH64 of the content, low 32 bits, when flagged
  *
  * A block is stored, one byte repeated, or compressed: literals (mostly Huffman-coded) and sequences of (literal length, offset, match
- * length), whose codes are FSE-coded. This file reads headers, zstd-tables.ts makes tables, zstd-loops.ts decodes with them.
+ * length), whose codes are FSE-coded. This file reads headers, zstd-tables.ts reads the descriptions of tables, zstd-loops.ts fills the tables and decodes.
  *
  * Why not libzstd as WebAssembly (zstddec 0.3.4): see bench/codecs.ts. Measured with Debian's 6.12 kernel, 57 MB, Node 20, cold: 300 ms
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
@@ -28,9 +28,9 @@ const program = new DecoderProgram(zstdLoops);
 
 /** Section 3.1.1. */
 const MAGIC = 0xfd2fb528;
-/** Headers of 3 bytes come before a block, and before the one behind it; of 14 before the first. Or 4 bytes of checksum come behind it. */
+/** The most that is read around a block: its header (3 bytes), before the first block the frame header, after it the next header or a checksum (4). */
 const HEADERS_MAX = 32;
-/** Of the payload, in memory. */
+/** How much of the payload is in memory at a time. */
 const WINDOW = 4 * BLOCK_MAX;
 
 const BLOCK_RAW = 0;
@@ -48,11 +48,11 @@ const MODE_FSE = 2;
 /** One of the three parts of a sequence. */
 interface SequencePart {
   readonly limits: Limits;
-  /** Code n stands for a value that begins at `first` or where code n - 1 ends, and this many bits of it are written out. */
+  /** Code n stands for a range of values, `first` on for code 0, each next one after the one before; `bits[n]` extra bits choose one of the range. */
   readonly first: number;
   readonly bits: readonly number[];
   readonly place: TablePlace;
-  /** Section 3.1.1.3.2.2: in use when the mode is "predefined". */
+  /** Section 3.1.1.3.2.2: the table when the mode is "predefined". */
   readonly predefined: Distribution;
 }
 
@@ -109,7 +109,7 @@ class ZstdReader {
   #at: number;
   readonly #length: number;
   #haveHuffman = false;
-  /** Of the tables in memory; undefined before the first. */
+  /** Accuracy logs of the tables in memory. A part without one has no table yet. */
   readonly #logs = new Map<SequencePart, number>();
 
   constructor(arena: Arena, length: number) {
@@ -131,7 +131,7 @@ class ZstdReader {
       const block = this.#take(3, 'block header');
       last = (block & 1) === 1;
       this.#readBlock((block >> 1) & 3, block >> 3, header.blockMax, offset);
-      // While the block is in cache.
+      // Now, while the block is in the cache.
       hash?.update(arena.end);
       arena.settle();
     }
@@ -146,7 +146,7 @@ class ZstdReader {
     return arena.finish();
   }
 
-  /** So that the largest block is in memory, or all that is left. Addresses that were taken before lose their meaning. */
+  /** Makes sure that the largest possible block is in memory, or all that is left. Addresses in the payload from before are invalid afterwards. */
   #loadBlock(): void {
     const arena = this.#arena;
     const offset = arena.offsetOf(this.#at);
@@ -172,7 +172,7 @@ class ZstdReader {
     return value;
   }
 
-  /** What codes mean, for `buildTable`. */
+  /** Writes what codes mean, for `buildTable`. */
   #writeCodes(): void {
     for (const { first, bits, place } of [LITERAL_LENGTHS, MATCH_LENGTHS, OFFSETS]) {
       let value = first;
@@ -226,7 +226,7 @@ class ZstdReader {
       arena.appendRun(this.#take(1, 'block'), size);
     } else if (type === BLOCK_COMPRESSED) {
       this.#need(size, arena.inputEnd, 'block');
-      // Not yet known how much it decodes to; the loop is given what room there is.
+      // How much it decodes to is not known yet; the loop gets the room that is left.
       const room = Math.min(blockMax, arena.limit - arena.end);
       arena.reserve(room);
       this.#readCompressed(this.#at + size, room);
@@ -301,7 +301,7 @@ class ZstdReader {
     const stop = this.#at + compressed;
     if (type === LITERALS_TREELESS) {
       if (!this.#haveHuffman)
-        throw this.#corrupt('literals', headerAt, { found: 'a repeat of a table that is not there' });
+        throw this.#corrupt('literals', headerAt, { found: 'a repeat of a table that does not exist' });
     } else {
       this.#at = readHuffman(arena, this.#at, stop, faults);
       this.#haveHuffman = true;
@@ -328,7 +328,7 @@ class ZstdReader {
   /** Section 4.2.2: a jump table with the sizes of the first three streams. */
   #readLiterals4(end: number, count: number): void {
     const sizes = [0, 1, 2].map(() => this.#take(2, 'literals jump table', end));
-    // Fewer than 6 cannot be shared out: the last stream would have less than nothing.
+    // Fewer than 6 cannot be divided: the last stream could get a negative count.
     if (count < 6)
       throw this.#corrupt('literals size', this.#at, { found: count, expected: 'at least 6 in 4 streams' });
     const start = this.#at;
@@ -354,7 +354,7 @@ class ZstdReader {
     return this.#take(2, 'number of sequences', end) + 0x7f00;
   }
 
-  /** Section 3.1.1.3.2.1: makes the table of one part ready, and returns its accuracy log. */
+  /** Section 3.1.1.3.2.1: prepares the table of one part, and returns its accuracy log. */
   #readTable(part: SequencePart, mode: number, end: number): number {
     const { field, maxSymbol } = part.limits;
     const offset = this.#at;
@@ -372,7 +372,7 @@ class ZstdReader {
     } else {
       const log = this.#logs.get(part);
       if (log !== undefined) return log;
-      throw this.#corrupt(`${field} table`, offset, { found: 'a repeat of a table that is not there' });
+      throw this.#corrupt(`${field} table`, offset, { found: 'a repeat of a table that does not exist' });
     }
     buildTable(this.#arena, distribution, part.place);
     this.#logs.set(part, distribution.log);
