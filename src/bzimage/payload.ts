@@ -8,7 +8,14 @@ import { Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import { KERNEL_IMAGE_SIZE, type FileOffset } from '../base/addresses.ts';
 import { isElf } from '../elf/read.ts';
-import { detectCompression, type Codecs, type Compression, type Encoders, type Watch } from '../codecs/formats.ts';
+import {
+  COMPRESSIONS,
+  detectCompression,
+  type Codecs,
+  type Compression,
+  type Encoders,
+  type Watch,
+} from '../codecs/formats.ts';
 import { SETUP, type SetupHeader } from './header.ts';
 
 export interface Payload {
@@ -50,7 +57,7 @@ export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
       what: 'payload',
       offset,
       found: `data that starts with ${hexBytes(payload.subarray(0, 4))}`,
-      expected: 'gzip, bzip2, lzma, xz, lzo, lz4, zstd or ELF',
+      expected: `${COMPRESSIONS.join(', ')} or ELF`,
     });
   }
   const claimedSize = new Reader(payload, offset).u32(length - SIZE_WORD, 'uncompressed size');

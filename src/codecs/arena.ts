@@ -1,136 +1,123 @@
 /**
- * The memory that a WebAssembly decoder works in, and the buffer that it fills.
+ * The memory of one decode: a WebAssembly memory that the loops work in, and a window onto it for TypeScript.
  *
- *   0         slots: what loop and caller hand each other, and the loop's tables
- *   ...       a copy of the payload, or of a part of it: first touching 12 MB more costs 15 ms where one block after the other does (measured, zstd)
- *   start     the decoded bytes, up to the end; they are also the dictionary that matches copy from
+ *   address
+ *   0             workspace    variables that TypeScript and the loops hand each other, and the loops' tables (workspace.ts)
+ *   input         payload      a copy of it, or of the part that is loaded: up to inputEnd
+ *                 slack
+ *   start         output       the decoded bytes, up to end; they are also the dictionary that matches copy from
+ *   end           room         for the rest of the output, up to limit = start + size; the memory grows while it fills
+ *   limit         slack
  *
- * The result is a view of that memory, not a copy: first touching 57 MB costs 21 ms here (2 cores, AMD EPYC), so every copy would.
+ * The result is a view of that memory, not a copy: first touching 57 MB costs 21 ms here (2 cores, AMD EPYC), and a copy would cost that again.
+ * For the same reason zstd loads its payload in parts: first touching 12 MB more costs 15 ms (measured).
  *
- * Bounds: a loop checks each match and each literal run against `start` and its limit, so that what it computes is right or an error.
- * Where it reads or writes a few bytes further for speed, SLACK is there; and whatever a loop does, it cannot leave this memory, which
- * belongs to one decode and holds nothing else.
+ * Bounds: a loop checks each match and each literal run against `start` and its limit, so it computes the right bytes or reports an error. Where it
+ * reads or writes a few bytes further for speed, there is slack; and whatever a loop does, it cannot leave this memory, which belongs to one decode
+ * and holds nothing else. docs/codecs.md has the whole story.
  */
 import { Faults, type Watch } from './codec.ts';
-import { assemble, type FunctionBuilder } from '../wasm/assembler.ts';
+import { wasmPlatform, type DecoderProgram, type WasmExports, type WasmMemory } from './decoder-program.ts';
+import { alignUp, CACHE_LINE } from './workspace.ts';
 
-/** What is used of the WebAssembly JavaScript Interface; the core compiles without DOM types. */
-interface WasmMemory {
-  readonly buffer: ArrayBuffer;
-  grow(pages: number): number;
-}
-type WasmFunction = (...parameters: number[]) => number;
-interface WasmPlatform {
-  readonly Memory: new (limits: { initial: number }) => WasmMemory;
-  readonly RuntimeError: new () => Error;
-  compile(bytes: Uint8Array): Promise<object>;
-  instantiate(
-    module: object,
-    imports: { env: { memory: WasmMemory } },
-  ): Promise<{ exports: Readonly<Record<string, WasmFunction>> }>;
-}
-
-const platform = (globalThis as unknown as { WebAssembly?: WasmPlatform }).WebAssembly;
-
+/** A page of WebAssembly memory, and how many there can be. */
 const PAGE = 0x10000;
 const MAX_PAGES = 0x10000;
 
-/** How far a loop may read behind the payload, and write behind what it has output so far. */
+/** The output begins on a page of the machine. */
+const OUTPUT_ALIGNMENT = 0x1000;
+
+/** How many bytes a loop may read after the payload, and write after the output so far. */
 export const SLACK = 64;
 
-/** Compressed kernels shrink 3 to 8 times; room for 16 means that a real one never grows. */
+/** Compressed kernels shrink 3 to 8 times; with room for 16, the memory of a real one never grows. */
 const FIRST_GUESS = 16;
 const SMALLEST = 1 << 20;
 
-/** Whoever watches is told each time there is so much more: 4 MiB are written while as much is decoded (measured, zstd: 3 ms, 7 ms). */
+/** Watchers are notified every 4 MiB: writing that much takes 3 ms, decoding it 7 (measured, zstd). */
 const WATCH_STEP = 4 << 20;
 
-/** The loops of one format: assembled and compiled when first used, then kept. */
-export class Program {
-  readonly #build: () => readonly FunctionBuilder[];
-  #functions: ReadonlyMap<string, FunctionBuilder> | undefined;
-  #module: Promise<object> | undefined;
-
-  constructor(build: () => readonly FunctionBuilder[]) {
-    this.#build = build;
-  }
-
-  /** By name. */
-  get functions(): ReadonlyMap<string, FunctionBuilder> {
-    return (this.#functions ??= new Map(this.#build().map((f) => [f.name, f])));
-  }
-
-  /** Begins to compile, on another thread, what will be used soon. */
-  prepare(): void {
-    if (platform) this.compile(platform).catch(() => {}); // said by who uses it
-  }
-
-  compile({ compile }: WasmPlatform): Promise<object> {
-    return (this.#module ??= compile(assemble([...this.functions.values()])));
-  }
-}
-
 export interface ArenaOptions {
-  readonly program: Program;
+  readonly program: DecoderProgram;
   readonly faults: Faults;
   readonly data: Uint8Array;
   /** What the payload claims to decode to. */
   readonly size: number;
-  /** Bytes of slots and tables. */
-  readonly slots: number;
-  /** How much of the payload is in the memory at a time; all of it by default. */
+  /** Bytes. */
+  readonly workspace: number;
+  /** How many bytes of the payload are in memory at a time; all of them by default. */
   readonly window?: number | undefined;
   readonly watch?: Watch | undefined;
+}
+
+/** The addresses of the picture above that do not change. */
+interface MemoryLayout {
+  /** Of the payload, or of the part of it that is loaded. */
+  readonly input: number;
+  /** How much of it can be loaded. */
+  readonly window: number;
+  /** Of the output. */
+  readonly start: number;
+  /** After the last byte of output that may be written. */
+  readonly limit: number;
+}
+
+function layOutMemory({ data, size, workspace, window = data.length }: ArenaOptions): MemoryLayout {
+  const input = alignUp(workspace, CACHE_LINE);
+  const loadable = Math.min(data.length, window);
+  const start = alignUp(input + loadable + SLACK, OUTPUT_ALIGNMENT);
+  return { input, window: loadable, start, limit: start + size };
+}
+
+/** How many pages hold the output up to the address `end`. */
+function pagesUpTo(end: number): number {
+  return Math.ceil((end + SLACK) / PAGE);
 }
 
 export class Arena {
   /** The whole memory; another array after `reserve`. */
   bytes: Uint8Array;
-  /** As 32-bit words; another array after `reserve`. */
+  /** The same as 32-bit words; another array after `reserve`. */
   words: Uint32Array;
-  /** Address of the payload, or of the part of it that is loaded. */
   readonly input: number;
-  /** Address behind what is loaded. */
+  /** Address after the loaded part of the payload. */
   inputEnd = 0;
-  /** Address of the output. */
   readonly start: number;
   /** Address of the next byte of output. */
   end: number;
-  /** Address behind the last byte of output that may be written. */
   readonly limit: number;
   readonly #data: Uint8Array;
   readonly #window: number;
   /** Where in the payload the loaded part starts. */
   #loaded = 0;
-  readonly #exports: Readonly<Record<string, WasmFunction>>;
-  readonly #program: Program;
+  readonly #exports: WasmExports;
+  readonly #program: DecoderProgram;
   readonly #memory: WasmMemory;
   readonly #faults: Faults;
   readonly #watch: Watch | undefined;
-  /** Address behind what was shown. */
+  /** Address up to which the watcher has been notified. */
   #shown: number;
   #result: Uint8Array | undefined;
 
-  private constructor(memory: WasmMemory, exports: Readonly<Record<string, WasmFunction>>, options: ArenaOptions) {
-    const { data, size, slots, faults, watch } = options;
-    this.#data = data;
-    this.#window = windowOf(options);
+  private constructor(memory: WasmMemory, exports: WasmExports, layout: MemoryLayout, options: ArenaOptions) {
+    this.#data = options.data;
+    this.#window = layout.window;
     this.#memory = memory;
     this.#exports = exports;
     this.#program = options.program;
-    this.#faults = faults;
-    this.#watch = watch;
-    this.input = slots;
-    this.start = startOf(options);
-    this.end = this.start;
-    this.#shown = this.start;
-    this.limit = this.start + size;
+    this.#faults = options.faults;
+    this.#watch = options.watch;
+    this.input = layout.input;
+    this.start = layout.start;
+    this.end = layout.start;
+    this.#shown = layout.start;
+    this.limit = layout.limit;
     this.bytes = new Uint8Array(memory.buffer);
     this.words = new Uint32Array(memory.buffer);
     this.load(0);
   }
 
-  /** Loads the payload from `offset` on, as much of it as the window takes. */
+  /** Loads the payload from `offset` on, as much of it as the window holds. */
   load(offset: number): void {
     const part = this.#data.subarray(offset, offset + this.#window);
     this.bytes.set(part, this.input);
@@ -144,24 +131,24 @@ export class Arena {
   }
 
   /**
-   * The output has room for `size` if the input could plausibly decode to that much; else for a multiple of the input, and doubles as
-   * it fills. A lying size thus costs no more than the data behind it does.
+   * The output has room for `size` if the input could plausibly decode to that much; otherwise for a multiple of the input, and doubles as it
+   * fills. So a size that is a lie costs no more than the data that comes with it.
    */
   static async create(options: ArenaOptions): Promise<Arena> {
     const { program, faults, data, size } = options;
-    if (!platform) throw faults.unsupported('payload', { hint: 'this platform has no WebAssembly' });
-    if (startOf(options) + size + SLACK > MAX_PAGES * PAGE) throw faults.tooLarge(size, undefined);
-    const module = await program.compile(platform);
+    if (!wasmPlatform) throw faults.unsupported('payload', { hint: 'this platform has no WebAssembly' });
+    const layout = layOutMemory(options);
+    if (pagesUpTo(layout.limit) > MAX_PAGES) throw faults.tooLarge(size, undefined);
+    const module = await program.compile(wasmPlatform);
     const guess = Math.min(size, Math.max(SMALLEST, data.length * FIRST_GUESS));
-    const pages = Math.ceil((startOf(options) + guess + SLACK) / PAGE);
     let memory: WasmMemory;
     try {
-      memory = new platform.Memory({ initial: pages });
+      memory = new wasmPlatform.Memory({ initial: pagesUpTo(layout.start + guess) });
     } catch (cause) {
       throw faults.tooLarge(size, cause);
     }
-    const { exports } = await platform.instantiate(module, { env: { memory } });
-    return new Arena(memory, exports, options);
+    const { exports } = await wasmPlatform.instantiate(module, { env: { memory } });
+    return new Arena(memory, exports, layout, options);
   }
 
   /** Makes room for `count` more bytes of output. Throws if they would pass `size`. */
@@ -169,9 +156,9 @@ export class Arena {
     const needed = this.end + count;
     if (needed > this.limit) throw this.#faults.wrongSize(undefined, this.limit - this.start);
     const pages = this.bytes.length / PAGE;
-    const least = Math.ceil((needed + SLACK) / PAGE);
+    const least = pagesUpTo(needed);
     if (least <= pages) return;
-    const most = Math.ceil((this.limit + SLACK) / PAGE);
+    const most = pagesUpTo(this.limit);
     try {
       this.#memory.grow(Math.max(least, Math.min(most, pages * 2, MAX_PAGES)) - pages);
     } catch (cause) {
@@ -182,10 +169,10 @@ export class Arena {
   }
 
   /**
-   * Appends `count` times the same byte.
+   * Appends the same byte `count` times.
    *
-   * Zeros are there already, but for what loops may have left in the slack behind the end: nothing else is ever written there before it
-   * is output. A third of a kernel of 57 MB is zeros, and not touching them saves 7 ms and 20 MB of real memory.
+   * New memory is zeros, and only the slack after the end can have been written to: so zeros need not be written further than that. A third of a
+   * kernel of 57 MB is zeros, and not touching them saves 7 ms and 20 MB of real memory.
    */
   appendRun(byte: number, count: number): void {
     this.reserve(count);
@@ -194,8 +181,8 @@ export class Arena {
   }
 
   /**
-   * What is output so far will stay as it is: a decoder says so where that is true, and whoever watches sees it. Not while the memory may yet
-   * grow: others would be left with memory that is no more.
+   * Decoders call this where the output so far will not change any more; the watcher is then notified. Not while the memory may still grow, because
+   * growing detaches the array that the watcher was given.
    */
   settle(): void {
     if (this.#watch === undefined || this.end - this.#shown < WATCH_STEP) return;
@@ -208,7 +195,7 @@ export class Arena {
     return (this.#result ??= this.bytes.subarray(this.start, this.limit));
   }
 
-  /** Reads a slot, as an unsigned number. */
+  /** The unsigned word at `address`, a multiple of 4. */
   get(address: number): number {
     return this.words[address / 4]!;
   }
@@ -218,9 +205,9 @@ export class Arena {
   }
 
   /**
-   * Calls a function of the program, and throws what it says is wrong with the data. `at` is where in the payload it works, for errors.
+   * Calls a function of the program, and throws the failure that it reports, if any. `at` is where in the payload it works, for errors.
    *
-   * All bounds are checked before a trap could happen. Should one happen, it is the data that brought it about.
+   * Loops check all bounds before a trap could happen. If one happens all the same, the data caused it.
    */
   call(name: string, parameters: Readonly<Record<string, number>>, at?: number): number {
     const { parameterNames, failures } = this.#program.functions.get(name)!;
@@ -229,7 +216,7 @@ export class Arena {
     try {
       result = this.#exports[name]!(...parameterNames.map((parameter) => parameters[parameter]!));
     } catch (cause) {
-      if (cause instanceof platform!.RuntimeError) throw this.#faults.corrupt('data', { offset, cause });
+      if (cause instanceof wasmPlatform!.RuntimeError) throw this.#faults.corrupt('data', { offset, cause });
       throw cause;
     }
     if (result < 0 && failures.length > 0) throw this.#faults.corrupt('data', { offset, found: failures[-1 - result] });
@@ -241,12 +228,4 @@ export class Arena {
     if (this.end !== this.limit) throw this.#faults.wrongSize(this.end - this.start, this.limit - this.start);
     return this.#whole;
   }
-}
-
-function startOf(options: ArenaOptions): number {
-  return Math.ceil((options.slots + windowOf(options) + SLACK) / 4096) * 4096;
-}
-
-function windowOf({ data, window = data.length }: ArenaOptions): number {
-  return Math.min(data.length, window);
 }

@@ -1,7 +1,7 @@
 /**
  * The inner loops of bzip2: the bitstream, Huffman codes, and the way back from the Burrows-Wheeler transform.
  *
- * Bits are read from the top of each byte down. The reader is kept in slots between calls, so that bzip2.ts can read headers with it.
+ * Bits are read from the top of each byte down. Between calls the bit reader is kept in the workspace, so that bzip2.ts can read headers with it.
  */
 import {
   FunctionBuilder,
@@ -22,56 +22,68 @@ import {
   type Local,
   type Statements,
 } from '../wasm/assembler.ts';
+import { alignedArray, keep, struct, u16, u32, u64, u8, type Kept } from './workspace.ts';
 
 export const MAX_GROUPS = 6;
+/** Width of the field that says how many selectors there are. */
+export const SELECTOR_COUNT_BITS = 15;
+export const BLOCK_UNIT = 100_000;
+const MAX_BLOCK = 9 * BLOCK_UNIT;
 /** RUNA, RUNB, 255 places of the move-to-front list, and the end of the block. */
-export const MAX_SYMBOLS = 258;
+const MAX_SYMBOLS = 258;
 const MAX_CODE_BITS = 20;
-/** A selector chooses the code for so many symbols. */
+/** How many symbols a selector chooses the code for. */
 const GROUP_SIZE = 50;
 /** Codes up to this long are looked up at once. */
 const LOOKUP_BITS = 10;
 
-/** Addresses in the arena. */
-export const SLOT = {
-  /** The bitstream: the next bits at the top of BITS, HAVE of them; AT is the address of the byte after those. */
-  AT: 0x00,
-  HAVE: 0x04,
-  BITS: 0x08,
-  /** Where the output is in its block: index in ENTRIES, entries left, last byte, how often in a row, CRC, address. */
-  POSITION: 0x10,
-  LEFT: 0x14,
-  LAST: 0x18,
-  RUN: 0x1c,
-  CRC: 0x20,
-  TO: 0x24,
-  /** How often each byte occurs in a block; then where its entries begin. */
-  COUNTS: 0x400,
-  /** The move-to-front list of bytes. */
-  LIST: 0x800,
-  SELECTORS: 0x1000,
-  LENGTHS: 0x9000,
-  CRC_TABLE: 0xa000,
-  /** For each group: see CODE. */
-  CODES: 0xb000,
-  /** A word for each byte of a block: the byte, and the index of the one that follows << 8. */
-  ENTRIES: 0x12000,
-} as const;
+/** A Huffman code. */
+const CODE = struct({
+  /** For the next LOOKUP_BITS bits: symbol << 5 | length of its code, or 0 for longer codes. */
+  LOOKUP: alignedArray(u16, 1 << LOOKUP_BITS),
+  /** By length: the first code, left-aligned, that is longer; and what to add to a code for its place in SYMBOLS. */
+  LIMITS: alignedArray(u32, MAX_CODE_BITS + 1),
+  BASES: alignedArray(u32, MAX_CODE_BITS + 1),
+  /** Sorted by code. */
+  SYMBOLS: alignedArray(u16, MAX_SYMBOLS),
+});
 
-/** lookup: u16 (symbol << 5 | bits), 0 for longer codes; limits and bases: a word for each length; symbols: u16, sorted by code. */
-const CODE = { LOOKUP: 0, LIMITS: 0x800, BASES: 0x880, SYMBOLS: 0x900, SIZE: 0x1000 } as const;
+export const BZIP2_WORKSPACE = struct({
+  /** The bitstream: the next bits at the top of BITS, HAVE of them; AT is the address of the byte after those. */
+  AT: u32,
+  HAVE: u32,
+  BITS: u64,
+  /** Where the output is in its block: index in ENTRIES, entries left, last byte, how often in a row, CRC, address. */
+  POSITION: u32,
+  LEFT: u32,
+  LAST: u32,
+  RUN: u32,
+  CRC: u32,
+  TO: u32,
+  /** How often each byte occurs in a block; then where its entries begin. */
+  COUNTS: alignedArray(u32, 256),
+  /** The move-to-front list of bytes. */
+  LIST: alignedArray(u8, 256),
+  SELECTORS: alignedArray(u8, 1 << SELECTOR_COUNT_BITS),
+  LENGTHS: alignedArray(u8, MAX_SYMBOLS),
+  CRC_TABLE: alignedArray(u32, 256),
+  /** A CODE for each group. */
+  CODES: alignedArray(u8, MAX_GROUPS * CODE.SIZE),
+  /** For each byte of a block: the byte, and the index of the one that follows << 8. */
+  ENTRIES: alignedArray(u32, MAX_BLOCK),
+});
+
+export const codeAddress = (group: number): number => BZIP2_WORKSPACE.CODES + group * CODE.SIZE;
 
 export function bzip2Loops(): FunctionBuilder[] {
   return [takeBits(), readSelectors(), readLengths(), buildCode(), readSymbols(), linkEntries(), writeBlock()];
 }
 
-interface Bits {
+interface Bits extends Kept {
   readonly at: Local<'i32'>;
   readonly have: Local<'i32'>;
   readonly bits: Local<'i64'>;
-  readonly load: Statements;
-  readonly save: Statements;
-  /** At least 32 bits are there after it. */
+  /** Makes at least 32 bits available. */
   readonly refill: Statements;
   /** The next `count` bits, 1 to 32. */
   peek(count: number | I32): I32;
@@ -82,13 +94,17 @@ function bitReader(f: FunctionBuilder): Bits {
   const { at, have } = f.locals('i32', 'at', 'have');
   const { bits } = f.locals('i64', 'bits');
   const { word } = f.locals('i32', 'word');
+  const words = keep([
+    [at, BZIP2_WORKSPACE.AT],
+    [have, BZIP2_WORKSPACE.HAVE],
+  ]);
   const swapped = word.rotl(8).and(0x00ff_00ff).or(word.rotl(24).and(0xff00_ff00));
   return {
     at,
     have,
     bits,
-    load: [at.set(load32(i32(0), SLOT.AT)), have.set(load32(i32(0), SLOT.HAVE)), bits.set(load64(i32(0), SLOT.BITS))],
-    save: [store32(i32(0), at, SLOT.AT), store32(i32(0), have, SLOT.HAVE), store64(i32(0), bits, SLOT.BITS)],
+    load: [words.load, bits.set(load64(i32(0), BZIP2_WORKSPACE.BITS))],
+    save: [words.save, store64(i32(0), bits, BZIP2_WORKSPACE.BITS)],
     refill: [
       when(have.below(32), [
         word.set(load32(at)),
@@ -111,7 +127,7 @@ function takeBits(): FunctionBuilder {
   return f.body([reader.load, reader.refill, value.set(reader.peek(count)), reader.skip(count), reader.save], value);
 }
 
-/** Moves the byte at `list + place` to the front; it is in `byte` then. */
+/** Moves the byte at `list + place` to the front, and sets `byte` to it. */
 function moveToFront(list: number, place: Local<'i32'>, byte: Local<'i32'>): Statements {
   return [
     byte.set(load8(place, list)),
@@ -129,26 +145,26 @@ function readSelectors(): FunctionBuilder {
   const reader = bitReader(f);
   return f.body([
     reader.load,
-    Array.from({ length: MAX_GROUPS }, (_, i) => store8(i32(i), i32(i), SLOT.LIST)),
+    Array.from({ length: MAX_GROUPS }, (_, i) => store8(i32(i), i32(i), BZIP2_WORKSPACE.LIST)),
     repeatWhile(index.below(count), [
       reader.refill,
       place.set(0),
       repeatWhile(reader.peek(1), [
         reader.skip(1),
         place.increase(1),
-        f.failIf(place.atLeast(groups), 'a selector of a group that is not there'),
+        f.failIf(place.atLeast(groups), 'a selector of a group that does not exist'),
       ]),
       reader.skip(1),
-      moveToFront(SLOT.LIST, place, group),
-      store8(index, group, SLOT.SELECTORS),
+      moveToFront(BZIP2_WORKSPACE.LIST, place, group),
+      store8(index, group, BZIP2_WORKSPACE.SELECTORS),
       index.increase(1),
-      f.failIf(reader.at.above(end.add(8)), 'selectors behind the end of the payload'),
+      f.failIf(reader.at.above(end.add(8)), 'selectors after the end of the payload'),
     ]),
     reader.save,
   ]);
 }
 
-/** Lengths of codes: the first in 5 bits, each then as steps of one up or down. */
+/** Lengths of codes: 5 bits to start with, then for each symbol steps of one up or down from the length before. */
 function readLengths(): FunctionBuilder {
   const f = new FunctionBuilder('readLengths');
   const { symbols, end } = f.parameters('symbols', 'end');
@@ -166,12 +182,12 @@ function readLengths(): FunctionBuilder {
         length.set(length.add(1).sub(reader.peek(2).and(1).shl(1))),
         reader.skip(2),
         reader.refill,
-        f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of no bits or more than 20'),
-        f.failIf(reader.at.above(end.add(8)), 'codes behind the end of the payload'),
+        f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of 0 or more than 20 bits'),
+        f.failIf(reader.at.above(end.add(8)), 'codes after the end of the payload'),
       ]),
       reader.skip(1),
-      f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of no bits or more than 20'),
-      store8(index, length, SLOT.LENGTHS),
+      f.failIf(length.sub(1).atLeast(MAX_CODE_BITS), 'a code of 0 or more than 20 bits'),
+      store8(index, length, BZIP2_WORKSPACE.LENGTHS),
       index.increase(1),
     ]),
     reader.save,
@@ -193,11 +209,11 @@ function buildCode(): FunctionBuilder {
     loop((nextLength) => [
       symbol.set(0),
       repeatWhile(symbol.below(symbols), [
-        when(load8(symbol, SLOT.LENGTHS).equals(length), [
+        when(load8(symbol, BZIP2_WORKSPACE.LENGTHS).equals(length), [
           store16(to.add(sorted.shl(1)), symbol, CODE.SYMBOLS),
           when(length.atMost(LOOKUP_BITS), [
             stop.set(at.add(i32(2 << LOOKUP_BITS).shr(length))),
-            f.failIf(stop.above(to.add(2 << LOOKUP_BITS)), 'more codes than there can be'),
+            f.failIf(stop.above(to.add(2 << LOOKUP_BITS)), 'more codes than their lengths allow'),
             repeatWhile(at.below(stop), [store16(at, symbol.shl(5).or(length)), at.increase(2)]),
           ]),
           sorted.increase(1),
@@ -205,10 +221,10 @@ function buildCode(): FunctionBuilder {
         ]),
         symbol.increase(1),
       ]),
-      // Left-aligned: codes of this length are below, longer ones are not.
+      // Left-aligned: codes of this length are below the limit, longer ones are not.
       store32(to.add(length.shl(2)), code.shl(i32(MAX_CODE_BITS).sub(length)), CODE.LIMITS),
       store32(to.add(length.shl(2)), sorted.sub(code), CODE.BASES),
-      f.failIf(code.above(i32(1).shl(length)), 'more codes than there can be'),
+      f.failIf(code.above(i32(1).shl(length)), 'more codes than their lengths allow'),
       code.set(code.shl(1)),
       length.increase(1),
       nextLength.goIf(length.atMost(MAX_CODE_BITS)),
@@ -217,8 +233,8 @@ function buildCode(): FunctionBuilder {
 }
 
 /**
- * Symbols up to the end of the block, as bytes to ENTRIES; `room` is how many it may have. Counts them in COUNTS, and returns how many
- * there are. LIST holds the bytes that occur.
+ * Decodes symbols up to the end of the block, and writes the bytes that they stand for to ENTRIES, at most `room`. Counts each byte value in COUNTS,
+ * and returns how many bytes there are. LIST holds the values that occur.
  */
 function readSymbols(): FunctionBuilder {
   const f = new FunctionBuilder('readSymbols');
@@ -230,10 +246,10 @@ function readSymbols(): FunctionBuilder {
   const { peek } = reader;
   const endOfBlock = symbols.sub(1);
 
-  const append: Statements = [store32(count.shl(2), byte, SLOT.ENTRIES), count.increase(1)];
+  const append: Statements = [store32(count.shl(2), byte, BZIP2_WORKSPACE.ENTRIES), count.increase(1)];
   const countBytes = (by: I32): Statements => [
     entry.set(byte.shl(2)),
-    store32(entry, load32(entry, SLOT.COUNTS).add(by), SLOT.COUNTS),
+    store32(entry, load32(entry, BZIP2_WORKSPACE.COUNTS).add(by), BZIP2_WORKSPACE.COUNTS),
   ];
 
   return f.body(
@@ -243,9 +259,9 @@ function readSymbols(): FunctionBuilder {
       block((done) => [
         loop((next) => [
           when(inGroup.isZero(), [
-            f.failIf(selector.atLeast(selectors), 'more symbols than selectors are for'),
-            f.failIf(reader.at.above(end.add(8)), 'symbols behind the end of the payload'),
-            code.set(load8(selector, SLOT.SELECTORS).mul(CODE.SIZE).add(SLOT.CODES)),
+            f.failIf(selector.atLeast(selectors), 'more symbols than the selectors cover'),
+            f.failIf(reader.at.above(end.add(8)), 'symbols after the end of the payload'),
+            code.set(load8(selector, BZIP2_WORKSPACE.SELECTORS).mul(CODE.SIZE).add(BZIP2_WORKSPACE.CODES)),
             selector.increase(1),
             inGroup.set(GROUP_SIZE),
           ]),
@@ -259,7 +275,7 @@ function readSymbols(): FunctionBuilder {
               length.set(LOOKUP_BITS + 1),
               repeatWhile(peek(MAX_CODE_BITS).atLeast(load32(code.add(length.shl(2)), CODE.LIMITS)), [
                 length.increase(1),
-                f.failIf(length.above(MAX_CODE_BITS), 'a code that stands for nothing'),
+                f.failIf(length.above(MAX_CODE_BITS), 'a code without a symbol'),
               ]),
               symbol.set(peek(length).add(load32(code.add(length.shl(2)), CODE.BASES))),
               symbol.set(load16(code.add(symbol.shl(1)), CODE.SYMBOLS)),
@@ -267,7 +283,7 @@ function readSymbols(): FunctionBuilder {
           ),
           reader.skip(length),
 
-          // RUNA and RUNB: the first byte of the list once more, by a number whose digits are 1 and 2, the lowest first.
+          // RUNA and RUNB: a run of the first byte of the list. They are the digits 1 and 2 of its length, the lowest first.
           when(symbol.below(2), [
             run.increase(runBit.shl(symbol)),
             runBit.set(runBit.shl(1)),
@@ -275,7 +291,7 @@ function readSymbols(): FunctionBuilder {
             next.go(),
           ]),
           when(run, [
-            byte.set(load8(i32(0), SLOT.LIST)),
+            byte.set(load8(i32(0), BZIP2_WORKSPACE.LIST)),
             countBytes(run),
             repeatWhile(run, [append, run.increase(-1)]),
             runBit.set(1),
@@ -283,7 +299,7 @@ function readSymbols(): FunctionBuilder {
           done.goIf(symbol.equals(endOfBlock)),
           f.failIf(count.atLeast(room), 'more bytes than a block may have'),
           symbol.increase(-1),
-          moveToFront(SLOT.LIST, symbol, byte),
+          moveToFront(BZIP2_WORKSPACE.LIST, symbol, byte),
           countBytes(i32(1)),
           append,
           next.go(),
@@ -295,49 +311,49 @@ function readSymbols(): FunctionBuilder {
   );
 }
 
-/** Each entry learns which one follows: of those of a byte, in the order in which they are. COUNTS must hold where each byte's begin. */
+/** Links each entry to the one that follows it; entries of one byte value keep their order. COUNTS must hold where those of each value begin. */
 function linkEntries(): FunctionBuilder {
   const f = new FunctionBuilder('linkEntries');
   const { count } = f.parameters('count');
   const { index, place, at } = f.locals('i32', 'index', 'place', 'at');
   return f.body([
     repeatWhile(index.below(count), [
-      place.set(load8(index.shl(2), SLOT.ENTRIES).shl(2)),
-      at.set(load32(place, SLOT.COUNTS)),
-      store32(place, at.add(1), SLOT.COUNTS),
+      place.set(load8(index.shl(2), BZIP2_WORKSPACE.ENTRIES).shl(2)),
+      at.set(load32(place, BZIP2_WORKSPACE.COUNTS)),
+      store32(place, at.add(1), BZIP2_WORKSPACE.COUNTS),
       at.set(at.shl(2)),
-      store32(at, load32(at, SLOT.ENTRIES).or(index.shl(8)), SLOT.ENTRIES),
+      store32(at, load32(at, BZIP2_WORKSPACE.ENTRIES).or(index.shl(8)), BZIP2_WORKSPACE.ENTRIES),
       index.increase(1),
     ]),
   ]);
 }
 
 /**
- * Follows the entries and writes their bytes, until there are none left or `stopAt` is reached. After four equal bytes the next one says
- * how often it comes again.
+ * Follows the entries and writes their bytes, until none are left or `stopAt` is reached. The byte after four equal ones says how often they are
+ * repeated further.
  */
 function writeBlock(): FunctionBuilder {
   const f = new FunctionBuilder('writeBlock');
   const { stopAt, limit } = f.parameters('stopAt', 'limit');
   const { position, count, last, run, crc, to } = f.locals('i32', 'position', 'count', 'last', 'run', 'crc', 'to');
   const { byte } = f.locals('i32', 'byte');
-  const kept: [Local<'i32'>, number][] = [
-    [position, SLOT.POSITION],
-    [count, SLOT.LEFT],
-    [last, SLOT.LAST],
-    [run, SLOT.RUN],
-    [crc, SLOT.CRC],
-    [to, SLOT.TO],
-  ];
+  const { load, save } = keep([
+    [position, BZIP2_WORKSPACE.POSITION],
+    [count, BZIP2_WORKSPACE.LEFT],
+    [last, BZIP2_WORKSPACE.LAST],
+    [run, BZIP2_WORKSPACE.RUN],
+    [crc, BZIP2_WORKSPACE.CRC],
+    [to, BZIP2_WORKSPACE.TO],
+  ]);
   const write = (value: I32): Statements => [
     store8(to, value),
     to.increase(1),
-    crc.set(crc.shl(8).xor(load32(crc.shr(24).xor(value).shl(2), SLOT.CRC_TABLE))),
+    crc.set(crc.shl(8).xor(load32(crc.shr(24).xor(value).shl(2), BZIP2_WORKSPACE.CRC_TABLE))),
   ];
   return f.body([
-    kept.map(([local, slot]) => local.set(load32(i32(0), slot))),
+    load,
     repeatWhile(count.differs(0).and(to.below(stopAt)), [
-      position.set(load32(position.shl(2), SLOT.ENTRIES)),
+      position.set(load32(position.shl(2), BZIP2_WORKSPACE.ENTRIES)),
       byte.set(position.and(0xff)),
       position.set(position.shr(8)),
       count.increase(-1),
@@ -347,7 +363,7 @@ function writeBlock(): FunctionBuilder {
           f.failIf(byte.above(limit.sub(to)), 'more bytes than claimed'),
           repeatWhile(byte, [write(last), byte.increase(-1)]),
           run.set(0),
-          // No byte: a new run begins, even with the same one.
+          // No byte value: the next byte begins a new run, even if it is the same.
           last.set(-1),
         ],
         [
@@ -357,8 +373,6 @@ function writeBlock(): FunctionBuilder {
         ],
       ),
     ]),
-    kept.map(([local, slot]) => store32(i32(0), local, slot)),
+    save,
   ]);
 }
-
-export const codeAddress = (group: number): number => SLOT.CODES + group * CODE.SIZE;

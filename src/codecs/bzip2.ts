@@ -6,32 +6,37 @@
  *   48 bits sqrt(pi), sum of the CRCs | padding to a byte
  *
  * A block is run-length coded, sorted by the Burrows-Wheeler transform, coded by move-to-front, run-length coded again, and
- * Huffman-coded with up to six codes that take turns. bzip2-loops.ts goes that way back. There is no specification but the program
- * (bzip2 1.0.8); the kernel's reader is lib/decompress_bunzip2.c.
+ * Huffman-coded with up to six codes that take turns. bzip2-loops.ts does the reverse. The program (bzip2 1.0.8) is the only
+ * specification; the kernel's reader is lib/decompress_bunzip2.c.
  *
- * Why not libbz2 as WebAssembly (@foxglove/wasm-bz2 0.3.0): whenever it is loaded, it adds two listeners to the process, for uncaught
- * exceptions and unhandled rejections, that change what its host does with them. It reads a file of 1 MB for it, and is slower (57 MB:
- * 1460 ms).
+ * Why not libbz2 as WebAssembly (@foxglove/wasm-bz2 0.3.0): when it is loaded, it adds two listeners to the process, for uncaught exceptions and
+ * unhandled rejections, and so changes what its host does with them. It reads a file of 1 MB, and is slower (57 MB: 1460 ms).
  */
-import { Arena, Program } from './arena.ts';
-import { MAX_GROUPS, SLOT, bzip2Loops, codeAddress } from './bzip2-loops.ts';
-import { Faults } from './codec.ts';
+import { Arena } from './arena.ts';
+import {
+  BLOCK_UNIT,
+  BZIP2_WORKSPACE,
+  MAX_GROUPS,
+  SELECTOR_COUNT_BITS,
+  bzip2Loops,
+  codeAddress,
+} from './bzip2-loops.ts';
+import { Faults, type Format } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 
 const faults = new Faults('bzip2');
-export const bzip2Program = new Program(bzip2Loops);
+const program = new DecoderProgram(bzip2Loops);
 
+/** "BZh". */
+const MAGIC = [0x42, 0x5a, 0x68];
 const HEADER_SIZE = 4;
 const BLOCK_MAGIC = 0x314159265359;
 const END_MAGIC = 0x177245385090;
-const BLOCK_UNIT = 100_000;
-const MAX_BLOCK = 9 * BLOCK_UNIT;
 
 /** IEEE 802.3, not reflected. */
 const CRC_POLYNOMIAL = 0x04c11db7;
 
-/**
- * A call of the loop writes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
- */
+/** How many bytes one call of the loop writes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 64 << 10;
 /** What one step of the loop writes at most: 255 repeats. */
 const OVERSHOOT = 255;
@@ -47,7 +52,7 @@ class Bzip2Reader {
     for (let byte = 0; byte < 256; byte++) {
       let crc = byte << 24;
       for (let bit = 0; bit < 8; bit++) crc = crc < 0 ? (crc << 1) ^ CRC_POLYNOMIAL : crc << 1;
-      arena.set(SLOT.CRC_TABLE + 4 * byte, crc);
+      arena.set(BZIP2_WORKSPACE.CRC_TABLE + 4 * byte, crc);
     }
   }
 
@@ -76,12 +81,14 @@ class Bzip2Reader {
     return arena.finish();
   }
 
-  /** Offset in the payload of the first byte of which no bit was taken. */
+  /** Offset in the payload of the first byte that no bit was taken from. */
   get #offset(): number {
-    return this.#arena.get(SLOT.AT) - Math.floor(this.#arena.get(SLOT.HAVE) / 8) - this.#arena.input;
+    return (
+      this.#arena.get(BZIP2_WORKSPACE.AT) - Math.floor(this.#arena.get(BZIP2_WORKSPACE.HAVE) / 8) - this.#arena.input
+    );
   }
 
-  /** Up to 24 bits. Behind the end there are zeros, and then `#checkEnd` throws. */
+  /** Up to 24 bits. After the end of the payload they are zeros; `#checkEnd` throws then. */
   #take(count: number): number {
     return this.#arena.call('takeBits', { count });
   }
@@ -98,7 +105,7 @@ class Bzip2Reader {
     if (level < 1 || level > 9) {
       throw faults.corrupt('block size', { offset: 3, found: bytes[input + 3], expected: "'1' to '9'" });
     }
-    this.#arena.set(SLOT.AT, input + HEADER_SIZE);
+    this.#arena.set(BZIP2_WORKSPACE.AT, input + HEADER_SIZE);
     return level * BLOCK_UNIT;
   }
 
@@ -116,16 +123,16 @@ class Bzip2Reader {
     if (groups < 2 || groups > MAX_GROUPS) {
       throw faults.corrupt('number of codes', { offset, found: groups, expected: '2 to 6' });
     }
-    const selectors = this.#take(15);
-    arena.call('readSelectors', { count: selectors, groups, end: this.#end }, arena.get(SLOT.AT));
+    const selectors = this.#take(SELECTOR_COUNT_BITS);
+    arena.call('readSelectors', { count: selectors, groups, end: this.#end }, arena.get(BZIP2_WORKSPACE.AT));
     for (let group = 0; group < groups; group++) {
-      arena.call('readLengths', { symbols, end: this.#end }, arena.get(SLOT.AT));
-      arena.call('buildCode', { symbols, to: codeAddress(group) }, arena.get(SLOT.AT));
+      arena.call('readLengths', { symbols, end: this.#end }, arena.get(BZIP2_WORKSPACE.AT));
+      arena.call('buildCode', { symbols, to: codeAddress(group) }, arena.get(BZIP2_WORKSPACE.AT));
     }
-    arena.bytes.set(used, SLOT.LIST);
-    arena.words.fill(0, SLOT.COUNTS / 4, SLOT.COUNTS / 4 + 256);
+    arena.bytes.set(used, BZIP2_WORKSPACE.LIST);
+    arena.words.fill(0, BZIP2_WORKSPACE.COUNTS / 4, BZIP2_WORKSPACE.COUNTS / 4 + 256);
     const read = { symbols, selectors, room: blockSize, end: this.#end };
-    const count = arena.call('readSymbols', read, arena.get(SLOT.AT));
+    const count = arena.call('readSymbols', read, arena.get(BZIP2_WORKSPACE.AT));
     this.#checkEnd('block');
     if (origin >= count)
       throw faults.corrupt('origin pointer', { offset, found: origin, expected: `less than ${count}` });
@@ -133,7 +140,7 @@ class Bzip2Reader {
     return this.#write(origin, count);
   }
 
-  /** 16 bits for ranges of 16 bytes, and 16 bits for each such range. */
+  /** 16 bits say which ranges of 16 byte values occur; 16 bits for each of those say which values. */
   #readBytesInUse(): number[] {
     const used: number[] = [];
     const ranges = this.#take(16);
@@ -149,7 +156,7 @@ class Bzip2Reader {
 
   #link(count: number): void {
     let begin = 0;
-    for (let slot: number = SLOT.COUNTS; slot < SLOT.COUNTS + 4 * 256; slot += 4) {
+    for (let slot: number = BZIP2_WORKSPACE.COUNTS; slot < BZIP2_WORKSPACE.COUNTS + 4 * 256; slot += 4) {
       const occurrences = this.#arena.get(slot);
       this.#arena.set(slot, begin);
       begin += occurrences;
@@ -159,25 +166,27 @@ class Bzip2Reader {
 
   #write(origin: number, count: number): number {
     const arena = this.#arena;
-    arena.set(SLOT.POSITION, arena.get(SLOT.ENTRIES + 4 * origin) >>> 8);
-    arena.set(SLOT.LEFT, count);
-    arena.set(SLOT.LAST, -1);
-    arena.set(SLOT.RUN, 0);
-    arena.set(SLOT.CRC, -1);
-    while (arena.get(SLOT.LEFT) > 0) {
+    arena.set(BZIP2_WORKSPACE.POSITION, arena.get(BZIP2_WORKSPACE.ENTRIES + 4 * origin) >>> 8);
+    arena.set(BZIP2_WORKSPACE.LEFT, count);
+    arena.set(BZIP2_WORKSPACE.LAST, -1);
+    arena.set(BZIP2_WORKSPACE.RUN, 0);
+    arena.set(BZIP2_WORKSPACE.CRC, -1);
+    while (arena.get(BZIP2_WORKSPACE.LEFT) > 0) {
       const room = arena.limit - arena.end;
       arena.reserve(Math.min(room, STEP + OVERSHOOT));
-      arena.set(SLOT.TO, arena.end);
-      // With no room left there may still be an entry: no more repeats.
+      arena.set(BZIP2_WORKSPACE.TO, arena.end);
+      // With no room left, one entry may still follow: a run that is repeated 0 times.
       arena.call('writeBlock', { stopAt: arena.end + (room === 0 ? 1 : Math.min(room, STEP)), limit: arena.limit });
-      arena.end = arena.get(SLOT.TO);
+      arena.end = arena.get(BZIP2_WORKSPACE.TO);
     }
-    return ~arena.get(SLOT.CRC) >>> 0;
+    return ~arena.get(BZIP2_WORKSPACE.CRC) >>> 0;
   }
 }
 
-export async function decodeBzip2(data: Uint8Array, size: number): Promise<Uint8Array> {
+async function decodeBzip2(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
-  const arena = await Arena.create({ program: bzip2Program, faults, data, size, slots: SLOT.ENTRIES + 4 * MAX_BLOCK });
+  const arena = await Arena.create({ program, faults, data, size, workspace: BZIP2_WORKSPACE.SIZE });
   return new Bzip2Reader(arena, data.length).decode();
 }
+
+export const bzip2: Format = { magic: MAGIC, decode: decodeBzip2, program };

@@ -1,11 +1,12 @@
 /**
  * The checksums of xz and lzop, over bytes in an arena: CRC-32, CRC-64 and Adler-32.
  *
- * Both CRCs are reflected, and so a CRC-32 is the same loop with 32 zeros on top. It takes 16 bytes a step, through 16 tables
- * (M. Kounavis, F. Berry: A Systematic Approach to Building High Performance, Software-based, CRC Generators, 2005). For 66 MB: 20 ms;
- * with 8 bytes a step 33, which is what waiting for one lookup after the other takes; with 8 in TypeScript 39.
+ * Both CRCs are reflected, so a CRC-32 is the same loop with 32 zeros on top. It takes 16 bytes a step, with 16 tables
+ * (M. Kounavis, F. Berry: A Systematic Approach to Building High Performance, Software-based, CRC Generators, 2005). 66 MB take
+ * 20 ms; with 8 bytes a step 33 ms, because each lookup waits for the one before; with 8 in TypeScript 39 ms.
  */
 import type { Arena } from './arena.ts';
+import { array, struct, u64, type Field } from './workspace.ts';
 import {
   FunctionBuilder,
   i32,
@@ -28,40 +29,40 @@ export const CRC64 = 0xc96c_5795_d787_0f42n;
 const SLICES = 16;
 /** 256 entries of 8 bytes. */
 const SLICE = 256 * 8;
-/** What a Crc occupies: the polynomial, later the sum, both in 8 bytes; then the tables. */
-const TABLES = 8;
-export const CRC_SLOTS = TABLES + SLICES * SLICE;
+/** What a Crc occupies of the workspace. SUM is the polynomial until the tables are made. */
+const CRC = struct({ SUM: u64, TABLES: array(u64, SLICES * 256) });
+export const CRC_FIELD: Field = { size: CRC.SIZE, alignment: u64.alignment };
 
-/** A call of the loop takes so much: V8 replaces a running function by its optimised version only at the next call. */
+/** How many bytes one call of the loop takes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 256 << 10;
 
-/** A CRC of one polynomial, whose tables are at `slots` in the arena. The program needs `crcLoops`. */
+/** A CRC of one polynomial, that occupies a CRC_FIELD of the workspace, at the address `field`. The program needs `crcLoops`. */
 export class Crc {
   readonly #arena: Arena;
-  readonly #slots: number;
-  /** As wide as the CRC: what a sum begins with, and ends with being flipped by. */
+  readonly #field: number;
+  /** All ones, as wide as the CRC: the initial value, and the final xor. */
   readonly #ones: bigint;
 
-  constructor(arena: Arena, slots: number, polynomial: bigint) {
+  constructor(arena: Arena, field: number, polynomial: bigint) {
     this.#arena = arena;
-    this.#slots = slots;
+    this.#field = field;
     this.#ones = polynomial >> 32n === 0n ? 0xffff_ffffn : 0xffff_ffff_ffff_ffffn;
     this.#set(polynomial);
-    arena.call('makeCrcTables', { slots });
+    arena.call('makeCrcTables', { field });
   }
 
   #set(value: bigint): void {
-    this.#arena.set(this.#slots, Number(value & 0xffff_ffffn));
-    this.#arena.set(this.#slots + 4, Number(value >> 32n));
+    this.#arena.set(this.#field + CRC.SUM, Number(value & 0xffff_ffffn));
+    this.#arena.set(this.#field + CRC.SUM + 4, Number(value >> 32n));
   }
 
   /** Over the addresses from..to. */
   sum(from: number, to: number): bigint {
-    const slots = this.#slots;
+    const field = this.#field;
     this.#set(this.#ones);
-    for (let at = from; at < to; at += STEP) this.#arena.call('crc', { slots, from: at, to: Math.min(at + STEP, to) });
-    const low = BigInt(this.#arena.get(slots) >>> 0);
-    const high = BigInt(this.#arena.get(slots + 4) >>> 0);
+    for (let at = from; at < to; at += STEP) this.#arena.call('crc', { field, from: at, to: Math.min(at + STEP, to) });
+    const low = BigInt(this.#arena.get(field + CRC.SUM) >>> 0);
+    const high = BigInt(this.#arena.get(field + CRC.SUM + 4) >>> 0);
     return ((high << 32n) | low) ^ this.#ones;
   }
 }
@@ -72,12 +73,12 @@ export function crcLoops(): FunctionBuilder[] {
 
 function makeCrcTables(): FunctionBuilder {
   const f = new FunctionBuilder('makeCrcTables');
-  const { slots } = f.parameters('slots');
+  const { field } = f.parameters('field');
   const { entry, bit } = f.locals('i32', 'entry', 'bit');
   const { polynomial, sum } = f.locals('i64', 'polynomial', 'sum');
   return f.body([
-    polynomial.set(load64(slots)),
-    // The first table: what one byte becomes through eight steps of one bit.
+    polynomial.set(load64(field, CRC.SUM)),
+    // The first table: what a byte becomes in eight steps of one bit.
     loop((nextEntry) => [
       sum.set(entry.shr(3).wide()),
       bit.set(8),
@@ -86,15 +87,15 @@ function makeCrcTables(): FunctionBuilder {
         bit.set(bit.sub(1)),
         nextBit.goIf(bit),
       ]),
-      store64(slots.add(entry), sum, TABLES),
+      store64(field.add(entry), sum, CRC.TABLES),
       entry.increase(8),
       nextEntry.goIf(entry.below(SLICE)),
     ]),
-    // Each further one: what an entry of the one before becomes through a byte of zeros.
+    // Each further table: what an entry of the one before becomes with a byte of zeros after it.
     loop((next) => [
-      sum.set(load64(slots.add(entry).sub(SLICE), TABLES)),
-      sum.set(sum.shr(8).xor(load64(slots.add(sum.low32().and(0xff).shl(3)), TABLES))),
-      store64(slots.add(entry), sum, TABLES),
+      sum.set(load64(field.add(entry).sub(SLICE), CRC.TABLES)),
+      sum.set(sum.shr(8).xor(load64(field.add(sum.low32().and(0xff).shl(3)), CRC.TABLES))),
+      store64(field.add(entry), sum, CRC.TABLES),
       entry.increase(8),
       next.goIf(entry.below(SLICES * SLICE)),
     ]),
@@ -103,16 +104,17 @@ function makeCrcTables(): FunctionBuilder {
 
 function crc(): FunctionBuilder {
   const f = new FunctionBuilder('crc');
-  const { slots, from, to } = f.parameters('slots', 'from', 'to');
+  const { field, from, to } = f.parameters('field', 'from', 'to');
   const { sum, second } = f.locals('i64', 'sum', 'second');
-  const lookUp = (slice: number, index: I32): I64 => load64(slots.add(index.and(0xff).shl(3)), TABLES + slice * SLICE);
-  // The first byte has the longest way to go.
+  const lookUp = (slice: number, index: I32): I64 =>
+    load64(field.add(index.and(0xff).shl(3)), CRC.TABLES + slice * SLICE);
+  // The first byte has 15 others after it, so it is looked up in the last table.
   const parts = Array.from({ length: SLICES }, (_, byte) => {
     const word = byte < 8 ? sum : second;
     return lookUp(SLICES - 1 - byte, word.shr(8 * (byte % 8)).low32());
   });
   return f.body([
-    sum.set(load64(slots)),
+    sum.set(load64(field, CRC.SUM)),
     repeatWhile(to.sub(from).atLeast(SLICES), [
       sum.set(sum.xor(load64(from))),
       second.set(load64(from, 8)),
@@ -120,11 +122,11 @@ function crc(): FunctionBuilder {
       from.increase(SLICES),
     ]),
     repeatWhile(from.below(to), [sum.set(sum.shr(8).xor(lookUp(0, sum.low32().xor(load8(from))))), from.increase(1)]),
-    store64(slots, sum),
+    store64(field, sum, CRC.SUM),
   ]);
 }
 
-/** As a tree: a chain would take as many steps as there are values. */
+/** As a tree: in a chain, each xor would wait for the one before. */
 function xorAll(values: readonly I64[]): I64 {
   if (values.length === 1) return values[0]!;
   const half = values.length / 2;
@@ -144,8 +146,8 @@ const LANES = 0x00ff_00ff_00ff_00ffn;
 const topLane = (product: I64): I32 => product.shr(48).low32();
 
 /**
- * Eight bytes a step: `a` grows by their sum, `b` by 8 times the old `a`, and 8 times the first byte, 7 times the second and so on. The
- * sums over bytes are products: of four 16-bit lanes and a constant with a weight for each; what is wanted arrives in the top lane.
+ * Eight bytes a step: `a` grows by their sum, `b` by 8 times the old `a`, and 8 times the first byte, 7 times the second and so on. Each
+ * sum over bytes is a product: of four 16-bit lanes, and a constant that holds a weight for each. The sum arrives in the top lane.
  */
 export function adler32Loop(): FunctionBuilder {
   const f = new FunctionBuilder('adler32');

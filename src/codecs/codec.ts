@@ -1,44 +1,55 @@
 /**
- * What the seven decoders have in common: their type and their errors.
+ * What the decoders of all formats have in common: their type, their record in the registry, and their errors.
  *
  * Each is given bytes that an attacker may have written, and a size that an attacker may have claimed. The rules, for all of them:
- * nothing but `KernelImageError` comes out; never more than `size` bytes; memory in proportion to what was really decoded, not to what
- * a header says (`Arena.create`); every round of a loop takes input or gives output, so that time is bounded as well.
+ *
+ * - nothing but `KernelImageError` is thrown;
+ * - the result is never more than `size` bytes;
+ * - memory grows with what was really decoded, not with what a header claims (`Arena.create`);
+ * - every round of a loop consumes input or produces output, so time is bounded as well.
  */
 import { KernelImageError, type ErrorCode, type ErrorData } from '../base/errors.ts';
-
-/** The compressions of arch/x86/boot/compressed/Makefile, by the names of their CONFIG_KERNEL_* choices. */
-export type Compression = 'gzip' | 'bzip2' | 'lzma' | 'xz' | 'lzo' | 'lz4' | 'zstd';
+import type { DecoderProgram } from './decoder-program.ts';
 
 /**
  * Decodes a payload to exactly `size` bytes, or throws `KernelImageError`.
  *
  * `data`: the payload without the u32 that the build appends (`size_append` in scripts/Makefile.lib); gzip has its own and keeps it.
  * `size`: what the payload claims to decode to; untrusted.
- * `watch`: who wants to see it while it comes in.
+ * `watch`: sees the bytes while they are decoded.
  */
 export type Decoder = (data: Uint8Array, size: number, watch?: Watch) => Uint8Array | Promise<Uint8Array>;
 
 /**
- * The first `end` of `bytes` are there, and will not change; whether the rest can be decoded is not known. `bytes` is the array that the decoder
- * gives in the end, the same one in each call. A decoder calls this as often as it likes, and need not.
+ * Called when the first `end` of `bytes` are decoded. They will not change, but the rest may still turn out to be corrupt. `bytes` is the array that
+ * the decoder returns in the end, the same one in each call. A decoder calls this as often as it likes, or never.
  */
 export type Watch = (bytes: Uint8Array, end: number) => void;
 
-export type Codecs = Readonly<Record<Compression, Decoder>>;
-
-/** The way back: a stream that the kernel's own decompressor reads, without the size word that the build appends. */
+/** The way back: makes a stream that the kernel's own decompressor reads, without the size word that the build appends. */
 export type Encoder = (data: Uint8Array) => Promise<Uint8Array>;
 
-export type Encoders = Readonly<Record<Compression, Encoder>>;
+/** A format, as the registry has it (formats.ts). */
+export interface Format {
+  /** The first bytes, as scripts/extract-vmlinux knows them: more than the two that suffice for lib/decompress.c, which sees nothing but payloads. */
+  readonly magic: readonly number[];
+  readonly decode: Decoder;
+  /** The WebAssembly that `decode` uses, to be compiled ahead of time. */
+  readonly program?: DecoderProgram;
+}
+
+/** A magic that the format's specification has as a little-endian u32. */
+export function magicBytes(word: number): number[] {
+  return [0, 8, 16, 24].map((shift) => (word >>> shift) & 0xff);
+}
 
 type Details = Omit<ErrorData, 'code' | 'what'>;
 
 /** Errors of one format; offsets count from the start of the payload. */
 export class Faults {
-  readonly #format: Compression;
+  readonly #format: string;
 
-  constructor(format: Compression) {
+  constructor(format: string) {
     this.#format = format;
   }
 
@@ -59,7 +70,7 @@ export class Faults {
     return this.corrupt(field, { offset, found: 'the end of the payload' });
   }
 
-  /** Decodes to fewer (`found` known) or to more bytes than claimed. */
+  /** It decodes to fewer bytes than claimed, `found`, or to more: then `found` is undefined, as decoding stopped. */
   wrongSize(found: number | undefined, size: number): KernelImageError {
     return this.corrupt('payload size', { found: found ?? 'larger than claimed', expected: size });
   }

@@ -2,11 +2,11 @@
  * gzip through the platform's DecompressionStream (Compression Standard, https://compression.spec.whatwg.org/), which browsers, Deno
  * and Node have. It checks the CRC-32 and the size in the trailer. In Node, node:zlib is faster: src/node/codecs.ts.
  */
-import { Faults } from './codec.ts';
+import { Faults, type Format } from './codec.ts';
 
 const faults = new Faults('gzip');
 
-/** What is used of the Streams Standard; the core compiles without DOM types. */
+/** The part of the Streams Standard that is used; the core compiles without DOM types. */
 interface ByteTransform {
   readonly readable: {
     getReader(): {
@@ -24,12 +24,12 @@ interface ByteTransform {
 
 const platform = globalThis as unknown as { DecompressionStream?: new (format: 'gzip') => ByteTransform };
 
-/** DEFLATE (RFC 1951) makes at most 258 bytes of two bits. A claim beyond that is refused before memory is spent on it. */
+/** DEFLATE (RFC 1951) makes at most 258 bytes of two bits. A larger claim is refused before memory is spent on it. */
 export const MAX_GZIP_RATIO = 1032;
 
 function ignore(): void {}
 
-export async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8Array> {
+async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (!platform.DecompressionStream) {
     throw faults.unsupported('payload', { hint: 'this platform has no DecompressionStream' });
   }
@@ -37,7 +37,7 @@ export async function decodeGzip(data: Uint8Array, size: number): Promise<Uint8A
   const stream = new platform.DecompressionStream('gzip');
   const writer = stream.writable.getWriter();
   const reader = stream.readable.getReader();
-  // Errors of the writing side come out of read() too; not handled here, they would end a Node process.
+  // read() reports errors of the writing side too. Without a handler here, they would end a Node process.
   writer.write(data).catch(ignore);
   writer.close().catch(ignore);
 
@@ -66,3 +66,8 @@ function allocate(size: number): Uint8Array {
     throw faults.tooLarge(size, cause);
   }
 }
+
+/** RFC 1952, section 2.3.1: ID1, ID2, and the method DEFLATE. */
+const MAGIC = [0x1f, 0x8b, 0x08];
+
+export const gzip: Format = { magic: MAGIC, decode: decodeGzip };

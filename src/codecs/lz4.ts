@@ -9,40 +9,29 @@
  */
 import { Reader } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
-import { Arena, Program } from './arena.ts';
-import { Faults, type Watch } from './codec.ts';
+import { Arena } from './arena.ts';
+import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
+import { keep, struct, u32 } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
-import {
-  FunctionBuilder,
-  i32,
-  load16,
-  load32,
-  load8,
-  loop,
-  returns,
-  store32,
-  when,
-  type Statement,
-} from '../wasm/assembler.ts';
+import { FunctionBuilder, i32, load16, load8, loop, returns, when, type Statement } from '../wasm/assembler.ts';
 
 const MAGIC = 0x184c2102;
 const BLOCK_SIZE = 8 << 20;
 const MIN_MATCH = 4;
-/** A nibble of 15 goes on in bytes, up to the first that is not 255. */
-const LENGTH_GOES_ON = 15;
+/** A length of 15 continues in the bytes that follow, up to the first that is not 255. */
+const LENGTH_CONTINUES = 15;
 
 const faults = new Faults('lz4');
-export const lz4Program = new Program(() => [decodeSequences()]);
+const program = new DecoderProgram(() => [decodeSequences()]);
 
-/** Where the loop keeps its place between calls; the end of the slots. */
-const SLOT = { AT: 0x00, TO: 0x04, END: 0x40 } as const;
+/** Where the loop keeps its place between calls: the next byte of the payload, and of the output. */
+const WORKSPACE = struct({ AT: u32, TO: u32 });
 
-/** Results of decodeSequences. */
+/** Result of decodeSequences, when it has reached the end of the block. */
 const BLOCK_ENDS = 1;
 
-/**
- * A call of the loop decodes so much. Not a whole block: V8 replaces a running function by its optimised version only at the next call.
- */
+/** How many bytes one call of the loop decodes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 64 << 10;
 
 /**
@@ -64,11 +53,14 @@ function decodeSequences(): FunctionBuilder {
     'offset',
   );
   const copy = { to, from, stop };
-  const save = (): Statement[] => [store32(i32(0), at, SLOT.AT), store32(i32(0), to, SLOT.TO)];
+  const { load, save } = keep([
+    [at, WORKSPACE.AT],
+    [to, WORKSPACE.TO],
+  ]);
   const readMore = (): Statement =>
-    when(length.equals(LENGTH_GOES_ON), [
+    when(length.equals(LENGTH_CONTINUES), [
       loop((again) => [
-        f.failIf(at.atLeast(end), 'a length that ends behind the block'),
+        f.failIf(at.atLeast(end), 'a length that ends after the block'),
         more.set(load8(at)),
         at.increase(1),
         length.increase(more),
@@ -77,8 +69,7 @@ function decodeSequences(): FunctionBuilder {
     ]);
 
   return f.body([
-    at.set(load32(i32(0), SLOT.AT)),
-    to.set(load32(i32(0), SLOT.TO)),
+    load,
     loop((again) => [
       f.failIf(at.atLeast(end), 'a block that ends with a match'),
       token.set(load8(at)),
@@ -92,9 +83,9 @@ function decodeSequences(): FunctionBuilder {
       at.increase(length),
       copyApart(copy),
       // The last sequence has no match.
-      when(at.equals(end), [save(), returns(i32(BLOCK_ENDS))]),
+      when(at.equals(end), [save, returns(i32(BLOCK_ENDS))]),
 
-      f.failIf(end.sub(at).below(2), 'an offset that ends behind the block'),
+      f.failIf(end.sub(at).below(2), 'an offset that ends after the block'),
       offset.set(load16(at)),
       at.increase(2),
       // 0 wraps round to the largest number.
@@ -107,17 +98,17 @@ function decodeSequences(): FunctionBuilder {
       copyMatch(copy, offset),
       again.goIf(to.below(stopAt)),
     ]),
-    save(),
+    save,
   ]);
 }
 
-export async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+async function decodeLz4(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
   if (data.length < 4) throw faults.ends('magic', data.length);
   const reader = new Reader(data);
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
 
-  const arena = await Arena.create({ program: lz4Program, faults, data, size, slots: SLOT.END, watch });
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch });
   for (let offset = 4; offset < data.length;) {
     if (data.length - offset < 4) throw faults.ends('block size', data.length);
     const length = reader.u32(offset, 'block size');
@@ -134,13 +125,15 @@ function decodeBlock(arena: Arena, at: number, length: number): void {
   const start = arena.end;
   const room = Math.min(BLOCK_SIZE, arena.limit - start);
   arena.reserve(room);
-  arena.set(SLOT.AT, at);
-  arena.set(SLOT.TO, start);
+  arena.set(WORKSPACE.AT, at);
+  arena.set(WORKSPACE.TO, start);
   let result: number;
   do {
-    const bounds = { end: at + length, start, stopAt: arena.get(SLOT.TO) + STEP, limit: start + room };
-    result = arena.call('decodeSequences', bounds, arena.get(SLOT.AT));
-    arena.end = arena.get(SLOT.TO);
+    const bounds = { end: at + length, start, stopAt: arena.get(WORKSPACE.TO) + STEP, limit: start + room };
+    result = arena.call('decodeSequences', bounds, arena.get(WORKSPACE.AT));
+    arena.end = arena.get(WORKSPACE.TO);
     arena.settle();
   } while (result !== BLOCK_ENDS);
 }
+
+export const lz4: Format = { magic: magicBytes(MAGIC), decode: decodeLz4, program };

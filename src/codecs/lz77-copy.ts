@@ -1,9 +1,9 @@
 /**
  * The copies that all LZ77 formats are made of, 16 bytes at a time where that gives the same bytes.
  *
- * They write up to 15 bytes behind `stop`, and read as far: those bytes are written again by what follows, or lie in the arena's slack.
- * Literals and matches are short (of Debian's 6.12 kernel in zstd, 99.8% and 94% have no more than 16 bytes), so one round is what they
- * take, and what counts is that few branches are hard to predict. Measured with zstd and lz4, 57 and 53 MB, without page faults: steps
+ * They write up to 15 bytes after `stop`, and read as far. Those bytes are overwritten by the next copy, or lie in the arena's slack.
+ * Literals and matches are short (of Debian's 6.12 kernel in zstd, 99.8% and 94% have no more than 16 bytes), so most take one round, and speed
+ * depends on having few branches that are hard to predict. Measured with zstd and lz4, 57 and 53 MB, without page faults: steps
  * of 8 take 47 and 12 ms, of 16 take 40 and 8; a v128 is no faster than two i64, and memory.copy for long ones no faster than the loop.
  */
 import { SLACK } from './arena.ts';
@@ -55,7 +55,7 @@ export function copyMatch(copy: Copy, distance: I32): Statements {
       // Two times 8, one after the other: the second may read what the first wrote.
       when(distance.atLeast(8), [copyBy(16, copy), done.go()]),
       when(distance.differs(1), [copyBy(1, copy), done.go()]),
-      // One byte, again and again. Zeros are what the arena holds from the slack on, and not to touch 20 MB saves 7 ms.
+      // One byte, repeated. After the slack the arena holds zeros already, and not touching 20 MB of them saves 7 ms.
       from.set(load8(from)),
       fillMemory(to, from, select(from.isZero().and(stop.sub(to).above(SLACK)), i32(SLACK), stop.sub(to))),
     ]),

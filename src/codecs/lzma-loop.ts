@@ -1,35 +1,33 @@
 /**
  * LZMA itself: what .lzma files and the LZMA2 chunks of .xz files have in common.
  *
- * LZMA is LZ77 behind an adaptive binary range coder. A symbol is a literal, a match (length, distance), or one of the last four
- * distances again. Each is written as a path of yes/no decisions, and each decision has a probability of its own, that moves by 1/32
- * towards what was seen. Nothing can be looked at ahead of time or done side by side: one loop is all there is, about 90 million
- * decisions for a kernel of 66 MB.
+ * LZMA is LZ77 followed by an adaptive binary range coder. A symbol is a literal, a match (length, distance), or a match at one of the last four
+ * distances. Each is written as a path of yes/no decisions, and each decision has its own probability, which moves by 1/32 towards what was
+ * seen. Every decision depends on the one before, so there is one sequential loop: about 90 million decisions for a kernel of 66 MB.
  *
- * Literals are decoded without branches, since their bits are hard to predict (430 ms with branches, 405 without); bits of lengths and
- * distances with, since those are not (the same either way).
+ * Literals are decoded without branches, since their bits are hard to predict (430 ms with branches, 405 without). Bits of lengths and distances
+ * are decoded with branches, since they are easier to predict (the same time either way).
  *
  * Source: lzma-specification.txt in the LZMA SDK, whose names are used here; lib/xz/xz_dec_lzma2.c in the kernel.
  */
 import type { Arena } from './arena.ts';
 import { copyMatch } from './lz77-copy.ts';
+import { alignedArray, array, keep, struct, u16, u32, u8, type Field } from './workspace.ts';
 import {
   FunctionBuilder,
   block,
   i32,
   load16,
-  load32,
   load8,
   loop,
   repeatWhile,
   returns,
   select,
   store16,
-  store32,
   store8,
   when,
   type I32,
-  type Label,
+  type BranchTarget,
   type Local,
   type Statements,
 } from '../wasm/assembler.ts';
@@ -39,46 +37,58 @@ const POS_STATES_MAX = 16;
 const MATCH_MIN_LEN = 2;
 export const MATCH_MAX_LEN = 273;
 
-/** Probabilities are 11 bits; one in the middle to begin with. */
+/** Probabilities have 11 bits, and start in the middle. */
 const PROB_TOTAL = 1 << 11;
 const PROB_INIT = PROB_TOTAL / 2;
 const MOVE_BITS = 5;
 /** The range is kept at 24 bits or more. */
 const TOP = 1 << 24;
 
-/** A decoder of lengths: choice, choice2, then trees of 3, 3 and 8 bits, the first two for each posState. */
-const CHOICE = 0;
-const CHOICE2 = 1;
-const LOW = 2;
-const MID = LOW + POS_STATES_MAX * 8;
-const HIGH = MID + POS_STATES_MAX * 8;
-const LENGTH_PROBS = HIGH + 256;
+/** Probabilities of a decoder of lengths: two choices, then trees of 3, 3 and 8 bits, the first two for each posState. */
+const LENGTH_DECODER = struct({
+  CHOICE: u16,
+  CHOICE2: u16,
+  LOW: array(u16, POS_STATES_MAX << 3),
+  MID: array(u16, POS_STATES_MAX << 3),
+  HIGH: array(u16, 1 << 8),
+});
+const LENGTH_DECODER_FIELD: Field = { size: LENGTH_DECODER.SIZE, alignment: u16.alignment };
 
-/** Where each kind of probability begins, counted in probabilities. */
-const IS_MATCH = 0;
-const IS_REP = IS_MATCH + NUM_STATES * POS_STATES_MAX;
-const IS_REP_G0 = IS_REP + NUM_STATES;
-const IS_REP_G1 = IS_REP_G0 + NUM_STATES;
-const IS_REP_G2 = IS_REP_G1 + NUM_STATES;
-const IS_REP0_LONG = IS_REP_G2 + NUM_STATES;
-const POS_SLOT = IS_REP0_LONG + NUM_STATES * POS_STATES_MAX;
-const POS_DECODERS = POS_SLOT + 4 * 64;
-const ALIGN = POS_DECODERS + 128;
-const LENGTH = ALIGN + 16;
-const REP_LENGTH = LENGTH + LENGTH_PROBS;
-const LITERAL = REP_LENGTH + LENGTH_PROBS;
-/** For each literal context: 256 without and 512 with a byte to match. */
-const LITERAL_PROBS = 0x300;
+/** Where each kind of probability is, in bytes from the first one. Literals come last: how many there are depends on the properties. */
+const PROBABILITY = struct({
+  IS_MATCH: array(u16, NUM_STATES * POS_STATES_MAX),
+  IS_REP: array(u16, NUM_STATES),
+  IS_REP_G0: array(u16, NUM_STATES),
+  IS_REP_G1: array(u16, NUM_STATES),
+  IS_REP_G2: array(u16, NUM_STATES),
+  IS_REP0_LONG: array(u16, NUM_STATES * POS_STATES_MAX),
+  POS_SLOT: array(u16, 4 * 64),
+  POS_DECODERS: array(u16, 128),
+  ALIGN: array(u16, 16),
+  LENGTH: LENGTH_DECODER_FIELD,
+  REP_LENGTH: LENGTH_DECODER_FIELD,
+  LITERAL: array(u16, 0),
+});
+/** Bytes of a literal context: 256 probabilities for a literal alone, and 512 for one with a byte to match. */
+const LITERAL_CONTEXT = u16.size * 0x300;
 
-/** Addresses: the loop's state between calls, then the probabilities, 2 bytes each. */
-const SLOT = { AT: 0, TO: 4, RANGE: 8, CODE: 12, STATE: 16, REPS: 20, PROBS: 64 } as const;
+/** The loop's state between calls, by the names of its locals; then the probabilities. */
+const WORKSPACE = struct({
+  AT: u32,
+  TO: u32,
+  RANGE: u32,
+  CODE: u32,
+  STATE: u32,
+  REPS: array(u32, 4),
+  PROBABILITIES: alignedArray(u8, PROBABILITY.SIZE),
+});
 
 export interface Properties {
-  /** Literal context bits: so many high bits of the byte before choose a literal's probabilities. */
+  /** Literal context bits: how many high bits of the previous byte choose a literal's probabilities. */
   readonly lc: number;
-  /** Literal position bits: and so many low bits of the position. */
+  /** Literal position bits: how many low bits of the position do so as well. */
   readonly lp: number;
-  /** Position bits: so many low bits of the position choose the other probabilities. */
+  /** Position bits: how many low bits of the position choose the other probabilities. */
   readonly pb: number;
 }
 
@@ -88,9 +98,9 @@ export function propertiesOf(byte: number): Properties | undefined {
   return { lc: byte % 9, lp: Math.floor(byte / 9) % 5, pb: Math.floor(byte / 45) };
 }
 
-/** Bytes of slots that a decoder with this `lc + lp` needs. */
-export function lzmaSlots(contextBits: number): number {
-  return SLOT.PROBS + 2 * (LITERAL + LITERAL_PROBS * 2 ** contextBits);
+/** Bytes of workspace that a decoder with this `lc + lp` needs. */
+export function lzmaWorkspaceSize(contextBits: number): number {
+  return WORKSPACE.PROBABILITIES + PROBABILITY.LITERAL + LITERAL_CONTEXT * 2 ** contextBits;
 }
 
 /** Results of `decodeLzma`. */
@@ -112,48 +122,49 @@ export class LzmaState {
 
   reset(): void {
     const { lc, lp } = this.#properties;
-    const count = (lzmaSlots(lc + lp) - SLOT.PROBS) / 2;
-    new Uint16Array(this.#arena.bytes.buffer, SLOT.PROBS, count).fill(PROB_INIT);
-    for (const slot of [SLOT.STATE, SLOT.REPS, SLOT.REPS + 4, SLOT.REPS + 8, SLOT.REPS + 12]) this.#arena.set(slot, 0);
+    const count = (lzmaWorkspaceSize(lc + lp) - WORKSPACE.PROBABILITIES) / u16.size;
+    new Uint16Array(this.#arena.bytes.buffer, WORKSPACE.PROBABILITIES, count).fill(PROB_INIT);
+    this.#arena.set(WORKSPACE.STATE, 0);
+    for (let rep = 0; rep < 4; rep++) this.#arena.set(WORKSPACE.REPS + 4 * rep, 0);
   }
 
-  /** Begins to read at address `at`: five bytes, the first of which is 0. False if it is not. */
+  /** Starts the range coder with the five bytes at address `at`. The first of them must be 0; returns whether it is. */
   start(at: number): boolean {
     const { bytes } = this.#arena;
     const code = (bytes[at + 1]! << 24) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 8) | bytes[at + 4]!;
-    this.#arena.set(SLOT.RANGE, -1);
-    this.#arena.set(SLOT.CODE, code);
-    this.#arena.set(SLOT.AT, at + 5);
+    this.#arena.set(WORKSPACE.RANGE, -1);
+    this.#arena.set(WORKSPACE.CODE, code);
+    this.#arena.set(WORKSPACE.AT, at + 5);
     return bytes[at] === 0;
   }
 
   /** Address of the next byte to read. */
   get at(): number {
-    return this.#arena.get(SLOT.AT);
+    return this.#arena.get(WORKSPACE.AT);
   }
 
-  /** The range coder of a stream that was read to its end is left with nothing. */
+  /** Whether the range coder is used up, as it is at the end of a stream. */
   get finished(): boolean {
-    return this.#arena.get(SLOT.CODE) === 0;
+    return this.#arena.get(WORKSPACE.CODE) === 0;
   }
 
   /**
-   * Decodes symbols until the output has reached `stopAt`, and moves the arena's end there. Returns whether the end marker came first.
-   * All are addresses: the payload ends at `end`, nothing is written at `limit`, nothing copied from before `dictionary`.
+   * Decodes symbols until the output has reached `stopAt`, and moves the arena's end there. Returns whether the end marker came first. All are
+   * addresses: the payload ends at `end`, nothing is written at `limit` or above, and nothing is copied from below `dictionary`.
    */
   decode(bounds: { end: number; stopAt: number; limit: number; dictionary: number }): boolean {
     const { lc, lp, pb } = this.#properties;
     const arena = this.#arena;
-    arena.set(SLOT.TO, arena.end);
+    arena.set(WORKSPACE.TO, arena.end);
     const masks = { lc, lpMask: 2 ** lp - 1, pbMask: 2 ** pb - 1 };
     const result = arena.call('decodeLzma', { ...bounds, ...masks }, this.at);
-    arena.end = arena.get(SLOT.TO);
+    arena.end = arena.get(WORKSPACE.TO);
     return result === END_MARKER;
   }
 }
 
 /**
- * The loop. Addresses of probabilities are in bytes, and so is `symbol`, which walks a tree: 2 for the root, then 2 * node.
+ * The loop. Offsets of probabilities are in bytes, and so is `symbol`, which walks a tree: 2 for the root, then 2 * node.
  */
 export function lzmaLoop(): FunctionBuilder {
   const f = new FunctionBuilder('decodeLzma');
@@ -173,36 +184,48 @@ export function lzmaLoop(): FunctionBuilder {
   );
   const copy = { to, ...f.locals('i32', 'from', 'stop') };
 
-  const probAt = (index: number): number => SLOT.PROBS + 2 * index;
   const normalize = when(range.below(TOP), [
     range.set(range.shl(8)),
     code.set(code.shl(8).or(load8(at))),
     at.increase(1),
   ]);
 
-  /** The probability at address `base + 2 * index`, and the part of the range that it gives to 0. */
-  const split = (base: I32, index: number): Statements => [
-    prob.set(load16(base, probAt(index))),
+  const { load, save } = keep([
+    [at, WORKSPACE.AT],
+    [to, WORKSPACE.TO],
+    [range, WORKSPACE.RANGE],
+    [code, WORKSPACE.CODE],
+    [state, WORKSPACE.STATE],
+    [rep0, WORKSPACE.REPS],
+    [rep1, WORKSPACE.REPS + 4],
+    [rep2, WORKSPACE.REPS + 8],
+    [rep3, WORKSPACE.REPS + 12],
+  ]);
+
+  const addressOf = (kind: number): number => WORKSPACE.PROBABILITIES + kind;
+  /** Loads a probability, `base` bytes after the first of its `kind`, and computes the part of the range that it gives to 0. */
+  const split = (base: I32, kind: number): Statements => [
+    prob.set(load16(base, addressOf(kind))),
     bound.set(range.shr(11).mul(prob)),
   ];
-  const takeZero = (base: I32, index: number): Statements => [
+  const takeZero = (base: I32, kind: number): Statements => [
     range.set(bound),
-    store16(base, prob.add(i32(PROB_TOTAL).sub(prob).shr(MOVE_BITS)), probAt(index)),
+    store16(base, prob.add(i32(PROB_TOTAL).sub(prob).shr(MOVE_BITS)), addressOf(kind)),
     normalize,
   ];
-  const takeOne = (base: I32, index: number): Statements => [
+  const takeOne = (base: I32, kind: number): Statements => [
     range.set(range.sub(bound)),
     code.set(code.sub(bound)),
-    store16(base, prob.sub(prob.shr(MOVE_BITS)), probAt(index)),
+    store16(base, prob.sub(prob.shr(MOVE_BITS)), addressOf(kind)),
     normalize,
   ];
-  const decide = (base: I32, index: number, ifZero: Statements, ifOne: Statements): Statements => [
-    split(base, index),
-    when(code.below(bound), [takeZero(base, index), ifZero], [takeOne(base, index), ifOne]),
+  const decide = (base: I32, kind: number, ifZero: Statements, ifOne: Statements): Statements => [
+    split(base, kind),
+    when(code.below(bound), [takeZero(base, kind), ifZero], [takeOne(base, kind), ifOne]),
   ];
   /** The same without a branch: sets `zero` to 1 if the bit is 0. */
-  const decideFlat = (base: I32, index: number): Statements => [
-    split(base, index),
+  const decideFlat = (base: I32, kind: number): Statements => [
+    split(base, kind),
     zero.set(code.below(bound)),
     range.set(select(zero, bound, range.sub(bound))),
     code.set(select(zero, code, code.sub(bound))),
@@ -210,7 +233,7 @@ export function lzmaLoop(): FunctionBuilder {
     store16(
       base,
       prob.sub(prob.add(select(zero, i32(2 ** MOVE_BITS - 1 - PROB_TOTAL), i32(0))).sar(MOVE_BITS)),
-      probAt(index),
+      addressOf(kind),
     ),
     normalize,
   ];
@@ -219,36 +242,36 @@ export function lzmaLoop(): FunctionBuilder {
   const descend = symbol.set(symbol.shl(1).add(2).sub(zero.shl(1)));
 
   /** Reads a symbol of `bits` bits, highest first; `symbol` is then 2 * (2^bits + value). */
-  const readTree = (bits: number, index: number): Statements => [
+  const readTree = (bits: number, kind: number): Statements => [
     symbol.set(2),
-    loop((again) => [decide(tree.add(symbol), index, [left], [right]), again.goIf(symbol.below(2 << bits))]),
+    loop((again) => [decide(tree.add(symbol), kind, [left], [right]), again.goIf(symbol.below(2 << bits))]),
   ];
-  const readLength = (index: number, bits: number, least: number): Statements => [
-    readTree(bits, index),
+  const readLength = (kind: number, bits: number, least: number): Statements => [
+    readTree(bits, kind),
     length.set(symbol.shr(1).add(least - 2 ** bits)),
   ];
 
   const readLiteral: Statements = [
     f.failIf(to.atLeast(bounds.limit), 'more bytes than were announced'),
-    // The byte before the first one counts as 0.
+    // Before the first byte, the previous byte counts as 0.
     symbol.set(select(to.equals(bounds.dictionary), i32(0), load8(to.sub(1)))),
     tree.set(to.sub(bounds.dictionary).and(lpMask).shl(lc)),
-    tree.set(tree.add(symbol.shr(i32(8).sub(lc))).mul(2 * LITERAL_PROBS)),
+    tree.set(tree.add(symbol.shr(i32(8).sub(lc))).mul(LITERAL_CONTEXT)),
     symbol.set(2),
     when(
       state.below(7),
       [
-        loop((again) => [decideFlat(tree.add(symbol), LITERAL), descend, again.goIf(symbol.below(0x200))]),
+        loop((again) => [decideFlat(tree.add(symbol), PROBABILITY.LITERAL), descend, again.goIf(symbol.below(0x200))]),
         state.set(select(state.below(4), i32(0), state.sub(3))),
       ],
       [
-        // After a match: the byte that would have continued it, as long as the bits agree with it, chooses the probabilities too.
+        // After a match, the byte that would have continued it chooses the probabilities too, for as long as the bits agree with it.
         matched.set(load8(to.sub(rep0).sub(1)).shl(1)),
         offset.set(0x200),
         loop((again) => [
           matched.set(matched.shl(1)),
           bit.set(matched.and(offset)),
-          decideFlat(tree.add(offset).add(bit).add(symbol), LITERAL),
+          decideFlat(tree.add(offset).add(bit).add(symbol), PROBABILITY.LITERAL),
           descend,
           offset.set(offset.and(bit.xor(i32(0).sub(zero)))),
           again.goIf(symbol.below(0x200)),
@@ -267,33 +290,33 @@ export function lzmaLoop(): FunctionBuilder {
     rep0.set(bit),
   ];
 
-  /** Sets rep0 to the distance less 1; leaves for `done` when there are no more bits to read. */
-  const readDistance = (done: Label): Statements => [
+  /** Sets rep0 to the distance less 1. Branches to `done` if the distance has no further bits. */
+  const readDistance = (done: BranchTarget): Statements => [
     tree.set(select(length.below(MATCH_MIN_LEN + 3), length.sub(MATCH_MIN_LEN), i32(3)).shl(7)),
-    readTree(6, POS_SLOT),
+    readTree(6, PROBABILITY.POS_SLOT),
     symbol.set(symbol.shr(1).sub(64)),
     rep0.set(symbol),
     done.goIf(symbol.below(4)),
-    // The slot is the highest two bits, and how many follow.
+    // The slot says what the two highest bits are, and how many bits follow.
     count.set(symbol.shr(1).sub(1)),
     rep0.set(symbol.and(1).or(2)),
     when(
       symbol.below(14),
       [
-        // Lowest first, each with a probability.
+        // The lowest bit first, each with its own probability.
         rep0.set(rep0.shl(count)),
         tree.set(rep0.sub(symbol).shl(1)),
         symbol.set(2),
         bit.set(1),
         loop((again) => [
-          decide(tree.add(symbol), POS_DECODERS, [left], [right, rep0.increase(bit)]),
+          decide(tree.add(symbol), PROBABILITY.POS_DECODERS, [left], [right, rep0.increase(bit)]),
           bit.set(bit.shl(1)),
           count.increase(-1),
           again.goIf(count),
         ]),
       ],
       [
-        // All but four are as likely 0 as 1: a half of the range each.
+        // All but the last four bits are equally likely 0 or 1: each gets half of the range.
         count.increase(-4),
         loop((again) => [
           range.set(range.shr(1)),
@@ -307,51 +330,41 @@ export function lzmaLoop(): FunctionBuilder {
         ]),
         rep0.set(rep0.shl(4)),
         symbol.set(2),
-        [1, 2, 4, 8].map((value) => decide(symbol, ALIGN, [left], [right, rep0.increase(value)])),
-        when(rep0.equals(-1), [save(), returns(i32(END_MARKER))]),
+        [1, 2, 4, 8].map((value) => decide(symbol, PROBABILITY.ALIGN, [left], [right, rep0.increase(value)])),
+        when(rep0.equals(-1), [save, returns(i32(END_MARKER))]),
       ],
     ),
   ];
 
-  const kept: [Local<'i32'>, number][] = [
-    [at, SLOT.AT],
-    [to, SLOT.TO],
-    [range, SLOT.RANGE],
-    [code, SLOT.CODE],
-    [state, SLOT.STATE],
-    ...[rep0, rep1, rep2, rep3].map((rep, i): [Local<'i32'>, number] => [rep, SLOT.REPS + 4 * i]),
-  ];
-  const save = (): Statements => kept.map(([local, slot]) => store32(i32(0), local, slot));
-
   return f.body(
     [
-      kept.map(([local, slot]) => local.set(load32(i32(0), slot))),
+      load,
       repeatWhile(to.below(bounds.stopAt), [
-        // A symbol reads less than the slack behind the payload.
+        // Once a symbol is enough: one symbol reads less than the slack after the payload.
         f.failIf(at.above(bounds.end), 'a stream that ends too early'),
         posState.set(to.sub(bounds.dictionary).and(pbMask)),
         block((symbolDone) => [
           tree.set(state.shl(4).add(posState).shl(1)),
-          decide(tree, IS_MATCH, [readLiteral, symbolDone.go()], []),
+          decide(tree, PROBABILITY.IS_MATCH, [readLiteral, symbolDone.go()], []),
           block((matchKnown) => [
             tree.set(state.shl(1)),
             isRep.set(0),
-            lengths.set(2 * LENGTH),
+            lengths.set(PROBABILITY.LENGTH),
             decide(
               tree,
-              IS_REP,
+              PROBABILITY.IS_REP,
               [rep3.set(rep2), rep2.set(rep1), rep1.set(rep0), state.set(select(state.below(7), i32(7), i32(10)))],
               [
                 isRep.set(1),
-                lengths.set(2 * REP_LENGTH),
+                lengths.set(PROBABILITY.REP_LENGTH),
                 decide(
                   tree,
-                  IS_REP_G0,
+                  PROBABILITY.IS_REP_G0,
                   [
                     tree.set(state.shl(4).add(posState).shl(1)),
                     decide(
                       tree,
-                      IS_REP0_LONG,
+                      PROBABILITY.IS_REP0_LONG,
                       [length.set(1), state.set(select(state.below(7), i32(9), i32(11))), matchKnown.go()],
                       [],
                     ),
@@ -359,12 +372,12 @@ export function lzmaLoop(): FunctionBuilder {
                   [
                     decide(
                       tree,
-                      IS_REP_G1,
+                      PROBABILITY.IS_REP_G1,
                       [useRep(rep1, [])],
                       [
                         decide(
                           tree,
-                          IS_REP_G2,
+                          PROBABILITY.IS_REP_G2,
                           [useRep(rep2, [rep2.set(rep1)])],
                           [useRep(rep3, [rep3.set(rep2), rep2.set(rep1)])],
                         ),
@@ -378,14 +391,14 @@ export function lzmaLoop(): FunctionBuilder {
             tree.set(lengths.add(posState.shl(4))),
             decide(
               lengths,
-              CHOICE,
-              [readLength(LOW, 3, MATCH_MIN_LEN)],
+              LENGTH_DECODER.CHOICE,
+              [readLength(LENGTH_DECODER.LOW, 3, MATCH_MIN_LEN)],
               [
                 decide(
                   lengths,
-                  CHOICE2,
-                  [readLength(MID, 3, MATCH_MIN_LEN + 8)],
-                  [tree.set(lengths), readLength(HIGH, 8, MATCH_MIN_LEN + 16)],
+                  LENGTH_DECODER.CHOICE2,
+                  [readLength(LENGTH_DECODER.MID, 3, MATCH_MIN_LEN + 8)],
+                  [tree.set(lengths), readLength(LENGTH_DECODER.HIGH, 8, MATCH_MIN_LEN + 16)],
                 ),
               ],
             ),
@@ -397,7 +410,7 @@ export function lzmaLoop(): FunctionBuilder {
           copyMatch(copy, rep0.add(1)),
         ]),
       ]),
-      save(),
+      save,
     ],
     i32(REACHED),
   );

@@ -9,24 +9,23 @@
  * the LZMA SDK; lib/decompress_unlzma.c in the kernel.
  */
 import { Reader } from '../base/bytes.ts';
-import { Arena, Program } from './arena.ts';
-import { Faults } from './codec.ts';
-import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
+import { Arena } from './arena.ts';
+import { Faults, type Format } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
+import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
 
 const HEADER_SIZE = 13;
 const UNKNOWN_SIZE = 0xffff_ffff_ffff_ffffn;
-/** The first bytes of the stream go to the range coder. */
+/** The stream begins with the bytes that start the range coder. */
 const RANGE_CODER_SIZE = 5;
 
-/**
- * A call of the loop decodes so much. Not everything: V8 replaces a running function by its optimised version only at the next call.
- */
+/** How many bytes one call of the loop decodes. Not more: V8 replaces a running function with its optimised version only at the next call. */
 const STEP = 64 << 10;
 
 const faults = new Faults('lzma');
-export const lzmaProgram = new Program(() => [lzmaLoop()]);
+const program = new DecoderProgram(() => [lzmaLoop()]);
 
-export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
+async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE + RANGE_CODER_SIZE) throw faults.ends('header', data.length);
   const properties = propertiesOf(data[0]!);
   if (!properties) throw faults.corrupt('properties', { offset: 0, found: data[0], expected: 'less than 0xe1' });
@@ -35,8 +34,8 @@ export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8A
     throw faults.corrupt('uncompressed size', { offset: 5, found: claimed, expected: size });
   }
 
-  const slots = lzmaSlots(properties.lc + properties.lp);
-  const arena = await Arena.create({ program: lzmaProgram, faults, data, size, slots });
+  const workspace = lzmaWorkspaceSize(properties.lc + properties.lp);
+  const arena = await Arena.create({ program, faults, data, size, workspace });
   const state = new LzmaState(arena);
   state.setProperties(properties);
   state.reset();
@@ -48,7 +47,7 @@ export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8A
   let ended = false;
   while (!ended) {
     const left = arena.limit - arena.end;
-    // With the last byte the stream may end, if the header had the size; else the marker must be next.
+    // After the last byte the stream may end if the header has the size; otherwise the end marker must follow.
     if (left === 0 && claimed !== UNKNOWN_SIZE && state.at === end) break;
     arena.reserve(Math.min(left, STEP + MATCH_MAX_LEN));
     const stopAt = arena.end + (left === 0 ? 1 : Math.min(left, STEP));
@@ -59,3 +58,8 @@ export async function decodeLzma(data: Uint8Array, size: number): Promise<Uint8A
   }
   return arena.finish();
 }
+
+/** Not a magic: the properties byte of lc=3 lp=0 pb=2, and a dictionary size that is a multiple of 64 KiB. */
+const USUAL_START = [0x5d, 0x00, 0x00];
+
+export const lzma: Format = { magic: USUAL_START, decode: decodeLzma, program };

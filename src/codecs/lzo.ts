@@ -16,9 +16,11 @@
  * Sources: lzop's conf.h and lzop.c (the format's only definition), lib/decompress_unlzo.c, Documentation/staging/lzo.rst.
  */
 import { hex } from '../base/errors.ts';
-import { Arena, Program } from './arena.ts';
-import { CRC32, CRC_SLOTS, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
-import { Faults, type Watch } from './codec.ts';
+import { Arena } from './arena.ts';
+import { CRC32, CRC_FIELD, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
+import { Faults, type Format, type Watch } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
+import { struct } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
 import {
   FunctionBuilder,
@@ -36,7 +38,7 @@ import {
 } from '../wasm/assembler.ts';
 
 const faults = new Faults('lzo');
-export const lzoProgram = new Program(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
+const program = new DecoderProgram(() => [decodeLzo1x(), adler32Loop(), ...crcLoops()]);
 
 const MAGIC = [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a];
 const VERSION_WITH_LEVEL = 0x0940;
@@ -56,7 +58,7 @@ const UNSUPPORTED_FLAGS = F_H_EXTRA_FIELD | F_MULTIPART | F_H_FILTER;
 /** M1X_1_15, M1X_1, M1X_999: compressors of different effort for the same format. */
 const METHODS: ReadonlySet<number> = new Set([1, 2, 3]);
 
-/** Flag, CRC-32 or Adler-32, of the decoded or the compressed bytes; in the order of the file. */
+/** The checksums of a block, in the order of the file: flag; CRC-32 (true) or Adler-32; of the decoded (true) or the compressed bytes. */
 const BLOCK_SUMS = [
   [F_ADLER32_D, false, true],
   [F_CRC32_D, true, true],
@@ -64,10 +66,9 @@ const BLOCK_SUMS = [
   [F_CRC32_C, true, false],
 ] as const;
 
-/** Address of the tables of the CRC. */
-const CRC_AT = 0;
+const WORKSPACE = struct({ CRC32: CRC_FIELD });
 
-/** A place in the payload, by address. */
+/** Bytes of the arena, by address. */
 interface Span {
   readonly from: number;
   readonly to: number;
@@ -113,7 +114,7 @@ class LzopReader {
     return value;
   }
 
-  /** About a field of `size` bytes that was just taken. */
+  /** An error in a field of `size` bytes that was just taken. */
   #corrupt(field: string, size: number, found: number, expected: number | string): Error {
     return faults.corrupt(field, { offset: this.#at - size - this.#arena.input, found, expected });
   }
@@ -149,7 +150,7 @@ class LzopReader {
 
   #sum(isCrc: boolean, { from, to }: Span): number {
     if (!isCrc) return adler32(this.#arena, from, to);
-    this.#crc32 ??= new Crc(this.#arena, CRC_AT, CRC32);
+    this.#crc32 ??= new Crc(this.#arena, WORKSPACE.CRC32, CRC32);
     return Number(this.#crc32.sum(from, to));
   }
 
@@ -160,7 +161,7 @@ class LzopReader {
     const isStored = size === decodedSize;
     const sums: { isCrc: boolean; ofDecoded: boolean; sum: number; at: number }[] = [];
     for (const [flag, isCrc, ofDecoded] of BLOCK_SUMS) {
-      // What is stored has no sums of what it is compressed to.
+      // A stored block has no sums of compressed bytes.
       if ((flags & flag) === 0 || (isStored && !ofDecoded)) continue;
       sums.push({ isCrc, ofDecoded, sum: this.#take(4, 'block checksum'), at: this.#at - 4 });
     }
@@ -184,15 +185,15 @@ class LzopReader {
   }
 }
 
-/** lib/lzo/lzodefs.h: what matches are at least away whose distances are written less this. */
+/** lib/lzo/lzodefs.h. Instructions for distances above one of these write the distance less that. */
 const M2_MAX_OFFSET = 0x0800;
 const M3_MAX_OFFSET = 0x4000;
 
 /**
  * One LZO1X block to exactly start..limit.
  *
- * An instruction is a match and up to three literals after it, or a run of literals. What one below 16 means depends on `state`: how
- * many literals came with the match before, 0 to 3, or 4 after a run. Table: Documentation/staging/lzo.rst.
+ * An instruction is a match and up to three literals after it, or a run of literals. What an instruction below 16 means depends on
+ * `state`: how many literals came with the match before, 0 to 3, or 4 after a run. Table: Documentation/staging/lzo.rst.
  */
 function decodeLzo1x(): FunctionBuilder {
   const f = new FunctionBuilder('decodeLzo1x');
@@ -210,7 +211,7 @@ function decodeLzo1x(): FunctionBuilder {
   const copy = { to, ...f.locals('i32', 'from', 'stop') };
 
   const need = (count: number): Statements => [
-    f.failIf(end.sub(at).below(count), 'an instruction that ends behind the block'),
+    f.failIf(end.sub(at).below(count), 'an instruction that ends after the block'),
   ];
   const takeByte = (into: Local<'i32'>): Statements => [need(1), into.set(load8(at)), at.increase(1)];
   /** `length` grows by 255 for each byte of 0, and by the first that is not. The block's length bounds it. */
@@ -220,7 +221,7 @@ function decodeLzo1x(): FunctionBuilder {
   const copyLiterals: Statements = [
     when(literals, [
       f.failIf(literals.above(end.sub(at)), 'more literals than the block has'),
-      f.failIf(literals.above(limit.sub(to)), 'more bytes than the block is to have'),
+      f.failIf(literals.above(limit.sub(to)), 'more bytes than the block should have'),
       copy.from.set(at),
       copy.stop.set(to.add(literals)),
       at.increase(literals),
@@ -241,7 +242,7 @@ function decodeLzo1x(): FunctionBuilder {
 
   return f.body([
     to.set(start),
-    // The first byte can begin with literals in a way of its own.
+    // The first byte has its own way to encode literals.
     takeByte(instruction),
     when(
       instruction.above(17),
@@ -263,10 +264,10 @@ function decodeLzo1x(): FunctionBuilder {
         when(is(16), [
           longMatch(7),
           distance.increase(instruction.and(8).shl(11)),
-          // The end of the block: a distance that is 0 so far.
+          // A distance of 0 here marks the end of the block.
           when(distance.isZero(), [
             f.failIf(length.differs(3).or(at.differs(end)), 'an end marker before the end'),
-            f.failIf(to.differs(limit), 'fewer bytes than the block is to have'),
+            f.failIf(to.differs(limit), 'fewer bytes than the block should have'),
             returns(i32(0)),
           ]),
           distance.increase(M3_MAX_OFFSET),
@@ -287,7 +288,7 @@ function decodeLzo1x(): FunctionBuilder {
         when(state.equals(4), [distance.increase(M2_MAX_OFFSET), length.set(3)]),
       ]),
       f.failIf(distance.above(to.sub(start)), 'a distance to before the block'),
-      f.failIf(length.above(limit.sub(to)), 'more bytes than the block is to have'),
+      f.failIf(length.above(limit.sub(to)), 'more bytes than the block should have'),
       copy.stop.set(to.add(length)),
       copyMatch(copy, distance),
       state.set(literals),
@@ -297,7 +298,9 @@ function decodeLzo1x(): FunctionBuilder {
   ]);
 }
 
-export async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program: lzoProgram, faults, data, size, slots: CRC_AT + CRC_SLOTS, watch });
+async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch });
   return new LzopReader(arena, data.length).decode();
 }
+
+export const lzo: Format = { magic: MAGIC, decode: decodeLzo, program };

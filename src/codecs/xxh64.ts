@@ -1,9 +1,10 @@
 /**
  * XXH64, with a seed of 0, over bytes in an arena. Source: doc/xxhash_spec.md in xxHash, section "XXH64 algorithm description".
  *
- * The stripes of 32 bytes are summed by a loop in WebAssembly (57 MB: 3 ms); what is left, once, by BigInt.
+ * The stripes of 32 bytes are summed by a loop in WebAssembly (57 MB: 3 ms). The rest is done once, with BigInt.
  */
 import type { Arena } from './arena.ts';
+import { array, u64, type Field } from './workspace.ts';
 import { FunctionBuilder, i64, load64, repeatWhile, store64, type I64 } from '../wasm/assembler.ts';
 
 const PRIME1 = 0x9e37_79b1_85eb_ca87n;
@@ -14,38 +15,38 @@ const PRIME5 = 0x27d4_eb2f_1656_67c5n;
 
 const STRIPE = 32;
 const LANES = [0, 8, 16, 24] as const;
-/** Bytes of slots: the four accumulators. */
-export const XXH64_SLOTS = 32;
+/** What it occupies of the workspace: the four accumulators. */
+export const XXH64_FIELD: Field = array(u64, LANES.length);
 
 const wrap = (value: bigint): bigint => BigInt.asUintN(64, value);
 const rotate = (value: bigint, by: bigint): bigint => wrap((value << by) | (value >> (64n - by)));
 const round = (lane: bigint, input: bigint): bigint => wrap(rotate(wrap(lane + input * PRIME2), 31n) * PRIME1);
 
-/** A hash of bytes that come one after the other in the arena. The program needs `xxh64Loop`. */
+/** The hash of a range of bytes in the arena, computed while it grows. The program needs `xxh64Loop`. */
 export class Xxh64 {
   readonly #arena: Arena;
-  readonly #slots: number;
+  readonly #field: number;
   readonly #start: number;
   /** Address up to which stripes are hashed. */
   #at: number;
 
-  /** `slots` is a multiple of 8. */
-  constructor(arena: Arena, slots: number, start: number) {
+  /** `field` is the address of an XXH64_FIELD. */
+  constructor(arena: Arena, field: number, start: number) {
     this.#arena = arena;
-    this.#slots = slots;
+    this.#field = field;
     this.#start = start;
     this.#at = start;
     this.#lanes().set([wrap(PRIME1 + PRIME2), PRIME2, 0n, wrap(-PRIME1)]);
   }
 
   #lanes(): BigUint64Array {
-    return new BigUint64Array(this.#arena.bytes.buffer, this.#slots, LANES.length);
+    return new BigUint64Array(this.#arena.bytes.buffer, this.#field, LANES.length);
   }
 
-  /** Hashes the stripes that are complete now. */
+  /** Hashes the stripes that are complete up to `end`. */
   update(end: number): void {
     const to = end - ((end - this.#at) % STRIPE);
-    this.#arena.call('xxh64', { slots: this.#slots, from: this.#at, to });
+    this.#arena.call('xxh64', { field: this.#field, from: this.#at, to });
     this.#at = to;
   }
 
@@ -90,14 +91,14 @@ function roundOf(lane: I64, input: I64): I64 {
 
 export function xxh64Loop(): FunctionBuilder {
   const f = new FunctionBuilder('xxh64');
-  const { slots, from, to } = f.parameters('slots', 'from', 'to');
+  const { field, from, to } = f.parameters('field', 'from', 'to');
   const lanes = LANES.map((offset) => ({ offset, sum: f.locals('i64', 'sum').sum }));
   return f.body([
-    lanes.map(({ offset, sum }) => sum.set(load64(slots, offset))),
+    lanes.map(({ offset, sum }) => sum.set(load64(field, offset))),
     repeatWhile(from.below(to), [
       lanes.map(({ offset, sum }) => sum.set(roundOf(sum, load64(from, offset)))),
       from.increase(STRIPE),
     ]),
-    lanes.map(({ offset, sum }) => store64(slots, sum, offset)),
+    lanes.map(({ offset, sum }) => store64(field, sum, offset)),
   ]);
 }

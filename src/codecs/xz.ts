@@ -1,28 +1,33 @@
 /**
- * The .xz format, as far as a kernel is written in it: one stream, blocks of LZMA2 with or without the x86 filter before it.
+ * The part of the .xz format that kernels are written in: one stream, blocks of LZMA2 with or without the x86 filter before it.
  *
  *   stream header | block ... | index | stream footer
  *
  * A block is a header, LZMA2 chunks, padding to 4 bytes, and a check over the decoded bytes. The index repeats the sizes of all blocks.
- * Every CRC32, size and padding byte that the format has is compared: what comes through here is what the compressor was given.
+ * Every CRC32, size and padding byte that the format has is compared.
  * Source: "The .xz File Format", version 1.2.1; section numbers below. The kernel writes it with scripts/xz_wrap.sh (CRC32, x86,
  * a dictionary of up to 128 MiB) and reads it with lib/decompress_unxz.c.
  */
 import { Reader } from '../base/bytes.ts';
-import { Arena, Program } from './arena.ts';
+import { Arena } from './arena.ts';
 import { decodeX86 } from './bcj-x86.ts';
-import { CRC32, CRC64, CRC_SLOTS, Crc, crcLoops } from './checksums.ts';
-import { Faults } from './codec.ts';
-import { LzmaState, lzmaLoop, lzmaSlots, propertiesOf } from './lzma-loop.ts';
+import { CRC32, CRC64, CRC_FIELD, Crc, crcLoops } from './checksums.ts';
+import { Faults, type Format } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
+import { LzmaState, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
+import { array, struct, u8 } from './workspace.ts';
 
 const faults = new Faults('xz');
-export const xzProgram = new Program(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
+const program = new DecoderProgram(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
 
-/** Addresses: the LZMA decoder's, which begin at 0, then the tables of the two CRCs. LZMA2 has at most 4 context bits. */
+/** LZMA2 has at most 4 context bits. */
 const MAX_CONTEXT_BITS = 4;
-const CRC32_SLOTS = lzmaSlots(MAX_CONTEXT_BITS);
-const CRC64_SLOTS = CRC32_SLOTS + CRC_SLOTS;
-const SLOTS = CRC64_SLOTS + CRC_SLOTS;
+/** lzma-loop.ts uses fixed addresses from 0 on, so its part comes first. */
+const WORKSPACE = struct({
+  LZMA: array(u8, lzmaWorkspaceSize(MAX_CONTEXT_BITS)),
+  CRC32: CRC_FIELD,
+  CRC64: CRC_FIELD,
+});
 
 /** Section 2.1.1: header of 12 bytes, footer of 12 bytes. */
 const STREAM_HEADER_SIZE = 12;
@@ -73,7 +78,7 @@ class XzReader {
 
   constructor(arena: Arena, data: Uint8Array) {
     this.#arena = arena;
-    this.#crc32 = new Crc(arena, CRC32_SLOTS, CRC32);
+    this.#crc32 = new Crc(arena, WORKSPACE.CRC32, CRC32);
     this.#data = data;
     this.#reader = new Reader(data);
   }
@@ -86,7 +91,7 @@ class XzReader {
     this.#readStreamFooter(check, indexSize);
     if (this.#at !== this.#data.length) {
       if (HEADER_MAGIC.every((byte, i) => this.#data[this.#at + i] === byte)) {
-        throw faults.unsupported('second stream', { offset: this.#at, hint: 'one stream is all that a kernel has' });
+        throw faults.unsupported('second stream', { offset: this.#at, hint: 'a kernel has one stream' });
       }
       throw faults.corrupt('stream', { offset: this.#at, found: 'bytes after the stream footer' });
     }
@@ -204,7 +209,7 @@ class XzReader {
       if (found !== undefined && found !== BigInt(expected))
         throw faults.corrupt(field, { offset: start, found, expected });
     }
-    // Only now that nothing copies from it any more.
+    // Not before: matches copy from the unfiltered bytes.
     if (header.x86 !== undefined) arena.call('decodeX86', { from, to: arena.end, startOffset: header.x86 }, undefined);
 
     this.#skipPadding(compressed, 'block padding');
@@ -212,7 +217,7 @@ class XzReader {
     const checkSize = CHECK_SIZES[check]!;
     this.#need(checkSize, 'check');
     if (check !== CHECK_NONE) {
-      const crc = check === CHECK_CRC32 ? this.#crc32 : (this.#crc64 ??= new Crc(arena, CRC64_SLOTS, CRC64));
+      const crc = check === CHECK_CRC32 ? this.#crc32 : (this.#crc64 ??= new Crc(arena, WORKSPACE.CRC64, CRC64));
       const found = checkSize === 4 ? BigInt(this.#reader.u32(offset, 'check')) : this.#reader.u64(offset, 'check');
       const expected = crc.sum(from, arena.end);
       if (found !== expected) throw faults.corrupt('check', { offset, found, expected });
@@ -229,7 +234,7 @@ class XzReader {
   }
 
   /**
-   * Section 5.3.1 names LZMA2, but no public document has its chunks; these are as lib/xz/xz_dec_lzma2.c in the kernel has them.
+   * Section 5.3.1 names LZMA2, but no public document describes its chunks. This is what lib/xz/xz_dec_lzma2.c in the kernel reads:
    *
    *   00                                       end
    *   01 or 02, u16 size - 1, bytes            stored; 01 resets the dictionary
@@ -354,7 +359,9 @@ class XzReader {
   }
 }
 
-export async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program: xzProgram, faults, data, size, slots: SLOTS });
+async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE });
   return new XzReader(arena, data).decode();
 }
+
+export const xz: Format = { magic: HEADER_MAGIC, decode: decodeXz, program };

@@ -1,11 +1,11 @@
 /**
- * The entropy tables of zstd: their descriptions are read here, the tables are filled by zstd-loops.ts. Source: RFC 8878, section 4.
+ * The entropy tables of zstd. Their descriptions are read here; zstd-loops.ts fills the tables. Source: RFC 8878, section 4.
  */
 import type { Arena } from './arena.ts';
 import type { Faults } from './codec.ts';
-import { HUFFMAN_BITS, SLOT } from './zstd-loops.ts';
+import { FSE_LIMITS, ZSTD_WORKSPACE } from './zstd-loops.ts';
 
-/** Bits of a header, the lowest first; section 4.1.1. */
+/** Reads the bits of a description, the lowest first; section 4.1.1. */
 class ForwardBits {
   readonly #bytes: Uint8Array;
   #at: number;
@@ -16,7 +16,7 @@ class ForwardBits {
     this.#at = at;
   }
 
-  /** At most 16 bits, without taking them. Behind the end: zeros. */
+  /** At most 16 bits, without taking them. It may look past the end of the description; callers check `end`. */
   peek(count: number): number {
     const at = this.#at;
     const word = this.#bytes[at]! | (this.#bytes[at + 1]! << 8) | (this.#bytes[at + 2]! << 16);
@@ -35,7 +35,7 @@ class ForwardBits {
   }
 }
 
-/** How often each symbol occurs in a table of 2^log states; -1: less than once, it gets a state all the same. */
+/** How often each symbol occurs in a table of 2^log states. -1 means less than once; such a symbol gets one state too. */
 export interface Distribution {
   readonly log: number;
   readonly counts: readonly number[];
@@ -47,7 +47,7 @@ export interface Limits {
   readonly maxSymbol: number;
 }
 
-/** Section 4.1.1: FSE table description at bytes[at..end). Returns where it ends, too. */
+/** Section 4.1.1: the FSE table description at bytes[at..end). Also returns where it ends. */
 export function readDistribution(
   bytes: Uint8Array,
   at: number,
@@ -99,14 +99,14 @@ export interface TablePlace {
 }
 
 export function buildTable(arena: Arena, { log, counts }: Distribution, { table, codes }: TablePlace): void {
-  arena.words.set(counts, SLOT.COUNTS / 4);
+  arena.words.set(counts, ZSTD_WORKSPACE.COUNTS / 4);
   arena.call('buildTable', { log, symbols: counts.length, codes, table });
 }
 
-const WEIGHT_TABLE: TablePlace = { table: SLOT.WEIGHT_TABLE, codes: SLOT.WEIGHT_CODES };
-const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', maxLog: 6, maxSymbol: HUFFMAN_BITS };
+const WEIGHT_TABLE: TablePlace = { table: ZSTD_WORKSPACE.WEIGHT_TABLE, codes: ZSTD_WORKSPACE.WEIGHT_CODES };
+const WEIGHT_LIMITS: Limits = { field: 'Huffman weights', ...FSE_LIMITS.WEIGHTS };
 
-/** Section 4.2.1: the Huffman tree description at the addresses at..end. Makes the table, and returns where the description ends. */
+/** Section 4.2.1: the Huffman tree description at the addresses at..end. Fills the table, and returns where the description ends. */
 export function readHuffman(arena: Arena, at: number, end: number, faults: Faults): number {
   const { bytes } = arena;
   const bad = (found: string): Error => faults.corrupt('Huffman weights', { offset: arena.offsetOf(at), found });
@@ -122,7 +122,8 @@ export function readHuffman(arena: Arena, at: number, end: number, faults: Fault
     buildTable(arena, distribution, WEIGHT_TABLE);
     count = arena.call('readWeights', { start: distribution.end, end: stop, log: distribution.log }, at);
   } else {
-    for (let i = 0; i < count; i++) bytes[SLOT.WEIGHTS + i] = (bytes[at + 1 + (i >> 1)]! >> (i & 1 ? 0 : 4)) & 15;
+    for (let i = 0; i < count; i++)
+      bytes[ZSTD_WORKSPACE.WEIGHTS + i] = (bytes[at + 1 + (i >> 1)]! >> (i & 1 ? 0 : 4)) & 15;
   }
 
   arena.call('buildHuffman', { count }, at);

@@ -1,18 +1,19 @@
 /**
- * The zstd format (RFC 8878), as far as a kernel is written in it: one frame, without a dictionary.
+ * The part of the zstd format (RFC 8878) that kernels are written in: one frame, without a dictionary.
  *
  *   frame header | block ... | XXH64 of the content, low 32 bits, when flagged
  *
  * A block is stored, one byte repeated, or compressed: literals (mostly Huffman-coded) and sequences of (literal length, offset, match
- * length), whose codes are FSE-coded. This file reads headers, zstd-tables.ts makes tables, zstd-loops.ts decodes with them.
+ * length), whose codes are FSE-coded. This file reads headers, zstd-tables.ts reads the descriptions of tables, zstd-loops.ts fills the tables and decodes.
  *
  * Why not libzstd as WebAssembly (zstddec 0.3.4): see bench/codecs.ts. Measured with Debian's 6.12 kernel, 57 MB, Node 20, cold: 300 ms
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
  */
-import { Arena, Program } from './arena.ts';
-import { Faults, type Watch } from './codec.ts';
+import { Arena } from './arena.ts';
+import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
+import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
-import { HUFFMAN_BITS, SLOT, zstdLoops } from './zstd-loops.ts';
+import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
 import {
   buildTable,
   readDistribution,
@@ -23,15 +24,13 @@ import {
 } from './zstd-tables.ts';
 
 const faults = new Faults('zstd');
-export const zstdProgram = new Program(zstdLoops);
+const program = new DecoderProgram(zstdLoops);
 
 /** Section 3.1.1. */
 const MAGIC = 0xfd2fb528;
-/** Section 3.1.1.2.3: blocks decode to at most this, or the window size when that is smaller. */
-const BLOCK_MAX = 128 << 10;
-/** Headers of 3 bytes come before a block, and before the one behind it; of 14 before the first. Or 4 bytes of checksum come behind it. */
+/** The most that is read around a block: its header (3 bytes), before the first block the frame header, after it the next header or a checksum (4). */
 const HEADERS_MAX = 32;
-/** Of the payload, in memory. */
+/** How much of the payload is in memory at a time. */
 const WINDOW = 4 * BLOCK_MAX;
 
 const BLOCK_RAW = 0;
@@ -49,11 +48,11 @@ const MODE_FSE = 2;
 /** One of the three parts of a sequence. */
 interface SequencePart {
   readonly limits: Limits;
-  /** Code n stands for a value that begins at `first` or where code n - 1 ends, and this many bits of it are written out. */
+  /** Code n stands for a range of values, `first` on for code 0, each next one after the one before; `bits[n]` extra bits choose one of the range. */
   readonly first: number;
   readonly bits: readonly number[];
   readonly place: TablePlace;
-  /** Section 3.1.1.3.2.2: in use when the mode is "predefined". */
+  /** Section 3.1.1.3.2.2: the table when the mode is "predefined". */
   readonly predefined: Distribution;
 }
 
@@ -61,10 +60,10 @@ const zeros = (count: number): number[] => Array.from({ length: count }, () => 0
 
 /** Section 3.1.1.3.2.1.1. */
 const LITERAL_LENGTHS: SequencePart = {
-  limits: { field: 'literal length', maxLog: 9, maxSymbol: 35 },
+  limits: { field: 'literal length', ...FSE_LIMITS.LITERAL_LENGTHS },
   first: 0,
   bits: [...zeros(16), 1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-  place: { table: SLOT.LITERAL_LENGTHS, codes: SLOT.LITERAL_LENGTH_CODES },
+  place: { table: ZSTD_WORKSPACE.LITERAL_LENGTHS, codes: ZSTD_WORKSPACE.LITERAL_LENGTH_CODES },
   predefined: {
     log: 6,
     counts: [
@@ -73,10 +72,10 @@ const LITERAL_LENGTHS: SequencePart = {
   },
 };
 const MATCH_LENGTHS: SequencePart = {
-  limits: { field: 'match length', maxLog: 9, maxSymbol: 52 },
+  limits: { field: 'match length', ...FSE_LIMITS.MATCH_LENGTHS },
   first: 3,
   bits: [...zeros(32), 1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16],
-  place: { table: SLOT.MATCH_LENGTHS, codes: SLOT.MATCH_LENGTH_CODES },
+  place: { table: ZSTD_WORKSPACE.MATCH_LENGTHS, codes: ZSTD_WORKSPACE.MATCH_LENGTH_CODES },
   predefined: {
     log: 6,
     counts: [
@@ -85,12 +84,11 @@ const MATCH_LENGTHS: SequencePart = {
     ],
   },
 };
-/** A decoder may refuse codes above 31, or fewer; 31 is a window of 2 GiB. */
 const OFFSETS: SequencePart = {
-  limits: { field: 'offset', maxLog: 8, maxSymbol: 31 },
+  limits: { field: 'offset', ...FSE_LIMITS.OFFSETS },
   first: 1,
   bits: Array.from({ length: 32 }, (_, code) => code),
-  place: { table: SLOT.OFFSETS, codes: SLOT.OFFSET_CODES },
+  place: { table: ZSTD_WORKSPACE.OFFSETS, codes: ZSTD_WORKSPACE.OFFSET_CODES },
   predefined: {
     log: 5,
     counts: [1, 1, 1, 1, 1, 1, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1],
@@ -111,7 +109,7 @@ class ZstdReader {
   #at: number;
   readonly #length: number;
   #haveHuffman = false;
-  /** Of the tables in memory; undefined before the first. */
+  /** Accuracy logs of the tables in memory. A part without one has no table yet. */
   readonly #logs = new Map<SequencePart, number>();
 
   constructor(arena: Arena, length: number) {
@@ -123,9 +121,9 @@ class ZstdReader {
   decode(size: number): Uint8Array {
     const arena = this.#arena;
     const header = this.#readFrameHeader(size);
-    FIRST_REPEATS.forEach((offset, i) => arena.set(SLOT.REPEATS + 4 * i, offset));
+    FIRST_REPEATS.forEach((offset, i) => arena.set(ZSTD_WORKSPACE.REPEATS + 4 * i, offset));
     this.#writeCodes();
-    const hash = header.hasChecksum ? new Xxh64(arena, SLOT.HASH, arena.start) : undefined;
+    const hash = header.hasChecksum ? new Xxh64(arena, ZSTD_WORKSPACE.HASH, arena.start) : undefined;
     let last = false;
     while (!last) {
       this.#loadBlock();
@@ -133,7 +131,7 @@ class ZstdReader {
       const block = this.#take(3, 'block header');
       last = (block & 1) === 1;
       this.#readBlock((block >> 1) & 3, block >> 3, header.blockMax, offset);
-      // While the block is in cache.
+      // Now, while the block is in the cache.
       hash?.update(arena.end);
       arena.settle();
     }
@@ -148,7 +146,7 @@ class ZstdReader {
     return arena.finish();
   }
 
-  /** So that the largest block is in memory, or all that is left. Addresses that were taken before lose their meaning. */
+  /** Makes sure that the largest possible block is in memory, or all that is left. Addresses in the payload from before are invalid afterwards. */
   #loadBlock(): void {
     const arena = this.#arena;
     const offset = arena.offsetOf(this.#at);
@@ -174,7 +172,7 @@ class ZstdReader {
     return value;
   }
 
-  /** What codes mean, for `buildTable`. */
+  /** Writes what codes mean, for `buildTable`. */
   #writeCodes(): void {
     for (const { first, bits, place } of [LITERAL_LENGTHS, MATCH_LENGTHS, OFFSETS]) {
       let value = first;
@@ -184,7 +182,8 @@ class ZstdReader {
         value += 2 ** count;
       });
     }
-    for (let weight = 0; weight <= HUFFMAN_BITS; weight++) this.#arena.set(SLOT.WEIGHT_CODES + 8 * weight, weight);
+    for (let weight = 0; weight <= HUFFMAN_BITS; weight++)
+      this.#arena.set(ZSTD_WORKSPACE.WEIGHT_CODES + 8 * weight, weight);
   }
 
   /** Section 3.1.1.1. */
@@ -227,7 +226,7 @@ class ZstdReader {
       arena.appendRun(this.#take(1, 'block'), size);
     } else if (type === BLOCK_COMPRESSED) {
       this.#need(size, arena.inputEnd, 'block');
-      // Not yet known how much it decodes to; the loop is given what room there is.
+      // How much it decodes to is not known yet; the loop gets the room that is left.
       const room = Math.min(blockMax, arena.limit - arena.end);
       arena.reserve(room);
       this.#readCompressed(this.#at + size, room);
@@ -266,7 +265,7 @@ class ZstdReader {
     const streams = { start: this.#at, end, count, logs, literals: literals.start, literalsEnd: literals.end };
     const output = { to: arena.end, limit: arena.end + room, dictionary: arena.start };
     arena.call('runSequences', { ...streams, ...output }, this.#at);
-    arena.end = arena.get(SLOT.OUTPUT_END);
+    arena.end = arena.get(ZSTD_WORKSPACE.OUTPUT_END);
     this.#at = end;
   }
 
@@ -285,8 +284,8 @@ class ZstdReader {
       if (size > BLOCK_MAX) throw this.#corrupt('literals size', headerAt, { found: size });
       if (type === LITERALS_RLE) {
         const byte = this.#take(1, 'literals', end);
-        bytes.fill(byte, SLOT.LITERALS, SLOT.LITERALS + size);
-        return { start: SLOT.LITERALS, end: SLOT.LITERALS + size };
+        bytes.fill(byte, ZSTD_WORKSPACE.LITERALS, ZSTD_WORKSPACE.LITERALS + size);
+        return { start: ZSTD_WORKSPACE.LITERALS, end: ZSTD_WORKSPACE.LITERALS + size };
       }
       this.#need(size, end, 'literals');
       this.#at += size;
@@ -302,7 +301,7 @@ class ZstdReader {
     const stop = this.#at + compressed;
     if (type === LITERALS_TREELESS) {
       if (!this.#haveHuffman)
-        throw this.#corrupt('literals', headerAt, { found: 'a repeat of a table that is not there' });
+        throw this.#corrupt('literals', headerAt, { found: 'a repeat of a table that does not exist' });
     } else {
       this.#at = readHuffman(arena, this.#at, stop, faults);
       this.#haveHuffman = true;
@@ -310,7 +309,7 @@ class ZstdReader {
     if (format === 0) this.#readLiterals1(stop, size);
     else this.#readLiterals4(stop, size);
     this.#at = stop;
-    return { start: SLOT.LITERALS, end: SLOT.LITERALS + size };
+    return { start: ZSTD_WORKSPACE.LITERALS, end: ZSTD_WORKSPACE.LITERALS + size };
   }
 
   /** A stream is at least a byte, and ends in one that is not 0. */
@@ -323,13 +322,13 @@ class ZstdReader {
   #readLiterals1(end: number, count: number): void {
     const start = this.#at;
     this.#stream(start, end);
-    this.#arena.call('readLiterals1', { start, end, to: SLOT.LITERALS, count }, start);
+    this.#arena.call('readLiterals1', { start, end, to: ZSTD_WORKSPACE.LITERALS, count }, start);
   }
 
   /** Section 4.2.2: a jump table with the sizes of the first three streams. */
   #readLiterals4(end: number, count: number): void {
     const sizes = [0, 1, 2].map(() => this.#take(2, 'literals jump table', end));
-    // Fewer than 6 cannot be shared out: the last stream would have less than nothing.
+    // Fewer than 6 cannot be divided: the last stream could get a negative count.
     if (count < 6)
       throw this.#corrupt('literals size', this.#at, { found: count, expected: 'at least 6 in 4 streams' });
     const start = this.#at;
@@ -340,7 +339,11 @@ class ZstdReader {
     this.#stream(end1, end2);
     this.#stream(end2, end3);
     this.#stream(end3, end);
-    this.#arena.call('readLiterals4', { start, end1, end2, end3, end4: end, to: SLOT.LITERALS, count }, start);
+    this.#arena.call(
+      'readLiterals4',
+      { start, end1, end2, end3, end4: end, to: ZSTD_WORKSPACE.LITERALS, count },
+      start,
+    );
   }
 
   /** Section 3.1.1.3.2.1, first part. */
@@ -351,7 +354,7 @@ class ZstdReader {
     return this.#take(2, 'number of sequences', end) + 0x7f00;
   }
 
-  /** Section 3.1.1.3.2.1: makes the table of one part ready, and returns its accuracy log. */
+  /** Section 3.1.1.3.2.1: prepares the table of one part, and returns its accuracy log. */
   #readTable(part: SequencePart, mode: number, end: number): number {
     const { field, maxSymbol } = part.limits;
     const offset = this.#at;
@@ -369,7 +372,7 @@ class ZstdReader {
     } else {
       const log = this.#logs.get(part);
       if (log !== undefined) return log;
-      throw this.#corrupt(`${field} table`, offset, { found: 'a repeat of a table that is not there' });
+      throw this.#corrupt(`${field} table`, offset, { found: 'a repeat of a table that does not exist' });
     }
     buildTable(this.#arena, distribution, part.place);
     this.#logs.set(part, distribution.log);
@@ -377,15 +380,17 @@ class ZstdReader {
   }
 }
 
-export async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
   const arena = await Arena.create({
-    program: zstdProgram,
+    program,
     faults,
     data,
     size,
-    slots: SLOT.END,
+    workspace: ZSTD_WORKSPACE.SIZE,
     window: WINDOW,
     watch,
   });
   return new ZstdReader(arena, data.length).decode(size);
 }
+
+export const zstd: Format = { magic: magicBytes(MAGIC), decode: decodeZstd, program };
