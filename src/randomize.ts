@@ -45,7 +45,7 @@ export interface RandomizerOptions extends InputOptions {
 }
 
 export interface RandomizeOptions extends Wish {
-  /** Where random slides come from: SEED_BYTES or more. Needed when one is asked for. */
+  /** Where random slides come from: 16 to 32 bytes. Needed when one is asked for. */
   readonly seed?: Uint8Array | undefined;
   /** Set KASLR_FLAG in the guest, so that the kernel randomizes the rest of its memory too; true when undefined. */
   readonly flag?: boolean | undefined;

@@ -4,7 +4,7 @@
  */
 import { wordsOfBytes } from '../base/bytes.ts';
 
-export const SEED_BYTES = 32;
+const KEY_BYTES = 32;
 const CONSTANTS = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574]; // "expand 32-byte k"
 
 export interface Random {
@@ -16,10 +16,10 @@ export interface Random {
   shuffle(array: Uint32Array): void;
 }
 
-/** `seed`: up to SEED_BYTES bytes, zeros after it. */
+/** `seed`: up to KEY_BYTES bytes, zeros after it. */
 export function makeRandom(seed: Uint8Array): Random {
-  if (seed.length > SEED_BYTES) throw new RangeError(`a seed of ${seed.length} bytes`);
-  const key = new Uint8Array(SEED_BYTES);
+  if (seed.length > KEY_BYTES) throw new RangeError(`a seed of ${seed.length} bytes`);
+  const key = new Uint8Array(KEY_BYTES);
   key.set(seed);
   const state = new Int32Array(16); // signed, which V8 keeps in registers
   state.set(CONSTANTS);
