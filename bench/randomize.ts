@@ -75,7 +75,7 @@ async function benchImages(input: string): Promise<void> {
     const cpu = process.cpuUsage();
     const { parts } = randomizer.randomize({
       virt: 'random',
-      seed: Buffer.from(`${SEED}${index.toString().padStart(4, '0')}`, 'hex'),
+      seed: Buffer.from(`${SEED.slice(4)}${index.toString().padStart(4, '0')}`, 'hex'),
     });
     const file = openSync(join(tmpfs, `${index}`), 'wx');
     for (const part of parts) for (let at = 0; at < part.length;) at += writeSync(file, part, at);

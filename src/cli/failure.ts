@@ -1,15 +1,29 @@
-/** Which exit code and which one line each kind of failure gets. */
+/**
+ * How a command ends: its exit code, and for each kind of failure the one line on standard error.
+ *
+ *     code  meaning
+ *     0     done
+ *     1     a finding: `verify` refutes, `audit` finds a fault, the guest of `boot` neither panics nor powers off, `offset` finds no slide
+ *     2     unusable input or arguments
+ *     3     the environment failed: no QEMU, disk full, out of memory
+ *     70    a bug in kslide (EX_SOFTWARE of sysexits.h)
+ *
+ * Two exceptions. `relocs` replaces the kernel's own tool in build scripts, so it exits with 1 for everything that the kernel's tool refuses,
+ * bad command lines included. `--exec` ends as the command that it runs ends.
+ */
 import { CommanderError } from 'commander';
 import { KernelImageError } from '../base/errors.ts';
 import { EnvironmentError } from '../node/environment.ts';
 import { DiskError, InputFileError, OutputFileError } from '../node/files/files.ts';
 
-/** Arguments that do not go together, or make no sense. */
+export const EXIT = { done: 0, finding: 1, unusable: 2, environment: 3, bug: 70 } as const;
+
+/** Arguments that contradict each other, or make no sense. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
-/** What the kernel's relocs tool refuses as well, with its exit code. The message is one line. */
+/** In `relocs`, any input or command line that the kernel's tool would also refuse. The message is one line. */
 export class RelocsError extends Error {
   override readonly name = 'RelocsError';
   readonly exitCode = 1;
@@ -20,25 +34,20 @@ export interface Failure {
   readonly exitCode: number;
 }
 
-const UNUSABLE = 2;
-const ENVIRONMENT = 3;
-/** EX_SOFTWARE of sysexits.h: none of the documented outcomes. */
-const BUG = 70;
-
 export function describeFailure(error: unknown): Failure {
   if (error instanceof CommanderError)
-    return { text: firstLine(error.message.replace(/^error: /, '')), exitCode: UNUSABLE };
+    return { text: firstLine(error.message.replace(/^error: /, '')), exitCode: EXIT.unusable };
   if (error instanceof KernelImageError || error instanceof UsageError)
-    return { text: error.message, exitCode: UNUSABLE };
+    return { text: error.message, exitCode: EXIT.unusable };
   if (error instanceof InputFileError || error instanceof OutputFileError)
-    return { text: error.message, exitCode: UNUSABLE };
+    return { text: error.message, exitCode: EXIT.unusable };
   if (error instanceof DiskError || error instanceof EnvironmentError)
-    return { text: firstLine(error.message), exitCode: ENVIRONMENT };
+    return { text: firstLine(error.message), exitCode: EXIT.environment };
   if (error instanceof RangeError && /allocation failed/i.test(error.message))
-    return { text: 'out of memory', exitCode: ENVIRONMENT };
+    return { text: 'out of memory', exitCode: EXIT.environment };
   if (error instanceof RelocsError) return { text: error.message, exitCode: error.exitCode };
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { text: `internal error, please report it: ${stack}`, exitCode: BUG };
+  return { text: `internal error, please report it: ${stack}`, exitCode: EXIT.bug };
 }
 
 function firstLine(text: string): string {

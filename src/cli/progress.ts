@@ -1,4 +1,4 @@
-/** One line of progress on standard error, rewritten in place, and only when a person is watching. */
+/** One line of progress on standard error, rewritten in place, and only when standard error is a terminal. */
 export class Progress {
   readonly #on: boolean;
 
@@ -12,5 +12,15 @@ export class Progress {
 
   clear(): void {
     this.show('');
+  }
+}
+
+/** Does `work`, and takes its line of progress away when it has ended or failed. */
+export async function withProgress<T>(quiet: boolean, work: (progress: Progress) => Promise<T>): Promise<T> {
+  const progress = new Progress(quiet);
+  try {
+    return await work(progress);
+  } finally {
+    progress.clear();
   }
 }

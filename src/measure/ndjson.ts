@@ -1,8 +1,8 @@
 /**
- * Files of one JSON value a line, appended to as results come: what a process that was killed has left is still good.
+ * Files with one JSON value per line, appended to as results arrive. When the writing process is killed, its file can still be used.
  *
- * A line is written whole by one write(2), behind its newline nothing is pending, and so the only thing that SIGKILL or a full disk can
- * leave is one last line without its newline. That one is dropped; anything else that cannot be read is an error, because it was not us.
+ * Each line is written by one write(2), and nothing is buffered after its newline. So SIGKILL or a full disk can leave at most one last line without
+ * a newline. Readers drop that line. Anything else that cannot be read is an error, because this code did not write it.
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
@@ -12,18 +12,18 @@ export interface Lines<T> {
   readonly values: readonly T[];
   /** Bytes up to the end of the last whole line. */
   readonly length: number;
-  /** Whether a torn last line was dropped. */
+  /** Whether an incomplete last line was dropped. */
   readonly torn: boolean;
 }
 
-/** `read` makes a value of parsed JSON, or gives undefined for what it is not. Throws InputFileError with the line's number. */
+/** `read` turns parsed JSON into a value, or returns undefined if it is something else. Throws InputFileError with the line's number. */
 export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
   const bytes = await readInputFile(path);
   const length = bytes.lastIndexOf(0x0a) + 1;
   const lines = new TextDecoder().decode(bytes.subarray(0, length)).split('\n').slice(0, -1);
   const values = lines.map((text, index) => {
     const value = read(parsed(text));
-    if (value === undefined) throw new InputFileError(path, `line ${index + 1} is not a result of kslide's`);
+    if (value === undefined) throw new InputFileError(path, `line ${index + 1} is not a result that kslide wrote`);
     return value;
   });
   return { values, length, torn: length < bytes.length };
@@ -37,7 +37,7 @@ function parsed(text: string): unknown {
   }
 }
 
-/** The name is good, but the machine could not do it. */
+/** The path is right, but the machine could not write. */
 const DISK_FAILURES = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EFBIG']);
 
 /** An open file that grows by lines. Its methods throw OutputFileError or DiskError. */
@@ -45,7 +45,7 @@ export class LineFile {
   readonly #path: string;
   readonly #fd: number;
 
-  /** Goes on behind the first `length` bytes of what is there, and drops the rest; without it the file must be new. */
+  /** Keeps the first `length` bytes of an existing file, drops the rest and appends. Without `length` the file must not exist. */
   constructor(path: string, length?: number) {
     this.#path = path;
     this.#fd = this.#try(() => openSync(path, length === undefined ? 'ax' : 'a', 0o666));

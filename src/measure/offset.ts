@@ -1,17 +1,17 @@
 /**
- * The slide of a kernel that ran, out of what it left behind in text, for tools that need it to find symbols.
+ * Finds the slide of a kernel that ran in text that it left, for tools that need the slide to find symbols.
  *
  *     Kernel Offset: 0x1c000000 from 0xffffffff81000000     a panic, on the console (arch/x86/kernel/setup.c, dump_kernel_offset)
- *     ffffffff9d000000 T _text                              /proc/kallsyms: less where _text is linked
+ *     ffffffff9d000000 T _text                              /proc/kallsyms: minus the address where _text is linked
  *     KERNELOFFSET=1c000000                                 vmcoreinfo (Documentation/admin-guide/kdump/vmcoreinfo.rst)
  *
- * A log may hold several boots, so all are found, in order.
+ * A log may contain several boots, so all slides are found, in order.
  */
 import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
 import type { Slide, VirtAddr } from '../base/addresses.ts';
 import { PMD_SIZE } from '../kaslr/slots.ts';
 
-/** CONFIG_PHYSICAL_START is 16 MiB in every kernel that distributions build. */
+/** Where _text is linked when CONFIG_PHYSICAL_START is 16 MiB, as in every kernel that distributions build. */
 export const USUAL_TEXT: VirtAddr = START_KERNEL_MAP + 0x100_0000n;
 
 export interface OffsetFound {
@@ -21,7 +21,7 @@ export interface OffsetFound {
 
 export interface OffsetSearch {
   readonly found: readonly OffsetFound[];
-  /** Addresses of _text that say nothing: zero, where the kernel hides them, or no slide away from where it is linked. */
+  /** Addresses of _text that give no slide: zero, where the kernel hides addresses, or not a possible slide above the link address. */
   readonly useless: readonly VirtAddr[];
 }
 

@@ -30,7 +30,7 @@ import { choose, chooseByForce } from './choose.ts';
 import type { Choice, MovableKernel, SlideRequest } from './choose.ts';
 
 export interface RandomizeOptions extends SlideRequest {
-  /** Where random slides come from: SEED_BYTES or more. Needed when one is asked for. */
+  /** What random slides are drawn from: 16 to 32 bytes. Needed when one is asked for. */
   readonly seed?: Uint8Array | undefined;
   /** Set KASLR_FLAG in the guest, so that the kernel randomizes the rest of its memory too; true when undefined. */
   readonly flag?: boolean | undefined;

@@ -8,7 +8,7 @@ import { pathToFileURL } from 'node:url';
 import { reportAuditPage } from '../../src/cli/reports/audit-html.ts';
 import { reportBenchPage } from '../../src/cli/reports/bench-html.ts';
 import type { AuditRecord } from '../../src/measure/audit/record.ts';
-import { summarize } from '../../src/measure/audit/summary.ts';
+import { summarizeAudit } from '../../src/measure/audit/summary.ts';
 import { makeSummary } from '../measure/bench-summary.ts';
 import { Browser } from './browser.ts';
 
@@ -34,7 +34,7 @@ const records = Array.from({ length: 200 }, (_, i): AuditRecord => {
 /** Each with how many figures it has. */
 const PAGES = {
   bench: { html: reportBenchPage(makeSummary()), figures: 4 },
-  audit: { html: reportAuditPage(summarize(records), records, { title: 'x'.repeat(200) }), figures: 2 },
+  audit: { html: reportAuditPage(summarizeAudit(records), records, { title: 'x'.repeat(200) }), figures: 2 },
 };
 
 /** What a reader would see, as the browser has it. */

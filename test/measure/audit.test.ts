@@ -13,8 +13,8 @@ import { KernelImageError } from '../../src/base/errors.ts';
 import { readAuditImage } from '../../src/measure/audit/image.ts';
 import { mergeAuditFiles, readAuditFile } from '../../src/measure/audit/record.ts';
 import type { AuditRecord } from '../../src/measure/audit/record.ts';
-import { summarize } from '../../src/measure/audit/summary.ts';
-import type { FindingCode } from '../../src/measure/audit/summary.ts';
+import { summarizeAudit } from '../../src/measure/audit/summary.ts';
+import type { AuditFindingCode } from '../../src/measure/audit/summary.ts';
 import { LineFile } from '../../src/measure/ndjson.ts';
 import { InputFileError, OutputFileError } from '../../src/node/files/files.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
@@ -56,8 +56,8 @@ function written(records: readonly AuditRecord[]): string {
   return path;
 }
 
-function codes(records: readonly AuditRecord[], asked?: number): FindingCode[] {
-  return summarize(records, asked).findings.map(({ code }) => code);
+function codes(records: readonly AuditRecord[], asked?: number): AuditFindingCode[] {
+  return summarizeAudit(records, asked).findings.map(({ code }) => code);
 }
 
 /** As random as the tests need (Park and Miller's generator), in slots that `choose` makes of random ones. */
@@ -165,7 +165,7 @@ test('the range comes from the image; a kernel that is not converted has none', 
 });
 
 test('nothing is found where nothing is wrong', () => {
-  const summary = summarize(random(1000), 1000);
+  const summary = summarizeAudit(random(1000), 1000);
   assert.deepEqual(summary.findings, []);
   assert.deepEqual(summary.boots, { asked: 1000, done: 1000, failed: 0, byEntry: { pvh: 1000 }, medianMs: 2401 });
   assert.deepEqual(summary.slots, { align: ALIGN, count: 480, largest: 479 * ALIGN });
@@ -200,7 +200,7 @@ test('a kernel that always goes to the same place is found with four boots, its 
 });
 
 test('all failed: there is still a summary', () => {
-  const summary = summarize([record(1, { slide: null, end: 'reset' })], 1);
+  const summary = summarizeAudit([record(1, { slide: null, end: 'reset' })], 1);
   assert.deepEqual([summary.slides, summary.uniformity, summary.collisions, summary.entropy], [null, null, null, null]);
   assert.match(reportAudit(summary), /FOUND +1 of 1 boots failed: 1 × reset, no slide\n$/);
 });
@@ -214,16 +214,16 @@ test('the page stands alone, and is escaped', () => {
     records.slice(-1),
     records.slice(0, 1),
   ]) {
-    const page = reportAuditPage(summarize(list), list, names);
+    const page = reportAuditPage(summarizeAudit(list), list, names);
     assert.doesNotMatch(page, /<script|https?:|src=|@import|url\(|NaN|undefined|Infinity/);
     assert.match(page, /&lt;script&gt;alert\(&#39;&quot;&amp;&#39;\)/);
-    assert.equal(reportAuditPage(summarize(list), list, names), page);
+    assert.equal(reportAuditPage(summarizeAudit(list), list, names), page);
   }
 });
 
 test('every boot with a slide is in a bar of the histogram', () => {
   const records = random(777);
-  const page = reportAuditPage(summarize(records), records, { title: '' });
+  const page = reportAuditPage(summarizeAudit(records), records, { title: '' });
   const [wide] = page.split('<div class="narrow">');
   const bars = [...wide!.matchAll(/MiB: ([\d,]+) boots<\/title>/g)].map(([, boots]) => Number(boots!.replace(',', '')));
   assert.equal(bars.length, 80);

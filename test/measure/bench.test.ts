@@ -14,13 +14,12 @@ import { coreCodecs } from '../../src/codecs/formats.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { GdbRemote } from '../../src/measure/bench/gdb-remote.ts';
-import { HungUp } from '../../src/measure/bench/hung-up.ts';
 import { CELL, mapRelocations } from '../../src/measure/bench/map.ts';
 import type { MeasuredBoot } from '../../src/measure/bench/measure.ts';
-import { Monitor } from '../../src/measure/bench/monitor.ts';
+import { HungUp, Monitor } from '../../src/measure/bench/monitor.ts';
 import { readSubject } from '../../src/measure/bench/subject.ts';
 import type { Subject } from '../../src/measure/bench/subject.ts';
-import { median, summarize } from '../../src/measure/bench/summary.ts';
+import { median, summarizeBench } from '../../src/measure/bench/summary.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { assembleStub, STUB_STEPS, stubSteps } from '../../src/stub/program.ts';
 import { STUB_TABLES } from '../../src/segment/table.ts';
@@ -129,7 +128,7 @@ test('summing up: medians of several, what randomizing costs, and the rest again
       return { total: Object.values(phases).reduce((a, b) => a + b, 0), phases, point: 'init' };
     }),
   );
-  const summary = summarize({ subject, guest, boots, stubs: [], map: [] });
+  const summary = summarizeBench({ subject, guest, boots, stubs: [], map: [] });
   assert.equal(summary.unit, 'instructions');
   const [image, , plain, kslide] = summary.rows;
   assert.deepEqual(image!.boots, [180, 189, 182]);
@@ -145,13 +144,13 @@ test('summing up: medians of several, what randomizing costs, and the rest again
 
   // Times have no phases, and so no parts.
   const timed = boots.map((list) => list.map((boot) => ({ ...boot, phases: undefined })));
-  const inTime = summarize({ subject, guest: { ...guest, accel: 'kvm' }, boots: timed, stubs: [], map: [] });
+  const inTime = summarizeBench({ subject, guest: { ...guest, accel: 'kvm' }, boots: timed, stubs: [], map: [] });
   assert.deepEqual([inTime.unit, inTime.kaslr.length, inTime.rows[0]!.phases], ['microseconds', 0, null]);
 
   // A boot that went elsewhere is not compared.
   boots[3]![1] = { ...boots[3]![1]!, point: 'end' };
   assert.throws(
-    () => summarize({ subject, guest, boots, stubs: [], map: [] }),
+    () => summarizeBench({ subject, guest, boots, stubs: [], map: [] }),
     (error: unknown) => error instanceof KernelImageError && error.data.code === 'would-not-boot',
   );
 });

@@ -1,4 +1,4 @@
-/** `kslide audit IMAGE --boots N`: boots a kernel many times and says whether its slides are random. `--merge` judges results of other runs. */
+/** `kslide audit IMAGE --boots N`: boots a kernel many times and judges whether its slides are random. `--merge` judges results of earlier runs. */
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
@@ -6,16 +6,16 @@ import { runAudit } from '../../measure/audit/audit.ts';
 import type { AuditGuest } from '../../measure/audit/audit.ts';
 import { readAuditImage } from '../../measure/audit/image.ts';
 import type { AuditImage } from '../../measure/audit/image.ts';
-import { AUDIT_ENTRIES, mergeAuditFiles, readAuditFile } from '../../measure/audit/record.ts';
+import { mergeAuditFiles, readAuditFile } from '../../measure/audit/record.ts';
 import type { AuditRecord } from '../../measure/audit/record.ts';
-import { summarize } from '../../measure/audit/summary.ts';
+import { summarizeAudit } from '../../measure/audit/summary.ts';
 import { LineFile } from '../../measure/ndjson.ts';
-import { InputFileError, readInputFile, refuseSameFile } from '../../node/files/files.ts';
-import { writeFileAtomic } from '../../node/files/output-file.ts';
-import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from '../arguments.ts';
-import { UsageError } from '../failure.ts';
+import { InputFileError, readInputFile } from '../../node/files/files.ts';
+import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../interruptible.ts';
-import { print } from '../print.ts';
+import { integer, MOST_BOOTS, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
+import { refuseOverwriting, writeText } from '../paths.ts';
+import { printResult } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';
 import { reportAuditPage } from '../reports/audit-html.ts';
@@ -38,50 +38,48 @@ interface AuditArguments {
   readonly quiet?: true;
 }
 
-const ACCELS = ['tcg', 'kvm', 'auto'] as const;
 const MOST_JOBS = 10_000;
 
 export function addAudit(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('audit')
-    .description('boot a kernel many times and judge its slides; exit code 1 if something is wrong with them')
-    .argument('[IMAGE]', 'vmlinux, or with --entry pvh a bzImage; not needed to --merge')
-    .option('--boots <N>', 'how many boots')
-    .option('--entry <ENTRY>', 'pvh, or linux64: the 64-bit Linux boot protocol', 'pvh')
-    .option('--jobs <J>', 'guests at a time (default: one a CPU)')
-    .option('--out <FILE>', 'write each result as it comes, a line of JSON each')
-    .option('--resume', 'go on with what --out has, up to --boots in all')
-    .option('--merge <FILES...>', 'judge the results of other runs, on any machines, as one; --out gets them all')
-    .option('--html <FILE>', 'write a report that stands alone')
-    .option('--memory <MIB>', 'guest memory', '256')
+    .description('boot a kernel many times and judge whether its slides are random; exit code 1 if they are not')
+    .argument('[IMAGE]', 'vmlinux, or with --entry pvh a bzImage; not needed with --merge')
+    .option('--boots <N>', 'number of boots')
+    .option(...SHARED.entry)
+    .option('--jobs <J>', 'guests to run at a time (default: one per CPU)')
+    .option('--out <FILE>', 'append each result to FILE when its boot ends, one line of JSON each')
+    .option('--resume', 'keep the results that --out already has, and boot until there are --boots')
+    .option('--merge <FILES...>', 'judge the results of earlier runs together; --out gets all of them')
+    .option(...SHARED.html)
+    .option(...SHARED.memory)
     .option('--cpu <MODEL>', "QEMU's -cpu", 'max')
-    .option('--append <WORDS>', 'further words on the kernel command line', '')
-    .option('--accel <ACCEL>', 'tcg, kvm, or auto: kvm if a guest lives under it', 'tcg')
+    .option(...SHARED.append, '')
+    .option(...SHARED.accel)
     .option('--timeout <SECONDS>', 'a boot that takes longer has failed', '120')
-    .option('--json', 'print the summary as JSON')
-    .option('--quiet', 'print nothing')
+    .option(...SHARED.json)
+    .option(...SHARED.quiet)
     .action(async (image: string | undefined, options: AuditArguments) => setExitCode(await run(image, options)));
 }
 
 async function run(path: string | undefined, options: AuditArguments): Promise<number> {
-  for (const output of [options.out, options.html])
-    if (path !== undefined && output !== undefined) refuseSameFile(path, output);
+  refuseOverwriting([path], { '--out': options.out, '--html': options.html });
   const image = path === undefined ? undefined : readAuditImage(await readInputFile(path));
   const asked = options.merge === undefined ? bootsAsked(options) : undefined;
   const records = asked === undefined ? await merge(image, options) : await bootAll(image, asked, options);
   if (records.length === 0) throw new UsageError('there is no result to judge');
-  const summary = summarize(records, asked);
+  const summary = summarizeAudit(records, asked);
   if (options.html !== undefined) {
-    const page = reportAuditPage(summary, records, { title: path ?? options.merge?.join(', ') ?? '' });
-    await writeFileAtomic(options.html, [new TextEncoder().encode(page)]);
+    const title = path ?? options.merge?.join(', ') ?? '';
+    await writeText(options.html, reportAuditPage(summary, records, { title }));
   }
-  if (options.json) print(`${JSON.stringify(summary, null, 2)}\n`);
-  else if (!options.quiet) print(reportAudit(summary));
-  return summary.findings.length === 0 ? 0 : 1;
+  printResult(summary, () => reportAudit(summary), options);
+  return summary.findings.length === 0 ? EXIT.done : EXIT.finding;
 }
 
 function bootsAsked({ boots }: AuditArguments): number {
-  if (boots === undefined) throw new UsageError('--boots says how many boots; or --merge takes results that are there');
+  if (boots === undefined)
+    throw new UsageError('--boots (how many boots to do) or --merge (results to judge) is missing');
   return integer('--boots', boots, 1, MOST_BOOTS);
 }
 
@@ -92,9 +90,8 @@ async function merge(image: AuditImage | undefined, options: AuditArguments): Pr
   const records = await mergeAuditFiles(files);
   refuseOtherImage(files[0] ?? '', records, image);
   if (options.out !== undefined) {
-    for (const file of files) refuseSameFile(file, options.out);
-    const lines = records.map((record) => `${JSON.stringify(record)}\n`).join('');
-    await writeFileAtomic(options.out, [new TextEncoder().encode(lines)]);
+    refuseOverwriting(files, { '--out': options.out });
+    await writeText(options.out, records.map((record) => `${JSON.stringify(record)}\n`).join(''));
   }
   return records;
 }
@@ -105,13 +102,13 @@ async function bootAll(
   options: AuditArguments,
 ): Promise<readonly AuditRecord[]> {
   if (image === undefined) throw new UsageError('--boots needs an IMAGE');
-  const entry = oneOf('--entry', AUDIT_ENTRIES, options.entry);
+  const entry = readEntry(options.entry);
   const guest: AuditGuest = {
     memoryMib: integer('--memory', options.memory, 16),
     cpu: options.cpu,
     append: options.append,
-    accel: oneOf('--accel', ACCELS, options.accel),
-    timeoutMs: integer('--timeout', options.timeout, 1, LONGEST_SECONDS) * 1000,
+    accel: readAccel(options.accel),
+    timeoutMs: readTimeout(options.timeout),
   };
   const jobs = options.jobs === undefined ? availableParallelism() : integer('--jobs', options.jobs, 1, MOST_JOBS);
   const { records, file } = await openResults(image, options);
@@ -132,18 +129,18 @@ async function bootAll(
   return records;
 }
 
-/** The results that are there, and the file for more. */
+/** The results of earlier runs, and the file to append to. */
 async function openResults(
   image: AuditImage,
   { out, resume }: AuditArguments,
 ): Promise<{ readonly records: AuditRecord[]; readonly file: LineFile | undefined }> {
   if (out === undefined) {
-    if (resume) throw new UsageError('--resume needs --out, the file to go on with');
+    if (resume) throw new UsageError('--resume needs --out, the file to continue');
     return { records: [], file: undefined };
   }
   if (out === '-') throw new UsageError('--out is a file; standard output is for the summary');
   if (!existsSync(out)) return { records: [], file: new LineFile(out) };
-  if (!resume) throw new UsageError(`${out} is there already; go on with it by --resume, or name another file`);
+  if (!resume) throw new UsageError(`${out} exists; continue it with --resume, or name another file`);
   const { values, length } = await readAuditFile(out);
   refuseOtherImage(out, values, image);
   return { records: [...values], file: new LineFile(out, length) };
@@ -154,7 +151,7 @@ function refuseOtherImage(path: string, records: readonly AuditRecord[], image: 
   if (other !== undefined) throw new InputFileError(path, `has results of another image: ${other.image}`);
 }
 
-/** Numbers from 1 that no record has, until there are as many records as asked for. */
+/** Numbers, from 1, of the boots still to do: those that no record has, until there would be as many records as asked for. */
 function missing(records: readonly AuditRecord[], asked: number): number[] {
   const taken = new Set(records.map(({ boot }) => boot));
   const numbers: number[] = [];
@@ -162,7 +159,7 @@ function missing(records: readonly AuditRecord[], asked: number): number[] {
   return numbers;
 }
 
-/** "412 of 1,000 boots, 0 failed, about 13 min left": by the pace of this run, not of what it found. */
+/** "412 of 1,000 boots, 0 failed, about 13 min left". The time left comes from the pace of this run; results of earlier runs do not count. */
 class Estimate {
   readonly #progress: Progress;
   readonly #records: readonly AuditRecord[];

@@ -2,14 +2,15 @@
 import type { Command } from 'commander';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { systemEncoders } from '../../node/processes/compressors.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/files.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { rebuildBzImage } from '../../rebuild.ts';
 import type { RebuildPass } from '../../rebuild.ts';
-import { oneOf } from '../arguments.ts';
 import { UsageError } from '../failure.ts';
-import { print, printBeside } from '../print.ts';
-import { Progress } from '../progress.ts';
+import { oneOf, SHARED } from '../options.ts';
+import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
+import { printResult } from '../print.ts';
+import { withProgress } from '../progress.ts';
 import { reportRebuild } from '../reports/rebuild.ts';
 
 interface BzImageArguments {
@@ -25,48 +26,47 @@ const PASSES: Readonly<Record<RebuildPass, string>> = {
   read: 'reading the kernel',
   relocations: 'checking its relocations',
   write: 'converting',
-  compress: 'compressing; a minute or so',
+  compress: 'compressing, which takes about a minute',
   check: 'reading it back',
 };
 
 export function addBzImage(program: Command): void {
   program
     .command('bzimage')
-    .description('write a bzImage whose kernel picks its own KASLR slide, as does the vmlinux extracted from it')
+    .description('write a bzImage whose kernel picks its own KASLR slide, also once it is extracted to a vmlinux')
     .argument('<IN>', 'bzImage or UKI; - is standard input')
-    .requiredOption('-o, --output <OUT>', 'the bzImage to write; - is standard output')
-    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) instead of the image's own")
-    .option('--compression <HOW>', 'same: as the input; none: a larger file that boots faster, but not by UEFI', 'same')
+    .requiredOption('-o, --output <OUT>', 'bzImage to write; - is standard output')
+    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) to use instead of IN's own")
+    .option(
+      '--compression <HOW>',
+      "same: IN's compression; none: a larger file that boots faster, but not through UEFI",
+      'same',
+    )
     .option(
       '--table-at-end',
-      "keep the table in the kernel's format, last in the image, where the decompressor reads it too",
+      "keep the relocation table in the kernel's format at the end of the image, where the decompressor uses it too",
     )
-    .option('--json', 'print the summary as JSON')
-    .option('--quiet', 'print nothing')
+    .option(...SHARED.json)
+    .option(...SHARED.quiet)
     .action(run);
 }
 
-async function run(
-  input: string,
-  { output, relocs, compression, tableAtEnd, json, quiet }: BzImageArguments,
-): Promise<void> {
-  if (json && output === '-') throw new UsageError('--json and -o - both want standard output');
-  if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
+async function run(input: string, options: BzImageArguments): Promise<void> {
+  const { output, relocs, compression, tableAtEnd, json, quiet } = options;
   const uncompressed = oneOf('--compression', ['same', 'none'], compression) === 'none';
   if (uncompressed && tableAtEnd)
     throw new UsageError('--table-at-end is for a decompressor: not with --compression none');
-  refuseSameFile(input, output);
-  if (relocs !== undefined) refuseSameFile(relocs, output);
-  const progress = new Progress(quiet === true);
+  refuseSharedStdout({ '-o': output }, json);
+  refuseSharedStdin({ IN: input, '--relocs': relocs });
+  refuseOverwriting([input, relocs], { '-o': output });
   const clock = new PassClock();
-  try {
+  const summary = await withProgress(quiet === true, async (progress) => {
     progress.show(PASSES.read);
     const image = await readInputFile(input);
-    const table = relocs === undefined ? undefined : await readInputFile(relocs);
-    const { bytes, summary } = await rebuildBzImage(image, {
+    const rebuilt = await rebuildBzImage(image, {
       codecs: nodeCodecs,
       encoders: systemEncoders,
-      relocs: table,
+      relocs: await readIfGiven(relocs),
       tableAtEnd,
       uncompressed,
       onPass: (pass) => {
@@ -74,14 +74,11 @@ async function run(
         clock.begin(pass);
       },
     });
-    await writeFileAtomic(output, [bytes]);
-    progress.clear();
-    const seconds = { total: clock.total(), compressor: clock.of('compress') };
-    if (json) print(`${JSON.stringify({ ...summary, seconds }, null, 2)}\n`);
-    else if (!quiet) printBeside(output, reportRebuild(summary, seconds));
-  } finally {
-    progress.clear();
-  }
+    await writeFileAtomic(output, [rebuilt.bytes]);
+    return rebuilt.summary;
+  });
+  const seconds = { total: clock.total(), compressor: clock.of('compress') };
+  printResult({ ...summary, seconds }, () => reportRebuild(summary, seconds), options);
 }
 
 /** How long each pass took, in seconds. */

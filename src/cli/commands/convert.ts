@@ -2,15 +2,17 @@
 import { Option } from 'commander';
 import type { Command } from 'commander';
 import { convert } from '../../convert.ts';
+import type { ConvertPass } from '../../convert.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/files.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { STUB_TABLES } from '../../segment/table.ts';
 import type { StubTableName } from '../../segment/table.ts';
-import { UsageError } from '../failure.ts';
-import { print, printBeside } from '../print.ts';
-import { Progress } from '../progress.ts';
+import { SHARED } from '../options.ts';
+import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
+import { printResult } from '../print.ts';
+import { withProgress } from '../progress.ts';
 import { reportConvert } from '../reports/convert.ts';
 
 interface ConvertArguments {
@@ -21,53 +23,54 @@ interface ConvertArguments {
   readonly quiet?: true;
 }
 
-const PASSES = { read: 'reading the kernel', relocations: 'checking its relocations', write: 'writing' } as const;
+const PASSES: Readonly<Record<ConvertPass, string>> = {
+  read: 'reading the kernel',
+  relocations: 'checking its relocations',
+  write: 'writing',
+};
 
 export function addConvert(program: Command): void {
   program
     .command('convert')
     .description('write a vmlinux that picks its own KASLR slide at each boot')
-    .argument('<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input')
-    .requiredOption('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
-    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .argument(...SHARED.input)
+    .requiredOption(...SHARED.output)
+    .option(...SHARED.relocs)
     .addOption(
       new Option(
         '--table <FORMAT>',
-        "how the relocations are written: in a sixth of the bytes, or in the kernel's format",
+        "format of the relocation table in OUT; compact: one sixth the size; kernel: the kernel's own",
       )
         .choices(STUB_TABLES)
         .default('compact'),
     )
-    .option('--json', 'print the summary as JSON')
-    .option('--quiet', 'print nothing')
+    .option(...SHARED.json)
+    .option(...SHARED.quiet)
     .action(run);
 }
 
-async function run(input: string, { output, relocs, table: format, json, quiet }: ConvertArguments): Promise<void> {
-  if (json && output === '-') throw new UsageError('--json and -o - both want standard output');
-  if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
-  refuseSameFile(input, output);
-  if (relocs !== undefined) refuseSameFile(relocs, output);
-  const progress = new Progress(quiet === true);
+async function run(input: string, options: ConvertArguments): Promise<void> {
+  const { output, relocs, table, json, quiet } = options;
+  refuseSharedStdout({ '-o': output }, json);
+  refuseSharedStdin({ IN: input, '--relocs': relocs });
+  refuseOverwriting([input, relocs], { '-o': output });
   const file = new OutputFile(output);
   try {
-    progress.show(PASSES.read);
-    const image = await readInputFile(input, { onHead: expectInput });
-    const table = relocs === undefined ? undefined : await readInputFile(relocs);
-    const onPass = (pass: keyof typeof PASSES): void => progress.show(PASSES[pass]);
-    const { parts, summary } = await convert(image, {
-      codecs: nodeCodecs,
-      relocs: table,
-      table: format,
-      onPass,
-      watch: (vmlinux, end) => file.begin(vmlinux, end),
+    const summary = await withProgress(quiet === true, async (progress) => {
+      progress.show(PASSES.read);
+      const image = await readInputFile(input, { onHead: expectInput });
+      const converted = await convert(image, {
+        codecs: nodeCodecs,
+        relocs: await readIfGiven(relocs),
+        table,
+        onPass: (pass) => progress.show(PASSES[pass]),
+        watch: (vmlinux, end) => file.begin(vmlinux, end),
+      });
+      await file.finish(converted.parts);
+      return converted.summary;
     });
-    await file.finish(parts);
-    progress.clear();
-    if (json) print(`${JSON.stringify(summary, null, 2)}\n`);
-    else if (!quiet) printBeside(output, reportConvert(summary));
+    printResult(summary, () => reportConvert(summary), options);
   } finally {
     await file.discard();
-    progress.clear();
   }
 }

@@ -1,11 +1,13 @@
-/** `kslide extract IN`: the vmlinux out of a bzImage or UKI, as it was linked, and its relocation table. */
+/** `kslide extract IN`: the vmlinux in a bzImage or UKI, as it was linked, and its relocation table. */
 import type { Command } from 'commander';
 import { extract } from '../../extract.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/files.ts';
 import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';
 import { UsageError } from '../failure.ts';
+import { SHARED } from '../options.ts';
+import { readIfGiven, refuseOverwriting, refuseSharedStdin } from '../paths.ts';
 
 interface ExtractArguments {
   readonly output?: string;
@@ -16,33 +18,27 @@ interface ExtractArguments {
 export function addExtract(program: Command): void {
   program
     .command('extract')
-    .description('write the vmlinux that a bzImage or UKI holds, and its relocation table')
-    .argument('<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input')
-    .option('-o, --output <OUT>', 'the vmlinux to write; standard output when neither option is given')
-    .option('--relocs-out <FILE>', "the relocation table to write, in the kernel's format")
-    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
+    .description('write the vmlinux that a bzImage or UKI contains, and its relocation table')
+    .argument(...SHARED.input)
+    .option('-o, --output <OUT>', 'vmlinux to write (default: standard output, unless --relocs-out is given)')
+    .option('--relocs-out <FILE>', "relocation table to write, in the kernel's format")
+    .option(...SHARED.relocs)
     .action(run);
 }
 
 async function run(input: string, { output, relocsOut, relocs }: ExtractArguments): Promise<void> {
-  if (input === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
   const vmlinuxOut = output ?? (relocsOut === undefined ? '-' : undefined);
-  if (vmlinuxOut !== undefined && vmlinuxOut === relocsOut)
-    throw new UsageError('-o and --relocs-out name the same file');
+  refuseSharedStdin({ IN: input, '--relocs': relocs });
+  refuseOverwriting([input, relocs], { '-o': vmlinuxOut, '--relocs-out': relocsOut });
   if (vmlinuxOut === '-' && process.stdout.isTTY)
     throw new UsageError('standard output is a terminal; name a file with -o');
-  for (const file of [vmlinuxOut, relocsOut]) {
-    if (file === undefined) continue;
-    refuseSameFile(input, file);
-    if (relocs !== undefined) refuseSameFile(relocs, file);
-  }
   const image = await readInputFile(input, { onHead: expectInput });
-  const given = relocs === undefined ? undefined : await readInputFile(relocs);
+  const given = await readIfGiven(relocs);
   const file = vmlinuxOut === undefined ? undefined : new OutputFile(vmlinuxOut);
   try {
     const watch = (vmlinux: Uint8Array, end: number): void => file?.begin(vmlinux, end);
     const extracted = await extract(image, { codecs: nodeCodecs, relocs: given, watch });
-    // Asked for first, so that a kernel without a table leaves no vmlinux behind either.
+    // Before the vmlinux is finished: a kernel without a table must not leave a vmlinux either.
     const table = relocsOut === undefined ? undefined : extracted.relocs();
     await file?.finish([extracted.vmlinux]);
     if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);

@@ -1,11 +1,11 @@
-/** `kslide inspect IN`: what a kernel is, where its relocations lie, and how large each way to carry them is. */
+/** `kslide inspect IN`: what a kernel is, where its relocations are, and how large each way to store them is. */
 import type { Command } from 'commander';
 import { inspect } from '../../inspect.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/files.ts';
-import { UsageError } from '../failure.ts';
-import { print } from '../print.ts';
-import { Progress } from '../progress.ts';
+import { readIfGiven, refuseSharedStdin } from '../paths.ts';
+import { printResult } from '../print.ts';
+import { withProgress } from '../progress.ts';
 import { reportInspect } from '../reports/inspect.ts';
 
 interface InspectArguments {
@@ -17,26 +17,21 @@ interface InspectArguments {
 export function addInspect(program: Command): void {
   program
     .command('inspect')
-    .description('describe a kernel, where its relocations lie, and the size of each way to carry them')
+    .description('describe a kernel, where its relocations are, and how large each way to store them is')
     .argument('<IN>', 'bzImage, UKI or vmlinux, converted or not; - is standard input')
-    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) to take, whatever IN carries")
+    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) to use instead of IN's own")
     .option('--json', 'print the description as JSON')
-    .option('--quiet', 'print nothing: the exit code says whether it could be read')
+    .option('--quiet', 'print nothing: the exit code says whether IN could be read')
     .action(run);
 }
 
-async function run(path: string, { relocs, json, quiet }: InspectArguments): Promise<void> {
-  if (path === '-' && relocs === '-') throw new UsageError('IN and --relocs both want standard input');
-  const progress = new Progress(quiet === true);
-  try {
+async function run(path: string, options: InspectArguments): Promise<void> {
+  const { relocs, quiet } = options;
+  refuseSharedStdin({ IN: path, '--relocs': relocs });
+  const inspection = await withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernel');
     const file = await readInputFile(path);
-    const table = relocs === undefined ? undefined : await readInputFile(relocs);
-    const inspection = await inspect(file, { codecs: nodeCodecs, relocs: table });
-    progress.clear();
-    if (json) print(`${JSON.stringify(inspection, null, 2)}\n`);
-    else if (!quiet) print(reportInspect(inspection));
-  } finally {
-    progress.clear();
-  }
+    return inspect(file, { codecs: nodeCodecs, relocs: await readIfGiven(relocs) });
+  });
+  printResult(inspection, () => reportInspect(inspection), options);
 }

@@ -1,4 +1,4 @@
-/** `kslide offset [FILE]`: the slide of a kernel that ran, and what to tell gdb and crash. */
+/** `kslide offset [FILE]`: the slide of a kernel that ran, and the gdb and crash commands for it. */
 import type { Command } from 'commander';
 import { physToVirt } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
@@ -6,6 +6,7 @@ import { findOffsets } from '../../measure/offset.ts';
 import type { OffsetFound, OffsetSearch } from '../../measure/offset.ts';
 import { InputFileError, readInputFile } from '../../node/files/files.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
+import { EXIT } from '../failure.ts';
 import { print } from '../print.ts';
 import { rows } from '../text.ts';
 
@@ -20,17 +21,19 @@ const SOURCES: Record<OffsetFound['source'], string> = {
   vmcoreinfo: "vmcoreinfo's KERNELOFFSET",
 };
 
-/** A string of V8's ends there, and no log is as long. */
+/** V8's longest string; no log is as long. */
 const LONGEST_LOG = 0x1fff_ffe8;
 
 export function addOffset(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('offset')
-    .description('find the slide in a console log, /proc/kallsyms or vmcoreinfo, and say it to gdb and crash')
-    .argument('[FILE]', 'the text; - is standard input', '-')
+    .description(
+      'find the slide in a console log, /proc/kallsyms or vmcoreinfo, and print the gdb and crash commands for it',
+    )
+    .argument('[FILE]', 'text to search; - is standard input', '-')
     .option(
       '--vmlinux <FILE>',
-      'the kernel with its symbols, for the commands; its own link address counts for /proc/kallsyms',
+      'the kernel with its symbols: named in the commands, and its link address is what /proc/kallsyms is compared with',
     )
     .option('--json', 'print the result as JSON')
     .action(async (file: string, options: OffsetArguments) => setExitCode(await run(file, options)));
@@ -40,7 +43,7 @@ async function run(file: string, { vmlinux, json }: OffsetArguments): Promise<nu
   const text = vmlinux === undefined ? undefined : physToVirt(readVmlinux(await readInputFile(vmlinux)).imageStart);
   const log = await readInputFile(file);
   if (log.length > LONGEST_LOG) throw new InputFileError(file, 'is longer than any log');
-  // Byte by byte: a console's noise need not be UTF-8.
+  // latin1 keeps every byte: noise on a console need not be UTF-8.
   const search = findOffsets(Buffer.from(log.buffer, log.byteOffset, log.length).toString('latin1'), text);
   const report = reportOffset(search, { vmlinux, json: json === true });
   print(report.output);
@@ -61,18 +64,18 @@ export function reportOffset(
   { vmlinux, json }: { readonly vmlinux?: string | undefined; readonly json: boolean },
 ): OffsetReport {
   const last = found.at(-1);
-  if (last === undefined) return { output: '', remark: describeNothing(useless.at(-1)), exitCode: 1 };
+  if (last === undefined) return { output: '', remark: describeNothing(useless.at(-1)), exitCode: EXIT.finding };
   const different = new Set(found.map(({ slide }) => slide)).size;
   const commands = commandsFor(last, vmlinux ?? 'vmlinux');
   return {
     output: json ? `${JSON.stringify({ ...last, ...commands }, null, 2)}\n` : inWords(last, commands),
-    remark: different === 1 ? undefined : `has ${different} different slides; this is the last`,
-    exitCode: 0,
+    remark: different === 1 ? undefined : `has ${different} different slides; this is the last one`,
+    exitCode: EXIT.done,
   };
 }
 
 interface DebuggerCommands {
-  /** For a debugger without other symbols, and for one that has some. */
+  /** First for a gdb without symbols, then for one that has loaded others. */
   readonly gdb: readonly string[];
   readonly crash: string;
 }
@@ -97,15 +100,15 @@ function inWords({ slide, source }: OffsetFound, { gdb, crash }: DebuggerCommand
   ]);
 }
 
-/** `address`: the last one of _text that was no help. */
+/** `address`: the last address of _text that gave no slide. */
 function describeNothing(address: bigint | undefined): string {
   if (address === 0n) return 'its addresses are hidden; read /proc/kallsyms as root, with kernel.kptr_restrict below 2';
   if (address !== undefined)
-    return `_text at ${hex(address)} is no slide away from its usual place; name the kernel with --vmlinux`;
-  return `no slide in it; expected ${Object.values(SOURCES).join(', ')}`;
+    return `_text at ${hex(address)} is not a possible slide above its usual link address; name the kernel with --vmlinux`;
+  return `no slide found; looked for ${Object.values(SOURCES).join(', ')}`;
 }
 
-/** As the shell and gdb both read it. */
+/** Quoted so that the shell and gdb read it the same way. */
 function quote(file: string): string {
   return /^[\w./+@%=:-]+$/.test(file) ? file : `'${file.replaceAll("'", String.raw`'\''`)}'`;
 }

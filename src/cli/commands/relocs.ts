@@ -1,16 +1,17 @@
 /**
- * `kslide relocs VMLINUX`: a drop-in for the kernel's arch/x86/tools/relocs, and `--keep`, which puts the table into the vmlinux.
+ * `kslide relocs VMLINUX`: a drop-in replacement for the kernel's arch/x86/tools/relocs; and `--keep`, which puts the table into the vmlinux.
  *
- * Build scripts look at exit codes, so those are the kernel tool's, unlike elsewhere: 1 for whatever it refuses, command lines included.
+ * Build scripts check exit codes, so this command has those of the kernel's tool: 1 for everything that the tool refuses, bad command lines included.
  */
 import type { Command, CommanderError } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
-import { InputFileError, readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { InputFileError, readInputFile } from '../../node/files/files.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { runRelocsTool } from '../../relocs/tool/tool.ts';
 import type { RelocsToolOptions } from '../../relocs/tool/tool.ts';
 import { RelocsError } from '../failure.ts';
+import { refuseOverwriting } from '../paths.ts';
 
 interface RelocsArguments {
   readonly absSyms?: true;
@@ -29,20 +30,23 @@ export function addRelocs(program: Command): void {
     .description("print a vmlinux's relocation table as the kernel's own tool does, or put it into the vmlinux")
     .argument('<VMLINUX>', 'vmlinux with .rela sections (x86-64) or .rel sections (i386); - is standard input')
     .option('--abs-syms', 'list absolute symbols')
-    .option('--abs-relocs', 'list relocations that name absolute symbols')
+    .option('--abs-relocs', 'list relocations against absolute symbols')
     .option('--reloc-info', 'list all relocations of loaded sections')
     .option('--text', 'print the table as assembler source')
-    .option('--realmode', 'take the file for real-mode code (i386)')
-    .option('--lists <2|3>', 'lists in an x86-64 table, when not as the vmlinux says; 3 up to Linux 6.14')
+    .option('--realmode', 'the file is real-mode code (i386)')
+    .option(
+      '--lists <2|3>',
+      'number of lists in an x86-64 table: 3 up to Linux 6.14, then 2 (default: found out from the vmlinux)',
+    )
     .option('--keep', "write the table into the vmlinux's section .data.reloc or .data.relocs")
-    .option('-o, --output <OUT>', 'file to write, instead of standard output or, with --keep, of VMLINUX itself')
+    .option('-o, --output <OUT>', 'file to write (default: standard output; with --keep, VMLINUX itself)')
     .exitOverride((error: CommanderError) => {
       throw error.exitCode === 0 ? error : new RelocsError(oneLine(error.message.replace(/^error: /, '')));
     })
     .action(run);
 }
 
-/** A suggestion comes on a line of its own. */
+/** commander puts a suggestion on a second line. */
 function oneLine(text: string): string {
   return text.trimEnd().replaceAll('\n', ' ');
 }
@@ -66,7 +70,7 @@ function listsOf({ lists }: RelocsArguments): 2 | 3 | undefined {
   throw new RelocsError(`--lists ${lists}: expected 2 or 3`);
 }
 
-/** In the order of the kernel's tool: of several, the first counts. */
+/** When several are given, the first in the kernel tool's order counts. */
 function printOf(options: RelocsArguments): RelocsToolOptions['print'] {
   if (options.absSyms) return 'abs-syms';
   if (options.absRelocs) return 'abs-relocs';
@@ -76,7 +80,7 @@ function printOf(options: RelocsArguments): RelocsToolOptions['print'] {
 
 async function print(input: string, options: RelocsArguments, lists: 2 | 3 | undefined): Promise<void> {
   const { output = '-' } = options;
-  refuseSameFile(input, output);
+  refuseOverwriting([input], { '-o': output });
   const source = await openByteSource(input);
   try {
     const what = printOf(options);
@@ -94,7 +98,7 @@ async function print(input: string, options: RelocsArguments, lists: 2 | 3 | und
 async function keep(input: string, options: RelocsArguments, lists: 2 | 3 | undefined): Promise<void> {
   if (printOf(options) !== 'table' || options.realmode) throw new RelocsError('--keep goes with --lists and -o only');
   const { output = input } = options;
-  if (options.output !== undefined) refuseSameFile(input, output);
+  refuseOverwriting([input], { '-o': options.output });
   const { insertRelocations } = await import('../../insert.ts'); // not needed, and not loaded, to print
   const vmlinux = await readInputFile(input);
   await writeFileAtomic(output, insertRelocations(vmlinux, { lists }), { mode: 0o777 });

@@ -1,19 +1,19 @@
-/** `kslide shuffle IN --debug VMLINUX -o OUT`: every function in a place of its own, and the whole self-relocating. */
-import { randomBytes } from 'node:crypto';
+/** `kslide shuffle IN --debug VMLINUX -o OUT`: every function in a random place, in a kernel that also relocates itself. */
 import type { Command } from 'commander';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
-import { endLike, launch, PLACEHOLDER } from '../../node/processes/launch.ts';
+import { readInputFile } from '../../node/files/files.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
-import { RANDOM_KEY_BYTES } from '../../shuffle/layout/random.ts';
 import { decodePlan, encodePlan } from '../../shuffle/plan/plan-file.ts';
 import type { Plan } from '../../shuffle/plan/plan.ts';
 import { planShuffle, shuffle } from '../../shuffle/shuffle.ts';
 import type { ShufflePass } from '../../shuffle/shuffle.ts';
-import { UsageError } from '../failure.ts';
-import { print, printBeside } from '../print.ts';
-import { Progress } from '../progress.ts';
+import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { readSeed, SHARED } from '../options.ts';
+import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
+import { printResult } from '../print.ts';
+import { withProgress } from '../progress.ts';
 import { reportPlan, reportShuffle } from '../reports/shuffle.ts';
 
 interface ShuffleArguments {
@@ -33,16 +33,19 @@ interface ShuffleArguments {
   readonly quiet?: true;
 }
 
-/** Enough behind the kernel for the section of its moves, which takes 0.5 MB in Debian's: then it is shuffled where it was read to. */
+/**
+ * Spare bytes after the kernel, for the section that lists its moves (0.5 MB in Debian's kernels). With them the kernel is shuffled in the buffer
+ * that it was read into.
+ */
 const ROOM_FOR_MOVES = 2 ** 21;
 
-const PASSES: Record<ShufflePass, string> = {
+const PASSES: Readonly<Record<ShufflePass, string>> = {
   read: 'reading the kernel',
   compare: 'comparing it with its debug vmlinux',
   disassemble: 'disassembling its code',
   references: 'collecting references',
   tables: 'reading its tables',
-  layout: 'laying it out anew',
+  layout: 'choosing a new layout',
   write: 'writing',
 };
 
@@ -53,38 +56,40 @@ export function addShuffle(program: Command, setExitCode: (code: number) => void
       'write a vmlinux whose functions are in random places, and that picks its own KASLR slide at each boot',
     )
     .argument('<IN>', 'the kernel that boots: bzImage, UKI, or vmlinux')
-    .argument('[COMMAND...]', `with --exec, behind --: what to run, ${PLACEHOLDER} standing for the image's path`)
-    .option('-o, --output <OUT>', 'the vmlinux to write; - is standard output')
-    .option('--debug <VMLINUX>', 'unstripped vmlinux of the same build, with .symtab and .rela sections; default: IN')
-    .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) of a vmlinux that carries none")
-    .option('--map <FILE>', 'the map (ld -Map) of a vmlinux with a section for each function: sizes that symbols lack')
+    .argument(...EXEC_OPTIONS.command)
+    .option(...SHARED.output)
+    .option('--debug <VMLINUX>', 'unstripped vmlinux of the same build, with .symtab and .rela sections (default: IN)')
+    .option(...SHARED.relocs)
+    .option(
+      '--map <FILE>',
+      'link map (ld -Map) of a -ffunction-sections build: gives sizes to functions whose symbols have none',
+    )
     .option(
       '--recover',
       'experimental, for a debug vmlinux without .rela sections (Linux 6.8 and newer): find references by disassembly and in known tables',
     )
-    .option('--seed <HEX>', 'up to 32 bytes that decide the layout; default: random ones, which are printed')
-    .option('--symbols <FILE>', 'write the new System.map')
-    .option('--plain', 'without the program that relocates: the relocation table stands behind the file')
+    .option(...SHARED.seed)
+    .option('--symbols <FILE>', 'write the System.map of the new layout')
+    .option('--plain', 'do not make OUT self-relocating; its relocation table follows the vmlinux in the file')
     .option('--plan-out <FILE>', 'save the analysis, for fast layouts of the same kernel')
-    .option('--plan <FILE>', 'take the analysis from there, instead of --debug')
-    .option('--exec', 'run COMMAND with an image of its own that is gone with it')
-    .option('--exec-dir <DIR>', 'with --exec: give the image a name there, for commands that close what they inherit')
-    .option('--json', 'print the summary as JSON')
-    .option('--quiet', 'print nothing')
+    .option('--plan <FILE>', 'use a saved analysis instead of --debug')
+    .option(...EXEC_OPTIONS.exec)
+    .option(...EXEC_OPTIONS.execDir)
+    .option(...SHARED.json)
+    .option(...SHARED.quiet)
     .action(async (input: string, words: string[], options: ShuffleArguments) =>
       setExitCode(await run(input, words, options)),
     );
 }
 
 async function run(input: string, words: readonly string[], options: ShuffleArguments): Promise<number> {
-  const { output, debug, plan: planFile, planOut, symbols, plain, exec, execDir, json, quiet } = options;
+  const { output, debug, plan: planFile, planOut, symbols, plain, exec, execDir, quiet } = options;
   refuseContradictions(input, words, options);
   const seed = readSeed(options.seed);
-  const progress = new Progress(quiet === true || exec === true);
-  const onPass = (pass: ShufflePass): void => progress.show(PASSES[pass]);
-  try {
+  return withProgress(quiet === true || exec === true, async (progress) => {
+    const onPass = (pass: ShufflePass): void => progress.show(PASSES[pass]);
     onPass('read');
-    // The plan is decoded while the kernel is read, on another thread.
+    // The plan is decoded on this thread while another one reads the kernel.
     const [image, saved] = await Promise.all([
       readInputFile(input, { spare: ROOM_FOR_MOVES }),
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
@@ -93,24 +98,22 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan));
     if (output === undefined && !exec) {
       progress.clear();
-      if (!quiet) print(json ? `${JSON.stringify(plan.facts, null, 2)}\n` : reportPlan(plan));
-      return 0;
+      printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
+      return EXIT.done;
     }
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
-    // The kernel last: where it is, all of it is.
+    // The kernel is written last: when OUT is there, everything is.
     if (symbols !== undefined && map !== undefined) await writeFileAtomic(symbols, [map], { mode: 0o600 });
-    if (exec) return await endLike(await launch(shuffled.parts, { command: words, directory: execDir }));
+    if (exec) return runWithImage(shuffled.parts, words, execDir);
     await writeFileAtomic(output!, shuffled.parts);
     progress.clear();
     const hexSeed = Buffer.from(seed).toString('hex');
-    if (json) print(`${JSON.stringify({ seed: hexSeed, ...shuffled.summary }, null, 2)}\n`);
-    else if (!quiet) printBeside(output, reportShuffle(shuffled.summary, hexSeed));
-    return 0;
-  } finally {
-    progress.clear();
-  }
+    const { summary } = shuffled;
+    printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
+    return EXIT.done;
+  });
 }
 
 async function makePlan(
@@ -119,8 +122,8 @@ async function makePlan(
   { relocs, map, recover }: ShuffleArguments,
   onPass: (pass: ShufflePass) => void,
 ): Promise<Plan> {
-  const table = relocs === undefined ? undefined : await readInputFile(relocs);
-  const linkMap = map === undefined ? undefined : await readInputFile(map);
+  const table = await readIfGiven(relocs);
+  const linkMap = await readIfGiven(map);
   const source = await openByteSource(debug);
   try {
     const options = { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, recover, onPass };
@@ -131,32 +134,18 @@ async function makePlan(
 }
 
 function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {
-  const { output, debug, relocs, map, recover, plan, planOut, seed, symbols, plain, exec, execDir, json } = options;
-  if (exec) {
-    if (output !== undefined) throw new UsageError('--exec and -o do not go together');
-    if (json) throw new UsageError("--json and --exec do not go together: standard output is the command's");
-    if (words.length === 0) throw new UsageError(`--exec needs a command: --exec -- COMMAND … ${PLACEHOLDER} …`);
-  } else if (words.length > 0) throw new UsageError(`a command (${words[0]}) without --exec`);
-  if (execDir !== undefined && !exec) throw new UsageError('--exec-dir without --exec');
+  const { output, debug, relocs, map, recover, plan, planOut, seed, symbols, plain, exec, json } = options;
+  refuseBadExec(options, words);
   if (output === undefined && planOut === undefined && !exec)
     throw new UsageError('neither -o nor --plan-out nor --exec: nothing to write');
   if (output === undefined && !exec && (seed ?? symbols ?? plain) !== undefined)
     throw new UsageError('--seed, --symbols and --plain want -o or --exec');
   if (plan !== undefined && (debug ?? relocs ?? map ?? recover ?? planOut) !== undefined)
     throw new UsageError('--plan goes without --debug, --relocs, --map, --recover and --plan-out');
-  const inputs = [input, debug, relocs, map, plan].filter((file) => file !== undefined);
-  const outputs = [output, planOut, symbols].filter((file) => file !== undefined);
   if (debug === undefined && plan === undefined && input === '-')
-    throw new UsageError('IN is standard input: --debug or --plan says where its symbols are');
-  if (inputs.filter((file) => file === '-').length > 1) throw new UsageError('only one input can be standard input');
-  if (outputs.filter((file) => file === '-').length > (json ? 0 : 1))
-    throw new UsageError('only one output, the summary of --json included, can be standard output');
-  if (new Set(outputs).size < outputs.length) throw new UsageError('two outputs have the same name');
-  for (const from of inputs) for (const to of outputs) refuseSameFile(from, to);
-}
-
-function readSeed(text: string | undefined): Uint8Array {
-  if (text === undefined) return randomBytes(RANDOM_KEY_BYTES);
-  if (/^(?:[0-9a-f]{2})+$/i.test(text) && text.length <= 2 * RANDOM_KEY_BYTES) return Buffer.from(text, 'hex');
-  throw new UsageError(`--seed is ${JSON.stringify(text)}, expected 1 to ${RANDOM_KEY_BYTES} bytes in hex`);
+    throw new UsageError('IN is standard input: name the file with its symbols by --debug or --plan');
+  const outputs = { '-o': output, '--plan-out': planOut, '--symbols': symbols };
+  refuseSharedStdin({ IN: input, '--debug': debug, '--relocs': relocs, '--map': map, '--plan': plan });
+  refuseSharedStdout(outputs, json);
+  refuseOverwriting([input, debug, relocs, map, plan], outputs);
 }

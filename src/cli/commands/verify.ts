@@ -1,4 +1,4 @@
-/** `kslide verify ORIGINAL CONVERTED`: is the one the other, made self-relocating, and nothing else? */
+/** `kslide verify ORIGINAL CONVERTED`: is CONVERTED the original made self-relocating, with nothing else changed? */
 import type { Command } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { isElf, readElf } from '../../elf/read.ts';
@@ -8,9 +8,10 @@ import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/files.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
-import { UsageError } from '../failure.ts';
-import { print } from '../print.ts';
-import { Progress } from '../progress.ts';
+import { EXIT, UsageError } from '../failure.ts';
+import { readIfGiven, refuseSharedStdin } from '../paths.ts';
+import { printResult } from '../print.ts';
+import { withProgress } from '../progress.ts';
 import { reportVerify, reportVerifyShuffled } from '../reports/verify.ts';
 
 interface VerifyArguments {
@@ -22,21 +23,20 @@ interface VerifyArguments {
   readonly quiet?: true;
 }
 
-const PROVED = 0;
-const REFUTED = 1;
-
 export function addVerify(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('verify')
-    .description('prove that a converted kernel is the original, made self-relocating, and nothing else')
+    .description(
+      'prove that a converted kernel is the original made self-relocating, and that nothing else was changed',
+    )
     .argument('<ORIGINAL>', 'what it was converted from: bzImage, UKI, or vmlinux with its relocations')
     .argument('<CONVERTED>', 'what `kslide convert` or `kslide bzimage` wrote; one of the two may be -, standard input')
-    .option('--relocs <FILE>', "the original's relocation table, when convert was given one")
-    .option('--shuffled', 'CONVERTED is what `kslide shuffle` wrote: prove where everything went, too')
-    .option('--debug <VMLINUX>', "with --shuffled: the debug vmlinux of the original's build; default: ORIGINAL")
+    .option('--relocs <FILE>', 'relocation table of ORIGINAL, if `convert` was given one')
+    .option('--shuffled', 'CONVERTED was written by `kslide shuffle`: prove also where each function went')
+    .option('--debug <VMLINUX>', "with --shuffled: debug vmlinux of the original's build (default: ORIGINAL)")
     .option(
       '--recover',
-      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and show less',
+      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and prove less',
     )
     .option('--json', 'print the result as JSON')
     .option('--quiet', 'print nothing: the exit code is the answer')
@@ -46,40 +46,34 @@ export function addVerify(program: Command, setExitCode: (code: number) => void)
 }
 
 async function run(original: string, converted: string, options: VerifyArguments): Promise<number> {
-  const { relocs, shuffled, debug, recover, json, quiet } = options;
-  if ([original, converted, relocs, debug].filter((file) => file === '-').length > 1)
-    throw new UsageError('only one of ORIGINAL, CONVERTED, --relocs and --debug can be standard input');
+  const { relocs, shuffled, debug, recover, quiet } = options;
+  refuseSharedStdin({ ORIGINAL: original, CONVERTED: converted, '--relocs': relocs, '--debug': debug });
   if ((debug ?? recover) !== undefined && !shuffled) throw new UsageError('--debug and --recover go with --shuffled');
   if (shuffled && debug === undefined && original === '-')
-    throw new UsageError('ORIGINAL is standard input: --debug says where its symbols are');
-  const progress = new Progress(quiet === true);
-  try {
+    throw new UsageError('ORIGINAL is standard input: name the file with its symbols by --debug');
+  return withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernels');
     const kernel = await readInputFile(original);
     const file = await readInputFile(converted);
-    const table = relocs === undefined ? undefined : await readInputFile(relocs);
+    const table = await readIfGiven(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {
       const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, recover, onCheck });
       progress.clear();
-      if (json) print(`${JSON.stringify(result, null, 2)}\n`);
-      else if (!quiet) print(reportVerifyShuffled(result));
-      return result.verdict === 'refuted' ? REFUTED : PROVED;
+      printResult(result, () => reportVerifyShuffled(result), options);
+      return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
     const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, onCheck });
     progress.clear();
-    if (json) print(`${JSON.stringify(result, null, 2)}\n`);
-    else if (!quiet) print(reportVerify(result));
-    if (result.verdict === 'proved') return PROVED;
-    if (!quiet) sayIfMoved(file);
-    return REFUTED;
-  } finally {
-    progress.clear();
-  }
+    printResult(result, () => reportVerify(result), options);
+    if (result.verdict === 'proved') return EXIT.done;
+    if (!quiet) explainIfMoved(file);
+    return EXIT.finding;
+  });
 }
 
-/** The usual mistake: what `randomize` wrote, which is refuted, but by words that do not say so. */
-function sayIfMoved(converted: Uint8Array): void {
+/** The usual mistake is to verify what `randomize` wrote. The refutation is right, but does not name that cause: this line does. */
+function explainIfMoved(converted: Uint8Array): void {
   try {
     if (isElf(converted)) refuseMoved(readElf(converted));
   } catch (error) {
@@ -88,7 +82,7 @@ function sayIfMoved(converted: Uint8Array): void {
   }
 }
 
-/** Its disassembler is loaded only when it is wanted. */
+/** Loads the shuffle verifier, and the disassembler that it needs, only when it is asked for. */
 async function proveShuffled(
   kernel: Uint8Array,
   file: Uint8Array,

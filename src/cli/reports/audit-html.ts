@@ -1,6 +1,6 @@
 /** The report of `kslide audit --html`: a page of its own. */
 import type { AuditRecord } from '../../measure/audit/record.ts';
-import { countSlots, slidesOf } from '../../measure/audit/summary.ts';
+import { countBySlot, slidesOf } from '../../measure/audit/summary.ts';
 import type { AuditSummary } from '../../measure/audit/summary.ts';
 import { definitions, escape, figure, page } from '../html/page.ts';
 import { auditRows } from './audit.ts';
@@ -21,7 +21,7 @@ export function reportAuditPage(
 ): string {
   const slides = slidesOf(records);
   const slots = summary.slots ?? undefined;
-  const counts = slots === undefined ? undefined : countSlots(slides, slots);
+  const counts = slots === undefined ? undefined : countBySlot(slides, slots);
   const last =
     records
       .map(({ at }) => at)

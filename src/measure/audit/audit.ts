@@ -1,25 +1,24 @@
 /**
- * Boots a kernel again and again and keeps what each boot said.
+ * Boots a kernel many times and records the slide that each boot printed.
  *
- * No initramfs: a kernel without one panics in a second or two, and its panic prints the slide. So the audit works with any kernel, and
- * asks nobody but the kernel itself.
+ * The guests have no initramfs: a kernel without one panics in a second or two, and its panic prints the slide. So an audit works with any kernel,
+ * and the slide is the kernel's own word.
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, cpus } from 'node:os';
 import { EnvironmentError } from '../../node/environment.ts';
-import { runProgram } from '../../node/processes/processes.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import type { AuditImage } from './image.ts';
 import type { AuditEntry, AuditMachine, AuditRecord } from './record.ts';
-import { inParallel } from '../parallel.ts';
+import { inParallel, qemuVersion } from '../many-boots.ts';
 
 /** What each guest is given. */
 export interface AuditGuest {
   readonly memoryMib: number;
   /** QEMU's -cpu. */
   readonly cpu: string;
-  /** Further words on the kernel command line. */
+  /** Words to add to the kernel command line. */
   readonly append: string;
   readonly accel: NonNullable<BootOptions['accel']>;
   readonly timeoutMs: number;
@@ -29,28 +28,27 @@ export interface AuditOptions {
   readonly image: AuditImage;
   readonly entry: AuditEntry;
   readonly guest: AuditGuest;
-  /** Numbers of the boots to do. */
+  /** The boots to do, by their numbers. */
   readonly boots: readonly number[];
   /** Guests at a time. */
   readonly jobs: number;
   readonly signal?: AbortSignal | undefined;
-  /** As each boot ends, in that order. */
+  /** Called when a boot ends: in the order in which they end. */
   readonly onRecord: (record: AuditRecord) => void;
 }
 
-/** How much of a failed boot's console is kept. */
+/** Characters of a failed boot's console that are kept: the last ones. */
 const TAIL = 2_000;
 
 /**
- * Does the boots. Ends early, and without an error, when `signal` fires: boots under way are then as if never begun. A guest that fails is
- * a result; QEMU that fails is an EnvironmentError.
+ * Does the boots. When `signal` fires it ends early and without an error; boots under way then leave no record. A guest that fails is a result.
+ * Throws EnvironmentError when QEMU itself fails.
  */
 export async function runAudit(options: AuditOptions): Promise<void> {
   const { image, entry, guest, onRecord } = options;
   const run = randomBytes(8).toString('hex');
   const host = { cpu: cpus()[0]?.model.trim() ?? 'unknown', cpus: availableParallelism(), qemu: await qemuVersion() };
-  await inParallel(options.boots, options.jobs, async (number, failed) => {
-    const signal = options.signal === undefined ? failed : AbortSignal.any([options.signal, failed]);
+  const bootOnce = async (number: number, signal: AbortSignal): Promise<void> => {
     if (signal.aborted) return;
     const result = await boot({ image: image.bytes, entry, ...guest, signal });
     if (result.end === 'aborted') return;
@@ -63,28 +61,24 @@ export async function runAudit(options: AuditOptions): Promise<void> {
       slots: image.slots ?? null,
       entry,
       boot: number,
-      slide: slideSaid(result),
+      slide: printedSlide(result),
       end: result.end,
       ms: result.milliseconds,
       at: new Date().toISOString(),
       machine,
     };
     onRecord(hasFailed(record) ? { ...record, tail: result.console.slice(-TAIL) } : record);
-  });
+  };
+  await inParallel(options.boots, options.jobs, bootOnce, options.signal);
 }
 
-/** A kernel that came to its panic and said where it is, or that it is where it was linked: the latter is judged by whoever knows whether it should be. */
+/** Whether a boot did not reach the kernel's end, or printed no slide there. A kernel that says that it was not randomized has not failed: the summary judges that. */
 export function hasFailed({ end, slide }: Pick<AuditRecord, 'end' | 'slide'>): boolean {
   return slide === null || (end !== 'panic' && end !== 'poweroff');
 }
 
-function slideSaid({ console, slide }: BootResult): AuditRecord['slide'] {
+function printedSlide({ console, slide }: BootResult): AuditRecord['slide'] {
   return console.includes('Kernel Offset: disabled') ? 'disabled' : (slide ?? null);
-}
-
-async function qemuVersion(): Promise<string> {
-  const { output } = await runProgram('qemu-system-x86_64', ['--version'], { timeoutMs: 10_000 });
-  return /version ([\d.]+)/.exec(output)?.[1] ?? 'unknown';
 }
 
 function qemuFailed({ errors }: BootResult): EnvironmentError {

@@ -1,4 +1,4 @@
-/** What an audit has to know of the image that it boots. */
+/** What an audit needs to know about the image that it boots: its hash, and the slides that it may take. */
 import { createHash } from 'node:crypto';
 import { isBzImage } from '../../bzimage/header.ts';
 import { isElf } from '../../elf/read.ts';
@@ -13,11 +13,11 @@ export interface AuditImage {
   readonly bytes: Uint8Array;
   /** SHA-256 in hex. */
   readonly hash: string;
-  /** Undefined for a kernel that `convert` has not been at: nothing in it says which slides it may take. */
+  /** Undefined unless `convert` wrote the kernel: nothing in other kernels says which slides they may take. */
   readonly slots: Slots | undefined;
 }
 
-/** Throws KernelImageError for what is neither an ELF kernel nor a bzImage. */
+/** Throws KernelImageError for a file that is neither an ELF kernel nor a bzImage. */
 export function readAuditImage(bytes: Uint8Array): AuditImage {
   if (!isElf(bytes) && !isBzImage(bytes)) {
     throw new KernelImageError({

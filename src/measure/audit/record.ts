@@ -1,5 +1,5 @@
 /**
- * One boot of an audit, as a line of its result file. A line says all about itself, so that files of several machines are merged by joining
+ * One boot of an audit, as a line of its result file. Each line is complete by itself: the files of several machines can be merged by concatenating
  * them, and judged without the image.
  */
 import type { Slide } from '../../base/addresses.ts';
@@ -14,7 +14,7 @@ export type AuditEntry = (typeof AUDIT_ENTRIES)[number];
 
 const ENDS: readonly BootEnd[] = ['panic', 'poweroff', 'reset', 'timeout', 'aborted', 'qemu-error'];
 
-/** Where a boot ran. No name of the host: result files are meant to be passed on. */
+/** Where a boot ran. Without the host's name, because result files are meant to be shared. */
 export interface AuditMachine {
   readonly cpu: string;
   readonly cpus: number;
@@ -25,34 +25,34 @@ export interface AuditMachine {
 }
 
 export interface AuditRecord {
-  /** The run, at random, and the number of the boot in it: the same nowhere else. */
+  /** A random name of the run and the number of the boot in it: unique across runs and machines. */
   readonly id: string;
   /** SHA-256 of the image file, in hex. */
   readonly image: string;
-  /** What the image allows, from its own parameters; null where it is not a converted kernel. */
+  /** The slides that the image may take, from its own parameters; null if it is not a converted kernel. */
   readonly slots: Slots | null;
   readonly entry: AuditEntry;
   /** Counts from 1 in each result file. */
   readonly boot: number;
-  /** `disabled` when the kernel said that it was not randomized, null when it said nothing. */
+  /** `disabled` when the kernel printed that it was not randomized, null when it printed no slide. */
   readonly slide: Slide | 'disabled' | null;
   readonly end: BootEnd;
   readonly ms: number;
   /** When it ended, ISO 8601, UTC. */
   readonly at: string;
   readonly machine: AuditMachine;
-  /** The console's last words, of a boot that failed. */
+  /** The end of the console's output, if the boot failed. */
   readonly tail?: string | undefined;
 }
 
-/** Torn last lines are dropped. Throws InputFileError for what is not an audit's result file. */
+/** Drops an incomplete last line. Throws InputFileError for a file that is not an audit's result file. */
 export function readAuditFile(path: string): Promise<Lines<AuditRecord>> {
   return readLines(path, (json) => (isAuditRecord(json) ? json : undefined));
 }
 
 /**
- * The boots of several files, each once. Throws InputFileError when a file is of another image than the first, or when the same boot has two different
- * results.
+ * The boots of several files, each once. Throws InputFileError when a file is about another image than the first, or when the same boot has two
+ * different results.
  */
 export async function mergeAuditFiles(paths: readonly string[]): Promise<AuditRecord[]> {
   const byId = new Map<string, AuditRecord>();
@@ -63,7 +63,7 @@ export async function mergeAuditFiles(paths: readonly string[]): Promise<AuditRe
       if (record.image !== image) throw new InputFileError(path, `audits another image: ${record.image}, not ${image}`);
       const known = byId.get(record.id);
       if (known !== undefined && (known.slide !== record.slide || known.end !== record.end)) {
-        throw new InputFileError(path, `boot ${record.id} has another result than in a file before it`);
+        throw new InputFileError(path, `boot ${record.id} has a different result in an earlier file`);
       }
       byId.set(record.id, known ?? record);
     }
@@ -102,7 +102,7 @@ function isMachine(json: unknown): boolean {
   );
 }
 
-/** An array as long as `count` is made for each image: more slots than 2 MiB pages in 1 GiB cannot be. */
+/** The summary allocates an array of `count`; there are at most 512 slots, the 2 MiB pages in 1 GiB. */
 function isSlots(json: unknown): boolean {
   if (!isObject(json)) return false;
   const { count, align } = json;

@@ -1,18 +1,18 @@
 /**
- * What the boots of an audit show, and whether anything is wrong with it.
+ * What the boots of an audit show, and what is wrong with the kernel's slides.
  *
- * Findings, each enough for exit code 1:
+ * Findings, of which each one causes exit code 1:
  *
- *     failed            a boot that did not come to the kernel's panic, or said no slide
- *     not-randomized    the kernel of a boot said that its offset is "disabled"
- *     misaligned        a slide that is no multiple of the image's alignment
- *     out-of-range      a slide above the image's largest
- *     constant          the same slide in each of four boots or more, where the range is not known
- *     uneven, too-even  chi-square: p below 1e-6 on either side
- *     collisions        the collision test: p below 1e-6 on either side
- *     incomplete        fewer boots than were asked for
+ *     failed            a boot did not reach the kernel's panic, or printed no slide
+ *     not-randomized    a kernel printed that its offset is "disabled"
+ *     misaligned        a slide is not a multiple of the image's alignment
+ *     out-of-range      a slide is above the image's largest
+ *     constant          four or more boots all have the same slide (only where the range is not known)
+ *     uneven, too-even  chi-square: p below 1e-6, at either end
+ *     collisions        the collision test: p below 1e-6, at either end
+ *     incomplete        there are fewer boots than were asked for
  *
- * At 1e-6 a good kernel is accused once in 250,000 audits (four tails), and one that lost a bit of entropy is found with 250 boots.
+ * At 1e-6 a good kernel is accused in one of 250,000 audits (four tails), and a kernel that lost a bit of entropy is found with 250 boots.
  */
 import { hex } from '../../base/errors.ts';
 import { largestSlide } from '../../kaslr/slots.ts';
@@ -23,10 +23,10 @@ import { commonDivisor, estimateEntropy, testCollisions, testUniformity } from '
 import type { CollisionTest, EntropyEstimate, UniformityTest } from '../statistics/statistics.ts';
 
 export const P_AT_LEAST = 1e-6;
-/** With 480 slots, four boots agree once in 10^8 audits. */
+/** With 480 slots, four boots agree by chance in one of 10^8 audits. */
 const CONSTANT_FROM = 4;
 
-export type FindingCode =
+export type AuditFindingCode =
   | 'failed'
   | 'not-randomized'
   | 'misaligned'
@@ -37,18 +37,18 @@ export type FindingCode =
   | 'collisions'
   | 'incomplete';
 
-export interface Finding {
-  readonly code: FindingCode;
+export interface AuditFinding {
+  readonly code: AuditFindingCode;
   readonly text: string;
 }
 
-/** The shape of `kslide audit --json`. Sizes and slides in bytes, times in milliseconds; null is what cannot be known. */
+/** The shape of `kslide audit --json`. Sizes and slides are in bytes, times in milliseconds; null means that a value cannot be known. */
 export interface AuditSummary {
   /** SHA-256 of the image. */
   readonly image: string;
   readonly slots: { readonly count: number; readonly align: number; readonly largest: number } | null;
   readonly boots: {
-    /** Null when results were merged: then nobody asked for a number. */
+    /** Null when results were merged: no number was asked for. */
     readonly asked: number | null;
     readonly done: number;
     readonly failed: number;
@@ -56,28 +56,28 @@ export interface AuditSummary {
     readonly medianMs: number;
   };
   readonly machines: readonly (AuditMachine & { readonly boots: number })[];
-  /** Of the boots that did not fail; null when there is none. */
+  /** Of the boots that did not fail; null when all failed. */
   readonly slides: {
     readonly distinct: number;
     readonly least: number;
     readonly greatest: number;
-    /** Greatest common divisor; 0 if all are 0. */
+    /** Greatest common divisor of the slides; 0 if all are 0. */
     readonly alignment: number;
   } | null;
   readonly uniformity: UniformityTest | null;
   readonly collisions: CollisionTest | null;
   readonly entropy: EntropyEstimate | null;
-  readonly findings: readonly Finding[];
+  readonly findings: readonly AuditFinding[];
 }
 
-/** `records`: at least one, all of the same image. `asked`: how many there should be. */
-export function summarize(records: readonly AuditRecord[], asked?: number): AuditSummary {
+/** `records`: at least one, all of the same image. `asked`: the number of boots that the user asked for. */
+export function summarizeAudit(records: readonly AuditRecord[], asked?: number): AuditSummary {
   const first = records[0];
   if (first === undefined) throw new RangeError('an audit without boots');
   const slots = first.slots ?? undefined;
   const failed = records.filter(hasFailed);
   const randomized = slidesOf(records);
-  const counts = slots === undefined ? undefined : countSlots(randomized, slots);
+  const counts = slots === undefined ? undefined : countBySlot(randomized, slots);
   const tests = runTests(randomized, counts, slots);
   return {
     image: first.image,
@@ -96,7 +96,7 @@ export function summarize(records: readonly AuditRecord[], asked?: number): Audi
   };
 }
 
-/** Slides of the boots that said one. */
+/** Slides of the boots that did not fail. */
 export function slidesOf(records: readonly AuditRecord[]): number[] {
   return records
     .filter((record) => !hasFailed(record))
@@ -104,8 +104,8 @@ export function slidesOf(records: readonly AuditRecord[]): number[] {
     .filter((slide) => typeof slide === 'number');
 }
 
-/** How often each slot was taken. What is in no slot is not counted: it is a finding of its own. */
-export function countSlots(slides: readonly number[], { align, count }: Slots): Uint32Array {
+/** The number of boots in each slot. Slides outside all slots are not counted here: judgeSlides finds them. */
+export function countBySlot(slides: readonly number[], { align, count }: Slots): Uint32Array {
   const counts = new Uint32Array(count);
   for (const slide of slides) if (slide % align === 0 && slide / align < count) counts[slide / align]!++;
   return counts;
@@ -138,8 +138,8 @@ function judgeBoots(
   records: readonly AuditRecord[],
   failed: readonly AuditRecord[],
   asked: number | undefined,
-): Finding[] {
-  const findings: Finding[] = [];
+): AuditFinding[] {
+  const findings: AuditFinding[] = [];
   if (failed.length > 0) {
     const ends = Object.entries(tally(failed.map(({ end, slide }) => (slide === null ? `${end}, no slide` : end))));
     const which = ends.map(([end, times]) => `${times} × ${end}`).join('; ');
@@ -157,23 +157,23 @@ function judgeBoots(
   return findings;
 }
 
-function judgeSlides(slides: readonly number[], slots: Slots | undefined): Finding[] {
+function judgeSlides(slides: readonly number[], slots: Slots | undefined): AuditFinding[] {
   if (slots === undefined) {
     if (slides.length < CONSTANT_FROM || new Set(slides).size > 1) return [];
     return [{ code: 'constant', text: `all ${slides.length} boots have the slide ${hex(slides[0]!)}` }];
   }
-  const findings: Finding[] = [];
+  const findings: AuditFinding[] = [];
   const misaligned = slides.filter((slide) => slide % slots.align !== 0);
   if (misaligned.length > 0)
-    findings.push({ code: 'misaligned', text: `no multiples of ${hex(slots.align)}: ${listed(misaligned)}` });
+    findings.push({ code: 'misaligned', text: `not multiples of ${hex(slots.align)}: ${listed(misaligned)}` });
   const outside = slides.filter((slide) => slide > largestSlide(slots));
   if (outside.length > 0)
     findings.push({ code: 'out-of-range', text: `above ${hex(largestSlide(slots))}: ${listed(outside)}` });
   return findings;
 }
 
-function judgeTests({ uniformity, collisions }: Tests): Finding[] {
-  const findings: Finding[] = [];
+function judgeTests({ uniformity, collisions }: Tests): AuditFinding[] {
+  const findings: AuditFinding[] = [];
   if (uniformity !== null && uniformity.pUneven < P_AT_LEAST) {
     findings.push({
       code: 'uneven',
@@ -183,7 +183,7 @@ function judgeTests({ uniformity, collisions }: Tests): Finding[] {
   if (uniformity !== null && uniformity.pEven < P_AT_LEAST) {
     findings.push({
       code: 'too-even',
-      text: `slots come more evenly than chance has it: chi-square p = ${uniformity.pEven.toExponential(1)}`,
+      text: `slots come more evenly than chance allows: chi-square p = ${uniformity.pEven.toExponential(1)}`,
     });
   }
   if (collisions !== null && Math.min(collisions.pMore, collisions.pFewer) < P_AT_LEAST) {

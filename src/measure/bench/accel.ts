@@ -1,4 +1,4 @@
-/** Whether boots are counted or timed. */
+/** Whether a bench counts instructions under TCG or measures time under KVM. */
 import { EnvironmentError } from '../../node/environment.ts';
 import { packBenchInit } from './init.ts';
 import { timeBoot } from './measure.ts';
@@ -8,16 +8,16 @@ import type { Subject } from './subject.ts';
 
 export interface ChosenAccel {
   readonly accel: 'tcg' | 'kvm';
-  /** KVM was to be taken if it runs a guest here, and does not. */
+  /** `auto` was asked for, and KVM cannot run this kernel here. */
   readonly fellBack: boolean;
 }
 
-/** KVM needs about one second to /init, nested perhaps ten. */
+/** A boot to /init takes about one second under KVM, perhaps ten when KVM is nested. */
 const PROBE_MS = 20_000;
 
 /**
- * That /dev/kvm opens proves nothing (on some machines it does, and stock kernels do not run), so a whole boot of the plain vmlinux is the
- * probe. Throws EnvironmentError when KVM is what was asked for.
+ * Opening /dev/kvm proves nothing: on some machines it opens, and stock kernels still do not run. So the probe is a whole boot of the plain vmlinux.
+ * Throws EnvironmentError when `kvm` was asked for and the probe fails.
  */
 export async function chooseAccel(
   subject: Subject,

@@ -1,14 +1,14 @@
 /**
- * Boots one kernel in all its forms to the same point and says what each took: the measurement behind "KASLR without the decompressor".
+ * Boots one kernel in all its forms to the same point and reports what each boot cost: how much KASLR costs with and without the decompressor.
  *
- * Under TCG instructions are counted, which no other work on the machine changes; guest.ts says how. Whole boots differ from seed to seed,
- * because the kernel's own work depends on its random numbers (most of all its self-tests of cryptography): hence medians, and the spread.
- * The stub is counted by itself as well.
- * Under KVM time is measured, one guest at a time, the variants taking turns; the stub is still counted under TCG.
+ * Under TCG it counts instructions, which no other work on the machine changes; guest.ts says how. Whole boots differ from seed to seed, because the
+ * kernel's own work depends on its random numbers (most of all its self-tests of cryptography). So there are several boots, and their median and
+ * spread count. The stub is also counted by itself.
+ *
+ * Under KVM it measures time, one guest at a time, the variants taking turns. The stub is still counted under TCG.
  */
 import { availableParallelism } from 'node:os';
-import { runProgram } from '../../node/processes/processes.ts';
-import { inParallel } from '../parallel.ts';
+import { inParallel, qemuVersion } from '../many-boots.ts';
 import { chooseAccel } from './accel.ts';
 import { countStub } from './count-stub.ts';
 import { packBenchInit } from './init.ts';
@@ -17,28 +17,28 @@ import { countBoot, timeBoot } from './measure.ts';
 import type { GuestSettings, MeasuredBoot } from './measure.ts';
 import { readSubject } from './subject.ts';
 import type { Subject, SubjectOptions } from './subject.ts';
-import { summarize } from './summary.ts';
+import { summarizeBench } from './summary.ts';
 import type { BenchSummary, StubCount } from './summary.ts';
 
 export interface BenchOptions extends SubjectOptions {
   readonly accel: 'auto' | 'tcg' | 'kvm';
-  /** Of each variant; undefined: RUNS. */
+  /** Boots of each variant; undefined: RUNS. */
   readonly runs?: number | undefined;
-  /** A boot that takes longer hangs; undefined: BOOT_MS. */
+  /** A boot that takes longer has failed; undefined: BOOT_MS. */
   readonly timeoutMs?: number | undefined;
   readonly memoryMib: number;
-  /** Behind what `boot` always says. */
+  /** Words to add to the kernel command line, after those that `boot` always passes. */
   readonly append: string;
-  /** Its guest has to end by itself: that is then the point measured to. */
+  /** An initramfs whose guest ends by itself: boots are then measured to that end. */
   readonly initrd?: Uint8Array | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** What is done next. */
+  /** Called with what is done next. */
   readonly onStep?: ((text: string) => void) | undefined;
 }
 
-/** Time is a worse measure than a count, so it takes more of it. */
+/** Times vary more than counts, so more boots are needed. */
 export const RUNS = { tcg: 5, kvm: 25 } as const;
-/** A count takes 3 s where nothing else runs, and many times that on a busy machine. */
+/** A counted boot takes 3 s where nothing else runs, and many times that on a busy machine. */
 const BOOT_MS = 600_000;
 
 /** Throws KernelImageError for a kernel that cannot be converted or does not boot, and EnvironmentError when QEMU fails. */
@@ -69,10 +69,10 @@ export async function runBench(file: Uint8Array, options: BenchOptions): Promise
     append,
     ownInitrd: options.initrd !== undefined,
   };
-  return summarize({ subject, guest, boots, stubs, map: mapRelocations(subject.plain, subject.relocations) });
+  return summarizeBench({ subject, guest, boots, stubs, map: mapRelocations(subject.plain, subject.relocations) });
 }
 
-/** Of the kernels that are nothing but `convert`'s: a decompressor before it would only take longer. */
+/** Counts the stubs of vmlinux images only: in a bzImage the same stub would run after a decompressor, which takes longer. */
 async function countStubs(subject: Subject, settings: GuestSettings): Promise<readonly StubCount[]> {
   const stubs: StubCount[] = [];
   for (const variant of subject.variants) {
@@ -83,7 +83,7 @@ async function countStubs(subject: Subject, settings: GuestSettings): Promise<re
   return stubs;
 }
 
-/** For each variant, in their order, one measurement a run. */
+/** For each variant, in their order, one measurement per run. */
 async function measureBoots(
   subject: Subject,
   settings: GuestSettings,
@@ -100,8 +100,7 @@ async function measureBoots(
   await inParallel(
     turns.flat(),
     accel === 'tcg' ? availableParallelism() : 1,
-    async ({ run, variant, index }, failed) => {
-      const signal = settings.signal === undefined ? failed : AbortSignal.any([settings.signal, failed]);
+    async ({ run, variant, index }, signal) => {
       const each = { ...settings, signal };
       const boot = await (accel === 'tcg'
         ? countBoot(subject, variant, each, run + 1)
@@ -110,11 +109,7 @@ async function measureBoots(
       done++;
       show();
     },
+    settings.signal,
   );
   return boots;
-}
-
-async function qemuVersion(): Promise<string> {
-  const { output } = await runProgram('qemu-system-x86_64', ['--version'], { timeoutMs: 10_000 });
-  return /version ([\d.]+)/.exec(output)?.[1] ?? 'unknown';
 }

@@ -1,4 +1,4 @@
-/** The stub counted by itself: exactly, because nothing in it depends on chance. */
+/** Counts the stub's instructions by themselves. The count is exact, because the number does not depend on the stub's random numbers. */
 import { PARAMS } from '../../segment/layout.ts';
 import { countGuest, wouldNotBoot } from './guest.ts';
 import { guestOf } from './measure.ts';
@@ -8,7 +8,7 @@ import type { StubStep } from '../../stub/program.ts';
 import type { Subject, Variant } from './subject.ts';
 import type { StubCount } from './summary.ts';
 
-/** Two boots by different seeds, and the number is the same: so both are shown. A third one with nokaslr. */
+/** Counts two boots with different seeds, which should give the same number (both are reported), and one with nokaslr. */
 export async function countStub(
   subject: Subject,
   variant: Variant,
@@ -32,11 +32,11 @@ export async function countStub(
 interface StubBoot {
   /** From the first arrival at e_entry, where the hook stands, to the second. */
   readonly instructions: number;
-  /** Those that ran; the hook belongs to the first. */
+  /** The steps that ran. The hook is counted as part of the first step. */
   readonly steps: Partial<Record<StubStep, number>>;
 }
 
-/** Runs no further than the stub. */
+/** Runs a guest up to the end of the stub. */
 function countOnce(subject: Subject, variant: Variant, settings: GuestSettings, seed: number): Promise<StubBoot> {
   const { entry } = subject.plain;
   const program = variant.stub!.segment + PARAMS.size;
@@ -47,14 +47,14 @@ function countOnce(subject: Subject, variant: Variant, settings: GuestSettings, 
     let step = first!.step;
     const start = await guest.runTo([entry]);
     let before = start.instructions;
-    // The guest stands at the entry already: it must be led away from there before it can come back.
+    // The guest is at the entry now. It has to leave before a breakpoint there can mean that it came back.
     let arrival = await guest.runTo([program]);
     while (arrival.at !== undefined && arrival.at !== entry) {
       arrival = await guest.runTo([...ahead.keys(), entry]);
       steps[step] = arrival.instructions - before;
       before = arrival.instructions;
       step = ahead.get(arrival.at ?? 0) ?? step;
-      // A step is entered once; a breakpoint where the guest stands would hold it there.
+      // Each step is entered once. A breakpoint at the guest's present address would stop it there again.
       ahead.delete(arrival.at ?? 0);
     }
     if (arrival.at === undefined)

@@ -1,49 +1,49 @@
 /**
- * The little of the GDB remote protocol that it takes to run a guest from place to place (GDB manual, appendix E).
+ * The part of the GDB remote protocol that is needed to run a guest from one address to another (GDB manual, appendix E).
  *
- * A packet is `$text#xx`, xx the sum of its characters, answered by a `+` and then a packet. QEMU neither escapes nor run-length
- * encodes what is asked for here. Breakpoints are hardware ones (Z1): under TCG they are addresses in a list, as many as one
- * likes, and change no byte of the guest.
+ * A packet is `$text#xx`, where xx is the sum of its characters. The answer is a `+` and then a packet. QEMU neither escapes nor run-length encodes
+ * the answers that are needed here. Breakpoints are hardware breakpoints (Z1): under TCG these are addresses in a list of any length, and change no
+ * byte of the guest.
  */
 import type { Socket } from 'node:net';
 import type { PhysAddr, VirtAddr } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
-import { HungUp } from './hung-up.ts';
+import { HungUp } from './monitor.ts';
 
-/** What a stop reply's signal means (gdbstub.c of QEMU): a breakpoint, or a guest that has ended while QEMU stays. */
+/** Signals in a stop reply (QEMU's gdbstub.c): a guest that has ended while QEMU goes on, or a breakpoint. */
 const SIGNAL_QUIT = 3;
 const SIGNAL_TRAP = 5;
-/** RIP follows 16 general registers in the answer to `g`, all of 8 bytes. */
+/** In the answer to `g`, RIP follows 16 general registers of 8 bytes each. */
 const RIP_OFFSET = 16 * 8;
 
 export class GdbRemote {
   readonly #socket: Socket;
   readonly #packets: AsyncIterator<string>;
 
-  /** Takes over a connection whose guest stands still. */
+  /** Takes over a connection to a guest that is stopped. */
   constructor(socket: Socket) {
     this.#socket = socket;
     this.#packets = packetsOf(socket);
   }
 
   /**
-   * Lets the guest run until it is about to execute one of `addresses`, and says which; undefined if the guest ended before. They are linear
-   * addresses, which are physical ones until the kernel has its own page tables, and virtual ones then.
+   * Lets the guest run until it is about to execute one of `addresses`, and returns that one; undefined if the guest ended first. The addresses are
+   * linear: equal to physical ones until the kernel has its own page tables, virtual ones after that.
    */
   async runTo<A extends PhysAddr | VirtAddr>(addresses: readonly A[]): Promise<A | undefined> {
     for (const address of addresses) await this.#expectOk(`Z1,${address.toString(16)},1`);
     const stop = await this.#ask('c');
-    // QEMU exits, for whatever reason.
+    // QEMU itself exits.
     if (stop.startsWith('W') || stop.startsWith('X')) throw new HungUp('c');
     const signal = Number.parseInt(stop.slice(1, 3), 16);
     if (signal === SIGNAL_QUIT) return undefined;
-    if (signal !== SIGNAL_TRAP) throw new Error(`the guest stopped by ${stop}`);
+    if (signal !== SIGNAL_TRAP) throw new Error(`the guest stopped with ${stop}`);
     for (const address of addresses) await this.#expectOk(`z1,${address.toString(16)},1`);
-    // In real mode RIP counts from the segment's start: only who asks for one address can run there.
+    // In real mode RIP is relative to the code segment, so it cannot tell addresses apart: there a caller can wait for one address only.
     if (addresses.length === 1) return addresses[0];
     const at = await this.#instructionPointer();
     const found = addresses.find((address) => BigInt(address) === at);
-    if (found === undefined) throw new Error(`the guest stopped at ${hex(at)}, where it was not to`);
+    if (found === undefined) throw new Error(`the guest stopped at ${hex(at)}, where there is no breakpoint`);
     return found;
   }
 

@@ -1,11 +1,10 @@
 /**
- * A guest that QEMU holds until it is told to go, and that is led from outside: by its monitor, and by its GDB stub where instructions are
- * counted.
+ * A guest that starts stopped and is controlled from outside: through QEMU's monitor, and through its GDB stub when instructions are counted.
  *
- * Counting: with `-icount shift=0,sleep=off` one instruction is one nanosecond of guest time, however busy the host is, and while QEMU
- * records (rr=record) `info replay` says how many there were since power-on; what is recorded goes to /dev/null. Time that a guest
- * sleeps is no instruction; time that it waits in a loop is. `rep` counts each turn. With -seed for RDRAND and RDSEED and a clock that starts at a
- * given date nothing is left to chance (measured on QEMU 7.2): the same seed gives the same number, to the instruction.
+ * Counting. With `-icount shift=0,sleep=off` one instruction takes one nanosecond of guest time, however busy the host is. While QEMU records
+ * (rr=record), `info replay` gives the number of instructions since power-on; the recording itself goes to /dev/null. A guest that sleeps executes
+ * no instructions; one that waits in a loop does. Each iteration of a `rep` counts. With -seed for RDRAND and RDSEED, and a clock that starts at a
+ * given date, nothing is left to chance: the same seed gives the same number, to the instruction (measured on QEMU 7.2).
  */
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -19,17 +18,16 @@ import { EnvironmentError } from '../../node/environment.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { GdbRemote } from './gdb-remote.ts';
-import { HungUp } from './hung-up.ts';
-import { Monitor } from './monitor.ts';
+import { HungUp, Monitor } from './monitor.ts';
 
 export interface GuestOptions extends Pick<BootOptions, 'entry' | 'append' | 'initrd' | 'memoryMib' | 'signal'> {
-  /** In errors. */
+  /** What errors call the image. */
   readonly title: string;
   readonly image: Uint8Array;
   readonly timeoutMs: number;
 }
 
-/** Where a counted guest stopped. `at` is undefined when it ended, by itself, before it came to any of the addresses. */
+/** Where a counted guest stopped. `at` is undefined when the guest ended before it reached any of the addresses. */
 export interface Arrival<A = PhysAddr> {
   readonly at: A | undefined;
   /** Since power-on. */
@@ -42,12 +40,12 @@ export interface CountedGuest {
   readMemory(address: PhysAddr | VirtAddr, length: number): Promise<Uint8Array>;
 }
 
-/** Stays after the guest has ended: its count is still to be read. */
+/** -no-shutdown: QEMU stays after the guest has ended, so that the count can be read. */
 const COUNTING = ['-no-shutdown', '-icount', 'shift=0,sleep=off,rr=record,rrfile=/dev/null'];
-/** Any date would do; one at which certificates in the kernel are valid is the usual case. */
+/** Any date would do. At this one the certificates in the kernel are valid, as they usually are. */
 const FIXED_CLOCK = ['-rtc', 'base=2024-01-01,clock=vm'];
 
-/** Powers a guest on under TCG, lets `lead` take it where it wants to, and ends it. Throws what `lead` throws, or why QEMU ended early. */
+/** Powers on a guest under TCG, has `lead` run it, and ends it. Throws what `lead` throws, or why QEMU ended early. */
 export function countGuest<T>(
   options: GuestOptions & { readonly seed: number },
   lead: (guest: CountedGuest) => Promise<T>,
@@ -68,7 +66,7 @@ export function countGuest<T>(
   });
 }
 
-/** Microseconds from power-on under KVM until the console shows `text`, or without one to the guest's end. */
+/** Microseconds from power-on under KVM until the console shows `text`, or until the guest's end when there is no `text`. */
 export function timeGuest(options: GuestOptions, text?: string): Promise<number> {
   let console = '';
   let sawText: (() => void) | undefined;
@@ -91,7 +89,7 @@ export function timeGuest(options: GuestOptions, text?: string): Promise<number>
   });
 }
 
-/** `-S`: QEMU starts with the guest at a standstill. */
+/** Starts QEMU with the guest stopped (`-S`), has `lead` run it, and ends QEMU. */
 async function leadGuest<T>(
   options: GuestOptions & Pick<BootOptions, 'accel' | 'onConsole'> & { readonly extra: readonly string[] },
   qmp: Listener,
@@ -132,11 +130,11 @@ export function wouldNotBoot(title: string, found: string, expected: string): Ke
 
 interface Listener {
   readonly path: string;
-  /** The first. */
+  /** The first connection. */
   readonly connection: Promise<Socket>;
 }
 
-/** QEMU connects to us, so nobody has to wait until a socket is there. Nothing of it is left afterwards. */
+/** QEMU connects to these sockets, not the reverse, so there is no need to wait until QEMU has created one. Removes them afterwards. */
 async function withSockets<T>(
   names: readonly string[],
   use: (listeners: readonly Listener[]) => Promise<T>,

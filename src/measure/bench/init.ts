@@ -1,8 +1,8 @@
 /**
- * An initramfs that does nothing but say that it runs: its first instruction is the point that boots are measured to.
+ * An initramfs whose /init only prints that it runs. Boots are measured to its first instruction.
  *
- * Assembled here, so that no compiler is needed. Under TCG the guest is stopped at that instruction and goes no further; under KVM it
- * writes a line, and waits to be ended.
+ * It is assembled here, so that no compiler is needed. Under TCG the guest is stopped at that instruction and goes no further. Under KVM it prints
+ * a line and waits to be killed.
  */
 import { Assembler, mem } from '../../asm/assembler.ts';
 import { eax, edi, edx, rsi } from '../../asm/registers.ts';
@@ -11,9 +11,9 @@ import { MARKER } from '../../node/qemu/console.ts';
 import { buildElf } from '../../node/qemu/elf-image.ts';
 import { packInitramfs } from '../../node/qemu/initramfs.ts';
 
-/** Where /init begins: a static executable, so in every boot. */
+/** The address of /init's first instruction: the same in every boot, because /init is a static executable. */
 export const INIT_ENTRY = 0x40_0000;
-/** What it says, as parseConsole knows it. */
+/** The line that /init prints; node/qemu/console.ts defines the marker. */
 export const INIT_SAYS = `${MARKER}done`;
 
 /** Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */

@@ -1,21 +1,22 @@
-/** Where in the kernel image its relocations lie. */
+/** Where in the kernel image its relocations are. */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { countByCell, loadedSections, mergeSites } from '../../relocs/places.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 
+/** Bytes of the image for which the map has one number. */
 export const CELL = 0x1_0000;
 
-/** A stretch of the image, by rising address. */
+/** A range of the image with one section name. Regions are in order of their addresses. */
 export interface MapRegion {
-  /** The largest section in it, or undefined where the file names none. */
+  /** The section; undefined where the image has none. */
   readonly name: string | undefined;
   readonly start: PhysAddr;
-  /** Relocations in each CELL bytes. */
+  /** The number of relocations in each CELL bytes. */
   readonly cells: readonly number[];
 }
 
-/** From the cell of the image's first byte to that of its last; a cell belongs to the section that its middle is in. */
+/** Covers the cells from the image's first byte to its last. A cell belongs to the section that contains its middle. */
 export function mapRelocations(kernel: Vmlinux, table: RelocationTable): readonly MapRegion[] {
   const first = Math.floor(kernel.imageStart / CELL);
   const sections = loadedSections(kernel);

@@ -1,4 +1,4 @@
-/** One boot, measured: the places that an image passes, and what it took from one to the next. */
+/** Measures one boot: the addresses that an image passes, and the cost from one to the next. */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { PARAMS } from '../../segment/layout.ts';
 import { countGuest, timeGuest, wouldNotBoot } from './guest.ts';
@@ -7,8 +7,8 @@ import { INIT_ENTRY, INIT_SAYS } from './init.ts';
 import type { Subject, Variant } from './subject.ts';
 
 /**
- * `loader`: firmware, QEMU's option ROM and, by PVH, the kernel's own few instructions before startup_64. `decompressor`: a bzImage's
- * setup code too. `stub`: to the second arrival at startup_64. `kernel`: to the point that is measured to.
+ * `loader`: firmware, QEMU's option ROM and, with PVH, the kernel's own few instructions before startup_64. `decompressor`: includes a bzImage's
+ * setup code. `stub`: until startup_64 is reached for the second time. `kernel`: until the point that boots are measured to.
  */
 export const PHASES = ['loader', 'decompressor', 'stub', 'kernel'] as const;
 export type Phase = (typeof PHASES)[number];
@@ -16,22 +16,22 @@ export type Phase = (typeof PHASES)[number];
 export interface MeasuredBoot {
   /** Instructions, or microseconds, from power-on. */
   readonly total: number;
-  /** Undefined when time was measured: a stop would be in it. */
+  /** Undefined when time was measured: the stops between phases would take time too. */
   readonly phases: Partial<Record<Phase, number>> | undefined;
   readonly point: Point;
 }
 
-/** `end`: the guest's own, by a panic, a restart or a power-off. */
+/** `init`: the first instruction of the bench's own /init. `end`: the guest ended by a panic, a restart or a power-off. */
 export type Point = 'init' | 'end';
 
 export interface GuestSettings extends Omit<GuestOptions, 'title' | 'image' | 'entry'> {
   readonly memoryMib: number;
   readonly append: string;
-  /** Where boots are measured to: the first instruction of our /init, or the end of a guest that has another. */
+  /** Where boots are measured to: `init`, or `end` if the user gave another initramfs. */
   readonly point: Point;
 }
 
-/** Where QEMU puts a bzImage's setup code, one paragraph row in: hw/i386/x86.c, and cs = 0x1020 in pc-bios/optionrom/linuxboot_dma.c. */
+/** The entry of a bzImage's setup code: QEMU loads it to 0x10000 (hw/i386/x86.c) and enters with cs = 0x1020 (pc-bios/optionrom/linuxboot_dma.c). */
 const SETUP_ENTRY: PhysAddr = 0x1_0200;
 const MIB = 0x10_0000;
 
@@ -42,21 +42,21 @@ export function countBoot(
   seed: number,
 ): Promise<MeasuredBoot> {
   return countGuest({ ...guestOf(subject, variant, settings), seed }, async (guest) => {
-    const passed = new Passed(guest, variant.title);
+    const phases = new PhaseCounter(guest, variant.title);
     let startup = subject.plain.entry;
     if (variant.decompressor) {
-      await passed.next('loader', 'the setup code', [SETUP_ENTRY]);
-      startup = passed.add('decompressor', 'startup_64', await findStartup(guest, subject, variant, settings));
+      await phases.next('loader', 'the setup code', [SETUP_ENTRY]);
+      startup = phases.add('decompressor', 'startup_64', await findStartup(guest, subject, variant, settings));
     } else {
-      await passed.next('loader', 'startup_64', [startup]);
+      await phases.next('loader', 'startup_64', [startup]);
     }
     if (variant.stub !== undefined) {
-      // The guest stands at startup_64 already: it must be led away from there before it can come back.
+      // The guest is at startup_64 now. It has to leave before a breakpoint there can mean that it came back.
       const program = variant.stub.segment + PARAMS.size + startup - subject.plain.entry;
-      await passed.next('stub', 'the stub', [program]);
-      await passed.next('stub', 'startup_64 again', [startup]);
+      await phases.next('stub', 'the stub', [program]);
+      await phases.next('stub', 'startup_64 again', [startup]);
     }
-    return passed.end(await guest.runTo(settings.point === 'init' ? [INIT_ENTRY] : []));
+    return phases.end(await guest.runTo(settings.point === 'init' ? [INIT_ENTRY] : []));
   });
 }
 
@@ -66,7 +66,7 @@ export async function timeBoot(subject: Subject, variant: Variant, settings: Gue
   return { total, phases: undefined, point };
 }
 
-/** QEMU boots a bzImage by the entry that it calls pvh. */
+/** A bzImage is booted with `entry: 'pvh'`, which hands the file to QEMU as it is. */
 export function guestOf(
   { entry }: Subject,
   { title, image, decompressor, nokaslr }: Variant,
@@ -77,8 +77,8 @@ export function guestOf(
 }
 
 /**
- * The decompressor puts the kernel anywhere in memory. So the guest is stopped at the entry of each place there is, and what stands there
- * tells whether it is the kernel; a place where the decompressor itself runs is none.
+ * The decompressor may put the kernel anywhere in memory. So there is a breakpoint at the entry of every possible place. Where the guest stops, the
+ * bytes there tell whether it is the kernel's entry or the decompressor's own code; in the latter case that breakpoint is removed.
  */
 async function findStartup(
   guest: CountedGuest,
@@ -98,11 +98,11 @@ async function findStartup(
   }
 }
 
-/** Up to 4 GiB at an alignment of 2 MiB; each costs a word with QEMU at either end of a run. */
+/** Enough for 4 GiB at an alignment of 2 MiB. Each place costs one exchange with QEMU before a run and one after it. */
 const PLACES = 2048;
 
-/** What was passed, and the counts between. */
-class Passed {
+/** The addresses that a guest has passed, and the instructions between them. */
+class PhaseCounter {
   readonly #guest: CountedGuest;
   readonly #title: string;
   readonly #phases: Partial<Record<Phase, number>> = {};
@@ -117,7 +117,7 @@ class Passed {
     return this.add(phase, place, await this.#guest.runTo(addresses));
   }
 
-  /** Gives the address. */
+  /** Returns the address of the arrival. */
   add(phase: Phase, place: string, { at, instructions }: Arrival): number {
     if (at === undefined) throw wouldNotBoot(this.#title, 'a guest that ended', `${place} to be reached`);
     this.#count(phase, instructions);

@@ -1,12 +1,20 @@
-/** QEMU's machine protocol (docs/interop/qmp-spec in its source): one JSON object a line, each way. */
+/** QEMU's machine protocol, QMP (docs/interop/qmp-spec in its source): one JSON object per line, in both directions. */
 import type { Socket } from 'node:net';
 import { createInterface } from 'node:readline';
-import { HungUp } from './hung-up.ts';
 
 interface Message {
   readonly return?: unknown;
   readonly error?: { readonly desc: string };
   readonly event?: string;
+}
+
+/** QEMU closed the connection during a command. The reason is in the result of `boot`, which started QEMU. */
+export class HungUp extends Error {
+  override readonly name = 'HungUp';
+
+  constructor(command: string) {
+    super(`QEMU hung up at ${command}`);
+  }
 }
 
 export class Monitor {
@@ -24,23 +32,23 @@ export class Monitor {
     return monitor;
   }
 
-  /** What the command returns. Events before its answer are lost. */
+  /** Gives what the command returns. Events that arrive before the answer are dropped. */
   async execute(command: string, args: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
     this.#socket.write(`${JSON.stringify({ execute: command, arguments: args })}\n`);
     for (;;) {
       const answer = await this.#next(command);
       if (answer.error !== undefined) throw new Error(`QEMU refused ${command}: ${answer.error.desc}`);
-      // The greeting and events have neither.
+      // The greeting and events have neither `return` nor `error`.
       if ('return' in answer) return answer.return;
     }
   }
 
-  /** Waits for an event that is still to come. */
+  /** Waits for an event that has not arrived yet. */
   async event(name: string): Promise<void> {
     while ((await this.#next(name)).event !== name);
   }
 
-  /** Guest instructions since power-on. Only while QEMU records (rr=record); exact only while the guest stands still. */
+  /** Guest instructions since power-on. Needs a QEMU that records (rr=record); exact only while the guest is stopped. */
   async instructionCount(): Promise<number> {
     const text = String(await this.execute('human-monitor-command', { 'command-line': 'info replay' }));
     const digits = /instruction count = (\d+)/.exec(text)?.[1];

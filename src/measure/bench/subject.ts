@@ -1,4 +1,4 @@
-/** What a bench compares: one kernel, in every form in which it can be booted, and the places that its boots pass. */
+/** What a bench compares: one kernel in every form in which it can be booted, and the addresses that its boots pass. */
 import type { PhysAddr } from '../../base/addresses.ts';
 import type { Encoders } from '../../codecs/formats.ts';
 import { isBzImage } from '../../bzimage/header.ts';
@@ -19,23 +19,23 @@ import type { StubTableName } from '../../segment/table.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 
-/** The name of what all others are compared with: always there. */
+/** The name of the variant that all others are compared with. It is always there. */
 export const PLAIN = 'vmlinux';
 
-/** An image to boot. What it passes on its way is in `decompressor` and `stub`; everything else follows from them. */
+/** An image to boot. `decompressor` and `stub` say what runs before the kernel; the phases of the boot follow from them. */
 export interface Variant {
-  /** Stable: `bzimage`, `vmlinux`, `kslide-compact`, and `-nokaslr` behind where the command line says so. */
+  /** Stable: `bzimage`, `vmlinux`, `kslide-compact`, …; followed by `-nokaslr` when that is on the command line. */
   readonly name: string;
   readonly title: string;
-  /** A bzImage: something unpacks the kernel, and puts it somewhere. */
+  /** It is a bzImage, whose decompressor unpacks the kernel and chooses its place. */
   readonly decompressor: boolean;
-  /** A kernel that `convert` has made. */
+  /** Of a kernel that `convert` wrote. */
   readonly stub: StubPlace | undefined;
   readonly nokaslr: boolean;
   readonly image: Uint8Array;
-  /** What stands at startup_64 when the boot comes there. */
+  /** The bytes at startup_64 when the boot first reaches it. */
   readonly entryBytes: Uint8Array;
-  /** Bytes that a loader puts into memory: all of a bzImage, what PT_LOAD segments have in the file of a vmlinux. */
+  /** Bytes that a loader reads into memory: the whole bzImage, or the file contents of a vmlinux's PT_LOAD segments. */
   readonly loaded: number;
 }
 
@@ -49,7 +49,7 @@ export interface StubPlace {
 export interface Subject {
   readonly version: string | undefined;
   readonly plain: Vmlinux;
-  /** PVH where the kernel has it, as QEMU boots an ELF kernel. */
+  /** PVH if the kernel has that entry, because QEMU boots ELF kernels by it. */
   readonly entry: 'pvh' | 'linux64';
   readonly relocations: RelocationTable;
   readonly relocationCount: number;
@@ -59,11 +59,11 @@ export interface Subject {
 }
 
 export interface SubjectOptions extends InputOptions {
-  /** Given, a bzImage is also rebuilt in all forms. */
+  /** If given, a bzImage is also rebuilt in all forms of `kslide bzimage`. */
   readonly encoders?: Encoders | undefined;
 }
 
-/** Throws KernelImageError for what `convert` or, where it is asked for, `rebuildBzImage` does not take. */
+/** Throws KernelImageError for a kernel that `convert`, or `rebuildBzImage` if it is asked for, refuses. */
 export async function readSubject(file: Uint8Array, options: SubjectOptions): Promise<Subject> {
   const input = await readInput(file, options);
   const plain = readVmlinux(input.vmlinux);
@@ -145,7 +145,7 @@ function entryBytesOf({ elf, entryOffset }: Vmlinux): Uint8Array {
   return elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES);
 }
 
-/** A plain vmlinux does not care. */
+/** A plain vmlinux is not booted with nokaslr: the word makes no difference to it. */
 function withAndWithoutKaslr(image: Image): readonly Variant[] {
   const plain = { ...image, nokaslr: false };
   if (!image.decompressor && image.stub === undefined) return [plain];

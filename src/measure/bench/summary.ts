@@ -1,4 +1,4 @@
-/** What a bench found, as plain data: the shape of `kslide bench --json`. Of several boots the median counts. */
+/** What a bench measured, as plain data: the shape of `kslide bench --json`. Several boots are summarized by their median. */
 import type { StubTableName } from '../../segment/table.ts';
 import type { MapRegion } from './map.ts';
 import { CELL } from './map.ts';
@@ -11,31 +11,31 @@ import { wouldNotBoot } from './guest.ts';
 
 export interface BenchGuest {
   readonly accel: 'tcg' | 'kvm';
-  /** KVM was to be taken if it runs a guest here, and does not. */
+  /** `auto` was asked for, and KVM cannot run this kernel here. */
   readonly fellBack: boolean;
   readonly qemu: string;
   readonly memoryMib: number;
   readonly append: string;
-  /** The user's initramfs, not ours. */
+  /** The user gave an initramfs. */
   readonly ownInitrd: boolean;
 }
 
 export interface BenchRow {
   readonly name: string;
   readonly title: string;
-  /** Whether it is a bzImage, which a decompressor unpacks. */
+  /** It is a bzImage, which a decompressor unpacks. */
   readonly decompressor: boolean;
-  /** Of what `convert` made; null for a stock kernel. */
+  /** The table format of a converted kernel; null for a stock kernel. */
   readonly table: StubTableName | null;
   readonly nokaslr: boolean;
-  /** In the summary's unit, from power-on, in the order of their seeds. */
+  /** The cost of each boot from power-on, in the summary's unit, in the order of their seeds. */
   readonly boots: readonly number[];
   readonly median: number;
   readonly least: number;
   readonly most: number;
-  /** Medians of each phase by itself, so they need not add up to the median. Null when time was measured. */
+  /** The median of each phase by itself, so they need not add up to `median`. Null when time was measured. */
   readonly phases: Partial<Record<Phase, number>> | null;
-  /** The median less that of the plain vmlinux. */
+  /** `median` minus that of the plain vmlinux. */
   readonly overPlain: number;
   /** Bytes. */
   readonly file: number;
@@ -45,7 +45,7 @@ export interface BenchRow {
 export interface StubCount {
   readonly table: StubTableName;
   readonly tableBytes: number;
-  /** Guest instructions, exactly: from the first arrival at startup_64, where the hook is, to the second. */
+  /** Exact count of guest instructions from the first arrival at startup_64, where the hook is, to the second. */
   readonly instructions: number;
   /** The same in another boot with another seed. */
   readonly again: number;
@@ -56,13 +56,13 @@ export interface StubCount {
 }
 
 export interface KaslrCost {
-  /** Name of the row. */
+  /** The name of the row that this is about. */
   readonly of: string;
-  /** The stub, and what a decompressor does more than with nokaslr: choosing two slides, and in a stock bzImage relocating. */
+  /** The stub, and what a decompressor does in addition to a boot with nokaslr: it chooses two slides, and in a stock bzImage relocates the kernel. */
   readonly relocation: number;
-  /** Part of the row's median. */
+  /** `relocation` as a part of the row's median. */
   readonly share: number;
-  /** What the kernel does more once KASLR_FLAG is set: its direct map, vmalloc and vmemmap areas at random places. Difference of medians. */
+  /** What the kernel does in addition once KASLR_FLAG is set: it randomizes its direct map, vmalloc and vmemmap areas. A difference of medians. */
   readonly inKernel: number;
 }
 
@@ -85,14 +85,14 @@ export interface BenchSummary {
 export interface BenchResults {
   readonly subject: Subject;
   readonly guest: BenchGuest;
-  /** For each variant of the subject, a list of the same length. */
+  /** One list for each variant of the subject, all of the same length. */
   readonly boots: readonly (readonly MeasuredBoot[])[];
   readonly stubs: readonly StubCount[];
   readonly map: readonly MapRegion[];
 }
 
-/** Throws KernelImageError when the boots did not come to the same point. */
-export function summarize({ subject, guest, boots, stubs, map }: BenchResults): BenchSummary {
+/** Throws KernelImageError when the boots did not all end at the same point. */
+export function summarizeBench({ subject, guest, boots, stubs, map }: BenchResults): BenchSummary {
   const plain = subject.variants.findIndex(({ name }) => name === PLAIN);
   const point = boots[plain]![0]!.point;
   subject.variants.forEach(({ title }, i) => {
@@ -154,7 +154,7 @@ function medianPhases(boots: readonly MeasuredBoot[]): BenchRow['phases'] {
   return Object.keys(medians).length === 0 ? null : medians;
 }
 
-/** Against the same image with nokaslr. */
+/** Compares a row with the same image booted with nokaslr. */
 function kaslrCost(row: BenchRow, rows: readonly BenchRow[]): readonly KaslrCost[] {
   const without = rows.find(({ name }) => name === `${row.name}-nokaslr`);
   if (without?.phases == null || row.phases === null) return [];
@@ -163,7 +163,7 @@ function kaslrCost(row: BenchRow, rows: readonly BenchRow[]): readonly KaslrCost
   return [{ of: row.name, relocation, share: relocation / row.median, inKernel: more('kernel') }];
 }
 
-/** Of an even number, the mean of the two in the middle. */
+/** For an even number of values, the mean of the middle two. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   const half = sorted.length / 2;

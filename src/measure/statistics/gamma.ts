@@ -4,15 +4,15 @@
  *     P(a, x) = γ(a, x) / Γ(a)        Q(a, x) = Γ(a, x) / Γ(a) = 1 − P(a, x)
  *
  * The series for P converges fast below a + 1, the continued fraction for Q above (NIST DLMF 8.11.4 and 8.9.2, the latter by Lentz's method).
- * Whichever is small is the one that is computed, so that a p value of 1e-40 has all its digits; the other is one minus it.
+ * The smaller of the two is computed, so that a p value of 1e-40 has all its digits; the other is one minus it.
  */
 
 const EPSILON = 2 ** -53;
-/** Instead of a zero divisor in Lentz's method. */
+/** Replaces a zero divisor in Lentz's method. */
 const TINY = 1e-300;
-/** Near x = a both need some multiple of √a steps; a is half of a number of slots, so in the hundreds. */
+/** Near x = a both need a multiple of √a steps; a is half the number of slots, so in the hundreds. */
 const STEPS = 100_000;
-/** From here on six terms of Stirling's series give all digits of a double. */
+/** From this value on, six terms of Stirling's series give all digits of a double. */
 const STIRLING_FROM = 15;
 /** B(2k) / (2k (2k − 1)), DLMF 5.11.1. */
 const STIRLING = [1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188, -691 / 360_360] as const;
@@ -32,7 +32,7 @@ export function logGamma(x: number): number {
   return (at - 0.5) * Math.log(at) - at + 0.5 * Math.log(2 * Math.PI) + correction - Math.log(product);
 }
 
-/** Both, for a > 0 and x ≥ 0. Throws RangeError outside. */
+/** P and Q for a > 0 and x ≥ 0. Throws RangeError for other values. */
 export function regularizedGamma(a: number, x: number): { readonly lower: number; readonly upper: number } {
   if (!(a > 0) || !(x >= 0)) throw new RangeError(`regularized gamma of a = ${a}, x = ${x}`);
   if (x === 0) return { lower: 0, upper: 1 };

@@ -1,23 +1,23 @@
 /**
- * Whether slides look as if every slot were as likely as any other, and how much an attacker would have to guess.
+ * Whether slides look as if every slot were equally likely, and how much an attacker would have to guess.
  *
- * Two tests of the same counts, sensitive to different faults. Chi-square sees slots that come too often or too rarely, on as fine a scale as
- * the number of boots allows. The collision test (Knuth, The Art of Computer Programming, vol. 2, 3.3.2 I) counts the boots whose slide an
- * earlier boot had; its distribution is exact, so it says something from two boots on, and it looks at single slots, where chi-square
- * must group them. A generator that avoids repetition (a counter) fails both on the other side, so both sides count.
+ * Two tests of the same counts find different faults. Chi-square finds slots that come too often or too rarely, on as fine a scale as the number of
+ * boots allows. The collision test (Knuth, The Art of Computer Programming, vol. 2, 3.3.2 I) counts the boots whose slide an earlier boot had. Its
+ * distribution is exact, so it is meaningful from two boots on, and it looks at single slots where chi-square must group them. A generator that
+ * avoids repetition (a counter) fails both tests at their other end, so both ends of both distributions are tested.
  */
 import { chiSquareTails } from './gamma.ts';
 
-/** The rule of thumb for chi-square (Cochran 1954): no bin with fewer expected. */
+/** The rule of thumb for chi-square (Cochran 1954): every bin has at least this many expected boots. */
 const EXPECTED_AT_LEAST = 5;
 
 export interface UniformityTest {
   readonly bins: number;
-  /** Consecutive slots in a bin; the last bin also has what is left over. */
+  /** Consecutive slots in a bin; the last bin also has the slots left over. */
   readonly slotsPerBin: number;
   readonly chiSquare: number;
   readonly degrees: number;
-  /** Probability of a chi-square at least, and at most, as large if all slots are equally likely. */
+  /** The probability of a chi-square at least (pUneven) or at most (pEven) as large if all slots are equally likely. */
   readonly pUneven: number;
   readonly pEven: number;
 }
@@ -41,7 +41,7 @@ export function testUniformity(counts: ArrayLike<number>): UniformityTest | unde
   return { bins, slotsPerBin, chiSquare, degrees, pUneven: atLeast, pEven: atMost };
 }
 
-/** Ranges of slots, `perBin` each; a rest that does not fill a bin goes to the last. */
+/** Ranges of `perBin` slots each; slots that do not fill a bin go to the last one. */
 function binsOf(slots: number, perBin: number): { readonly first: number; readonly end: number }[] {
   const bins = Math.max(1, Math.floor(slots / perBin));
   return Array.from({ length: bins }, (_, i) => ({
@@ -51,11 +51,11 @@ function binsOf(slots: number, perBin: number): { readonly first: number; readon
 }
 
 export interface CollisionTest {
-  /** Boots whose slide an earlier boot had: boots less distinct slides. */
+  /** Boots whose slide an earlier boot had: the number of boots minus that of distinct slides. */
   readonly seen: number;
   readonly expected: number;
   readonly deviation: number;
-  /** Probability of at least, and at most, as many if all slots are equally likely. */
+  /** The probability of at least (pMore) or at most (pFewer) as many if all slots are equally likely. */
   readonly pMore: number;
   readonly pFewer: number;
 }
@@ -86,7 +86,7 @@ export function testCollisions(counts: ArrayLike<number>): CollisionTest {
   };
 }
 
-/** What is rarer than this is dropped: it keeps the work at a few hundred steps a boot, and no verdict depends on it. */
+/** Smaller probabilities are dropped: this keeps the work at a few hundred steps per boot, and no verdict depends on them. */
 const NEGLIGIBLE = 1e-40;
 
 /** The probability that `boots` uniform slides are in exactly j of `slots` slots, for each j: Knuth's algorithm S, without its percentages. */
@@ -108,20 +108,20 @@ export function occupancy(slots: number, boots: number): Float64Array {
 }
 
 export interface EntropyEstimate {
-  /** log2 of the number of slots, if that is known: what a uniform choice gives. */
+  /** The entropy of a uniform choice: log2 of the number of slots, if that is known. */
   readonly ideal: number | undefined;
-  /** Shannon's, with Miller and Madow's correction. Biased low all the same as long as there are fewer boots than some ten times the slots. */
+  /** Shannon entropy with Miller and Madow's correction. Still biased low when there are fewer boots than about ten times the slots. */
   readonly shannon: number;
-  /** Rényi's of order 2, from an unbiased estimate of the chance that two boots agree; undefined when no two did. Useful from few boots on. */
+  /** Rényi entropy of order 2, from an unbiased estimate of the chance that two boots agree; undefined when no two did. Useful even with few boots. */
   readonly collision: number | undefined;
   /**
-   * A lower bound of min-entropy at 99% confidence: what an attacker faces who guesses the likeliest slide (NIST SP 800-90B, 6.3.1). With few boots it says
-   * little, because a slide that came up often by chance cannot be told from one that is likely.
+   * A lower bound of the min-entropy at 99% confidence, that is, of the work of an attacker who guesses the likeliest slide (NIST SP 800-90B, 6.3.1).
+   * With few boots the bound is weak, because a slide that came often by chance cannot be told from one that is likely.
    */
   readonly minimumAtLeast: number;
 }
 
-/** 0.995 quantile of the normal distribution, as SP 800-90B rounds it. */
+/** The 0.995 quantile of the normal distribution, as SP 800-90B rounds it. */
 const Z_99 = 2.576;
 
 /** `counts`: how often each slide was seen; zeros do not matter. At least two boots. */

@@ -1,0 +1,39 @@
+/** Paths that a command line names: contradictions among them are refused before anything is read or written. */
+import { readInputFile, refuseSameFile } from '../node/files/files.ts';
+import { writeFileAtomic } from '../node/files/output-file.ts';
+import { UsageError } from './failure.ts';
+
+/** Paths by what `--help` calls them; undefined where the option was not given. */
+type NamedPaths = Readonly<Record<string, string | undefined>>;
+
+/** Standard input can be read only once. */
+export function refuseSharedStdin(inputs: NamedPaths): void {
+  const [first, second] = Object.keys(inputs).filter((name) => inputs[name] === '-');
+  if (second !== undefined) throw new UsageError(`${first} and ${second} both want standard input`);
+}
+
+/** Standard output can have only one kind of contents: one output file, or JSON. */
+export function refuseSharedStdout(outputs: NamedPaths, json?: boolean): void {
+  const names = Object.keys(outputs).filter((name) => outputs[name] === '-');
+  const [first, second] = [...(json ? ['--json'] : []), ...names.map((name) => `${name} -`)];
+  if (second !== undefined) throw new UsageError(`${first} and ${second} both want standard output`);
+}
+
+/** No output may have the path of another one, or be one of the input files under any name. */
+export function refuseOverwriting(inputs: readonly (string | undefined)[], outputs: NamedPaths): void {
+  const given = Object.entries(outputs).flatMap(([name, path]) => (path === undefined ? [] : [{ name, path }]));
+  for (const [i, { name, path }] of given.entries()) {
+    const other = given.slice(0, i).find((earlier) => earlier.path === path);
+    if (other !== undefined) throw new UsageError(`${other.name} and ${name} name the same file`);
+    for (const input of inputs) if (input !== undefined) refuseSameFile(input, path);
+  }
+}
+
+/** The contents of a file that an option may name. */
+export async function readIfGiven(path: string | undefined): Promise<Uint8Array | undefined> {
+  return path === undefined ? undefined : readInputFile(path);
+}
+
+export async function writeText(path: string, text: string): Promise<void> {
+  await writeFileAtomic(path, [new TextEncoder().encode(text)]);
+}
