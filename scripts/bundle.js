@@ -1,4 +1,5 @@
-// The command line in one file, dist/kslide.cjs; after tsc, because some of it is made by what tsc has built. Why one file, and CommonJS: CONTRIBUTING.md.
+// Bundles the command line into one file, dist/kslide.cjs. Runs after tsc, because a part of the bundle is computed by what tsc has built. CONTRIBUTING.md
+// says why it is one file, and why CommonJS.
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { assembledStub } from '../dist/stub/assembled.js';
@@ -16,6 +17,8 @@ const assembledBeforehand = {
 };
 
 await build({
+  absWorkingDir: path('..'), // the bundle holds paths relative to this, and no others,
+  preserveSymlinks: true, // also where node_modules is a link
   entryPoints: [path('../src/cli/main.ts')],
   outfile: path('../dist/kslide.cjs'),
   bundle: true,
