@@ -1,8 +1,8 @@
 /** Which exit code and which one line each kind of failure gets. */
 import { CommanderError } from 'commander';
 import { KernelImageError } from '../base/errors.ts';
-import { EnvironmentError } from '../node/environment.ts';
-import { DiskError, InputFileError, OutputFileError } from '../node/files/files.ts';
+import { EnvironmentError } from '../node/errors.ts';
+import { DiskError, InputFileError, OutputFileError } from '../node/errors.ts';
 
 /** Arguments that do not go together, or make no sense. */
 export class UsageError extends Error {

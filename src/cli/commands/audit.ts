@@ -10,11 +10,12 @@ import { AUDIT_ENTRIES, mergeAuditFiles, readAuditFile } from '../../measure/aud
 import type { AuditRecord } from '../../measure/audit/record.ts';
 import { summarize } from '../../measure/audit/summary.ts';
 import { LineFile } from '../../measure/ndjson.ts';
-import { InputFileError, readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { InputFileError } from '../../node/errors.ts';
+import { readInputFile, refuseSameFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { integer, LONGEST_SECONDS, MOST_BOOTS, oneOf } from '../arguments.ts';
 import { UsageError } from '../failure.ts';
-import { interruptible } from '../interruptible.ts';
+import { interruptible } from '../../node/signals.ts';
 import { print } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';

@@ -1,12 +1,12 @@
 /** `kslide boot IMAGE`: one boot in QEMU, its console shown, and the slide that it took. */
 import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions } from '../../node/qemu/qemu.ts';
 import { integer, LONGEST_SECONDS, oneOf } from '../arguments.ts';
 import { UsageError } from '../failure.ts';
-import { interruptible } from '../interruptible.ts';
+import { interruptible } from '../../node/signals.ts';
 import { print } from '../print.ts';
 
 interface BootArguments {

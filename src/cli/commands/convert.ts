@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { convert } from '../../convert.ts';
 import { expectInput } from '../../kernel/open.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { readInputFile, refuseSameFile } from '../../node/files/input-file.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { stubProgram } from '../../segment/build.ts';
 import { STUB_TABLES } from '../../segment/table.ts';

@@ -4,8 +4,8 @@ import type { Command } from 'commander';
 import { expectInput } from '../../kernel/open.ts';
 import { SEED_BYTES } from '../../kaslr/draw.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
-import type { Image } from '../../node/processes/launch.ts';
+import { readInputFile, refuseSameFile } from '../../node/files/input-file.ts';
+import type { ImageParts } from '../../node/processes/launch.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { openMovedFile } from '../../node/files/randomize-file.ts';
 import type { MovedFile } from '../../node/files/randomize-file.ts';
@@ -81,7 +81,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
     const piecewise = (exec || quiet) && input !== '-';
     const inPieces = async (): Promise<MovedFile | undefined> =>
       piecewise ? openMovedFile(input, all, { onOpen: (path) => file?.beginCopy(path) }) : undefined;
-    const whole = async (): Promise<Image & { readonly summary: RandomizeSummary }> => {
+    const whole = async (): Promise<ImageParts & { readonly summary: RandomizeSummary }> => {
       progress.show('reading the kernel');
       const image = await readInputFile(input, { onHead: expectInput });
       progress.show('moving it');
@@ -91,7 +91,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
     if (exec) {
       // Loaded when it is wanted: what it needs of Node takes as long to load as a kernel takes to move.
       const { endLike, launch } = await import('../../node/processes/launch.ts');
-      const make = async (): Promise<Image> => (await inPieces()) ?? whole();
+      const make = async (): Promise<ImageParts> => (await inPieces()) ?? whole();
       return await endLike(await launch(make, { command: words, directory: execDir }));
     }
     const pieces = await inPieces();

@@ -3,7 +3,7 @@ import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile, refuseSameFile } from '../../node/files/files.ts';
+import { readInputFile, refuseSameFile } from '../../node/files/input-file.ts';
 import { endLike, launch, PLACEHOLDER } from '../../node/processes/launch.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { SEED_BYTES } from '../../shuffle/random.ts';

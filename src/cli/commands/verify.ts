@@ -4,7 +4,7 @@ import { KernelImageError } from '../../base/errors.ts';
 import { refuseMoved } from '../../kernel/hookable.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/verify/verify.ts';
 import { verify } from '../../verify/verify.ts';
 import { UsageError } from '../failure.ts';

@@ -6,8 +6,8 @@
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, cpus } from 'node:os';
-import { EnvironmentError } from '../../node/environment.ts';
-import { runProgram } from '../../node/processes/processes.ts';
+import { EnvironmentError } from '../../node/errors.ts';
+import { runProgram } from '../../node/processes/run-program.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import type { AuditImage } from './image.ts';

@@ -1,5 +1,5 @@
 /** Whether boots are counted or timed. */
-import { EnvironmentError } from '../../node/environment.ts';
+import { EnvironmentError } from '../../node/errors.ts';
 import { packBenchInit } from './init.ts';
 import { timeBoot } from './measure.ts';
 import type { GuestSettings } from './measure.ts';

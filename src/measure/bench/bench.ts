@@ -7,7 +7,7 @@
  * Under KVM time is measured, one guest at a time, the variants taking turns; the stub is still counted under TCG.
  */
 import { availableParallelism } from 'node:os';
-import { runProgram } from '../../node/processes/processes.ts';
+import { runProgram } from '../../node/processes/run-program.ts';
 import { inParallel } from '../parallel.ts';
 import { chooseAccel } from './accel.ts';
 import { countStub } from './count-stub.ts';

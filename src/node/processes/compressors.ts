@@ -5,9 +5,9 @@
  * Files, not pipes, carry the data: unnamed ones, and standard input and output as the programs see it.
  */
 import type { Compression, Encoders } from '../../codecs/formats.ts';
-import { EnvironmentError } from '../environment.ts';
-import { runProgram } from './processes.ts';
-import { readUnnamedFile, unnamedFile } from '../files/unnamed-file.ts';
+import { EnvironmentError } from '../errors.ts';
+import { runProgram } from './run-program.ts';
+import { openUnnamedFile, readUnnamedFile } from '../files/temporary-file.ts';
 
 /** All read standard input and write standard output. */
 const COMMANDS: Readonly<Record<Compression, readonly [program: string, ...args: string[]]>> = {
@@ -36,8 +36,8 @@ export const systemEncoders = Object.fromEntries(
 
 async function compress(data: Uint8Array, compression: Compression): Promise<Uint8Array> {
   const [program, ...args] = COMMANDS[compression];
-  const input = await unnamedFile(data);
-  const output = await unnamedFile();
+  const input = await openUnnamedFile(data);
+  const output = await openUnnamedFile();
   try {
     const run = await runProgram(program, args, { timeoutMs: TIMEOUT_MS, stdin: input.fd, stdout: output.fd });
     if (run.by === 'itself' && run.code === 0) return await readUnnamedFile(output);
