@@ -6,7 +6,7 @@
  * to do; every other error is a bug, with its stack and exit code 70.
  */
 import { appendFileSync } from 'node:fs';
-import { EnvironmentError, missingProgram } from '../src/node/environment.ts';
+import { EnvironmentError, missingProgram } from '../src/node/errors.ts';
 
 export const NOT_RUN = 3;
 export const RESULTS = 'KSLIDE_BENCH_RESULTS';

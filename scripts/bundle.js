@@ -5,6 +5,8 @@ import { build } from 'esbuild';
 const path = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 await build({
+  absWorkingDir: path('..'), // the bundle holds paths relative to this, and no others,
+  preserveSymlinks: true, // also where node_modules is a link
   entryPoints: [path('../src/cli/main.ts')],
   outfile: path('../dist/kslide.cjs'),
   bundle: true,

@@ -1,6 +1,6 @@
-# To be sourced, after apt.sh, by what builds kernels, or a part of one, from Debian's linux-source packages.
+# To be sourced after apt.sh, by scripts that build kernels, or parts of them, from Debian's linux-source packages.
 
-# What a kernel's build needs, and whatever `need` was called for before.
+# Installs what a kernel's build needs, and everything that `need` was called for before.
 install_for_kernel_build() {
   need gcc gcc
   need make make
@@ -12,18 +12,14 @@ install_for_kernel_build() {
   install_missing
 }
 
-# unpack_kernel_source VERSION CACHE FOLDER [PATH …]: linux-source-VERSION into FOLDER, or only these paths of it. The package is fetched into CACHE, once.
+# unpack_kernel_source VERSION CACHE FOLDER [PATH …]: unpacks linux-source-VERSION into FOLDER, or only these paths of it. The package is fetched into
+# CACHE once.
 unpack_kernel_source() {
   source=linux-source-$1
-  downloads=$2/dl
   into=$3
+  fetch_package "$source" "$2/dl"
   shift 3
-  mkdir -p "$downloads" "$into"
-  deb=$(find "$downloads" -name "${source}_*.deb" | sort | tail -n 1)
-  if [ -z "$deb" ]; then
-    (cd "$downloads" && apt-get download -qq "$source" >&2)
-    deb=$(find "$downloads" -name "${source}_*.deb")
-  fi
+  mkdir -p "$into"
   # The package holds one tar in a tar. Without paths all of it is unpacked.
   for path; do
     set -- "$@" "$source/$path"

@@ -25,7 +25,7 @@ import { hasFixedVmalloc } from './matrix/cells.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { systemEncoders } from '../src/node/processes/compressors.ts';
 import { fetchKernel } from './kernels/debian.ts';
-import { runProgram } from '../src/node/processes/processes.ts';
+import { runProgram } from '../src/node/processes/run-program.ts';
 import { boot } from '../src/node/qemu/qemu.ts';
 import type { BootOptions } from '../src/node/qemu/qemu.ts';
 import { rebuildBzImage } from '../src/rebuild.ts';

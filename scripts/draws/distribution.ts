@@ -9,7 +9,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Slots } from '../../src/kaslr/slots.ts';
-import { runProgram } from '../../src/node/processes/processes.ts';
+import { runProgram } from '../../src/node/processes/run-program.ts';
 import { boot } from '../../src/node/qemu/qemu.ts';
 import type { BootOptions } from '../../src/node/qemu/qemu.ts';
 import { assembleDrawProgram, readDrawCounts, SEED_WORDS } from './draw-program.ts';

@@ -38,7 +38,7 @@ import {
 import { BOOT_PARAMS, BOOT_PARAMS_SIZE, SETUP_DATA, SETUP_RNG_SEED } from '../../src/base/boot-params.ts';
 import { ascii, Writer } from '../../src/base/bytes.ts';
 import type { Slots } from '../../src/kaslr/slots.ts';
-import { buildElf } from '../../src/node/qemu/elf-image.ts';
+import { buildElf } from '../../src/node/qemu/elf-executable.ts';
 import { emitChooseSlide, emitEntropy } from '../../src/stub/entropy.ts';
 import { PARAMS, SCRATCH } from '../../src/segment/layout.ts';
 import { emitInstallTraps, emitTrapHandlers } from '../../src/stub/traps.ts';

@@ -7,8 +7,8 @@
 import { mkdir, mkdtemp, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { cacheFolder } from './debian.ts';
-import { EnvironmentError } from '../../src/node/environment.ts';
-import { runProgram } from '../../src/node/processes/processes.ts';
+import { EnvironmentError } from '../../src/node/errors.ts';
+import { runProgram } from '../../src/node/processes/run-program.ts';
 
 const KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 const UPDATE_MS = 300_000;

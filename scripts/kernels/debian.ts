@@ -11,9 +11,9 @@
 import { mkdir, mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { EnvironmentError } from '../../src/node/environment.ts';
-import { runProgram } from '../../src/node/processes/processes.ts';
-import type { Ended } from '../../src/node/processes/processes.ts';
+import { EnvironmentError } from '../../src/node/errors.ts';
+import { runProgram } from '../../src/node/processes/run-program.ts';
+import type { Ended } from '../../src/node/processes/run-program.ts';
 
 /** `cloud` is the small one for virtual machines; Ubuntu builds none, there it is what linux-image-virtual names. */
 export type Flavour = 'cloud' | 'generic' | 'rt';

@@ -13,8 +13,8 @@
  */
 import { CommanderError } from 'commander';
 import { KernelImageError } from '../base/errors.ts';
-import { EnvironmentError } from '../node/environment.ts';
-import { DiskError, InputFileError, OutputFileError } from '../node/files/files.ts';
+import { EnvironmentError } from '../node/errors.ts';
+import { DiskError, InputFileError, OutputFileError } from '../node/errors.ts';
 
 export const EXIT = { done: 0, finding: 1, unusable: 2, environment: 3, bug: 70 } as const;
 

@@ -1,5 +1,5 @@
 /** Paths that a command line names: contradictions among them are refused before anything is read or written. */
-import { readInputFile, refuseSameFile } from '../node/files/files.ts';
+import { readInputFile, refuseSameFile } from '../node/files/input-file.ts';
 import { writeFileAtomic } from '../node/files/output-file.ts';
 import { UsageError } from './failure.ts';
 

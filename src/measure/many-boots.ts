@@ -1,5 +1,5 @@
 /** What audits and benches have in common: many boots, several at a time, by one version of QEMU. */
-import { runProgram } from '../node/processes/processes.ts';
+import { runProgram } from '../node/processes/run-program.ts';
 
 /**
  * Calls `work` for each item, in order, never more than `jobs` at a time, and waits for all of them. After the first failure no further

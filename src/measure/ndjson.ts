@@ -6,7 +6,8 @@
  */
 import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
-import { DiskError, InputFileError, OutputFileError, readInputFile } from '../node/files/files.ts';
+import { DiskError, InputFileError, OutputFileError } from '../node/errors.ts';
+import { readInputFile } from '../node/files/input-file.ts';
 
 export interface Lines<T> {
   readonly values: readonly T[];

@@ -1,10 +1,11 @@
-/** What kslide adds on Node: decoders of node:zlib, files that appear whole or not at all, and guests in QEMU. */
+/** The public names of `kslide/node`: Node's own decoders, files that appear whole or not at all, and guests in QEMU. */
 export { nodeCodecs } from './codecs.ts';
 export { systemEncoders } from './processes/compressors.ts';
 export { parseConsole } from './qemu/console.ts';
 export type { ConsoleReport, GuestReport } from './qemu/console.ts';
-export { EnvironmentError } from './environment.ts';
-export { DiskError, InputFileError, OutputFileError, readInputFile, refuseSameFile } from './files/files.ts';
+export { EnvironmentError } from './errors.ts';
+export { DiskError, InputFileError, OutputFileError } from './errors.ts';
+export { readInputFile, refuseSameFile } from './files/input-file.ts';
 export { launch } from './processes/launch.ts';
 export type { LaunchEnd, LaunchOptions } from './processes/launch.ts';
 export { buildLinux64Loader } from './qemu/linux64-loader.ts';

@@ -13,7 +13,7 @@ import { chooseAccel } from '../../src/measure/bench/accel.ts';
 import { packBenchInit } from '../../src/measure/bench/init.ts';
 import { readSubject } from '../../src/measure/bench/subject.ts';
 import type { BenchRow, BenchSummary } from '../../src/measure/bench/summary.ts';
-import { EnvironmentError } from '../../src/node/environment.ts';
+import { EnvironmentError } from '../../src/node/errors.ts';
 import { STUB_TABLES } from '../../src/segment/table.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { findKernels, oldestAndNewest } from './lane.ts';

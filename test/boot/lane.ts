@@ -20,7 +20,7 @@ import type { GuestReport } from '../../src/node/qemu/console.ts';
 import { openSuite } from '../../scripts/kernels/apt-suite.ts';
 import { fetchKernel, findModule } from '../../scripts/kernels/debian.ts';
 import type { KernelPackage, KernelWish } from '../../scripts/kernels/debian.ts';
-import { EnvironmentError } from '../../src/node/environment.ts';
+import { EnvironmentError } from '../../src/node/errors.ts';
 import { boot } from '../../src/node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../src/node/qemu/qemu.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';

@@ -11,7 +11,7 @@ import type { Gpr } from '../../src/asm/registers.ts';
 import { eax, ecx, r10, r12, r13, r14, r15, r8, rax, rbp, rbx, rdi, rdx, rsi } from '../../src/asm/registers.ts';
 import { ascii, Reader } from '../../src/base/bytes.ts';
 import { MARKER } from '../../src/node/qemu/console.ts';
-import { buildElf } from '../../src/node/qemu/elf-image.ts';
+import { buildElf } from '../../src/node/qemu/elf-executable.ts';
 import { packInitramfs } from '../../src/node/qemu/initramfs.ts';
 import type { InitramfsEntry } from '../../src/node/qemu/initramfs.ts';
 

@@ -16,7 +16,7 @@ import type { AuditRecord } from '../../src/measure/audit/record.ts';
 import { summarizeAudit } from '../../src/measure/audit/summary.ts';
 import type { AuditFindingCode } from '../../src/measure/audit/summary.ts';
 import { LineFile } from '../../src/measure/ndjson.ts';
-import { InputFileError, OutputFileError } from '../../src/node/files/files.ts';
+import { InputFileError, OutputFileError } from '../../src/node/errors.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';

@@ -9,13 +9,8 @@ import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { ascii } from '../../src/base/bytes.ts';
-import {
-  DiskError,
-  InputFileError,
-  OutputFileError,
-  readInputFile,
-  refuseSameFile,
-} from '../../src/node/files/files.ts';
+import { DiskError, InputFileError, OutputFileError } from '../../src/node/errors.ts';
+import { readInputFile, refuseSameFile } from '../../src/node/files/input-file.ts';
 import { InPlace, OutputFile, writeFileAtomic } from '../../src/node/files/output-file.ts';
 
 const root = fs.mkdtempSync(join(tmpdir(), 'kslide-files-'));

@@ -11,7 +11,7 @@ import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { coreCodecs } from '../../src/codecs/formats.ts';
-import { openMemoryFile } from '../../src/node/files/memory-file.ts';
+import { openMemoryFile } from '../../src/node/files/temporary-file.ts';
 import { randomize } from '../../src/randomize.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 

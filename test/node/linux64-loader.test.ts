@@ -7,7 +7,7 @@ import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../src/elf/constants.ts';
 import { readElf, readNotes, segmentBytes } from '../../src/elf/read.ts';
 import type { ElfFile } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
-import { buildElf } from '../../src/node/qemu/elf-image.ts';
+import { buildElf } from '../../src/node/qemu/elf-executable.ts';
 import { buildLinux64Loader } from '../../src/node/qemu/linux64-loader.ts';
 import type { Linux64Options } from '../../src/node/qemu/linux64-loader.ts';
 

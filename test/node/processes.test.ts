@@ -4,8 +4,8 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { EnvironmentError } from '../../src/node/environment.ts';
-import { runProgram } from '../../src/node/processes/processes.ts';
+import { EnvironmentError } from '../../src/node/errors.ts';
+import { runProgram } from '../../src/node/processes/run-program.ts';
 import { makePipe } from '../../src/node/processes/real-pipe.ts';
 
 /** Alive and not a zombie. */
@@ -68,7 +68,7 @@ test('an abort ends it, also one that came before', async () => {
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   test(`${signal} to us ends the child too, and us by that signal`, async () => {
     const program = `
-      import { runProgram } from ${JSON.stringify(new URL('../../src/node/processes/processes.ts', import.meta.url).href)};
+      import { runProgram } from ${JSON.stringify(new URL('../../src/node/processes/run-program.ts', import.meta.url).href)};
       await runProgram('sh', ['-c', 'echo $$; exec sleep 60'], { timeoutMs: 60_000, onOutput: (text) => process.stdout.write(text) });
     `;
     // tsx runs us in the same process (--import), so that the signal reaches us and not a wrapper.

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { KernelImageError } from '../../src/base/errors.ts';
-import { buildElf, pvhNote } from '../../src/node/qemu/elf-image.ts';
+import { buildElf, pvhNote } from '../../src/node/qemu/elf-executable.ts';
 import { boot } from '../../src/node/qemu/qemu.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 

@@ -9,7 +9,7 @@ import { SHT_RELA } from '../../src/elf/constants.ts';
 import { readElf, sectionName } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { openByteSource } from '../../src/node/files/byte-source.ts';
-import { InputFileError } from '../../src/node/files/files.ts';
+import { InputFileError } from '../../src/node/errors.ts';
 import {
   collectRelocations,
   encodeRelocationTable,

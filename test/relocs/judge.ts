@@ -1,8 +1,8 @@
 /**
  * The kernel's own relocs tool, built by scripts/build-relocs-judge.sh, and what `kslide relocs` does of it: status and standard output.
  *
- * The script needs a network once (153 MB) and a distribution that has linux-source-6.12; without either, tests that need the tool are
- * skipped with the script's own last words.
+ * The script needs a network once (153 MB) and a distribution that has linux-source-6.12. Without either, tests that need the tool are skipped, and
+ * the reason is the script's own last words. Under CI they fail instead.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -19,6 +19,9 @@ import { scratchFile } from './fixtures.ts';
 const script = fileURLToPath(new URL('../../scripts/build-relocs-judge.sh', import.meta.url));
 const built = spawnSync('sh', [script], { encoding: 'utf8', timeout: 600_000 });
 const folder = built.status === 0 ? built.stdout.trim() : undefined;
+
+if (folder === undefined && process.env['CI'] === 'true')
+  throw new Error(`the kernel's relocs tool could not be built:\n${built.stderr}`);
 
 /** For `test`: false, or why there is no judge. */
 export const skip: string | false =

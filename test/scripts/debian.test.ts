@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { fetchKernel, findModule } from '../../scripts/kernels/debian.ts';
-import { EnvironmentError } from '../../src/node/environment.ts';
+import { EnvironmentError } from '../../src/node/errors.ts';
 
 interface World {
   /** Meta-packages and what they depend on. */

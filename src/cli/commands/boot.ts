@@ -1,11 +1,11 @@
 /** `kslide boot IMAGE`: one boot in QEMU; shows the console and the slide that the kernel took. */
 import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions } from '../../node/qemu/qemu.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { interruptible } from '../interruptible.ts';
+import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
 import { readIfGiven } from '../paths.ts';
 import { print } from '../print.ts';

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { systemEncoders } from '../../node/processes/compressors.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { rebuildBzImage } from '../../rebuild.ts';
 import type { RebuildPass } from '../../rebuild.ts';

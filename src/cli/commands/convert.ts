@@ -5,7 +5,7 @@ import { convert } from '../../convert.ts';
 import type { ConvertPass } from '../../convert.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { STUB_TABLES } from '../../segment/table.ts';
 import type { StubTableName } from '../../segment/table.ts';

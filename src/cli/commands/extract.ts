@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { extract } from '../../extract.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';
 import { UsageError } from '../failure.ts';
 import { SHARED } from '../options.ts';

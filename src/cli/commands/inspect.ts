@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { inspect } from '../../inspect.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { readIfGiven, refuseSharedStdin } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';

@@ -2,8 +2,8 @@
 import type { Command } from 'commander';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
-import type { Image } from '../../node/processes/launch.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
+import type { ImageParts } from '../../node/processes/launch.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { openMovedFile } from '../../node/files/randomize-file.ts';
 import type { MovedFile } from '../../node/files/randomize-file.ts';
@@ -84,7 +84,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
       const piecewise = (exec || quiet) && input !== '-';
       const inPieces = async (): Promise<MovedFile | undefined> =>
         piecewise ? openMovedFile(input, all, { onOpen: (path) => file?.beginCopy(path) }) : undefined;
-      const whole = async (): Promise<Image & { readonly summary: RandomizeSummary }> => {
+      const whole = async (): Promise<ImageParts & { readonly summary: RandomizeSummary }> => {
         progress.show('reading the kernel');
         const image = await readInputFile(input, { onHead: expectInput });
         progress.show('moving it');

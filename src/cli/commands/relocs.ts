@@ -6,7 +6,8 @@
 import type { Command, CommanderError } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
-import { InputFileError, readInputFile } from '../../node/files/files.ts';
+import { InputFileError } from '../../node/errors.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { runRelocsTool } from '../../relocs/tool/tool.ts';
 import type { RelocsToolOptions } from '../../relocs/tool/tool.ts';

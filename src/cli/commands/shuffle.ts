@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { decodePlan, encodePlan } from '../../shuffle/plan/plan-file.ts';
 import type { Plan } from '../../shuffle/plan/plan.ts';

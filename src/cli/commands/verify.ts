@@ -5,7 +5,7 @@ import { isElf, readElf } from '../../elf/read.ts';
 import { refuseMoved } from '../../kernel/open.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/files.ts';
+import { readInputFile } from '../../node/files/input-file.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
 import { EXIT, UsageError } from '../failure.ts';

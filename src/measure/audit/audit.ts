@@ -6,7 +6,7 @@
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, cpus } from 'node:os';
-import { EnvironmentError } from '../../node/environment.ts';
+import { EnvironmentError } from '../../node/errors.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import type { AuditImage } from './image.ts';

@@ -3,7 +3,7 @@
  * them, and judged without the image.
  */
 import type { Slide } from '../../base/addresses.ts';
-import { InputFileError } from '../../node/files/files.ts';
+import { InputFileError } from '../../node/errors.ts';
 import type { BootEnd } from '../../node/qemu/qemu.ts';
 import type { Slots } from '../../kaslr/slots.ts';
 import { readLines } from '../ndjson.ts';

@@ -1,5 +1,5 @@
 /** Whether a bench counts instructions under TCG or measures time under KVM. */
-import { EnvironmentError } from '../../node/environment.ts';
+import { EnvironmentError } from '../../node/errors.ts';
 import { packBenchInit } from './init.ts';
 import { timeBoot } from './measure.ts';
 import type { GuestSettings } from './measure.ts';

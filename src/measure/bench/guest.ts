@@ -14,7 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { PhysAddr, VirtAddr } from '../../base/addresses.ts';
 import { KernelImageError } from '../../base/errors.ts';
-import { EnvironmentError } from '../../node/environment.ts';
+import { EnvironmentError } from '../../node/errors.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { GdbRemote } from './gdb-remote.ts';

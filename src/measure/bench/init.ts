@@ -8,7 +8,7 @@ import { Assembler, mem } from '../../asm/assembler.ts';
 import { eax, edi, edx, rsi } from '../../asm/registers.ts';
 import { ascii } from '../../base/bytes.ts';
 import { MARKER } from '../../node/qemu/console.ts';
-import { buildElf } from '../../node/qemu/elf-image.ts';
+import { buildElf } from '../../node/qemu/elf-executable.ts';
 import { packInitramfs } from '../../node/qemu/initramfs.ts';
 
 /** The address of /init's first instruction: the same in every boot, because /init is a static executable. */

@@ -1,17 +1,18 @@
-/** Parts of a file, for a kernel of which only a fraction is wanted. */
+/** Reads parts of a file, for callers that need only a fraction of a kernel. */
 import fs from 'node:fs';
 import { memorySource } from '../../relocs/tool/byte-source.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
-import { InputFileError, readInputFile } from './files.ts';
+import { InputFileError } from '../errors.ts';
+import { readInputFile } from './input-file.ts';
 
 export interface OpenByteSource extends ByteSource {
   close(): void;
 }
 
-/** `-` is standard input. What is no regular file is read whole. Throws InputFileError, and so do reads. */
+/** `-` is standard input. Anything but a regular file is read whole. Throws InputFileError, and so does `readAt`. */
 export async function openByteSource(path: string): Promise<OpenByteSource> {
-  const opened = path === '-' ? undefined : openRegular(path);
-  // Also when there is nothing of that name: then this says so.
+  const opened = path === '-' ? undefined : openRegularFile(path);
+  // Also when there is no such file: then this throws.
   if (opened === undefined) return { ...memorySource(await readInputFile(path)), close: () => {} };
   const { fd, size } = opened;
   return {
@@ -29,15 +30,23 @@ export async function openByteSource(path: string): Promise<OpenByteSource> {
   };
 }
 
-function openRegular(path: string): { fd: number; size: number } | undefined {
-  let fd: number;
+export interface OpenFile {
+  readonly fd: number;
+  readonly size: number;
+}
+
+/** Undefined for anything but a regular file, and when it cannot be opened. */
+export function openRegularFile(path: string): OpenFile | undefined {
   try {
     if (!fs.statSync(path).isFile()) return undefined; // before it is opened: opening a FIFO waits for its writer
-    fd = fs.openSync(path, 'r');
+    const fd = fs.openSync(path, 'r');
+    const stat = fs.fstatSync(fd);
+    if (stat.isFile()) return { fd, size: stat.size };
+    fs.closeSync(fd);
   } catch {
-    return undefined;
+    // The caller reads the file another way, which says what is wrong.
   }
-  return { fd, size: fs.fstatSync(fd).size };
+  return undefined;
 }
 
 function readSome(path: string, fd: number, into: Uint8Array, position: number): number {

@@ -1,31 +1,31 @@
 /**
- * Files out, for command lines: `-` is standard output, and a file appears whole or not at all.
+ * Writes output files for the command line. `-` is standard output. A file appears whole or not at all.
  *
- * Output goes to a temporary file beside its target and is renamed over it (draft.ts). Devices, FIFOs and standard output cannot be renamed over: those
- * are written straight. There is no fsync: a rename is atomic for everyone but a machine that loses power, and it costs more than the write
- * does (57 MB on ext4, measured: 10.8 ms, with fsync 24.6 ms). Each chunk goes down in one write(2): steps of 64 KiB take 1.2 times as long.
+ * Output goes to a temporary file beside its target, which is then renamed over the target (atomic-file.ts). Devices, FIFOs and standard output cannot be
+ * replaced by a rename, so they are written directly. There is no fsync: a rename is atomic unless the machine loses power, and an fsync takes longer than
+ * the write (57 MB on ext4, measured: 10.8 ms, with fsync 24.6 ms). Each chunk is one write(2): steps of 64 KiB take 1.2 times as long.
  *
- * Most of a converted kernel is the kernel that was given. So `OutputFile` takes that while it is still being decoded, and has another thread write it
- * to the temporary file meanwhile; when the result is there, only what differs is left to be written. Most of a moved kernel is the file that was given:
- * that one is copied meanwhile.
+ * Most bytes of a converted kernel are those of its input. So `begin` takes them while the input is still being decoded, and another thread writes them to
+ * the temporary file meanwhile. `finish` then writes only what differs. Most bytes of a moved kernel are those of its input file, so `beginCopy` copies that
+ * file meanwhile.
  */
 import fs from 'node:fs';
 import { open } from 'node:fs/promises';
 import process from 'node:process';
 import { isatty } from 'node:tty';
-import { Draft, writeFully } from './draft.ts';
-import { isSystemError, outputError, OutputFileError } from './files.ts';
+import { AtomicFile, writeFully } from './atomic-file.ts';
+import { isSystemError, outputError, OutputFileError } from '../errors.ts';
 
 export interface WriteOptions {
-  /** Permission bits of a new file, less the umask; a file that is there keeps its own. */
+  /** Permission bits of a new file, less the umask. An existing file keeps its own. */
   readonly mode?: number;
 }
 
 const STDOUT = 1;
 
 /**
- * Writes `chunks` one after the other, copying none. Throws OutputFileError or DiskError; then, and also when SIGINT, SIGTERM or SIGHUP
- * ends the process, `path` is as it was and no temporary file is left.
+ * Writes `chunks` one after the other without copying them. Throws OutputFileError or DiskError. In that case, and when SIGINT, SIGTERM or SIGHUP ends
+ * the process, `path` is unchanged and no temporary file is left.
  */
 export async function writeFileAtomic(
   path: string,
@@ -35,40 +35,44 @@ export async function writeFileAtomic(
   await new OutputFile(path, options).finish(chunks);
 }
 
-/** One file to write, by `finish`. A chunk is read until the one behind the next is asked for. Who has called `begin` and then cannot finish it calls `discard`. */
+/**
+ * One file, written by `finish`. Each chunk may be read until two more have been requested. Callers of `begin` or `beginCopy` that cannot `finish` must call
+ * `discard`.
+ */
 export class OutputFile {
   readonly #path: string;
   readonly #mode: number;
+  /** What is written before `finish`. */
   #early: EarlyBytes | EarlyCopy | undefined;
 
-  /** Nothing is done, nor looked at, before the first bytes are there. */
+  /** Does not touch the file system: the first bytes do. */
   constructor(path: string, { mode = 0o666 }: WriteOptions = {}) {
     this.#path = path;
     this.#mode = mode;
   }
 
   /**
-   * The first `end` bytes of `bytes` will probably be in the file, at the offsets that they have in `bytes`, and change no more until it is
-   * finished. May be called again with a greater `end` and the same `bytes`. Throws nothing: `finish` does.
+   * Says that the first `end` bytes of `bytes` will probably be in the file, at the same offsets, and do not change before `finish` is done. May be
+   * called again with a greater `end` and the same `bytes`. Never throws: `finish` throws instead.
    */
   begin(bytes: Uint8Array, end: number): void {
-    this.#early ??= new EarlyBytes(bytes, () => this.#openDraft());
+    this.#early ??= new EarlyBytes(bytes, () => this.#openFile());
     if (this.#early instanceof EarlyBytes) this.#early.write(end);
   }
 
-  /** The same for the bytes of the file at `source`. */
+  /** The same for the whole file at `source`. */
   beginCopy(source: string): void {
-    this.#early ??= new EarlyCopy(source, () => this.#openDraft());
+    this.#early ??= new EarlyCopy(source, () => this.#openFile());
   }
 
-  /** Waits for that copy. False when there is none of `size` bytes: then `finish` has to be given everything. */
+  /** Waits for that copy. False when it failed or does not have `size` bytes: then `finish` needs all bytes, and no `InPlace`. */
   async hasCopy(size: number): Promise<boolean> {
     if (this.#early instanceof EarlyCopy && (await this.#early.hasBytes(size))) return true;
     await this.discard();
     return false;
   }
 
-  /** `chunks` are the whole file, in order. What `begin` has written of them is not written again. */
+  /** Writes the file. `chunks` are the whole file, in order. Bytes that `begin` has written are not written again. */
   async finish(chunks: Iterable<Uint8Array | InPlace>): Promise<void> {
     try {
       await this.#finish(chunks);
@@ -80,7 +84,7 @@ export class OutputFile {
     }
   }
 
-  /** What was begun goes away. After `finish` there is nothing left to discard. */
+  /** Removes what was begun. After `finish` it does nothing. */
   async discard(): Promise<void> {
     await this.#early?.close();
     this.#early = undefined;
@@ -88,17 +92,17 @@ export class OutputFile {
 
   async #finish(chunks: Iterable<Uint8Array | InPlace>): Promise<void> {
     if (this.#path === '-') return writeStandardOutput(allBytes(chunks));
-    const draft = this.#early === undefined ? this.#openDraft() : await this.#early.settle();
-    if (draft === undefined) return writeStraight(this.#path, allBytes(chunks));
-    // The next chunk is asked for while one is written; not the one behind it.
+    const file = this.#early === undefined ? this.#openFile() : await this.#early.settle();
+    if (file === undefined) return writeDirectly(this.#path, allBytes(chunks));
+    // While one chunk is written the next is requested, and no further one.
     let [before, latest] = [Promise.resolve(), Promise.resolve()];
     try {
       let at = 0;
       for (const chunk of chunks) {
         if (chunk instanceof Uint8Array) {
           const there = this.#early?.lengthInPlace(chunk, at) ?? 0;
-          [before, latest] = [latest, writeFully(draft.fd, chunk.subarray(there), at + there)];
-          latest.catch(ignore); // until it is waited for
+          [before, latest] = [latest, writeFully(file.fd, chunk.subarray(there), at + there)];
+          latest.catch(ignore); // `await` below throws it
           await before;
         } else if (!(this.#early instanceof EarlyCopy)) {
           throw new RangeError('bytes in place where there is no copy');
@@ -106,25 +110,25 @@ export class OutputFile {
         at += chunk.length;
       }
       await latest;
-      draft.complete(at);
+      file.complete(at);
     } finally {
-      await Promise.allSettled([before, latest]); // no descriptor is closed under them
-      draft.remove();
+      await Promise.allSettled([before, latest]); // `remove` closes their descriptor
+      file.remove();
     }
   }
 
-  /** Undefined for what is written straight. */
-  #openDraft(): Draft | undefined {
+  /** Undefined for what is written directly. */
+  #openFile(): AtomicFile | undefined {
     const path = this.#path;
     if (path === '-') return undefined;
     const existing = fs.statSync(path, { throwIfNoEntry: false });
     if (existing?.isDirectory()) throw new OutputFileError(path, 'is a directory');
     if (existing && !existing.isFile()) return undefined;
-    return new Draft(path, existing, this.#mode);
+    return new AtomicFile(path, existing, this.#mode);
   }
 }
 
-/** So many bytes of the file that are in its copy already, where they belong. */
+/** Stands for `length` bytes that the copy already holds in their place. */
 export class InPlace {
   readonly length: number;
 
@@ -140,18 +144,18 @@ function* allBytes(chunks: Iterable<Uint8Array | InPlace>): Generator<Uint8Array
   }
 }
 
-/** What is written before it is known whether it is right. Failures are kept for later: the input's come first. */
+/** Bytes written before it is known whether the input is valid. Failures are kept for `settle`, because those of the input are reported first. */
 class EarlyBytes {
   readonly #bytes: Uint8Array;
-  #draft: Draft | undefined;
+  #file: AtomicFile | undefined;
   #failure: { readonly error: unknown } | undefined;
   readonly #writes: Promise<void>[] = [];
   #end = 0;
 
-  constructor(bytes: Uint8Array, openDraft: () => Draft | undefined) {
+  constructor(bytes: Uint8Array, openFile: () => AtomicFile | undefined) {
     this.#bytes = bytes;
     try {
-      this.#draft = openDraft();
+      this.#file = openFile();
     } catch (error) {
       this.#failure = { error };
     }
@@ -159,21 +163,21 @@ class EarlyBytes {
 
   write(end: number): void {
     const start = this.#end;
-    if (this.#draft === undefined || this.#failure !== undefined || end <= start) return;
+    if (this.#file === undefined || this.#failure !== undefined || end <= start) return;
     this.#end = end;
-    // Another thread begins at once, also when this one goes on without coming back to its event loop.
-    const written = writeFully(this.#draft.fd, this.#bytes.subarray(start, end), start);
+    // Another thread starts at once, although this one may not return to its event loop for long.
+    const written = writeFully(this.#file.fd, this.#bytes.subarray(start, end), start);
     this.#writes.push(written.catch((error: unknown) => void (this.#failure ??= { error })));
   }
 
-  /** Once everything is written. Throws what was in the way. */
-  async settle(): Promise<Draft | undefined> {
+  /** Waits until everything is written. Throws the first failure. */
+  async settle(): Promise<AtomicFile | undefined> {
     await Promise.all(this.#writes);
     if (this.#failure !== undefined) throw this.#failure.error;
-    return this.#draft;
+    return this.#file;
   }
 
-  /** How much of `chunk` from its start on is in the file already, where it is to be at `offset`. */
+  /** How many bytes from the start of `chunk`, which belongs at `offset`, the file already holds there. */
   lengthInPlace(chunk: Uint8Array, offset: number): number {
     const { buffer, byteOffset } = this.#bytes;
     if (chunk.buffer !== buffer || chunk.byteOffset !== byteOffset + offset) return 0;
@@ -181,38 +185,38 @@ class EarlyBytes {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#writes); // they write from memory that may be freed, to a descriptor that may be another's
-    this.#draft?.remove();
+    await Promise.all(this.#writes); // they read memory that the caller may reuse, and write to a descriptor that is closed next
+    this.#file?.remove();
   }
 }
 
-/** A copy that the system makes by itself. Whatever goes wrong with it, there is none, and who writes the file anew finds out what is wrong. */
+/** A copy that the system makes. If it fails for any reason there is no copy, and writing the whole file will report the cause. */
 class EarlyCopy {
-  #draft: Draft | undefined;
+  #file: AtomicFile | undefined;
   readonly #copied: Promise<boolean>;
 
-  constructor(source: string, openDraft: () => Draft | undefined) {
+  constructor(source: string, openFile: () => AtomicFile | undefined) {
     try {
-      this.#draft = openDraft();
+      this.#file = openFile();
     } catch {
-      // Said when it is opened again.
+      // Reported when the file is opened again.
     }
     this.#copied =
-      this.#draft === undefined
+      this.#file === undefined
         ? Promise.resolve(false)
-        : this.#draft.copyFrom(source).then(
+        : this.#file.copyFrom(source).then(
             () => true,
             () => false,
           );
   }
 
   async hasBytes(size: number): Promise<boolean> {
-    return (await this.#copied) && this.#draft?.size === size;
+    return (await this.#copied) && this.#file?.size === size;
   }
 
-  async settle(): Promise<Draft | undefined> {
+  async settle(): Promise<AtomicFile | undefined> {
     await this.#copied;
-    return this.#draft;
+    return this.#file;
   }
 
   lengthInPlace(): number {
@@ -221,11 +225,11 @@ class EarlyCopy {
 
   async close(): Promise<void> {
     await this.#copied;
-    this.#draft?.remove();
+    this.#file?.remove();
   }
 }
 
-async function writeStraight(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
+async function writeDirectly(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
   // Off the main thread: a FIFO opens only when it has a reader.
   const handle = await open(path, fs.constants.O_WRONLY);
   try {
@@ -238,12 +242,12 @@ async function writeStraight(path: string, chunks: Iterable<Uint8Array>): Promis
 async function writeStandardOutput(chunks: Iterable<Uint8Array>): Promise<void> {
   if (isatty(STDOUT)) throw new OutputFileError('standard output', 'is a terminal; redirect it, or name a file');
   const stat = fs.fstatSync(STDOUT);
-  // Node's own stream for files drops what a short write leaves over; its stream for pipes is right, also when they are non-blocking.
+  // Node's stream for files drops the rest after a short write. Its stream for pipes is correct, for non-blocking pipes too.
   if (!stat.isFIFO() && !stat.isSocket()) {
     for (const chunk of chunks) await writeFully(STDOUT, chunk);
     return;
   }
-  process.stdout.on('error', ignore); // the callback has it
+  process.stdout.on('error', ignore); // the callback gets it too
   try {
     for (const chunk of chunks) {
       await new Promise<void>((resolve, reject) => {

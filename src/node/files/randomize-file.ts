@@ -1,12 +1,12 @@
 /**
- * Moving a vmlinux that is a file, while it is copied: each piece is read into the same memory, moved, and written.
+ * Moves a vmlinux from file to file, piece by piece: each piece is read into the same small buffer, moved, and written.
  *
- * A kernel of 57 MB in memory of its own costs 14,000 page faults, which take longer than all else that moving it takes (measured: 45 ms of CPU time
- * to read it so, 10 ms to read it through a small buffer). So the pipeline gets an array as long as the file, in which only that is filled in which
- * it looks at: headers, section names, notes, the entry's code, and the relocation table behind the ELF file. What was never touched takes no memory.
+ * Reading a kernel of 57 MB into memory of its own costs 14,000 page faults, which take longer than everything else (measured: 45 ms of CPU time to read
+ * it so, 10 ms to read it through a small buffer). So the pipeline gets an array as long as the file, of which only the parts that it looks at are filled:
+ * headers, section names, notes, the entry's code, and the relocation table after the ELF file. Pages of the array that are never touched take no memory.
  *
- * Two thirds of a kernel have no sites in them. Where the system can copy the file by itself, on another thread and while the table is checked, only the
- * pieces that change are read here, and written over the copy.
+ * Two thirds of a kernel hold no sites. Where the system can copy the file itself, on another thread while the table is being checked, only the pieces that
+ * change are read here, and written over the copy.
  */
 import fs from 'node:fs';
 import { Reader } from '../../base/bytes.ts';
@@ -17,46 +17,49 @@ import { KernelImageError } from '../../base/errors.ts';
 import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
 import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } from '../../randomize.ts';
 import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
+import { openRegularFile } from './byte-source.ts';
+import type { OpenFile } from './byte-source.ts';
 import { InPlace } from './output-file.ts';
 
-/** The file, in pieces; each is good until the one behind the next is asked for. May be gone through more than once, until it is closed. */
+/** The moved file, in pieces. Each piece may be read until two more have been requested. Can be iterated several times, until it is closed. */
 export interface MovedFile extends Iterable<Uint8Array> {
   readonly summary: RandomizeSummary;
-  /** Of the original. */
+  /** The original's size in bytes. */
   readonly size: number;
-  /** The same for who has a copy of the original: what is not as it is there. */
+  /** The same for callers that have a copy of the original: `InPlace` stands for pieces that do not change. */
   overCopy(): Iterable<Uint8Array | InPlace>;
   close(): void;
 }
 
 export interface MovedFileOptions {
-  /** How much is moved at a time, SITE_SIZE or more. */
+  /** Bytes that are moved at a time: SITE_SIZE or more. */
   readonly chunk?: number | undefined;
-  /** Called once it is probable that the file can be moved so, with a name that it has as long as it is open. */
+  /** Called once the file can probably be moved in pieces, with a path that is valid while the file is open. */
   readonly onOpen?: ((path: string) => void) | undefined;
 }
 
 const HEAD = 0x1_0000;
 const CHUNK = 0x4_0000;
 const MAX_SIZE = 2 ** 31;
-/** What the pipeline looks at of the code at an entry (pvh.ts), and of a segment's start (segment/hook.ts). */
+/** How many bytes the pipeline reads of the code at an entry (kernel/pvh.ts), and of a segment's start (segment/hook.ts). */
 const ENTRY_CODE = 0x400;
 const SEGMENT_START = 0x80;
 
 /**
- * Undefined when the file has to be read whole: no vmlinux with its table behind it or in `relocs`, nothing that can be read at any place, or nothing
- * that is right; then whoever reads it whole says what is wrong. Throws KernelImageError for choices that would not boot.
+ * Undefined when the file has to be read whole: it is not a vmlinux with its table after it or in `relocs`, it is not a regular file, or it is invalid. In
+ * the last case reading it whole reports what is wrong. Throws KernelImageError for choices that would not boot.
  */
 export async function openMovedFile(
   path: string,
   options: RandomizerOptions & RandomizeOptions,
   { chunk = CHUNK, onOpen }: MovedFileOptions = {},
 ): Promise<MovedFile | undefined> {
-  const file = openRegular(path);
+  const file = openRegularFile(path);
   if (file === undefined) return undefined;
   const close = (): void => fs.closeSync(file.fd);
   try {
-    const skeleton = readSkeleton(file, options.relocs !== undefined);
+    const fits = file.size >= EHDR_SIZE[64] && file.size <= MAX_SIZE;
+    const skeleton = fits ? readSkeleton(file, options.relocs !== undefined) : undefined;
     if (skeleton === undefined) {
       close();
       return undefined;
@@ -76,24 +79,7 @@ export async function openMovedFile(
   }
 }
 
-interface OpenFile {
-  readonly fd: number;
-  readonly size: number;
-}
-
-function openRegular(path: string): OpenFile | undefined {
-  try {
-    if (!fs.statSync(path).isFile()) return undefined; // a FIFO would wait for its writer
-    const fd = fs.openSync(path, 'r');
-    const stat = fs.fstatSync(fd);
-    if (stat.isFile() && stat.size >= EHDR_SIZE[64] && stat.size <= MAX_SIZE) return { fd, size: stat.size };
-    fs.closeSync(fd);
-  } catch {
-    // Said by who reads it whole.
-  }
-  return undefined;
-}
-
+/** An array as long as the file, filled where the pipeline looks. Undefined when the file has to be read whole. */
 function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined {
   const bytes = new Uint8Array(file.size);
   const load = (offset: number, length: number): void => {
@@ -135,15 +121,15 @@ function* pieces(file: OpenFile, plan: MovePlan, chunk: number): Generator<Uint8
 }
 
 /**
- * A site may lie across two pieces: the last bytes of each are kept, moved as far as they are, for the next. None reaches into a piece that does not
- * change, or out of it.
+ * A site may lie across two pieces. So the last bytes of each piece, of which a part of a site may be moved already, are kept for the next piece. No site
+ * reaches into or out of a piece that does not change.
  */
 function* changedPieces(
   file: OpenFile,
   plan: MovePlan,
   chunk: number,
 ): Generator<Uint8Array | InPlace, void, undefined> {
-  // A piece is being written while the next one is read.
+  // Two buffers: one piece is being written while the next is read.
   let [buffer, other] = [new Uint8Array(chunk + 2 * SITE_SIZE), new Uint8Array(chunk + 2 * SITE_SIZE)];
   for (const part of plan.parts) {
     if (part instanceof Uint8Array) {
@@ -174,7 +160,7 @@ function* changedPieces(
   }
 }
 
-/** The file's bytes from `offset` to `end`, to `place` in `bytes`. */
+/** Reads the file's bytes from `offset` to `end` to `place` in `bytes`. */
 function readFully({ fd }: OpenFile, bytes: Uint8Array, place: number, offset: number, end: number): void {
   for (let at = offset; at < end;) {
     const count = fs.readSync(fd, bytes, place + at - offset, end - at, at);

@@ -5,9 +5,9 @@
  */
 import { forEachFormat, type Compression, type Encoders } from '../../codecs/formats.ts';
 import { compressorOf } from '../codecs.ts';
-import { EnvironmentError } from '../environment.ts';
-import { runProgram } from './processes.ts';
-import { readUnnamedFile, unnamedFile } from '../files/unnamed-file.ts';
+import { EnvironmentError } from '../errors.ts';
+import { runProgram } from './run-program.ts';
+import { readUnnamedFile, openUnnamedFile } from '../files/temporary-file.ts';
 
 /** zstd -22 takes 40 s for a distribution's kernel on an idle machine. */
 const TIMEOUT_MS = 30 * 60_000;
@@ -17,8 +17,8 @@ export const systemEncoders: Encoders = forEachFormat((compression) => (data) =>
 
 async function compress(data: Uint8Array, compression: Compression): Promise<Uint8Array> {
   const [program, ...args] = compressorOf(compression);
-  const input = await unnamedFile(data);
-  const output = await unnamedFile();
+  const input = await openUnnamedFile(data);
+  const output = await openUnnamedFile();
   try {
     const run = await runProgram(program, args, { timeoutMs: TIMEOUT_MS, stdin: input.fd, stdout: output.fd });
     if (run.by === 'itself' && run.code === 0) return await readUnnamedFile(output);

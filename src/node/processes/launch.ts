@@ -1,13 +1,13 @@
 /**
- * Runs a command with a kernel image that exists for it alone, as if the command had been started by itself: standard streams, other
- * inherited descriptors, signals and exit code pass through.
+ * Runs a command with a kernel image that exists for it alone, as if the caller had started the command directly: standard streams, other inherited
+ * descriptors, signals and the exit code pass through.
  *
- * The image has no name. The command inherits a descriptor, and `/proc/self/fd/N` stands for the path: whatever happens to whom, the memory is
- * free once the last process that has it open is gone. For commands that close their descriptors or have a file opened by somebody else it can have
- * a name; then this process removes it, and a shell that waits for our end of a pipe to close does when we cannot.
+ * The image has no name. The command inherits a descriptor, and `/proc/self/fd/N` stands for the path. The memory is free once the last process that has
+ * it open is gone, however that process ends. The image can have a name instead, for commands that close their descriptors or have another process open
+ * the file. Then this process removes it. If this process is killed, a shell does so: it waits until this process's end of a pipe closes.
  *
- * The command does not outlive us, as it would not outlive itself: setpriv(1) of util-linux, where there is one, has the kernel send it a
- * SIGKILL when we get one.
+ * The command does not outlive this process. Where there is setpriv(1), of util-linux, the kernel sends the command a SIGKILL when this process dies,
+ * of a SIGKILL too.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess, StdioOptions } from 'node:child_process';
@@ -15,14 +15,14 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
-import { isatty } from 'node:tty';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { EnvironmentError } from '../environment.ts';
-import { createNamedFile, openMemoryFile } from '../files/memory-file.ts';
+import { EnvironmentError } from '../errors.ts';
+import { createNamedFile, openMemoryFile } from '../files/temporary-file.ts';
+import { forwardSignals } from '../signals.ts';
 
 export interface LaunchOptions {
-  /** Program and arguments. PLACEHOLDER in an argument becomes the image's path, which is also in the environment as PATH_VARIABLE. */
+  /** Program and arguments. PLACEHOLDER in an argument becomes the image's path. The environment variable PATH_VARIABLE holds it too. */
   readonly command: readonly string[];
   /** A directory in which the image gets a name. */
   readonly directory?: string | undefined;
@@ -34,29 +34,14 @@ export const PATH_VARIABLE = 'KSLIDE_IMAGE';
 /** How the command ended: by an exit code or by a signal. */
 export type LaunchEnd = { readonly code: number } | { readonly signal: NodeJS.Signals };
 
-/** All that can be caught and that a program may want to hear of. */
-const FORWARDED = [
-  'SIGINT',
-  'SIGTERM',
-  'SIGHUP',
-  'SIGQUIT',
-  'SIGUSR1',
-  'SIGUSR2',
-  'SIGALRM',
-  'SIGCONT',
-  'SIGWINCH',
-] as const;
-/** Those that a terminal sends to all processes in its foreground: the command has had its own. */
-const FROM_TERMINAL = new Set<NodeJS.Signals>(['SIGINT', 'SIGQUIT', 'SIGWINCH']);
+/** The image's parts, or a function that makes them. What a function makes is no longer held in memory when the command starts. */
+export type ImageMaker = Iterable<Uint8Array> | (() => Promise<ImageParts>);
 
-/** The image's parts, or what gives them: then they are let go before the command starts. */
-export type ImageMaker = Iterable<Uint8Array> | (() => Promise<Image>);
-
-export interface Image extends Iterable<Uint8Array> {
+export interface ImageParts extends Iterable<Uint8Array> {
   readonly close?: () => void;
 }
 
-/** Throws EnvironmentError when the program is not there, DiskError or OutputFileError when the image cannot be. */
+/** Throws EnvironmentError when there is no such program, DiskError or OutputFileError when the image cannot be stored. */
 export async function launch(make: ImageMaker, { command, directory }: LaunchOptions): Promise<LaunchEnd> {
   const [program = '', ...args] = command;
   const executable = findProgram(program);
@@ -72,7 +57,7 @@ export async function launch(make: ImageMaker, { command, directory }: LaunchOpt
       return await run(executable, args, path, passOn(inherited));
     } finally {
       fs.rmSync(path, { force: true });
-      guard.stdin?.destroy(); // which ends it
+      guard.stdin?.destroy(); // ends the shell
     }
   }
   const image = await store(make);
@@ -85,12 +70,12 @@ export async function launch(make: ImageMaker, { command, directory }: LaunchOpt
   }
 }
 
-/** The command's descriptors: standard streams, those that we inherited, and one more at a number of its own. */
+/** The command's descriptors: standard streams, those that this process inherited, and `added`, a number and the descriptor to pass on as that. */
 function passOn(inherited: readonly number[], added?: readonly [number, number]): StdioOptions {
   const same = inherited.map((fd): [number, number] => [fd, fd]);
   const pairs = new Map<number, number>(added === undefined ? same : [...same, added]);
   const length = 1 + Math.max(2, ...pairs.keys());
-  // "ignore" above 2 opens nothing.
+  // Node opens nothing for an "ignore" above 2.
   return Array.from({ length }, (_, fd) => pairs.get(fd) ?? (fd < 3 ? 'inherit' : 'ignore'));
 }
 
@@ -99,7 +84,7 @@ async function run(program: string, args: readonly string[], path: string, stdio
   const setpriv = findProgram('setpriv');
   if (setpriv !== undefined) words.unshift(setpriv, '--pdeathsig', 'KILL', '--');
   const [first = '', ...rest] = words;
-  // First, so that none is lost between: handlers run when this function waits, and the child is there by then.
+  // Before the child starts, so that no signal is lost. Handlers run only when this function waits, and then there is a child.
   let child: ChildProcess | undefined;
   const stop = forwardSignals((signal) => child?.kill(signal));
   try {
@@ -114,36 +99,25 @@ async function run(program: string, args: readonly string[], path: string, stdio
   }
 }
 
-function forwardSignals(send: (signal: NodeJS.Signals) => void): () => void {
-  const atTerminal = isatty(0);
-  const forward = (signal: NodeJS.Signals): void => {
-    if (!(atTerminal && FROM_TERMINAL.has(signal))) send(signal);
-  };
-  for (const signal of FORWARDED) process.on(signal, forward);
-  return () => {
-    for (const signal of FORWARDED) process.off(signal, forward);
-  };
-}
-
-/** Ends this process as the command ended. Nothing listens to signals any more, so that the parent sees the same one. */
+/** Ends this process as the command ended. No listener for signals is left by then, so that the parent sees the same signal. */
 export async function endLike(end: LaunchEnd): Promise<number> {
   if ('code' in end) return end.code;
   process.kill(process.pid, end.signal);
-  // The signal is on its way; if it does not end us (ignored by our parent's wish), the shell's convention remains.
+  // The signal is on its way. If it does not end this process, because the parent has it ignored, follow the shell's convention.
   await new Promise((done) => setTimeout(done, 200));
   return 128 + constants.signals[end.signal];
 }
 
-/** Removes `path` when this process is gone, however that comes. In a session of its own, out of reach of the terminal's signals. */
+/** A shell that removes `path` when this process is gone, however it ended. It has a session of its own, out of reach of the terminal's signals. */
 function guardFile(path: string): ChildProcess {
   const script = 'while read -r line; do :; done; rm -f -- "$1"';
   const guard = spawn('/bin/sh', ['-c', script, 'sh', path], { stdio: ['pipe', 'ignore', 'ignore'], detached: true });
-  guard.on('error', () => {}); // no /bin/sh: then only SIGKILL leaves the file behind
+  guard.on('error', () => {}); // no /bin/sh: then a SIGKILL leaves the file behind
   guard.unref();
   return guard;
 }
 
-// Functions of their own, because a function that waits for the command to end keeps all that it ever had in hand.
+// Functions of their own, because a function that waits for the command to end keeps all its values alive meanwhile.
 async function store(make: ImageMaker): Promise<number> {
   return use(make, openMemoryFile);
 }
@@ -153,7 +127,7 @@ async function storeNamed(path: string, make: ImageMaker): Promise<void> {
 }
 
 async function use<T>(make: ImageMaker, put: (image: Iterable<Uint8Array>) => T): Promise<T> {
-  const image: Image = typeof make === 'function' ? await make() : make;
+  const image: ImageParts = typeof make === 'function' ? await make() : make;
   try {
     return put(image);
   } finally {
@@ -161,14 +135,14 @@ async function use<T>(make: ImageMaker, put: (image: Iterable<Uint8Array>) => T)
   }
 }
 
-/** The kernel that was moved here, 60 MB or so, should not wait for a collection that an idle process never comes to. */
+/** Frees the kernel, some 60 MB, before the command runs: this process is idle from then on, and would never collect it. */
 function collectGarbage(): void {
   setFlagsFromString('--expose-gc');
   const collect: unknown = runInNewContext('gc');
   if (typeof collect === 'function') collect();
 }
 
-/** In PATH, or by its own path. */
+/** Looks in PATH, unless `name` is a path itself. */
 function findProgram(name: string): string | undefined {
   const candidates = name.includes('/')
     ? [name]
@@ -184,8 +158,9 @@ function findProgram(name: string): string | undefined {
 }
 
 /**
- * What we were started with besides standard streams: tap devices, sockets and the like that the command knows by number. Node marks them to be
- * closed on exec, so each is passed on by name; Node's own have to be told apart: event descriptors, and pipes of which we have both ends.
+ * The descriptors that this process was started with, besides standard streams: tap devices, sockets and the like that the command knows by number. Node
+ * marks them to be closed on exec, so each has to be passed on explicitly. Node's own descriptors must not be: event descriptors, and pipes of which this
+ * process has both ends.
  */
 function inheritedDescriptors(): number[] {
   const found = fs.readdirSync('/proc/self/fd').map((name) => ({ fd: Number(name), target: targetOf(name) }));
@@ -197,7 +172,7 @@ function inheritedDescriptors(): number[] {
 
 const NODES_OWN = /^anon_inode:\[(eventfd|eventpoll|io_uring)\]$/;
 
-/** Undefined for the descriptor that reading the directory took. */
+/** Undefined for the descriptor with which the directory itself was read: it is closed by now. */
 function targetOf(name: string): string | undefined {
   try {
     return fs.readlinkSync(`/proc/self/fd/${name}`);

@@ -1,9 +1,10 @@
 /**
- * A pipe as the shell makes them, for the output of QEMU.
+ * A pipe as a shell makes it, for the output of QEMU.
  *
- * What Node gives a child as standard output is a socket, and one of some 270 messages: a guest's console comes byte by byte, each a message. QEMU
- * holds a byte back while the socket is full, but the guest's serial driver waits 10 ms and then sends the next regardless, over one that was not sent yet. On a
- * busy host, where we are late to read, panics lost a few characters that way (4 of 36 boots on two CPUs at a load of 7). A pipe holds 64 KiB, whatever the writes are.
+ * Node gives a child a socket as standard output, which holds some 270 messages. A guest's console arrives byte by byte, each byte a message. While the
+ * socket is full QEMU holds a byte back, but the guest's serial driver waits only 10 ms, and then overwrites a byte that was not sent yet. On a busy host,
+ * where this process reads late, panics lost a few characters that way (4 of 36 boots on two CPUs at a load of 7). A pipe holds 64 KiB, in writes of any
+ * size.
  *
  * Node has no pipe(2). A FIFO that is opened from both sides and then loses its name is the same.
  */
@@ -16,13 +17,13 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 
 export interface RealPipe {
-  /** Closes when the last writer has. */
+  /** Closes when the last writer has closed its end. */
   readonly reader: Socket;
-  /** A descriptor for a child to inherit; the caller closes it then. */
+  /** A descriptor for a child to inherit. The caller closes it once the child has started. */
   readonly writer: number;
 }
 
-/** Undefined where there is no mkfifo(1), which coreutils has. */
+/** Undefined where there is no mkfifo(1), a program of coreutils. */
 export async function makePipe(): Promise<RealPipe | undefined> {
   const folder = await mkdtemp(join(tmpdir(), 'kslide-pipe-'));
   try {
@@ -32,7 +33,7 @@ export async function makePipe(): Promise<RealPipe | undefined> {
     } catch {
       return undefined;
     }
-    // Without a writer yet, only an open that does not wait comes back; with a reader, one that waits does.
+    // While there is no writer, only a non-blocking open of the reading end returns. Now that there is a reader, a blocking open of the other end returns.
     const reader = new Socket({ fd: openSync(path, constants.O_RDONLY | constants.O_NONBLOCK), writable: false });
     return { reader, writer: openSync(path, constants.O_WRONLY) };
   } finally {

@@ -1,10 +1,9 @@
 /**
- * Reads what a guest said on its serial console.
+ * Reads the output of a guest's serial console.
  *
- * Two speakers share the line: the kernel, whose panic prints the slide (arch/x86/kernel/setup.c, dump_kernel_offset), and a guest
- * program of ours (test/guest/init.ts), whose lines begin with MARKER. Firmware, other CPUs and printk may write in between, anywhere.
- * So nothing here depends on where a line begins, and each number of ours has exactly 16 digits: a line torn by another one is not found,
- * rather than read wrong.
+ * Two programs write to it: the kernel, whose panic prints the slide (arch/x86/kernel/setup.c, dump_kernel_offset), and kslide's guest program
+ * (test/guest/init.ts), whose lines begin with MARKER. Firmware, other CPUs and printk may interrupt a line anywhere. So nothing here depends on where a line
+ * begins, and each number of the guest program has exactly 16 digits: a line that another one interrupts is not found, rather than misread.
  */
 import type { PhysAddr, Slide, VirtAddr } from '../../base/addresses.ts';
 
@@ -24,20 +23,20 @@ export interface GuestReport {
   readonly moduleAddresses: ReadonlyMap<string, VirtAddr>;
   /** Where the kernel's code lies in memory, from /proc/iomem. */
   readonly physicalText: PhysAddr | undefined;
-  /** The program came to its end. */
+  /** The guest program reached its end. */
   readonly done: boolean;
 }
 
 export interface ConsoleReport {
-  /** The slide as the kernel said it in a panic, or as the address of _text gives it; undefined if nobody said it. */
+  /** The slide as a panic prints it, or else computed from the address of _text. Undefined if the console holds neither. */
   readonly slide: Slide | undefined;
-  /** What the kernel itself says of KASLR in a panic, which is the state of KASLR_FLAG. */
+  /** What a panic prints about KASLR, which is the state of KASLR_FLAG. */
   readonly kaslr: 'on' | 'off' | undefined;
   /** Linux's release, from its first line: `6.12.117+deb12-cloud-amd64`. */
   readonly release: string | undefined;
-  /** How the kernel said that it ends, or that the guest program did its last: without a console, nothing else is heard. */
+  /** `panic` if the kernel panicked; `poweroff` if it announced a power-off, restart or halt, or the guest program reached its end. */
   readonly end: 'panic' | 'poweroff' | undefined;
-  /** The reason that stands after "Kernel panic - not syncing: ". */
+  /** The reason, as printed after "Kernel panic - not syncing: ". */
   readonly panic: string | undefined;
   readonly guest: GuestReport;
 }
@@ -61,7 +60,7 @@ function guestReport(text: string): GuestReport {
   const [textAddress] = all(`text=${HEX64}`).flat();
   const [cpuMask] = all(`cpus=${HEX64}`).flat();
   const modules = all(`module=${HEX64}`).map(([result = '']) => Number(BigInt.asIntN(64, address(result))));
-  // seq_file's own line, not one of ours: name, size, users, dependents, state, address.
+  // A line of /proc/modules as it is, without MARKER: name, size, users, dependents, state, address.
   const live = [...text.matchAll(/(\w+) \d+ \d+ \S+ Live 0x([0-9a-f]{16})/g)];
   return {
     text: textAddress === undefined ? undefined : address(textAddress),
@@ -84,7 +83,7 @@ function offsetOfPanic(text: string): { slide?: Slide; kaslr?: 'on' | 'off' } {
   return offset === 'disabled' ? { slide: 0, kaslr: 'off' } : { slide: Number.parseInt(offset, 16), kaslr: 'on' };
 }
 
-/** `linkedText` is where _text is linked, if known: with it, the address that a guest program saw gives the slide too. */
+/** `linkedText` is the address that _text is linked at, if known. With it, the address that the guest program saw gives the slide too. */
 export function parseConsole(text: string, linkedText?: VirtAddr): ConsoleReport {
   const guest = guestReport(text);
   const panic = first(text, /Kernel panic - not syncing: ([^\r\n]*)/);

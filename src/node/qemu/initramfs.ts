@@ -1,8 +1,8 @@
 /**
  * Packs an initramfs: a cpio archive in "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst), uncompressed.
  *
- * Enough for a guest of one program: directories, files and device nodes, all owned by root. The kernel's unpacker makes no parent
- * directories, so those are added here.
+ * It holds what a guest with one program needs: directories, files and device nodes, all owned by root. The kernel's unpacker makes no parent directories,
+ * so they are added here.
  */
 import { alignUp, ascii } from '../../base/bytes.ts';
 
@@ -13,7 +13,7 @@ export type InitramfsEntry =
 
 /** st_mode of each kind, permissions included. */
 const MODE = { directory: 0o040755, file: 0o100644, 'character-device': 0o020600 } as const;
-/** The kernel knows the archive's end by this name. */
+/** The name of the record that ends an archive. */
 const TRAILER = 'TRAILER!!!';
 
 function record({

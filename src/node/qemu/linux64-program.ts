@@ -1,9 +1,12 @@
 /**
  * The program inside the linux64 loader: from QEMU's PVH entry to the kernel's 64-bit entry.
  *
- * It is entered in 32-bit protected mode with EBX = hvm_start_info (xen/include/public/arch-x86/hvm/start_info.h), fills in boot_params,
- * turns long mode on and jumps. What does not depend on the machine is data and made here: most of boot_params, the descriptors,
- * and the page tables. One block of memory, in this order: code, boot_params, descriptors and seed, page tables; each on pages of its own.
+ * linux64-loader.ts says why there is one. QEMU enters the program in 32-bit protected mode with EBX = hvm_start_info
+ * (xen/include/public/arch-x86/hvm/start_info.h). The program copies the command line's address, the ACPI root pointer, the initial RAM disk and the memory
+ * map from there into boot_params, turns long mode on, and jumps to the kernel. If it cannot, it says so on the serial port and resets the machine.
+ *
+ * Everything that does not depend on the machine is data, written here at build time: most of boot_params, the descriptors, and the page tables. The program
+ * is one block of memory, in this order: code, boot_params, descriptors and seed, page tables; each starts on a page of its own.
  */
 import type { PhysAddr, Slide } from '../../base/addresses.ts';
 import { Assembler, byte, dword, mem, qword } from '../../asm/assembler.ts';
@@ -41,19 +44,19 @@ import { BOOT_PARAMS, BOOT_PARAMS_SIZE, KASLR_FLAG, SETUP_DATA, SETUP_RNG_SEED }
 import { ascii, Writer } from '../../base/bytes.ts';
 
 export interface Linux64Options {
-  /** Added to every p_paddr and to e_entry. The kernel wants a multiple of CONFIG_PHYSICAL_ALIGN. */
+  /** Added to every p_paddr and to e_entry. The kernel requires a multiple of CONFIG_PHYSICAL_ALIGN. */
   readonly physicalSlide?: Slide | undefined;
-  /** What the page tables map one to one, in GiB; 4 by default. Firecracker maps 1. */
+  /** How many GiB the page tables map one to one: 4 by default. Firecracker maps 1. */
   readonly identityGib?: number | undefined;
   /** Enter with 5-level page tables (CR4.LA57): the CPU must have la57, else the loader says so on the console and resets. */
   readonly fiveLevel?: boolean | undefined;
-  /** Set KASLR_FLAG, as if someone had randomized the kernel already. */
+  /** Set KASLR_FLAG, as if the kernel had been randomized already. */
   readonly kaslrFlag?: boolean | undefined;
   /** Pass this seed as setup_data of type SETUP_RNG_SEED. */
   readonly rngSeed?: Uint8Array | undefined;
   /**
-   * `none` leaves cmd_line_ptr 0. A copy must lie in memory; from 4 GiB on it takes ext_cmd_line_ptr, and the identity map must reach it,
-   * below it need not: a kernel may be given what it cannot read.
+   * `none` leaves cmd_line_ptr 0. A copy must lie in memory. From 4 GiB on, its address needs ext_cmd_line_ptr, and the identity map must reach it. Below
+   * 4 GiB the map need not, so that a test can give a kernel a command line that it cannot read.
    */
   readonly commandLine?: 'as-given' | 'none' | { readonly copiedTo: PhysAddr } | undefined;
   /** Where the 4 GiB flat descriptors stand in the GDT: the protocol's __BOOT_CS and __BOOT_DS by default; Firecracker uses 0x8 and 0x10. */
@@ -74,7 +77,7 @@ const START_INFO = {
 const START_INFO_MAGIC = 0x336e_c578;
 /** struct hvm_modlist_entry. */
 const MODULE = { paddr: 0, size: 8 } as const;
-/** struct hvm_memmap_table_entry is a struct boot_e820_entry with 4 bytes behind it; the types have the same numbers. */
+/** struct hvm_memmap_table_entry is a struct boot_e820_entry and 4 bytes after it. The types have the same numbers. */
 const E820_ENTRY_SIZE = 20;
 const E820_MAX_ENTRIES = 128;
 
@@ -88,7 +91,7 @@ const SETUP_HEADER = {
   ramdisk_size: 0x21c,
 } as const;
 const BOOT_FLAG = 0xaa55;
-/** Protocol 2.15, the first one with everything that is set here. */
+/** Protocol 2.15, the first version with all the fields that are set here. */
 const PROTOCOL_VERSION = 0x20f;
 const LOADER_UNDEFINED = 0xff;
 /** The kernel is loaded at 1 MiB or above. */
@@ -102,7 +105,7 @@ const PAGE = 0x1000;
 const GIB = 2 ** 30;
 const FOUR_GIB = 2 ** 32;
 const IDENTITY_GIB = 4;
-/** The processor has to write the accessed and dirty bits: 0 in what a loader leaves. */
+/** Without the accessed and dirty bits: the processor has to set them, in memory that the loader gave. */
 const PRESENT_WRITABLE = 3n;
 const LARGE = 1n << 7n;
 
@@ -114,10 +117,10 @@ const GDT_POINTER = GDT + 8 * GDT_ENTRIES;
 const SEED_NODE = GDT_POINTER + 16;
 const TABLES = GDT + PAGE;
 
-/** Registers of no use: a non-canonical address each, so that following one faults, and all different, so that a dump shows which. */
+/** In every register that the protocol leaves undefined: a non-canonical address, so that following it faults, and a different one in each, so that a dump shows which it was. */
 const GARBAGE = 0xbad0_0000_0000_0000n;
 
-/** What the loader takes in memory: known before its address is. */
+/** The loader's size in memory, which does not depend on its address. */
 export function loaderSize(options: Linux64Options): number {
   return TABLES + PAGE * ((options.identityGib ?? IDENTITY_GIB) + (options.fiveLevel === true ? 3 : 2));
 }
@@ -146,7 +149,7 @@ function checkOptions({ identityGib = IDENTITY_GIB, commandLine }: Linux64Option
   }
 }
 
-/** All that does not depend on the machine; the program fills in the rest. */
+/** The part that does not depend on the machine. The program fills in the rest. */
 function writeBootParams(image: Writer, address: PhysAddr, options: Linux64Options): void {
   const params = new Writer(image.bytes.subarray(BOOT_PARAMS_AT, BOOT_PARAMS_AT + BOOT_PARAMS_SIZE));
   params.u16(SETUP_HEADER.boot_flag, BOOT_FLAG);
@@ -211,7 +214,7 @@ function assembleLoader(address: PhysAddr, entry: PhysAddr, options: Linux64Opti
   a.jne(failure('EBX is not a hvm_start_info'));
   a.cmp(dword(ebx, START_INFO.version), 1);
   a.jb(failure('hvm_start_info has no memory map'));
-  // EBX is CPUID's; keep the structure in EBP.
+  // CPUID overwrites EBX: keep the structure in EBP.
   a.mov(ebp, ebx);
   fillBootParams(a, bootParams, options);
   const copiedTo = typeof options.commandLine === 'object' ? options.commandLine.copiedTo : undefined;
@@ -311,7 +314,7 @@ function fillBootParams(a: Assembler, bootParams: PhysAddr, { commandLine }: Lin
   a.bind(mapped);
 }
 
-/** Below 4 GiB this runs before paging is on, so the copy may lie outside the identity map; above, the map must reach it. */
+/** For a copy below 4 GiB this runs before paging is on, so the identity map need not reach it. For one above, the map must. */
 function copyCommandLine(a: Assembler, bootParams: PhysAddr, to: PhysAddr): void {
   a.mov(esi, dword(bootParams + BOOT_PARAMS.cmd_line_ptr));
   if (to < FOUR_GIB) a.mov(edi, to);

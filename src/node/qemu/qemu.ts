@@ -1,16 +1,18 @@
 /**
- * Boots one guest in QEMU and says what it said and how it ended.
+ * Boots one guest in QEMU, and returns what it printed and how it ended.
  *
- * The machine is small and always the same: serial console on a pipe, no display, no network, no monitor, nothing from the user's QEMU
- * configuration. `console=ttyS0 panic=-1` is on every command line, and a reset ends QEMU (-no-reboot): a panic is over at once. So is
- * `no_timer_check`, which Linux gives itself under KVM and Hyper-V: on a busy host the timer's ticks come late, the kernel takes that for broken
- * wiring, and panics ("IO-APIC + timer doesn't work!"; measured on 6.1 and 6.12, with and without the stub). On microvm `reboot=t` is, too: nothing there
- * resets the machine, and a kernel that wants to restart ends up in the firmware, which runs the ELF header of the kernel's file as code. Mostly that is a
- * triple fault soon; whether it is depends on e_shoff.
+ * The machine is small and always the same: serial console on a pipe, no display, no network, no monitor, nothing from the user's QEMU configuration. Every
+ * command line has these options:
  *
- * Machine type, measured on QEMU 7.2 with TCG, Debian 6.1 and 6.12, power-on to the panic that ends it: microvm 1.1 to 1.3 s, pc 1.2 to 1.5,
- * q35 1.3 to 1.6; but on microvm one boot in eight hangs, when the kernel cannot calibrate its clocks against the PIT. CPU models differ
- * by less than the noise; `max` is what TCG can do.
+ * - `console=ttyS0 panic=-1`. A reset ends QEMU (-no-reboot), so a panic ends it at once.
+ * - `no_timer_check`, which Linux sets itself under KVM and Hyper-V. On a busy host the timer's ticks come late; the kernel takes that for broken wiring and
+ *   panics ("IO-APIC + timer doesn't work!"; measured on 6.1 and 6.12, with and without the stub).
+ * - On microvm also `reboot=t`. Nothing else resets that machine: a kernel that restarts ends up in the firmware, which runs the ELF header of the kernel's
+ *   file as code. Usually that is soon a triple fault, but whether it is depends on e_shoff.
+ *
+ * Machine type, measured on QEMU 7.2 with TCG, Debian 6.1 and 6.12, from power-on to the final panic: microvm 1.1 to 1.3 s, pc 1.2 to 1.5,
+ * q35 1.3 to 1.6. But on microvm one boot in eight hangs, because the kernel cannot calibrate its clocks against the PIT. CPU models differ by less than the
+ * noise; `max` is everything that TCG can emulate.
  */
 import { readFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
@@ -18,15 +20,15 @@ import type { Slide, VirtAddr } from '../../base/addresses.ts';
 import { START_KERNEL_MAP } from '../../base/addresses.ts';
 import { PT_LOAD } from '../../elf/constants.ts';
 import type { ElfFile } from '../../elf/read.ts';
-import { readBootable } from './bootable.ts';
+import { expectBootable } from './boot-check.ts';
 import { parseConsole } from './console.ts';
 import type { ConsoleReport } from './console.ts';
 import { buildLinux64Loader } from './linux64-loader.ts';
 import type { Linux64Options } from './linux64-loader.ts';
-import { runProgram } from '../processes/processes.ts';
-import type { Ended } from '../processes/processes.ts';
+import { runProgram } from '../processes/run-program.ts';
+import type { Ended } from '../processes/run-program.ts';
 import { makePipe } from '../processes/real-pipe.ts';
-import { unnamedFile } from '../files/unnamed-file.ts';
+import { openUnnamedFile } from '../files/temporary-file.ts';
 
 /** A file, or its contents. */
 export type FileOrBytes = string | Uint8Array;
@@ -34,11 +36,11 @@ export type FileOrBytes = string | Uint8Array;
 export interface BootOptions {
   /** A vmlinux. With `pvh` also a bzImage, which QEMU boots its own way. */
   readonly image: FileOrBytes;
-  /** `pvh` is QEMU's own way to boot an ELF kernel; `linux64` puts a loader of ours around it. */
+  /** `pvh` is QEMU's own way to boot an ELF kernel; `linux64` wraps it in kslide's own loader (linux64-loader.ts). */
   readonly entry?: 'pvh' | 'linux64' | undefined;
   /** Only for `linux64`: where and how the loader starts the kernel. */
   readonly linux64?: Linux64Options | undefined;
-  /** Behind `console=ttyS0 panic=-1 no_timer_check`, so it wins over them. */
+  /** Comes after `console=ttyS0 panic=-1 no_timer_check`, so it overrides them. */
   readonly append?: string | undefined;
   readonly initrd?: FileOrBytes | undefined;
   readonly memoryMib?: number | undefined;
@@ -47,19 +49,19 @@ export interface BootOptions {
   readonly cpu?: string | undefined;
   /** QEMU's -machine. */
   readonly machine?: string | undefined;
-  /** `auto` is KVM if the guest comes to life under it, else TCG. That /dev/kvm opens proves nothing. */
+  /** `auto` is KVM if the guest prints something under it, else TCG. That /dev/kvm can be opened proves nothing. */
   readonly accel?: 'tcg' | 'kvm' | 'auto' | undefined;
   readonly timeoutMs?: number | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Further arguments for QEMU, behind all others. */
+  /** Further arguments for QEMU, after all others. */
   readonly extra?: readonly string[] | undefined;
   /** The console as it comes. */
   readonly onConsole?: ((text: string) => void) | undefined;
 }
 
 /**
- * `panic` and `poweroff`: the kernel or the guest program said so, and QEMU ended. `reset`: QEMU ended well without a word, as after a
- * triple fault. `qemu-error`: QEMU failed, see `errors`.
+ * `panic` and `poweroff`: the kernel or the guest program said so, and QEMU ended. `reset`: QEMU ended with exit code 0 and the guest had said neither, as
+ * after a triple fault. `qemu-error`: QEMU failed, see `errors`.
  */
 export type BootEnd = 'panic' | 'poweroff' | 'reset' | 'timeout' | 'aborted' | 'qemu-error';
 
@@ -67,7 +69,7 @@ export interface BootResult {
   readonly end: BootEnd;
   readonly console: string;
   readonly report: ConsoleReport;
-  /** `report.slide`: what the kernel or the guest program said; undefined if neither did. */
+  /** The same as `report.slide`: what the kernel or the guest program printed, or undefined. */
   readonly slide: Slide | undefined;
   readonly accel: 'tcg' | 'kvm';
   /** Wall time of QEMU, start to end. */
@@ -78,7 +80,7 @@ export interface BootResult {
 
 const QEMU = 'qemu-system-x86_64';
 const DEFAULT = { memoryMib: 256, cpus: 1, cpu: 'max', machine: 'pc', accel: 'tcg', timeoutMs: 120_000 } as const;
-/** A guest that KVM really runs prints within a fraction of this; TCG needs 0.3 s. */
+/** A guest that really runs under KVM prints within a fraction of this. Under TCG it takes 0.3 s. */
 const KVM_SILENCE_MS = 5_000;
 
 /** Where the image's text is linked: its lowest address in the kernel map. Per-cpu data may be linked at 0. */
@@ -89,14 +91,14 @@ function linkedText(elf: ElfFile): VirtAddr | undefined {
     .reduce<bigint | undefined>((low, at) => (low === undefined || at < low ? at : low), undefined);
 }
 
-/** The files that QEMU gets beside its arguments: as path where there is one, as descriptor where we made them. */
+/** The files that QEMU's arguments name: by their path, or as inherited descriptors for bytes that are in memory here. */
 class Files {
   readonly handles: FileHandle[] = [];
 
   async pathOf(file: FileOrBytes): Promise<string> {
     if (typeof file === 'string') return file;
-    // A pipe would not do: QEMU seeks in kernels. The child's descriptors 0 to 2 are its standard streams; runProgram puts these behind, in order.
-    this.handles.push(await unnamedFile(file));
+    // Not a pipe: QEMU seeks in kernels. The child's descriptors 0 to 2 are its standard streams. runProgram adds these after them, in order.
+    this.handles.push(await openUnnamedFile(file));
     return `/dev/fd/${2 + this.handles.length}`;
   }
 
@@ -134,14 +136,14 @@ function endOf(run: Ended, report: ConsoleReport): BootEnd {
 }
 
 /**
- * Boots `image` until the guest ends, or its time does.
+ * Boots `image`, and waits until the guest ends or its time is up.
  *
  * Throws KernelImageError if the image cannot be booted by that entry, and EnvironmentError if QEMU is not installed. How the guest ended
  * is never an exception.
  */
 export async function boot(options: BootOptions): Promise<BootResult> {
   const bytes = typeof options.image === 'string' ? await readFile(options.image) : options.image;
-  const elf = readBootable(bytes, {
+  const elf = expectBootable(bytes, {
     entry: options.entry ?? 'pvh',
     memoryMib: options.memoryMib ?? DEFAULT.memoryMib,
     physicalSlide: options.linux64?.physicalSlide ?? 0,

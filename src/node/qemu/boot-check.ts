@@ -1,4 +1,4 @@
-/** Whether there is any use in starting QEMU: what it does with a file that is no kernel, or does not fit into memory, is to sit there. */
+/** Refuses what QEMU cannot boot before QEMU is started: with a file that is not a kernel, or does not fit into memory, QEMU hangs without a word. */
 import { readSetupHeader, isBzImage } from '../../bzimage/header.ts';
 import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { isElf, readElf, readNotes } from '../../elf/read.ts';
@@ -14,8 +14,8 @@ export interface Start {
 
 const MIB = 0x10_0000;
 
-/** The ELF file, or undefined for a bzImage, which QEMU boots its own way. Throws KernelImageError for what would not boot so. */
-export function readBootable(bytes: Uint8Array, start: Start): ElfFile | undefined {
+/** The ELF file, or undefined for a bzImage, which QEMU boots its own way. Throws KernelImageError for an image that would not boot by `start`. */
+export function expectBootable(bytes: Uint8Array, start: Start): ElfFile | undefined {
   if (!isElf(bytes)) {
     if (isBzImage(bytes) && start.entry === 'pvh') {
       readSetupHeader(bytes);

@@ -1,38 +1,12 @@
 /**
- * Files in, for command lines, and what can be wrong with a file: `-` is standard input or output. Files out are output-file.ts.
+ * Reads input files for the command line. `-` is standard input. Output is output-file.ts.
  */
 import fs from 'node:fs';
 import { open } from 'node:fs/promises';
 import process from 'node:process';
 import { isatty } from 'node:tty';
-import { getSystemErrorMap, promisify } from 'node:util';
-
-class FileError extends Error {
-  /** As the user gave it, or "standard input" and "standard output". */
-  readonly path: string;
-  readonly reason: string;
-
-  constructor(path: string, reason: string, cause?: unknown) {
-    super(`${path}: ${reason}`, cause === undefined ? undefined : { cause });
-    this.path = path;
-    this.reason = reason;
-  }
-}
-
-/** An input that cannot be read: the user has to name another one. */
-export class InputFileError extends FileError {
-  override readonly name = 'InputFileError';
-}
-
-/** An output that cannot be written by that name: a directory, no permission, the input itself. */
-export class OutputFileError extends FileError {
-  override readonly name = 'OutputFileError';
-}
-
-/** The name is good, but the machine could not do it: disk full, I/O error, a reader that went away. */
-export class DiskError extends FileError {
-  override readonly name = 'DiskError';
-}
+import { promisify } from 'node:util';
+import { InputFileError, isSystemError, OutputFileError, reasonOf } from '../errors.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -40,14 +14,16 @@ const MAX_INPUT = 2 ** 31;
 const HEAD = 0x1_0000;
 
 export interface ReadOptions {
+  /** A regular file's buffer has this many bytes more, after the ones that are returned. */
   readonly spare?: number | undefined;
+  /** Called with the first bytes of a regular file before readInputFile returns its promise. */
   readonly onHead?: ((head: Uint8Array) => void) | undefined;
 }
 
 /**
- * All of a file, a FIFO or, for `-`, standard input. Throws InputFileError; more than 2 GiB is not read. A file is on its way when this returns,
- * on another thread: who has something else to do may do that before waiting. Behind what was read of a file its buffer has `spare` bytes more.
- * `onHead` sees the first bytes of what is a file, before this returns.
+ * Reads all of a file, a FIFO or, for `-`, standard input. Throws InputFileError, also for more than 2 GiB.
+ *
+ * When this returns its promise, other threads are reading the file already: the caller can do other work before it waits.
  */
 export async function readInputFile(path: string, { spare, onHead }: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
@@ -94,15 +70,17 @@ async function readOpen(
     readFrom(fd, bytes, { start: head, end: middle, positioned: true }),
     readFrom(fd, bytes, { start: middle, end: stat.size, positioned: true }),
   ] as const;
-  onHead?.(bytes.subarray(0, head)); // while the others come in
-  // No descriptor is closed under a read.
+  onHead?.(bytes.subarray(0, head)); // while the rest is being read
+  // The caller closes the descriptor, so wait for both reads even when one fails.
   const [first, second] = await Promise.all(reading).finally(() => Promise.allSettled(reading));
   return bytes.subarray(0, first < middle ? first : second);
 }
 
 /**
- * Into the same places of `bytes`; where that ended, which is before `end` when the file does. A file is read by two threads: new memory takes
- * longer to get than the bytes to copy, and each gets its own (12 MB: 5 ms instead of 9, measured). What is redirected is read from where it stands.
+ * Reads the file's bytes from `start` to `end` into the same places of `bytes`, and returns where it stopped: before `end` if the file is shorter.
+ *
+ * A file is read by two threads. Page faults in new memory take longer than copying the bytes, and so each thread takes half of them (12 MB: 5 ms instead
+ * of 9, measured). Redirected input is not `positioned`: it is read from where it stands.
  */
 async function readFrom(
   fd: number,
@@ -118,9 +96,9 @@ async function readFrom(
   return at;
 }
 
-/** Of what is a file. */
+/** A regular file needs no stream. */
 function noStream(): never {
-  throw new Error('a file that is not one any more');
+  throw new Error('a regular file that became another kind of file while it was opened');
 }
 
 async function collect(name: string, stream: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
@@ -155,39 +133,11 @@ export function refuseSameFile(input: string, output: string): void {
   throw new OutputFileError(output === '-' ? 'standard output' : output, 'is the input file; name another one');
 }
 
-/** Undefined when there is nothing of that name: whoever opens it says so. */
+/** Undefined when there is no such file: opening it will say so. */
 function statOf(path: string, standard: number): fs.BigIntStats | undefined {
   try {
     return path === '-' ? fs.fstatSync(standard, { bigint: true }) : fs.statSync(path, { bigint: true });
   } catch {
     return undefined;
   }
-}
-
-/** What the user can mend by giving another path; all else is the machine's fault. */
-const WRONG_PATH = new Set([
-  'EACCES',
-  'EISDIR',
-  'ELOOP',
-  'ENAMETOOLONG',
-  'ENOENT',
-  'ENOTDIR',
-  'ENXIO',
-  'EPERM',
-  'EROFS',
-]);
-
-export function outputError(name: string, error: NodeJS.ErrnoException): FileError {
-  if (WRONG_PATH.has(error.code ?? '')) return new OutputFileError(name, reasonOf(error), error);
-  return new DiskError(name, error.code === 'EPIPE' ? 'its reader closed it' : reasonOf(error), error);
-}
-
-/** Of a system call, not one of ours. */
-export function isSystemError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && 'errno' in error;
-}
-
-/** The system's words for an error number, without the call and the path that Node puts around them. */
-function reasonOf(error: NodeJS.ErrnoException): string {
-  return getSystemErrorMap().get(error.errno ?? 0)?.[1] ?? error.message;
 }

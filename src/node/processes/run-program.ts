@@ -1,34 +1,35 @@
 /**
- * Runs programs that never outlive us.
+ * Runs programs that do not outlive this process.
  *
- * A child ends when its time is up, when its AbortSignal fires, when this process exits, and when it gets SIGINT, SIGTERM or SIGHUP:
- * then the children go first (each by its own pid), and the signal takes its usual course afterwards. Only SIGKILL leaves them behind.
+ * A child is ended when its time is up, when its AbortSignal fires, and when this process exits or a signal ends it (signals.ts): then each child is
+ * killed first, by its own pid. Only a SIGKILL of this process leaves children running.
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
-import { missingProgram } from '../environment.ts';
+import { missingProgram } from '../errors.ts';
+import { onProcessEnd } from '../signals.ts';
 import type { RealPipe } from './real-pipe.ts';
 
 export interface RunOptions {
-  /** The child is ended after this long. There is no default: whoever starts a program knows how long it may take. */
+  /** The child is ended after this long. There is no default, because only the caller knows how long the program may take. */
   readonly timeoutMs: number;
   readonly signal?: AbortSignal | undefined;
   readonly directory?: string | undefined;
-  /** Descriptors of ours that the child has as standard input and output; without them, nothing to read, and `output`. */
+  /** Descriptors of this process that become the child's standard input and output. By default there is nothing to read, and `output` gets what is written. */
   readonly stdin?: number | undefined;
   readonly stdout?: number | undefined;
-  /** Takes `output` from here, and closes it; the child has the other end as standard output. */
+  /** `output` is read from this pipe, whose other end becomes the child's standard output. Both ends are closed here. */
   readonly pipe?: RealPipe | undefined;
-  /** Descriptors of ours that the child has as 3, 4 and so on. */
+  /** Descriptors of this process that become the child's 3, 4 and so on. */
   readonly files?: readonly number[] | undefined;
   /** Standard output as it comes. */
   readonly onOutput?: ((text: string) => void) | undefined;
 }
 
 export interface Ended {
-  /** What ended the program: itself, or one of our reasons to end it. */
+  /** What ended the program: `itself`, or a timeout or an abort from this side. */
   readonly by: 'itself' | 'timeout' | 'abort';
   /** Exit code, or null when a signal killed it. */
   readonly code: number | null;
@@ -42,9 +43,6 @@ export interface Ended {
 const OUTPUT_LIMIT = 16 << 20;
 /** From SIGTERM to SIGKILL. */
 const GRACE_MS = 2_000;
-const DEADLY = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-
-const running = new Set<ChildProcess>();
 
 function endGently(child: ChildProcess): void {
   child.kill('SIGTERM');
@@ -52,35 +50,8 @@ function endGently(child: ChildProcess): void {
   child.once('close', () => clearTimeout(timer));
 }
 
-function killAll(): void {
-  for (const child of running) child.kill('SIGKILL');
-}
-
-function dieAfterChildren(signal: NodeJS.Signals): void {
-  killAll();
-  for (const deadly of DEADLY) process.off(deadly, dieAfterChildren);
-  // Another listener means that someone else (the command line) decides how this process ends.
-  if (process.listenerCount(signal) === 0) process.kill(process.pid, signal);
-}
-
-function track(child: ChildProcess): void {
-  if (running.size === 0) {
-    process.on('exit', killAll);
-    for (const deadly of DEADLY) process.on(deadly, dieAfterChildren);
-  }
-  running.add(child);
-}
-
-function untrack(child: ChildProcess): void {
-  running.delete(child);
-  if (running.size > 0) return;
-  process.off('exit', killAll);
-  for (const deadly of DEADLY) process.off(deadly, dieAfterChildren);
-}
-
 /**
- * Runs a program to its end, whatever its exit code. Rejects with an EnvironmentError if it is not installed, and with nothing else:
- * a timeout and an abort are ends like others.
+ * Runs a program to its end. Rejects with an EnvironmentError if it is not installed. An exit code, a timeout and an abort are results, not errors.
  */
 export function runProgram(program: string, args: readonly string[], options: RunOptions): Promise<Ended> {
   return new Promise((resolve, reject) => {
@@ -93,7 +64,7 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     const stdio = [stdin, stdout, 'pipe', ...files] as const;
     const child = spawn(program, args, { stdio: [...stdio], cwd: options.directory });
     if (pipe !== undefined) closeSync(pipe.writer);
-    track(child);
+    const forget = onProcessEnd(() => child.kill('SIGKILL'));
     const end = (reason: Ended['by']): void => {
       by = reason;
       endGently(child);
@@ -103,7 +74,7 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     if (options.signal?.aborted === true) onAbort();
     options.signal?.addEventListener('abort', onAbort, { once: true });
     const settle = (): void => {
-      untrack(child);
+      forget();
       clearTimeout(timer);
       options.signal?.removeEventListener('abort', onAbort);
     };

@@ -1,6 +1,6 @@
 /**
- * Writes a small ELF64 executable: segments that are loaded where they say, and at most one note. For programs of our own that a
- * loader must start: QEMU's for the linux64 loader, Linux's for the guest's /init. Rewriting a kernel is elf/write.ts.
+ * Writes a small ELF64 executable: segments that are loaded at their addresses, and at most one note. It is for programs that kslide makes itself and a
+ * loader starts: QEMU starts the linux64 loader, and Linux starts the guest's /init. Rewriting a kernel is elf/write.ts.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { alignUp, ascii, Writer } from '../../base/bytes.ts';
@@ -20,25 +20,25 @@ import {
 } from '../../elf/constants.ts';
 import { EHDR_SIZE, PHDR_SIZE } from '../../elf/fields.ts';
 
-export interface ImageSegment {
+export interface ExecutableSegment {
   /** Both p_paddr and p_vaddr. */
   readonly address: number;
   readonly bytes: Uint8Array;
   readonly memsz: number;
 }
 
-export interface Image {
+export interface Executable {
   readonly entry: number;
   /** The contents of a PT_NOTE segment. */
   readonly note?: Uint8Array | undefined;
-  readonly segments: readonly ImageSegment[];
+  readonly segments: readonly ExecutableSegment[];
 }
 
 const PAGE = 0x1000;
 
 /** The file, as a new array. Segments are readable, writable and executable. */
-export function buildElf({ entry, note = new Uint8Array(), segments }: Image): Uint8Array {
-  // Layout: headers, note, then the segments, whose file offsets equal their addresses modulo the page size, as Linux's exec wants.
+export function buildElf({ entry, note = new Uint8Array(), segments }: Executable): Uint8Array {
+  // Layout: headers, note, then the segments, whose file offsets equal their addresses modulo the page size, as Linux's exec requires.
   const noteAt = EHDR_SIZE[64] + PHDR_SIZE[64] * (segments.length + 1);
   let end = noteAt + note.length;
   const offsets = segments.map(({ address, bytes }) => {

@@ -1,0 +1,101 @@
+/** What `npm publish` would send: built twice, in folders of different names, from the files of this working tree. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+
+const repository = fileURLToPath(new URL('..', import.meta.url));
+const root = mkdtempSync(join(tmpdir(), 'kslide-package-'));
+after(() => rmSync(root, { recursive: true }));
+
+interface Package {
+  readonly folder: string;
+  readonly sha256: string;
+  readonly files: readonly string[];
+  readonly unpackedSize: number;
+}
+
+/** Everything that the build and the package need; node_modules is shared. */
+function buildIn(name: string): Package {
+  const folder = join(root, name);
+  mkdirSync(folder, { recursive: true });
+  for (const entry of readdirSync(repository)) {
+    if (/^(\.git|node_modules|dist|test|bench)$/.test(entry)) continue;
+    cpSync(join(repository, entry), join(folder, entry), { recursive: true });
+  }
+  symlinkSync(join(repository, 'node_modules'), join(folder, 'node_modules'));
+  const npm = (...args: string[]): string =>
+    execFileSync('npm', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+  npm('run', 'build');
+  const [packed] = JSON.parse(npm('pack', '--json', '--ignore-scripts')) as [
+    { readonly filename: string; readonly files: readonly { readonly path: string }[]; readonly unpackedSize: number },
+  ];
+  return {
+    folder,
+    sha256: createHash('sha256')
+      .update(readFileSync(join(folder, packed.filename)))
+      .digest('hex'),
+    files: packed.files.map(({ path }) => path),
+    unpackedSize: packed.unpackedSize,
+  };
+}
+
+const built = buildIn('one');
+const read = (path: string): string => readFileSync(join(built.folder, path), 'utf8');
+
+test('two builds in different folders give the same bytes', () => {
+  assert.equal(buildIn('in/another-folder').sha256, built.sha256);
+});
+
+test('only what a user runs or reads is in it', () => {
+  const allowed = /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|dist\/.+\.(c?js|d\.ts))$/;
+  assert.deepEqual(
+    built.files.filter((path) => !allowed.test(path)),
+    [],
+  );
+  for (const path of ['README.md', 'CHANGELOG.md', 'LICENSE', 'bin/kslide.js', 'dist/kslide.cjs', 'docs/design.md'])
+    assert.ok(built.files.includes(path), path);
+  // 407 files and 2.0 MB when this was written, with room to grow by a fifth.
+  assert.ok(built.files.length < 500, `${built.files.length} files`);
+  assert.ok(built.unpackedSize < 2_500_000, `${built.unpackedSize} bytes`);
+});
+
+test('every door of "exports" is there, with its types, and can be imported', async () => {
+  const { exports: doors } = JSON.parse(read('package.json')) as {
+    readonly exports: Readonly<Record<string, { readonly types: string; readonly default: string }>>;
+  };
+  for (const [name, door] of Object.entries(doors)) {
+    for (const path of [door.types, door.default]) assert.ok(built.files.includes(path.slice(2)), `${name}: ${path}`);
+    assert.notDeepEqual(Object.keys((await import(join(built.folder, door.default))) as object), [], name);
+  }
+});
+
+test('every relative import leads to a file of the package', () => {
+  for (const path of built.files.filter((file) => /\.(js|d\.ts)$/.test(file) && file.startsWith('dist/'))) {
+    for (const [, target = ''] of read(path).matchAll(/^(?:import|export) .*?from '(\.[^']+)';$/gm)) {
+      const file = join(dirname(path), path.endsWith('.d.ts') ? target.replace(/\.[jt]s$/, '.d.ts') : target);
+      assert.ok(built.files.includes(file), `${path}: ${target}`);
+    }
+  }
+});
+
+test('it holds no path of the machine that built it, and names no source map', () => {
+  for (const path of built.files) {
+    const text = read(path);
+    for (const folder of [built.folder, root, repository.slice(0, -1)])
+      assert.ok(!text.includes(folder), `${path} holds ${folder}`);
+    assert.ok(!text.includes('sourceMappingURL='), path);
+  }
+});
+
+test('the command line of the package runs', () => {
+  const output = execFileSync(process.execPath, [join(built.folder, 'bin/kslide.js'), '--version'], {
+    encoding: 'utf8',
+  });
+  assert.equal(output.trim(), (JSON.parse(read('package.json')) as { readonly version: string }).version);
+  assert.ok(!existsSync(join(built.folder, 'dist/cli')), 'the command line is in the bundle only');
+});
