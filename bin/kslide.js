@@ -1,12 +1,18 @@
 #!/usr/bin/env node
-// All of the command line is one CommonJS file, dist/kslide.cjs (CONTRIBUTING.md, "The build", says why). This file is CommonJS too, by the package.json
-// beside it: Node takes 4 ms to start its loader of ES modules.
+// The command line is bundled, a file a command (scripts/bundle.js): a command starts by compiling only what it uses. This file is CommonJS, as are the
+// bundles, by the package.json beside it: Node takes 4 ms to start its loader of ES modules.
 'use strict';
+const { existsSync } = require('node:fs');
+const { join } = require('node:path');
 // From Node 22.8 on, V8's compiled code is kept between runs. Older versions compile the bundle each time.
 require('node:module').enableCompileCache?.();
 
-require('../dist/kslide.cjs')
-  .main(process.argv.slice(2))
+const args = process.argv.slice(2);
+const bundleOf = (name) => join(__dirname, '../dist/cli', `${name}.cjs`);
+const isCommand = /^[a-z]+$/.test(args[0] ?? '') && existsSync(bundleOf(args[0]));
+
+require(bundleOf(isCommand ? args[0] : 'kslide'))
+  .main(args)
   .then((exitCode) => {
     process.exitCode = exitCode;
     // Exit at once when nothing is pending. Standard output that a pipe has not yet taken counts as pending. Node's own way out takes 9 ms longer.

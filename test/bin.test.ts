@@ -1,4 +1,4 @@
-/** bin/, with a stand-in for the bundle: how that is loaded, and how the process ends. */
+/** bin/, with stand-ins for the bundles: which is loaded, and how the process ends. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -11,7 +11,7 @@ import { version } from '../src/cli/version.ts';
 const root = mkdtempSync(join(tmpdir(), 'kslide-bin-'));
 after(() => rmSync(root, { recursive: true }));
 cpSync(fileURLToPath(new URL('../bin', import.meta.url)), join(root, 'bin'), { recursive: true });
-mkdirSync(join(root, 'dist'));
+mkdirSync(join(root, 'dist/cli'), { recursive: true });
 
 /** What `main` does, given its arguments as `args`, for a reader that takes nothing until the pipe has long been full. */
 function run(
@@ -19,7 +19,7 @@ function run(
   args: readonly string[] = [],
   environment = {},
 ): { readonly code: number; readonly output: string } {
-  writeFileSync(join(root, 'dist/kslide.cjs'), `exports.main = async (args) => { ${main} };`);
+  writeFileSync(join(root, 'dist/cli/kslide.cjs'), `exports.main = async (args) => { ${main} };`);
   const script = '{ "$@"; echo $? > "$0"; } | { sleep 0.2; cat; }';
   const code = join(root, 'code');
   const command = [process.execPath, join(root, 'bin/kslide.js'), ...args];
@@ -31,6 +31,17 @@ function run(
 test('arguments and exit code are passed on', () => {
   assert.deepEqual(run(`process.stdout.write(args.join()); return 7;`, ['a', 'b']), { code: 7, output: 'a,b' });
   assert.deepEqual(run('return 0;'), { code: 0, output: '' });
+});
+
+test('a command has a bundle of its own; all else is for the one that has all commands', () => {
+  writeFileSync(
+    join(root, 'dist/cli/own.cjs'),
+    `exports.main = async (args) => { process.stdout.write('own ' + args.join()); return 0; };`,
+  );
+  const main = `process.stdout.write('all ' + args.join()); return 0;`;
+  assert.equal(run(main, ['own', '--help']).output, 'own own,--help');
+  for (const args of [[], ['--help'], ['other'], ['kslide'], ['../cli/own'], ['own.cjs'], ['-', 'own']])
+    assert.equal(run(main, args).output, `all ${args.join()}`);
 });
 
 test('the process ends when its work is done, and not before all is written', () => {

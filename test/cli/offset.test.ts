@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Command } from 'commander';
-import { addOffset, reportOffset } from '../../src/cli/commands/offset.ts';
+import addOffset, { reportOffset } from '../../src/cli/commands/offset.ts';
 import { findOffsets, USUAL_TEXT } from '../../src/measure/offset.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 

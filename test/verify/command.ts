@@ -1,7 +1,7 @@
 /** `kslide verify` alone, with everything that it prints and throws as it is. */
 import { Command } from 'commander';
 import { describeFailure } from '../../src/cli/failure.ts';
-import { addVerify } from '../../src/cli/commands/verify.ts';
+import addVerify from '../../src/cli/commands/verify.ts';
 
 const program = new Command('kslide').exitOverride();
 addVerify(program, (code) => {

@@ -41,7 +41,7 @@ interface AuditArguments {
 
 const MOST_JOBS = 10_000;
 
-export function addAudit(program: Command, setExitCode: (code: number) => void): void {
+export default function addAudit(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('audit')
     .description('boot a kernel many times and judge whether its slides are random; exit code 1 if they are not')

@@ -33,7 +33,7 @@ interface BenchArguments {
 const APPEND = 'quiet cryptomgr.notests';
 
 /** Nothing that a bench measures is a finding, so the exit code is 0, or that of a failure. */
-export function addBench(program: Command): void {
+export default function addBench(program: Command): void {
   program
     .command('bench')
     .description('boot a kernel as bzImage, as vmlinux and converted, and compare what each boot costs')

@@ -27,7 +27,7 @@ interface BootArguments {
 
 const MIB = 0x10_0000;
 
-export function addBoot(program: Command, setExitCode: (code: number) => void): void {
+export default function addBoot(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('boot')
     .description('boot a kernel in QEMU and show its console and the slide that it took')

@@ -30,7 +30,7 @@ const PASSES: Readonly<Record<RebuildPass, string>> = {
   check: 'reading it back',
 };
 
-export function addBzImage(program: Command): void {
+export default function addBzImage(program: Command): void {
   program
     .command('bzimage')
     .description('write a bzImage whose kernel picks its own KASLR slide, also once it is extracted to a vmlinux')

@@ -29,7 +29,7 @@ const PASSES: Readonly<Record<ConvertPass, string>> = {
   write: 'writing',
 };
 
-export function addConvert(program: Command): void {
+export default function addConvert(program: Command): void {
   program
     .command('convert')
     .description('write a vmlinux that picks its own KASLR slide at each boot')

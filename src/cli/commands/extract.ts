@@ -15,7 +15,7 @@ interface ExtractArguments {
   readonly relocs?: string;
 }
 
-export function addExtract(program: Command): void {
+export default function addExtract(program: Command): void {
   program
     .command('extract')
     .description('write the vmlinux that a bzImage or UKI contains, and its relocation table')

@@ -14,7 +14,7 @@ interface InspectArguments {
   readonly quiet?: true;
 }
 
-export function addInspect(program: Command): void {
+export default function addInspect(program: Command): void {
   program
     .command('inspect')
     .description('describe a kernel, where its relocations are, and how large each way to store them is')

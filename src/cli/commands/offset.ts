@@ -25,7 +25,7 @@ const SOURCES: Record<OffsetFound['source'], string> = {
 /** V8's longest string; no log is as long. */
 const LONGEST_LOG = 0x1fff_ffe8;
 
-export function addOffset(program: Command, setExitCode: (code: number) => void): void {
+export default function addOffset(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('offset')
     .description(

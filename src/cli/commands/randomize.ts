@@ -38,7 +38,7 @@ interface RandomizeArguments {
 const ENTRIES = ['linux64', 'pvh', 'both'] as const;
 const MIB = 0x10_0000;
 
-export function addRandomize(program: Command, setExitCode: (code: number) => void): void {
+export default function addRandomize(program: Command, setExitCode: (code: number) => void): void {
   const command = program
     .command('randomize')
     .description('write a kernel that the host has already moved, so that the guest does no work for it')

@@ -25,7 +25,7 @@ interface RelocsArguments {
   readonly output?: string;
 }
 
-export function addRelocs(program: Command): void {
+export default function addRelocs(program: Command): void {
   program
     .command('relocs')
     .description("print a vmlinux's relocation table as the kernel's own tool does, or put it into the vmlinux")

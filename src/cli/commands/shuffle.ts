@@ -49,7 +49,7 @@ const PASSES: Readonly<Record<ShufflePass, string>> = {
   write: 'writing',
 };
 
-export function addShuffle(program: Command, setExitCode: (code: number) => void): void {
+export default function addShuffle(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('shuffle')
     .description(

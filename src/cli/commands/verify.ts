@@ -23,7 +23,7 @@ interface VerifyArguments {
   readonly quiet?: true;
 }
 
-export function addVerify(program: Command, setExitCode: (code: number) => void): void {
+export default function addVerify(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('verify')
     .description(
