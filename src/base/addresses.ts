@@ -20,6 +20,12 @@ export const START_KERNEL_MAP: VirtAddr = 0xffff_ffff_8000_0000n;
 /** KERNEL_IMAGE_SIZE with CONFIG_RANDOMIZE_BASE: the image, slide included, must end here or below (measured: above it, no boot). */
 export const KERNEL_IMAGE_SIZE = 0x4000_0000;
 
+export const MIB = 0x10_0000;
+export const GIB = 0x4000_0000;
+export const PAGE_SIZE = 0x1000;
+/** What one PMD entry maps. The kernel maps its image in pages of this size, so no slide can be finer; also the least CONFIG_PHYSICAL_ALIGN. */
+export const PMD_SIZE = 0x20_0000;
+
 export function physToVirt(address: PhysAddr): VirtAddr {
   return START_KERNEL_MAP + BigInt(address);
 }

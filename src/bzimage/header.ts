@@ -6,6 +6,7 @@
  */
 import { cString, Reader } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 
 export interface SetupField {
@@ -43,7 +44,7 @@ export const BOOT_FLAG = 0xaa55;
 export const HDRS = 0x53726448; // "HdrS", little-endian
 export const SECTOR = 512;
 /** One PMD; arch/x86/include/asm/boot.h does not compile with a CONFIG_PHYSICAL_ALIGN below it, or with one that is no power of two. */
-export const MIN_KERNEL_ALIGN = 0x20_0000;
+export const MIN_KERNEL_ALIGN = PMD_SIZE;
 /** loadflags: the protected-mode code goes to 1 MiB; off in a zImage. */
 export const LOADED_HIGH = 1 << 0;
 /** xloadflags: there is a 64-bit entry, which is to say that the kernel is x86-64. */

@@ -7,6 +7,7 @@
  * There is no EFI stub in it: the PE header goes, and with it the EFI handover bits. What loads a kernel by the 32-bit or the 64-bit boot
  * protocol takes it; UEFI firmware by itself does not.
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import { alignUp, copyOf, Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import type { PhysAddr } from '../base/addresses.ts';
@@ -18,7 +19,6 @@ import { buildSegmentLoader, leadOf, MAX_SEGMENT_COPIES, SEGMENT_LOADER } from '
 import type { SegmentCopy } from '../stub/segment-loader.ts';
 import { isPe } from './pe.ts';
 
-const PAGE = 0x1000;
 const PARAGRAPH = 16;
 const CRC_SIZE = 4;
 /** Of the boot sector, what a PE header may take: up to the sentinel before the setup header. */
@@ -56,7 +56,7 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const length = alignUp(payloadAt + elf.length + CRC_SIZE, PARAGRAPH);
   const initSize = alignUp(
     Math.max(length, first + alignUp(leadOf(copies), align) + kernel.imageEnd - kernel.imageStart),
-    PAGE,
+    PAGE_SIZE,
   );
 
   // Emit.

@@ -7,9 +7,8 @@
  *
  * A log may contain several boots, so all slides are found, in order.
  */
-import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PMD_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
 import type { Slide, VirtAddr } from '../base/addresses.ts';
-import { PMD_SIZE } from '../kaslr/slots.ts';
 
 /** Where _text is linked when CONFIG_PHYSICAL_START is 16 MiB, as in every kernel that distributions build. */
 export const USUAL_TEXT: VirtAddr = START_KERNEL_MAP + 0x100_0000n;

@@ -6,10 +6,10 @@
  */
 import type { PhysAddr } from '../base/addresses.ts';
 import { hex } from '../base/errors.ts';
-import { Found, merge } from './compact-walk.ts';
-import type { Form, Group, Walk } from './compact-walk.ts';
+import { Found, merge } from './compact-reader.ts';
+import type { ListForm, Group, Walk } from './compact-reader.ts';
 
-interface ChainForm extends Form {
+interface ChainForm extends ListForm {
   /** How many sites a chain may have, the longest first. */
   readonly lengths: readonly number[];
 }

@@ -1,10 +1,10 @@
 /** The 64-bit list of a compact table: items, each a bitmap or a run, cut into four pieces that take turns. */
 import type { PhysAddr } from '../base/addresses.ts';
 import { hex } from '../base/errors.ts';
-import { Found, merge } from './compact-walk.ts';
-import type { Form, Group, Walk } from './compact-walk.ts';
+import { Found, merge } from './compact-reader.ts';
+import type { ListForm, Group, Walk } from './compact-reader.ts';
 
-const ABS64: Form = { name: 'abs64', title: '64-bit', width: 8 };
+const ABS64: ListForm = { name: 'abs64', title: '64-bit', width: 8 };
 const RUN = 254;
 const ADDRESS = 255;
 const RUN_LEAST = 128;

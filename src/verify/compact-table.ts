@@ -8,8 +8,8 @@ import type { Sites } from '../relocs/tables/apply.ts';
 import type { ListName } from '../relocs/tables/kernel-table.ts';
 import { ABS32, INVERSE32, orderOfChains, readChains } from './compact-chains.ts';
 import { orderOfItems, readItems } from './compact-items.ts';
-import { Walk } from './compact-walk.ts';
-import type { Found } from './compact-walk.ts';
+import { Walk } from './compact-reader.ts';
+import type { Found } from './compact-reader.ts';
 import type { DecodedTable, EntryWatch } from './table.ts';
 
 /** For each list of a table, the order in which its entries are written: their indices. */

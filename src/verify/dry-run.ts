@@ -15,8 +15,8 @@ import { applyTable } from '../relocs/tables/apply.ts';
 import { fileOffsetOf } from '../kernel/vmlinux.ts';
 import { refute } from './evidence.ts';
 import type { Original } from './original.ts';
-import { runProgram } from './program-model.ts';
-import type { Memory } from './program-model.ts';
+import { simulateStub } from './stub-model.ts';
+import type { GuestMemory } from './stub-model.ts';
 import { countSlots } from './segment.ts';
 
 /** Gives the slides that were tried, ascending. Everything in `converted` has been checked before. */
@@ -30,7 +30,7 @@ export function dryRun(original: Original, converted: Uint8Array): Slide[] {
   let moved = 0;
   return slotsToTry(countSlots(original)).map((slot) => {
     load(memory, file);
-    const slide = runProgram(memory, entry, slot);
+    const slide = simulateStub(memory, entry, slot);
     // Slides add up, so the image that is expected is not loaded again; that it comes out right each time is one more thing that is shown.
     applyTable(expected.bytes, original.table, { slide: slide - moved, base: imageStart });
     moved = slide;
@@ -57,7 +57,7 @@ function slotsToTry(count: number): number[] {
 }
 
 /** As a boot loader: the file's bytes of every PT_LOAD to its p_paddr. What is behind them is zero, and `compareImages` sees if it stays so. */
-function load({ bytes, base }: Memory, elf: ElfFile): void {
+function load({ bytes, base }: GuestMemory, elf: ElfFile): void {
   for (const segment of loadsOf(elf)) bytes.set(segmentBytes(elf, segment), segment.paddr - base);
 }
 

@@ -6,7 +6,7 @@ import type { Layout } from '../elf/fields.ts';
 import { PARAMETERS, PARAMS } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import type { Segment } from './segment.ts';
+import type { ExpectedSegment } from './segment.ts';
 
 /** JMP rel32 (SDM vol. 2, JMP): relative to the next instruction. */
 const JMP_REL32 = 0xe9;
@@ -31,7 +31,7 @@ export function checkOriginalBytes(file: Evidence, { kernel }: Original, phoff: 
 }
 
 /** Over the first bytes at e_entry a jump to the program; in the parameters what it puts back there. */
-export function checkHook(file: Evidence, { kernel, entryBytes }: Original, segment: Segment): void {
+export function checkHook(file: Evidence, { kernel, entryBytes }: Original, segment: ExpectedSegment): void {
   const target = segment.paddr + PARAMS.size;
   file.expectFields('hook', kernel.entryOffset, HOOK, {
     opcode: JMP_REL32,

@@ -4,15 +4,15 @@ import { PHDR_SIZE } from '../elf/fields.ts';
 import { PARAMS } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import type { SectionTable } from './sections.ts';
-import type { Segment } from './segment.ts';
+import type { ExpectedSections } from './sections.ts';
+import type { ExpectedSegment } from './segment.ts';
 
 /** All of them zero: nothing can hide there. `phoff`: behind the section headers when the program headers had to move there. */
 export function checkPadding(
   file: Evidence,
   { kernel: { elf }, form }: Original,
-  segment: Segment,
-  { sections, phoff }: { readonly sections: SectionTable; readonly phoff: FileOffset },
+  segment: ExpectedSegment,
+  { sections, phoff }: { readonly sections: ExpectedSections; readonly phoff: FileOffset },
 ): void {
   const programEnd = PARAMS.size + segment.program.length;
   const moved = phoff > sections.offset;

@@ -1,5 +1,5 @@
 /** The section headers and their names: no loader needs them, `readelf` and debuggers do. */
-import { physToVirt } from '../base/addresses.ts';
+import { PAGE_SIZE, physToVirt } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, ascii } from '../base/bytes.ts';
 import { EHDR, SHDR, SHDR_SIZE, readFields } from '../elf/fields.ts';
@@ -17,9 +17,8 @@ import type { ElfFile } from '../elf/read.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import type { Segment } from './segment.ts';
+import type { ExpectedSegment } from './segment.ts';
 
-const PAGE = 0x1000;
 const NEW_SECTIONS = ['.kslide.params', '.kslide.text', '.kslide.table', '.kslide.bss'] as const;
 /** A file without sections gets the empty one, number 0, and a name table, number 1. */
 export const NEW_NAME_TABLE = 1;
@@ -54,7 +53,7 @@ export function sectionNames(elf: ElfFile): Uint8Array {
   return names;
 }
 
-export interface SectionTable {
+export interface ExpectedSections {
   readonly namesOffset: FileOffset;
   readonly namesEnd: FileOffset;
   /** Of the section headers, 8-aligned behind the names. */
@@ -63,14 +62,18 @@ export interface SectionTable {
 }
 
 /** Names at `namesOffset`, headers behind them. */
-export function placeSections(elf: ElfFile, namesOffset: FileOffset): SectionTable {
+export function placeSections(elf: ElfFile, namesOffset: FileOffset): ExpectedSections {
   const namesEnd = namesOffset + sectionNames(elf).length;
   const offset = alignUp(namesEnd, 8);
   return { namesOffset, namesEnd, offset, end: offset + sectionCount(elf) * SHDR_SIZE[64] };
 }
 
 /** The name table directly behind the segment, or behind the original where the segment ends the file; the headers come behind that. */
-export function checkSectionNames(file: Evidence, { kernel: { elf }, form }: Original, segment: Segment): SectionTable {
+export function checkSectionNames(
+  file: Evidence,
+  { kernel: { elf }, form }: Original,
+  segment: ExpectedSegment,
+): ExpectedSections {
   const sections = placeSections(elf, form.atEnd ? elf.bytes.length : segment.offset + segment.filesz);
   file.expectBytes('byte of the section name table', sections.namesOffset, sectionNames(elf));
   return sections;
@@ -80,8 +83,8 @@ export function checkSectionNames(file: Evidence, { kernel: { elf }, form }: Ori
 export function checkSectionHeaders(
   file: Evidence,
   { kernel: { elf } }: Original,
-  segment: Segment,
-  { namesOffset, namesEnd, offset }: SectionTable,
+  segment: ExpectedSegment,
+  { namesOffset, namesEnd, offset }: ExpectedSections,
 ): void {
   file.expectFields('ELF header', 0, EHDR[64], { e_shoff: offset });
   const nameTable = elf.header.shnum === 0 ? NEW_NAME_TABLE : elf.header.shstrndx;
@@ -96,12 +99,15 @@ export function checkSectionHeaders(
   });
 }
 
-function newHeaders(elf: ElfFile, { offset, paddr, filesz, program, table, scratch }: Segment): SectionValues[] {
+function newHeaders(
+  elf: ElfFile,
+  { offset, paddr, filesz, program, table, scratch }: ExpectedSegment,
+): SectionValues[] {
   const parts = [
-    { start: 0, size: PARAMS.size, type: SHT_PROGBITS, flags: SHF_WRITE, align: PAGE },
+    { start: 0, size: PARAMS.size, type: SHT_PROGBITS, flags: SHF_WRITE, align: PAGE_SIZE },
     { start: PARAMS.size, size: program.length, type: SHT_PROGBITS, flags: SHF_EXECINSTR, align: 16 },
     { start: table, size: filesz - table, type: SHT_PROGBITS, flags: 0n, align: 16 },
-    { start: scratch, size: SCRATCH.size, type: SHT_NOBITS, flags: SHF_WRITE, align: PAGE },
+    { start: scratch, size: SCRATCH.size, type: SHT_NOBITS, flags: SHF_WRITE, align: PAGE_SIZE },
   ];
   const headers: SectionValues[] = [];
   let name = oldNames(elf).length;

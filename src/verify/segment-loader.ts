@@ -2,6 +2,7 @@
  * Checks a bzImage without a decompressor (bzimage/uncompressed.ts and stub/segment-loader.ts describe its parts). Only the segment loader's
  * layout and assembled code are taken from there; where everything has to be is computed again here.
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import { copyOf, Reader, Writer } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from '../bzimage/header.ts';
@@ -15,7 +16,6 @@ import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 
-const PAGE = 0x1000;
 /** The setup header's sentinel; what is before it in the boot sector is the PE header's. */
 const SENTINEL = 0x1ef;
 const COPY_SIZE = 32;
@@ -62,7 +62,7 @@ export function checkSegmentLoader(
   setup.u32(SETUP.syssize.offset, length / 16);
   setup.u32(SETUP.payload_offset.offset, elfAt);
   setup.u32(SETUP.payload_length.offset, opened.unpacked.length);
-  setup.u32(SETUP.init_size.offset, Math.ceil(initSize / PAGE) * PAGE);
+  setup.u32(SETUP.init_size.offset, Math.ceil(initSize / PAGE_SIZE) * PAGE_SIZE);
   if (header.xloadflags !== undefined) setup.u16(SETUP.xloadflags.offset, header.xloadflags & ~XLF_EFI_HANDOVER);
   if (header.handoverOffset !== undefined) setup.u32(SETUP.handover_offset.offset, 0);
   if (header.kernelInfoOffset !== undefined) setup.u32(SETUP.kernel_info_offset.offset, info.length === 0 ? 0 : infoAt);

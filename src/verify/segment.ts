@@ -1,5 +1,5 @@
 /** The added segment, but for its table: program, parameters, slots. See segment/layout.ts for what they are. */
-import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
@@ -9,10 +9,8 @@ import type { Original } from './original.ts';
 import { formatsFor, TABLE_READERS } from './table.ts';
 import type { TableReader } from './table.ts';
 
-const PAGE = 0x1000;
-
 /** The segment as it has to be; `table`, `scratch` and `memsz` count from its start. */
-export interface Segment {
+export interface ExpectedSegment {
   readonly offset: FileOffset;
   readonly paddr: PhysAddr;
   readonly filesz: number;
@@ -24,11 +22,11 @@ export interface Segment {
 
 /** Program behind the parameters, table behind it on 16 bytes, scratch memory on the next page. */
 export function describeSegment(
-  { offset, filesz }: Pick<Segment, 'offset' | 'filesz'>,
+  { offset, filesz }: Pick<ExpectedSegment, 'offset' | 'filesz'>,
   paddr: PhysAddr,
   program: Uint8Array,
-): Segment {
-  const scratch = alignUp(filesz, PAGE);
+): ExpectedSegment {
+  const scratch = alignUp(filesz, PAGE_SIZE);
   return {
     offset,
     paddr,
@@ -41,12 +39,16 @@ export function describeSegment(
 }
 
 /** No other program is right, whatever it does: this one was tested. */
-export function checkProgram(file: Evidence, { offset, program }: Segment): void {
+export function checkProgram(file: Evidence, { offset, program }: ExpectedSegment): void {
   file.expectBytes("byte of this version's program", offset + PARAMS.size, program);
 }
 
 /** All but the saved bytes, which `checkHook` has, and the slots. Gives the reader for the table's format. */
-export function checkParameters(file: Evidence, { kernel, form, table }: Original, segment: Segment): TableReader {
+export function checkParameters(
+  file: Evidence,
+  { kernel, form, table }: Original,
+  segment: ExpectedSegment,
+): TableReader {
   const { offset } = segment;
   file.expectBytes('parameters: magic', offset + PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
   file.expectFields('parameters', offset, PARAMETERS, {
@@ -80,7 +82,7 @@ export function checkParameters(file: Evidence, { kernel, form, table }: Origina
  * As many slots as there are multiples of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE: one more, and a slide
  * would not boot; one less, and entropy is lost.
  */
-export function checkSlots(file: Evidence, original: Original, { offset }: Segment): void {
+export function checkSlots(file: Evidence, original: Original, { offset }: ExpectedSegment): void {
   file.expectFields('parameters', offset, PARAMETERS, {
     slot_align: original.slotAlign,
     slot_count: countSlots(original),

@@ -15,7 +15,7 @@ import { walkCompactTable, writtenOrder } from './compact-table.ts';
 import { refute, Refutation } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import type { Segment } from './segment.ts';
+import type { ExpectedSegment } from './segment.ts';
 
 /** What is in a table. Lists are ascending, as in the original. */
 export interface DecodedTable extends Sites {
@@ -79,7 +79,7 @@ export function walkKernelTable(bytes: Uint8Array, origin: FileOffset, lists: 2 
 }
 
 /** The same sites in the same lists as the original's. */
-export function checkTable(file: Evidence, original: Original, segment: Segment, read: TableReader): void {
+export function checkTable(file: Evidence, original: Original, segment: ExpectedSegment, read: TableReader): void {
   const start = segment.offset + segment.table;
   const end = segment.offset + segment.filesz;
   const bytes = file.bytes.subarray(start, end);

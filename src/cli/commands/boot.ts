@@ -1,4 +1,5 @@
 /** `kslide boot IMAGE`: one boot in QEMU; shows the console and the slide that the kernel took. */
+import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
@@ -24,8 +25,6 @@ interface BootArguments {
   readonly json?: true;
   readonly quiet?: true;
 }
-
-const MIB = 0x10_0000;
 
 export default function addBoot(program: Command, setExitCode: (code: number) => void): void {
   program

@@ -1,4 +1,5 @@
 /** `kslide randomize IN -o OUT`: a kernel that the host has moved; with `--exec`, for one run of a command. */
+import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
@@ -36,7 +37,6 @@ interface RandomizeArguments {
 }
 
 const ENTRIES = ['linux64', 'pvh', 'both'] as const;
-const MIB = 0x10_0000;
 
 export default function addRandomize(program: Command, setExitCode: (code: number) => void): void {
   const command = program

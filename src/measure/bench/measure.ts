@@ -1,4 +1,5 @@
 /** Measures one boot: the addresses that an image passes, and the cost from one to the next. */
+import { MIB } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { PARAMS } from '../../segment/layout.ts';
 import { countGuest, timeGuest, wouldNotBoot } from './guest.ts';
@@ -33,7 +34,6 @@ export interface GuestSettings extends Omit<GuestOptions, 'title' | 'image' | 'e
 
 /** The entry of a bzImage's setup code: QEMU loads it to 0x10000 (hw/i386/x86.c) and enters with cs = 0x1020 (pc-bios/optionrom/linuxboot_dma.c). */
 const SETUP_ENTRY: PhysAddr = 0x1_0200;
-const MIB = 0x10_0000;
 
 export function countBoot(
   subject: Subject,

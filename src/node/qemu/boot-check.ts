@@ -1,4 +1,5 @@
 /** Refuses what QEMU cannot boot before QEMU is started: with a file that is not a kernel, or does not fit into memory, QEMU hangs without a word. */
+import { MIB } from '../../base/addresses.ts';
 import { readSetupHeader, isBzImage } from '../../bzimage/header.ts';
 import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { isElf, readElf, readNotes } from '../../elf/read.ts';
@@ -11,8 +12,6 @@ export interface Start {
   /** Bytes. */
   readonly physicalSlide: number;
 }
-
-const MIB = 0x10_0000;
 
 /** The ELF file, or undefined for a bzImage, which QEMU boots its own way. Throws KernelImageError for an image that would not boot by `start`. */
 export function expectBootable(bytes: Uint8Array, start: Start): ElfFile | undefined {

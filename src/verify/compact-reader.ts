@@ -10,7 +10,7 @@ import type { EntryWatch } from './table.ts';
 const SITES_AT_MOST = 2 ** 24;
 
 /** What is said of a list. */
-export interface Form {
+export interface ListForm {
   readonly name: ListName;
   readonly title: string;
   readonly width: 4 | 8;
@@ -92,7 +92,7 @@ export class Walk {
   }
 
   /** A site that was read, and from where. */
-  put(read: Found, index: number, site: PhysAddr, offset: number, { name, title, width }: Form): void {
+  put(read: Found, index: number, site: PhysAddr, offset: number, { name, title, width }: ListForm): void {
     if (site + width > KERNEL_IMAGE_SIZE || index >= SITES_AT_MOST) {
       const expected = `at most ${SITES_AT_MOST} sites, below ${hex(KERNEL_IMAGE_SIZE)}`;
       this.refuse(`site of the ${title} list`, offset, site, expected);

@@ -12,13 +12,13 @@ import { TABLE_READERS } from './table.ts';
 const START_KERNEL_MAP_LOW = 0x8000_0000;
 
 /** Guest memory from physical address `base` on. */
-export interface Memory {
+export interface GuestMemory {
   readonly bytes: Uint8Array;
   readonly base: PhysAddr;
 }
 
 /** Runs from e_entry on `memory`, which holds all segments of a converted kernel that was checked. Gives the slide of `slot`. */
-export function runProgram({ bytes, base }: Memory, entry: PhysAddr, slot: number): Slide {
+export function simulateStub({ bytes, base }: GuestMemory, entry: PhysAddr, slot: number): Slide {
   const view = viewOf(bytes);
   const u64 = (address: PhysAddr): number => Number(view.getBigUint64(address - base, true));
 
