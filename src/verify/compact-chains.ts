@@ -1,8 +1,8 @@
 /**
  * The 32-bit and the inverse 32-bit list of a compact table: chains, the longest first, those of one length side by side in batches.
  *
- * A reader can see on its way that batches are as large as they can be and in order, and that sites are apart. That no chain could be longer is seen once the
- * list is whole: it is cut again.
+ * While it reads, the reader checks that batches are as large as they can be and in order, and that sites do not overlap. Whether each chain is the
+ * longest possible can only be checked on the whole list, by cutting it into chains again.
  */
 import type { PhysAddr } from '../base/addresses.ts';
 import { hex } from '../base/errors.ts';
@@ -17,9 +17,9 @@ interface ChainForm extends ListForm {
 export const ABS32: ChainForm = { name: 'abs32', title: '32-bit', width: 4, lengths: [24, 14, 9, 6, 4, 3, 2, 1] };
 export const INVERSE32: ChainForm = { name: 'inverse32', title: 'inverse 32-bit', width: 4, lengths: [4, 3, 2, 1] };
 
-/** In a chain a site is at most this far behind the one before it. */
+/** The most by which a site of a chain follows the site before it. */
 const STEP = 255;
-/** In a batch a chain begins less than this behind the one before it. */
+/** In a batch, each chain begins less than this after the one before it. */
 const REACH = 0x1_0000;
 
 /** How many chains of a length a batch may have. */
@@ -83,7 +83,7 @@ function readBatch(walk: Walk, { title, lengths }: ChainForm, before: Batch | un
   return { offset, count, length, last: 0 };
 }
 
-/** With its first chain read, behind another batch of chains of the same length: it begins where that one could not go on. */
+/** For a batch that follows another of chains of the same length, once its first chain is read: it begins where that other batch could not continue. */
 function expectNewBatch(walk: Walk, batch: Batch, before: Batch, title: string): void {
   const { last, count, length } = before;
   const what = `first chain of a batch in the ${title} list`;
@@ -104,7 +104,7 @@ function wholeChains(walk: Walk, read: Found, groups: readonly Group[], list: Ch
   let free = 0;
   for (let index = 0; index < sites.length; index++) {
     const site = sites[index]!;
-    if (site < free) walk.refuse(what, found.offsets[index]!, site, `${hex(free)} or more, behind the chain before it`);
+    if (site < free) walk.refuse(what, found.offsets[index]!, site, `${hex(free)} or more, after the chain before it`);
     free = site + list.width;
   }
   for (const { first, length, left } of rightChains(sites, list)) {

@@ -12,7 +12,7 @@ const RUN_STEP = 16;
 const SPAN = 512;
 const PIECES = 4;
 
-/** An item of the 64-bit list: `first` is the index of its first site, `end` that of the one behind its last, `units` the length of a run. */
+/** An item of the 64-bit list: `first` is the index of its first site, `end` that of the one after its last, `units` the length of a run. */
 interface Item {
   readonly offset: number;
   readonly first: number;
@@ -33,7 +33,7 @@ export function readItems(walk: Walk): Found {
     const first = walk.u8(title);
     if (first === ADDRESS) {
       const value = walk.u32(title);
-      if (address !== undefined) walk.refuse('address in the 64-bit list', offset, first, 'an item behind an address');
+      if (address !== undefined) walk.refuse('address in the 64-bit list', offset, first, 'an item after an address');
       if (value === 0) break;
       address = { offset, value };
       continue;
@@ -41,7 +41,7 @@ export function readItems(walk: Walk): Found {
     const isRun = first === RUN;
     const site = (address?.value ?? cursor) + (isRun ? 0 : first * 8);
     expectReach(walk, address, cursor, isRun ? 1 : RUN * 8);
-    if (address !== undefined && !isRun && first !== 0) walk.refuse('skip behind an address', offset, first, '0');
+    if (address !== undefined && !isRun && first !== 0) walk.refuse('skip after an address', offset, first, '0');
     const before = read.length;
     let units: number | undefined;
     if (isRun) {
@@ -96,7 +96,7 @@ function expectItems(walk: Walk, { sites, length }: Found, items: readonly Item[
   for (const { offset, first, end } of items) {
     const [before, site] = [ordered[start - 1], ordered[start]!];
     if (before !== undefined && (site % 8 < before % 8 || (site % 8 === before % 8 && site <= before)))
-      walk.refuse('item of the 64-bit list', offset, site, `a site behind ${hex(before)}`);
+      walk.refuse('item of the 64-bit list', offset, site, `a site after ${hex(before)}`);
     start += end - first;
   }
   let place = 0;

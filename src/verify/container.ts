@@ -1,7 +1,7 @@
 /**
  * A bzImage around the converted kernel: setup code, header and, where there is one, the decompressor are the original's, but for what
  * tells of another payload. Each byte outside the payload has one right value again; the compressed bytes have not, and what counts is that they
- * decode, with the right length, to the kernel that the other checks look at. (What a PE signature leaves behind is shared with the writer.)
+ * decode, with the right length, to the kernel that the other checks look at. (The code that removes a PE signature is shared with the writer.)
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
@@ -107,7 +107,7 @@ function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffs
 }
 
 /**
- * The ELF file that was unpacked, and in which form: with the table at its end that the decompressor reads as well, or with zeros behind it that
+ * The ELF file that was unpacked, and in which form: with the table at its end that the decompressor reads as well, or followed by zeros that
  * reach the end of the kernel's memory and are an empty table.
  */
 export function readKernel(
@@ -122,7 +122,7 @@ export function readKernel(
   const length = Math.ceil(Math.max(end, memory) / 4) * 4 + EMPTY_TABLE;
   if (unpacked.length !== length)
     refute('payload: unpacked size', Math.min(length, unpacked.length), { found: unpacked.length, expected: length });
-  const behind = unpacked.subarray(end).findIndex((byte) => byte !== 0);
-  if (behind >= 0) refute('payload: empty table', end + behind, { found: unpacked[end + behind]!, expected: 0 });
+  const afterElf = unpacked.subarray(end).findIndex((byte) => byte !== 0);
+  if (afterElf >= 0) refute('payload: empty table', end + afterElf, { found: unpacked[end + afterElf]!, expected: 0 });
   return { elf: unpacked.subarray(0, end), atEnd: false };
 }

@@ -56,7 +56,7 @@ function slotsToTry(count: number): number[] {
   return [...new Set(slots)].toSorted((a, b) => a - b);
 }
 
-/** As a boot loader: the file's bytes of every PT_LOAD to its p_paddr. What is behind them is zero, and `compareImages` sees if it stays so. */
+/** Loads the file as a boot loader does: the bytes of every PT_LOAD to its p_paddr. The memory after them is zero, and `compareImages` sees whether it stays so. */
 function load({ bytes, base }: GuestMemory, elf: ElfFile): void {
   for (const segment of loadsOf(elf)) bytes.set(segmentBytes(elf, segment), segment.paddr - base);
 }

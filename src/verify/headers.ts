@@ -65,7 +65,7 @@ function behindSections(file: Evidence, elf: ElfFile): FileOffset {
   return alignUp(shoff + sectionCount(elf) * SHDR_SIZE[64], 8);
 }
 
-/** The old ones kept, and one more: a PT_LOAD of what starts on the first page boundary behind the original. `checkPlacement` has its addresses. */
+/** The old headers kept, and one more: a PT_LOAD that starts on the first page boundary after the original. `checkPlacement` checks its addresses. */
 export function checkProgramHeaders(file: Evidence, original: Original, phoff: FileOffset, program: Uint8Array): Added {
   const { elf } = original.kernel;
   for (const { index } of elf.segments) {
@@ -90,7 +90,7 @@ export function checkProgramHeaders(file: Evidence, original: Original, phoff: F
 }
 
 /**
- * A segment that ends the file comes behind the new headers, on the first page from which the decompressor moves it without touching its table,
+ * A segment that ends the file comes after the new headers, on the first page from which the decompressor moves it without touching its table,
  * and to where all its memory lies within what is unpacked. The table is in the kernel's format, so its size is known.
  */
 function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array): Pick<Added, 'offset' | 'filesz'> {
@@ -108,7 +108,7 @@ function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array):
   }
 }
 
-/** The first page behind the image that is as far from a multiple of p_align as the place in the file. */
+/** The first page after the image that is congruent to the offset in the file modulo p_align. */
 function congruentBehind(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
   let paddr = alignUp(imageEnd, PAGE_SIZE);
   while ((paddr - offset) % PMD_SIZE !== 0) paddr += PAGE_SIZE;
@@ -117,7 +117,7 @@ function congruentBehind(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
 
 /**
  * How long the table is depends on its format, so nothing outside CONVERTED tells where the segment ends; p_filesz, the parameters' table_end
- * and the section names behind it do. Two of them convict the third: p_filesz here, the others where they are checked.
+ * and the section names after it do. Where two of them agree, the third is wrong: p_filesz here, the others where they are checked.
  */
 function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: Omit<Added, 'filesz'>): number {
   const header = headerAt(phoff, index);
@@ -134,7 +134,7 @@ function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: O
 }
 
 /**
- * No two segments share memory or addresses; the added one lies outside the image, as near behind it as its offset in the file allows (the two
+ * No two segments share memory or addresses; the added one lies outside the image, as close after it as its offset in the file allows (the two
  * are congruent modulo p_align), and is linked where the kernel maps its image.
  */
 export function checkPlacement(

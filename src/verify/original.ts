@@ -1,4 +1,4 @@
-/** The kernel that was converted: read once, with the same readers as everywhere, and everything that cannot be what was converted refused. */
+/** The original: the kernel that was converted. It is read once, with the readers that all commands share, and refused if it cannot have been converted. */
 import { PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import type { KernelInput } from '../kernel/input.ts';
@@ -30,7 +30,7 @@ export interface Form {
 
 /** A file to boot directly, which may have come out of a bzImage: after a boot loader that sets no KASLR_FLAG, the flag says nothing. */
 export const DIRECT: Form = { flags: [0, STUB_FLAGS.despite_kaslr_flag], atEnd: false };
-/** In a bzImage: behind a decompressor with an empty table, behind one that reads the segment's, and behind none. */
+/** In a bzImage: after a decompressor with an empty table, after one that reads the segment's table, and without a decompressor. */
 export const FORMS = {
   compressed: { flags: [STUB_FLAGS.despite_kaslr_flag], atEnd: false },
   tableAtEnd: { flags: [0], atEnd: true },

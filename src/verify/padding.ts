@@ -7,7 +7,7 @@ import type { Original } from './original.ts';
 import type { ExpectedSections } from './sections.ts';
 import type { ExpectedSegment } from './segment.ts';
 
-/** All of them zero: nothing can hide there. `phoff`: behind the section headers when the program headers had to move there. */
+/** All of them zero: nothing can hide there. `phoff` lies after the section headers when the program headers had to move there. */
 export function checkPadding(
   file: Evidence,
   { kernel: { elf }, form }: Original,

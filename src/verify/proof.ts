@@ -7,7 +7,7 @@ import type { Finding } from './evidence.ts';
 export const CONTAINER_CHECKS = {
   container:
     "the original's setup code, header and decompressor, but for what tells of another payload; or the segment loader",
-  payload: 'decodes to an ELF file, and behind it what the decompressor wants',
+  payload: 'decodes to an ELF file, followed by what the decompressor needs',
 } as const;
 
 /** In the order in which they run, with what each shows. Names are stable: programs may switch on them. */
@@ -94,7 +94,7 @@ export class Proof {
   }
 }
 
-/** A table reader says in its own way what is wrong with CONVERTED. Any other error is a bug of ours and goes on. */
+/** Table readers report what is wrong with the converted file as a KernelImageError. Any other error is a bug of ours, and passes through. */
 function findingOf(error: unknown): Finding | undefined {
   if (error instanceof Refutation) return error.finding;
   if (!(error instanceof KernelImageError)) return undefined;

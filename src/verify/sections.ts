@@ -43,7 +43,7 @@ function oldNames(elf: ElfFile): Uint8Array {
   return elf.header.shnum === 0 ? ascii(FIRST_NAMES) : sectionBytes(elf, elf.sections[elf.header.shstrndx]!);
 }
 
-/** The old name table, with the new names behind. */
+/** The old name table followed by the new names. */
 export function sectionNames(elf: ElfFile): Uint8Array {
   const added = ascii(NEW_SECTIONS.map((name) => `${name}\0`).join(''));
   const old = oldNames(elf);
@@ -56,19 +56,19 @@ export function sectionNames(elf: ElfFile): Uint8Array {
 export interface ExpectedSections {
   readonly namesOffset: FileOffset;
   readonly namesEnd: FileOffset;
-  /** Of the section headers, 8-aligned behind the names. */
+  /** Of the section headers, 8-aligned after the names. */
   readonly offset: FileOffset;
   readonly end: FileOffset;
 }
 
-/** Names at `namesOffset`, headers behind them. */
+/** Names at `namesOffset`, then the headers. */
 export function placeSections(elf: ElfFile, namesOffset: FileOffset): ExpectedSections {
   const namesEnd = namesOffset + sectionNames(elf).length;
   const offset = alignUp(namesEnd, 8);
   return { namesOffset, namesEnd, offset, end: offset + sectionCount(elf) * SHDR_SIZE[64] };
 }
 
-/** The name table directly behind the segment, or behind the original where the segment ends the file; the headers come behind that. */
+/** The name table directly after the segment, or after the original where the segment ends the file; the headers follow it. */
 export function checkSectionNames(
   file: Evidence,
   { kernel: { elf }, form }: Original,

@@ -20,7 +20,7 @@ export interface ExpectedSegment {
   readonly scratch: number;
 }
 
-/** Program behind the parameters, table behind it on 16 bytes, scratch memory on the next page. */
+/** The program after the parameters, the table after that on 16 bytes, scratch memory on the next page. */
 export function describeSegment(
   { offset, filesz }: Pick<ExpectedSegment, 'offset' | 'filesz'>,
   paddr: PhysAddr,

@@ -117,7 +117,7 @@ function attempt(work: () => DecodedTable): DecodedTable | KernelImageError | Re
   }
 }
 
-/** Refutes the first entry that is not the original's: what is decoded behind it need not even be a table. */
+/** Refutes the first entry that is not the original's: what is decoded after it may be no table at all. */
 function watchFor(table: Sites): EntryWatch {
   const order = writtenOrder(table);
   const done: Record<ListName, number> = { abs64: 0, inverse32: 0, abs32: 0 };

@@ -1,18 +1,18 @@
 /**
  * Is this file the given kernel, made self-relocating, and nothing else?
  *
- * Nobody boots a rewritten kernel on trust, so this does not trust `convert`. It walks both files by itself: of the writer's side it uses the
+ * A rewritten kernel should not be booted on trust, so this does not trust `convert`. It reads both files by itself: of the writer's side it uses the
  * description in segment/layout.ts and the assembled program, and no code that decides anything (a test holds it to that). Readers (ELF, bzImage,
  * the kernel's own table) are shared.
  *
  * A converted file is determined by its original: there is one right value for each byte of it, the relocation table aside. So the proof is by
- * exhaustion. Each check vouches for the bytes that it looked at, Evidence keeps the map, and `nothing-else` asks that together they vouched
- * for the whole file and for no byte twice. A change of any byte is then refuted, and what had been forgotten here would show as a
- * byte that nobody accounts for. The table is decoded instead of compared; what matters is that it names the same sites as the original's, and a
+ * exhaustion. Each check accounts for the bytes that it compared, Evidence keeps the record, and `nothing-else` requires that together they account for
+ * the whole file, and for no byte twice. So a change of any byte is refuted, and whatever a check had forgotten would show as a byte that no check
+ * accounts for. The table is decoded instead of compared; what matters is that it names the same sites as the original's, and a
  * format has only one way to write them.
  *
- * The checks run in an order in which each may rely on those before it, and the first that is refuted ends the proof: behind a wrong header all else
- * would be wrong as well. Where two fields contradict each other the blame is a guess; it falls on the one that stands alone.
+ * The checks run in an order in which each may rely on those before it, and the first that is refuted ends the proof: after a wrong header everything
+ * else would be wrong as well. Where two fields contradict each other, which one is named is a guess: the one that a third does not support.
  *
  * That the file is as it was meant does not show that it does what it should. So `dry-run` has a model of the program carry out slides in
  * memory, and compares the image with what the original's own table makes of the original.
@@ -80,7 +80,7 @@ export interface Verification extends Examination {
 }
 
 /**
- * Proves or refutes that `converted` is what `convert` makes of `original`: a bzImage, a UKI, or a vmlinux with its table behind it or
+ * Proves or refutes that `converted` is what `convert` makes of `original`: a bzImage, a UKI, or a vmlinux with its table after it or
  * in `relocs`. Throws KernelImageError when there is nothing to examine: the original is no kernel that can be converted, or `converted` no
  * ELF file for x86-64. Whatever else its bytes are, the answer is a verdict.
  */
@@ -187,8 +187,8 @@ function shellOf({ bzImage: image, header }: KernelInput): Shell | undefined {
 /** A vmlinux out of a bzImage with its table at the end has its segment last in the file. */
 function withFormOf(converted: Uint8Array, original: Original): Original {
   const last = lastSegment(converted);
-  const behind = original.kernel.elf.bytes.length + PAGE_SIZE;
-  const atEnd = last !== undefined && last.offset >= behind && last.offset + last.filesz === converted.length;
+  const end = original.kernel.elf.bytes.length + PAGE_SIZE;
+  const atEnd = last !== undefined && last.offset >= end && last.offset + last.filesz === converted.length;
   return atEnd ? { ...original, form: FORMS.tableAtEnd } : original;
 }
 

@@ -243,7 +243,7 @@ test('each rule of chains has words of its own', () => {
     [
       'a site twice',
       only(batch([L], [L])),
-      /chain of the 32-bit list at offset 0x1006 is 0x1000000, expected 0x1000004 or more, behind the chain before it$/,
+      /chain of the 32-bit list at offset 0x1006 is 0x1000000, expected 0x1000004 or more, after the chain before it$/,
     ],
     [
       'chains that overlap',
@@ -346,8 +346,8 @@ test('a list has 2^24 sites at most', () => {
 test('each rule of items has words of its own', () => {
   const end = 'ff00000000';
   for (const [text, message] of [
-    [`ff00000001 ff00000002 ${end}`, /is 0xff, expected an item behind an address/],
-    [`ff00000001 01 0100000000000000 ${end}`, /skip behind an address at offset 0x1007 is 0x1/],
+    [`ff00000001 ff00000002 ${end}`, /is 0xff, expected an item after an address/],
+    [`ff00000001 01 0100000000000000 ${end}`, /skip after an address at offset 0x1007 is 0x1/],
     [`ff40000000 00 0100000000000000 ${end}`, /expected an item that reaches it from 0x0/],
     [`01 0200000000000000 ${end}`, /bitmap of the 64-bit list at offset 0x1003 is no site in its first bit/],
     [`01 0100000000000000 02 0100000000000000 ${end}`, /is 0x10, expected a bit of the bitmap at 0x8/],
@@ -356,7 +356,7 @@ test('each rule of items has words of its own', () => {
     [`00 ffffffffffffffff 40 ffffffffffffffff ${end}`, /is a bitmap, expected a run of 8 × 16/],
     [
       `01 0100000000000000 ff00000100 00 0100000000000000 ff09000000 00 0100000000000000 02 0100000000000000 ${end}`,
-      /is 0x10, expected a site behind 0x9/,
+      /is 0x10, expected a site after 0x9/,
     ],
     [`${end} 00`, /end at offset 0x1007 is 0x1 bytes that the program never reads/],
     [`feffffffff ${end}`, /expected at most 16777216 sites, below 0x40000000/],
