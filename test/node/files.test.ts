@@ -24,10 +24,10 @@ function emptyDirectory(): string {
 const read = (path: string): Uint8Array => new Uint8Array(fs.readFileSync(path));
 const hello = ascii('hello');
 
-/** Another Node that runs `code`, with all of files.ts and output-file.ts in scope. */
+/** Another Node that runs `code`, with all of input-file.ts and output-file.ts in scope. */
 function child(code: string, stdio: StdioOptions): ChildProcess {
   const module = (name: string): string => JSON.stringify(new URL(`../../src/node/${name}`, import.meta.url).href);
-  const program = `import * as reading from ${module('files/files.ts')}; import * as writing from ${module('files/output-file.ts')}; const files = { ...reading, ...writing }; ${code}`;
+  const program = `import * as reading from ${module('files/input-file.ts')}; import * as writing from ${module('files/output-file.ts')}; const files = { ...reading, ...writing }; ${code}`;
   return spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', program], {
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     stdio,

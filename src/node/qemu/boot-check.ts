@@ -52,6 +52,6 @@ function expectMemory({ segments }: ElfFile, { memoryMib, physicalSlide }: Start
     what: "end of the kernel's segments in memory",
     found: end,
     expected: memoryMib * MIB,
-    hint: `give the guest ${Math.ceil(end / MIB)} MiB at the least`,
+    hint: `give the guest ${Math.ceil(end / MIB)} MiB or more`,
   });
 }
