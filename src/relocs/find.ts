@@ -7,7 +7,7 @@ import type { KernelInput } from '../kernel/input.ts';
 import type { OpenedKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { collectRelocations, hasRelocations } from './tool/collect.ts';
-import { findFilledSection, readFilledSection } from './tool/reserved.ts';
+import { findFilledSection, readFilledSection } from './reserved-section.ts';
 import { checkSites, readRelocationTable } from './tables/kernel-table.ts';
 import type { RelocationTable } from './tables/kernel-table.ts';
 

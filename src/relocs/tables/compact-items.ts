@@ -24,15 +24,15 @@ export const ITEM = {
 
 export const WORD = 8;
 /** Into so many pieces, as equal as can be, the list is cut. */
-export const WALKS = 4;
+export const PIECES = 4;
 /** At most an address and a bitmap for each site. */
 export const ITEM_BYTES_A_SITE = 14;
 
 /** Where each walk through a list of `length` begins. */
 function startsOf(length: number): Uint32Array {
   return Uint32Array.from(
-    { length: WALKS },
-    (_, walk) => walk * Math.floor(length / WALKS) + Math.min(walk, length % WALKS),
+    { length: PIECES },
+    (_, walk) => walk * Math.floor(length / PIECES) + Math.min(walk, length % PIECES),
   );
 }
 
@@ -40,9 +40,9 @@ export function writeItems(out: Writer, start: number, list: Uint32Array): numbe
   let at = start;
   const { count, sites, units, low, high } = cutItems(byRemainder(compactSites(list, WORD)));
   const places = startsOf(count);
-  const cursors = new Int32Array(WALKS);
+  const cursors = new Int32Array(PIECES);
   for (let written = 0; written < count; written++) {
-    const walk = written % WALKS;
+    const walk = written % PIECES;
     const item = places[walk]!++;
     const site = sites[item]!;
     const isRun = units[item] !== 0;

@@ -15,7 +15,7 @@ import { Reader, Writer } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
 import type { Sites } from './apply.ts';
 import { CHAIN, CHAIN_BYTES_A_SITE, CHAIN_LENGTHS, writeChains } from './compact-chains.ts';
-import { ITEM, ITEM_BYTES_A_SITE, WALKS, WORD, writeItems } from './compact-items.ts';
+import { ITEM, ITEM_BYTES_A_SITE, PIECES, WORD, writeItems } from './compact-items.ts';
 import { LISTS } from './kernel-table.ts';
 
 /** What the ends of three lists take, and so an empty table. */
@@ -117,7 +117,7 @@ class Decoder {
   /** As they are written. */
   items(): Uint32Array {
     const what = 'relocation table: 64-bit list';
-    const cursors = Array.from({ length: WALKS }, () => 0);
+    const cursors = Array.from({ length: PIECES }, () => 0);
     for (let walk = 0; ;) {
       const first = this.#reader.u8(this.#at++, what);
       let cursor = cursors[walk]!;
@@ -138,7 +138,7 @@ class Decoder {
         cursor += ITEM.span;
       }
       cursors[walk] = cursor;
-      walk = (walk + 1) % WALKS;
+      walk = (walk + 1) % PIECES;
     }
   }
 

@@ -190,7 +190,7 @@ function findBadSite(
         : site === b
           ? ([inverse32, j, Math.min(a, c, end)] as const)
           : ([abs32, k, Math.min(a, b, end)] as const);
-    const to = behindApart(list, from, width, stop);
+    const to = afterApart(list, from, width, stop);
     free = (list[to - 1]! ^ INT32_ENTRY_TO_PHYS) + width;
     left -= to - from;
     if (site === a) i = to;
@@ -201,7 +201,7 @@ function findBadSite(
 }
 
 /** Index behind the sites that follow the one at `index` in their list, below `stop` and none sharing a byte with the one before it. */
-function behindApart(list: Int32Array, index: number, width: number, stop: number): number {
+function afterApart(list: Int32Array, index: number, width: number, stop: number): number {
   let free = (list[index]! ^ INT32_ENTRY_TO_PHYS) + width;
   let at = index + 1;
   for (; at < list.length; at++) {

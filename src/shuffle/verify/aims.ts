@@ -3,7 +3,8 @@
  * address. Only where the symbol is a section does the sum of symbol and addend say it, or the instruction.
  */
 import { viewOf } from '../../base/bytes.ts';
-import { PIECE, readPieces, REL_SIZE, relocationSections } from '../../relocs/tool/walk.ts';
+import { REL_SIZE } from '../../elf/fields.ts';
+import { PIECE, readPieces, relocationSections } from '../../relocs/tool/relocation-entries.ts';
 import { NOWHERE } from '../debug-kernel.ts';
 import type { DebugKernel } from '../debug-kernel.ts';
 import type { Moves } from './moves.ts';
