@@ -1,8 +1,8 @@
 /**
- * Puts a vmlinux's relocation table into the section that was reserved for it when it was linked, so that the kernel carries it in memory.
+ * Puts a vmlinux's relocation table into the section that its linker script reserved for it, so that the kernel carries the table in memory.
  *
  * A kernel that relocates itself reads the table as the decompressor does: backwards from the section's end, each list until its zero. So the
- * table is flush with the end, and what room there is before it is cleared. MIPS, which has done this since 4.7, puts another kind of
+ * table ends where the section ends, and the room before it is zeroed. MIPS, which has done this since 4.7, puts another kind of
  * table at the start of its section; docs/kernel-build.md compares the two.
  */
 import { PAGE_SIZE } from './base/addresses.ts';
@@ -14,15 +14,13 @@ import { memorySource } from './relocs/tool/byte-source.ts';
 import type { CollectOptions } from './relocs/tool/collect.ts';
 import { openRelocsImage } from './relocs/tool/image.ts';
 import type { RelocsImage } from './relocs/tool/image.ts';
-import { RESERVED } from './relocs/tool/reserved.ts';
+import { RESERVED_NAMES } from './relocs/reserved-section.ts';
 import { readTable } from './relocs/tool/sections.ts';
 import { kernelTable } from './relocs/tool/tool.ts';
 
-/** The size that is advised for a section is a multiple of this, as the linker script will want it. */
-
 /**
- * The file with its own relocation table in it, as parts: views of `vmlinux` but for the section. x86-64 and i386. Throws KernelImageError
- * for what collecting refuses, when there is no such section, and when it is too small, with the size that would do.
+ * Returns the file with its own relocation table in it, as parts: views of `vmlinux`, except for the section. x86-64 and i386. Throws KernelImageError
+ * for what `collectRelocations` refuses, if there is no reserved section, and if it is too small (with the size that would do).
  */
 export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions = {}): Uint8Array[] {
   const image = openRelocsImage(memorySource(vmlinux));
@@ -43,11 +41,11 @@ export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions =
 }
 
 function findReserved({ source, sections, findSection }: RelocsImage): { name: string; offset: number; size: number } {
-  const name = RESERVED.find((candidate) => findSection(candidate) >= 0);
+  const name = RESERVED_NAMES.find((candidate) => findSection(candidate) >= 0);
   if (name === undefined) {
     throw new KernelImageError({
       code: 'bad-value',
-      what: `section ${RESERVED.join(' or ')}`,
+      what: `section ${RESERVED_NAMES.join(' or ')}`,
       found: 'missing',
       expected: 'one that the linker script reserves for the relocation table',
       hint: 'docs/kernel-build.md shows how',

@@ -1,8 +1,9 @@
 /**
- * What a kernel is, and what moving it would take: the file and what is in it, where its relocations lie, and how large each way to carry
- * them is. Everything that `kslide inspect` shows is in the one object that this gives; it is also what `--json` prints, and only grows.
+ * Describes a kernel, and what it would take to move it: the file and its contents, where the relocation sites are, and how large each form of the
+ * relocations is. `inspect` returns one object with everything that `kslide inspect` shows. `--json` prints that object as it is, so fields
+ * may be added to it, but never renamed or removed.
  *
- * A converted kernel is described as the kernel that it has in memory, with its own image, slots and table; what was added stands apart.
+ * For a converted kernel, image, slots and relocations are those of the kernel in it; what `convert` added is in `converted`.
  */
 import { physToVirt } from './base/addresses.ts';
 import type { Codecs } from './codecs/formats.ts';
@@ -18,12 +19,19 @@ import type { Placement } from './inspect/placement.ts';
 import { compareForms } from './inspect/sizes.ts';
 import type { FormSizes } from './inspect/sizes.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
-import { countRela } from './relocs/tool/census.ts';
-import type { RelaCensus } from './relocs/tool/census.ts';
+import { relaStatistics } from './inspect/rela-statistics.ts';
+import type { RelaStatistics } from './inspect/rela-statistics.ts';
 import { hasRela, locateRelocations, readFrom } from './relocs/find.ts';
 import type { RelocationSource } from './relocs/find.ts';
-import { countByCell, loadedSections, mergeSites, PAGE, touchedByAll, touchedBySection } from './relocs/places.ts';
-import type { Touched, TouchedSection } from './relocs/places.ts';
+import {
+  countByCell,
+  loadedSections,
+  mergeSites,
+  PAGE,
+  touchedByAll,
+  touchedBySection,
+} from './inspect/site-locations.ts';
+import type { Touched, TouchedSection } from './inspect/site-locations.ts';
 import { checkSites } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
 import { openKernel } from './kernel/open.ts';
@@ -32,16 +40,16 @@ import type { Vmlinux } from './kernel/vmlinux.ts';
 
 export interface InspectOptions {
   readonly codecs: Codecs;
-  /** A relocation table in the kernel's format; it goes before those that the file carries. */
+  /** A relocation table in the kernel's format, to be used instead of the file's own. */
   readonly relocs?: Uint8Array | undefined;
 }
 
-/** Sizes in bytes. Physical addresses and offsets are numbers; virtual addresses are text in hex, for they do not fit a double. */
+/** Sizes are in bytes. Physical addresses and offsets are numbers. Virtual addresses are text in hex, because they do not fit a double. */
 export interface Inspection {
   readonly input: KernelInput['kind'];
   readonly compression: string | null;
   readonly kernelVersion: string | null;
-  /** Of the file, of the ELF file in it, and of what lies behind that. */
+  /** The file, the ELF file in it, and what follows that. (`behind` is part of the `--json` output.) */
   readonly sizes: { readonly input: number; readonly vmlinux: number; readonly behind: number };
   /** Of a bzImage. */
   readonly setup: SetupFacts | null;
@@ -52,7 +60,7 @@ export interface Inspection {
     /** startup_64, and pvh_start_xen where the kernel can be entered there; physical link addresses. */
     readonly entries: { readonly linux64: number; readonly pvh: number | null };
   };
-  /** Slides that the kernel can take. `align` is assumed where no setup header and no conversion says it. */
+  /** Slides that the kernel can take. `align` is assumed if neither a setup header nor a conversion gives it. */
   readonly slots: {
     readonly count: number;
     readonly align: number;
@@ -66,7 +74,7 @@ export interface Inspection {
   readonly buildId: string | null;
   /** What `kslide convert` added. */
   readonly converted: ConvertedFacts | null;
-  /** Null for a kernel that has none, or has left them behind. */
+  /** Null for a kernel that was built without relocations or stripped of them. */
   readonly relocations: RelocationFacts | null;
 }
 
@@ -78,13 +86,13 @@ export interface SetupFacts {
   readonly prefAddress: number | null;
   readonly initSize: number | null;
   readonly cmdlineSize: number;
-  /** The compressed kernel as it lies in the file. */
+  /** The compressed kernel, as it is in the file. */
   readonly payload: { readonly bytes: number };
 }
 
 export interface ConvertedFacts {
   readonly layout: number;
-  /** Bit 0: relocates although KASLR_FLAG is set, as behind a decompressor with an empty table (`kslide bzimage`). */
+  /** Bit 0: the stub relocates although KASLR_FLAG is set, because the decompressor before it has an empty table (`kslide bzimage`). */
   readonly flags: number;
   readonly segment: {
     readonly paddr: number;
@@ -101,17 +109,17 @@ export interface RelocationFacts {
   readonly source: RelocationSource | 'converted';
   readonly lists: 2 | 3;
   readonly total: Touched;
-  /** Those that have sites, by rising address. */
+  /** The sections that have sites, by rising address. */
   readonly sections: readonly TouchedSection[];
   readonly placement: Placement;
-  /** Sites in each `cell` bytes, from the cell that holds the image's first byte. */
+  /** Number of sites in each cell of `cell` bytes, from the cell that holds the image's first byte. */
   readonly map: { readonly start: number; readonly cell: number; readonly counts: readonly number[] };
-  /** What the `.rela` sections hold, where there are some. */
-  readonly rela: RelaCensus | null;
+  /** The entries of the `.rela` sections; null for a file without them. */
+  readonly rela: RelaStatistics | null;
   readonly forms: FormSizes;
 }
 
-/** Throws KernelImageError when this is no x86-64 kernel, or its relocations are broken. That it has none is no error. */
+/** Throws KernelImageError if this is not an x86-64 kernel, or if its relocations are broken. Having none is not an error. */
 export async function inspect(file: Uint8Array, options: InspectOptions): Promise<Inspection> {
   const { input, kernel: whole } = await openKernel(file, 'describe', options);
   const added = readSegment(whole.elf);
@@ -173,12 +181,12 @@ function describeRelocations(
   if (source === undefined) return null;
   const table: RelocationTable =
     source === 'converted' ? { ...added!.sites, lists: 3 } : readFrom(source, kernel, input);
-  // From here every site is known to lie inside the image.
+  // What follows relies on every site being inside the image.
   checkSites(table, kernel.loads);
 
   const merged = mergeSites(table);
   const cell = cellOf(kernel);
-  const census = hasRela(kernel) ? countRela(kernel.elf.bytes) : undefined;
+  const statistics = hasRela(kernel) ? relaStatistics(kernel.elf.bytes) : undefined;
   return {
     source,
     lists: table.lists,
@@ -186,12 +194,12 @@ function describeRelocations(
     sections: touchedBySection(merged, loadedSections(kernel)),
     placement: describePlacement(table),
     map: { start: Math.floor(kernel.imageStart / cell) * cell, cell, counts: countByCell(merged, kernel, cell) },
-    rela: census ?? null,
-    forms: compareForms(table, census),
+    rela: statistics ?? null,
+    forms: compareForms(table, statistics),
   };
 }
 
-/** Cells of the map: few enough for a line of text. */
+/** The most cells of the map. They fit on a line of text. */
 const MAP_CELLS = 64;
 
 function cellOf({ imageStart, imageEnd }: Vmlinux): number {

@@ -139,12 +139,12 @@ test('what cannot be converted is refused, each in its own words', async () => {
   await refused(
     original.subarray(0, elfEnd),
     'no-relocations',
-    /^kernel has no relocation table: vmlinux: expected a table behind the ELF file, or \.rela sections; relocations of this kernel are in the bzImage/,
+    /^kernel has no relocation table: vmlinux: expected a table after the ELF file, or \.rela sections; relocations of this kernel are in the bzImage/,
   );
   await refused(
     makeBzImage({ payload: gzipSync(original.subarray(0, elfEnd)) }),
     'no-relocations',
-    /payload: expected a table behind the ELF file; a kernel built without CONFIG_RANDOMIZE_BASE has none and cannot move/,
+    /payload: expected a table after the ELF file; a kernel built without CONFIG_RANDOMIZE_BASE has none and cannot move/,
   );
   await refused(original.subarray(0, elfEnd - 1), 'truncated', /section header table of 5 entries/);
   await refused(

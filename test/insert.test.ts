@@ -5,7 +5,8 @@ import { test } from 'node:test';
 import { findSection, readElf, sectionBytes } from '../src/elf/read.ts';
 import { KernelImageError } from '../src/base/errors.ts';
 import { insertRelocations } from '../src/insert.ts';
-import { collectRelocations, encodeRelocationTable } from '../src/relocs/index.ts';
+import { collectRelocations } from '../src/relocs/tool/collect.ts';
+import { encodeRelocationTable } from '../src/relocs/tables/kernel-table.ts';
 import { makeKernel32, makeKernel64 } from './relocs/fixtures.ts';
 import { kslideRelocs } from './relocs/judge.ts';
 

@@ -1,4 +1,4 @@
-/** What the ELF file says of itself: segments, sections, and the notes that boot loaders and debuggers look for. */
+/** The ELF file itself: its segments, its sections, and the notes that boot loaders and debuggers look for. */
 import { Reader } from '../base/bytes.ts';
 import {
   NT_GNU_BUILD_ID,
@@ -40,10 +40,10 @@ export interface SectionFacts {
 export interface NoteFacts {
   readonly owner: string;
   readonly type: number;
-  /** Of those that kslide knows. */
+  /** For the notes that kslide knows. */
   readonly name: string | null;
   readonly bytes: number;
-  /** Of the Xen notes: XEN_ELFNOTE_PHYS32_ENTRY has one word, XEN_ELFNOTE_PHYS32_RELOC alignment, lowest and highest address. */
+  /** For two Xen notes: XEN_ELFNOTE_PHYS32_ENTRY has one word, XEN_ELFNOTE_PHYS32_RELOC has alignment, lowest and highest address. */
   readonly words: readonly number[] | null;
 }
 
@@ -102,7 +102,7 @@ export function describeNotes(elf: ElfFile): { readonly notes: NoteFacts[]; read
   return { notes, buildId };
 }
 
-/** Both notes hold u32; an entry of a 64-bit kernel is 8 bytes long, and loaders read 4 of them. */
+/** Both notes hold u32 words. The entry note of a 64-bit kernel is 8 bytes long; loaders read the first 4. */
 function pvhWords(name: string, desc: Uint8Array, offset: number): number[] {
   const reader = new Reader(desc, offset);
   const most = name === 'XEN_ELFNOTE_PHYS32_ENTRY' ? 1 : 3;

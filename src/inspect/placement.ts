@@ -1,27 +1,28 @@
 /**
- * How sites follow each other, which is what decides how small a form can be: bitmaps want aligned neighbours, byte-sized gaps want
- * sites that are near.
+ * The distances between sites. They decide how small a form of the table can be: bitmaps need sites that are aligned and close together, byte-sized
+ * distances need sites that are at most 255 bytes apart.
  */
 import type { Sites } from '../relocs/tables/apply.ts';
 
 export interface Placement {
-  /** 64-bit sites at multiples of 8, and those that begin where the one before ends. */
+  /** `aligned`: at multiples of 8. `adjacent`: begins where the site before ends. */
   readonly abs64: { readonly sites: number; readonly aligned: number; readonly adjacent: number };
-  /** 32-bit sites, inverse ones too: at multiples of 4, and from the start of the one before to their own in at most 0xff or 0xffff bytes. */
   readonly abs32: Gaps;
   readonly inverse32: Gaps;
 }
 
 export interface Gaps {
   readonly sites: number;
+  /** At multiples of 4. */
   readonly aligned: number;
+  /** At most 0xff bytes, or at most 0xffff bytes, from the start of the site before. */
   readonly byteGaps: number;
   readonly wordGaps: number;
 }
 
 export function describePlacement({ abs64, inverse32, abs32 }: Sites): Placement {
   let [aligned, adjacent] = [0, 0];
-  let free = -1; // behind the site before
+  let free = -1; // end of the site before
   for (const site of abs64) {
     if (site % 8 === 0) aligned++;
     if (site === free) adjacent++;

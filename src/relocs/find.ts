@@ -1,21 +1,22 @@
 /**
- * Where a kernel's relocations come from: a table in a file of its own, before one behind the ELF file (a bzImage's payload), before the
- * `.rela` sections that a vmlinux from a build tree or a debug package still has, before a section that `--keep` has filled.
+ * Finds a kernel's relocations. In this order: a table in a file of its own (`--relocs`), a table after the ELF file (as in a bzImage's payload), the
+ * `.rela` sections that a vmlinux from a build tree or a debug package still has, and the reserved section that `relocs --keep` has filled.
  */
 import { KernelImageError } from '../base/errors.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import type { OpenedKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { collectRelocations, hasRelocations } from './tool/collect.ts';
-import { findFilledSection, readFilledSection } from './tool/reserved.ts';
+import { findFilledSection, readFilledSection } from './reserved-section.ts';
 import { checkSites, readRelocationTable } from './tables/kernel-table.ts';
 import type { RelocationTable } from './tables/kernel-table.ts';
 
+/** `behind`: the table after the ELF file. The name stays, because `inspect --json` prints it. */
 export type RelocationSource = 'relocs-file' | 'behind' | 'rela' | 'reserved';
 
 type Given = Pick<KernelInput, 'kind' | 'relocs'>;
 
-/** Undefined for a kernel that has none, or has left them behind. */
+/** Undefined for a kernel that was built without relocations or stripped of them. */
 export function locateRelocations(kernel: Vmlinux, { relocs }: Pick<Given, 'relocs'>): RelocationSource | undefined {
   if (relocs !== undefined) return 'relocs-file';
   if (kernel.trailer.length > 0) return 'behind';
@@ -23,12 +24,12 @@ export function locateRelocations(kernel: Vmlinux, { relocs }: Pick<Given, 'relo
   return findFilledSection(kernel.elf) === undefined ? undefined : 'reserved';
 }
 
-/** Whether the file has relocation sections that apply to loaded ones. Without section headers it has not, and need not be one that is whole. */
+/** Whether the file has relocation sections that apply to loaded ones. A file without section headers has none, and `hasRelocations` may refuse it. */
 export function hasRela({ elf }: Vmlinux): boolean {
   return elf.header.shnum > 0 && hasRelocations(elf.bytes);
 }
 
-/** Throws KernelImageError: what is wrong with those that are there. */
+/** Throws KernelImageError if the relocations there are broken. */
 export function readFrom(
   source: RelocationSource,
   { elf, trailer }: Vmlinux,
@@ -40,8 +41,8 @@ export function readFrom(
 }
 
 /**
- * The relocations of an opened kernel; `known` where the caller has them already. Every site is known to lie inside the image: applying them cannot go wrong. Throws KernelImageError:
- * `no-relocations`, saying where they can come from, or what is wrong with those that are there.
+ * Returns the relocations of an opened kernel, or `known` if the caller has them already. Every site has been checked to be inside the image, so they can be
+ * applied without further checks. Throws KernelImageError: `no-relocations` with a hint where to find them, or another code if they are broken.
  */
 export function readRelocations({ input, kernel }: OpenedKernel, known?: RelocationTable): RelocationTable {
   const table = known ?? findRelocations(kernel, input);
@@ -49,15 +50,14 @@ export function readRelocations({ input, kernel }: OpenedKernel, known?: Relocat
   return table;
 }
 
-/** The same without a look at the sites. */
+/** The same, but the sites are not checked. */
 export function findRelocations(kernel: Vmlinux, input: Given): RelocationTable {
   const source = locateRelocations(kernel, input);
   if (source !== undefined) return readFrom(source, kernel, input);
   throw new KernelImageError({
     code: 'no-relocations',
     what: input.kind === 'vmlinux' ? 'vmlinux' : 'payload',
-    expected:
-      input.kind === 'vmlinux' ? 'a table behind the ELF file, or .rela sections' : 'a table behind the ELF file',
+    expected: input.kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
       input.kind === 'vmlinux'
         ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)'

@@ -12,7 +12,7 @@ import type { Assembler, Label } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
 import type { Gpr } from '../asm/registers.ts';
 import { eax, ecx, edx, r10, r13, r14, r8, r9, rax, rbx, rcx, rdi, rdx, rsi } from '../asm/registers.ts';
-import { ITEM, WALKS } from '../relocs/tables/compact-items.ts';
+import { ITEM, PIECES } from '../relocs/tables/compact-items.ts';
 
 /** One for each walk. */
 const CURSORS: readonly Gpr<64>[] = [rdi, rbx, r8, r10];
@@ -36,7 +36,7 @@ export function emitItems(a: Assembler, done: Label): void {
     a.cmp(ecx, ITEM.run);
     a.jae(specials[walk]!);
     a.lea(cursor, mem(cursor, rcx, 8, ITEM.span));
-    a.movzx(edx, byte(rsi, WALKS * ITEM.bitmap));
+    a.movzx(edx, byte(rsi, PIECES * ITEM.bitmap));
     a.lea(rdx, mem(cursor, rdx, 8, ITEM.span));
     for (let line = 0; line < ITEM.span; line += CACHE_LINE) a.prefetcht1(mem(rdx, line));
     a.mov(rax, qword(rsi, 1));
@@ -72,7 +72,7 @@ export function emitItems(a: Assembler, done: Label): void {
     a.jmp(run);
     a.bind(runDone);
     a.lea(cursor, mem(rdx, -ITEM.span));
-    a.jmp(turns[(walk + 1) % WALKS]!);
+    a.jmp(turns[(walk + 1) % PIECES]!);
   }
   emitRun(a, run);
 }

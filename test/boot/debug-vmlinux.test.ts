@@ -8,7 +8,8 @@ import { test } from 'node:test';
 import { readInput } from '../../src/kernel/input.ts';
 import { openByteSource } from '../../src/node/files/byte-source.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
+import { collectRelocations } from '../../src/relocs/tool/collect.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { fetchDebugKernel } from '../debug-kernel.ts';
 

@@ -116,7 +116,7 @@ test('extract writes the vmlinux, the table, or both; to standard output when no
   rmSync(relocs);
   refused(
     ['extract', file(bare), '-o', file(), '--relocs-out', relocs],
-    /^kslide: kernel has no relocation table: vmlinux: expected a table behind/,
+    /^kslide: kernel has no relocation table: vmlinux: expected a table after/,
   );
 });
 

@@ -10,14 +10,10 @@ import { readElf, sectionName } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { openByteSource } from '../../src/node/files/byte-source.ts';
 import { InputFileError } from '../../src/node/errors.ts';
-import {
-  collectRelocations,
-  encodeRelocationTable,
-  hasRelocations,
-  memorySource,
-  readRelocationTable,
-} from '../../src/relocs/index.ts';
-import type { ByteSource } from '../../src/relocs/index.ts';
+import { collectRelocations, hasRelocations } from '../../src/relocs/tool/collect.ts';
+import { memorySource } from '../../src/relocs/tool/byte-source.ts';
+import { encodeRelocationTable, readRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import type { ByteSource } from '../../src/relocs/tool/byte-source.ts';
 import { makeKernel32, makeKernel64, makeRealMode, Patchable, scratchFile } from './fixtures.ts';
 import { judge, kslideRelocs, skip } from './judge.ts';
 

@@ -11,8 +11,9 @@ import { KernelImageError } from '../../src/base/errors.ts';
 import { extract } from '../../src/extract.ts';
 import { insertRelocations } from '../../src/insert.ts';
 import { inspect } from '../../src/inspect.ts';
-import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
-import { RESERVED } from '../../src/relocs/tool/reserved.ts';
+import { collectRelocations } from '../../src/relocs/tool/collect.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import { RESERVED_NAMES } from '../../src/relocs/reserved-section.ts';
 import { makeKernel64, scratchFile } from './fixtures.ts';
 
 const codecs = coreCodecs;
@@ -63,7 +64,7 @@ test('a stripped vmlinux is told where its relocations are, per-cpu data at 0 or
 
 test('a table that --keep has put into its section is found there once the .rela sections are gone', async () => {
   for (const perCpu of LAYOUTS) {
-    for (const name of RESERVED) {
+    for (const name of RESERVED_NAMES) {
       const size = encodeRelocationTable(
         collectRelocations(makeKernel64({ perCpu, reserved: { name, size: 8 } })),
       ).length;

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
+import { collectRelocations } from '../../src/relocs/tool/collect.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeKernel } from './make-kernel.ts';
 import { TABLES, withoutRelocations } from './without-relocations.ts';
 

@@ -12,7 +12,8 @@ import { coreCodecs } from '../../src/codecs/formats.ts';
 import { SHN_LORESERVE } from '../../src/elf/constants.ts';
 import { readElf } from '../../src/elf/read.ts';
 import { memorySource } from '../../src/relocs/tool/byte-source.ts';
-import { collectRelocations, encodeRelocationTable } from '../../src/relocs/index.ts';
+import { collectRelocations } from '../../src/relocs/tool/collect.ts';
+import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
 
 const FUNCTIONS = 66_000;

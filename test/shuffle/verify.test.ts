@@ -51,7 +51,7 @@ const MAY_IMPORT = [
   'relocs/find.ts',
   'relocs/tables/kernel-table.ts',
   'relocs/tool/byte-source.ts',
-  'relocs/tool/walk.ts',
+  'relocs/tool/relocation-entries.ts',
   'shuffle/disassembler.ts',
   'shuffle/ranges.ts',
   'shuffle/read/debug-kernel.ts',

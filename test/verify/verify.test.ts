@@ -179,7 +179,7 @@ test('what cannot be looked at is unusable, and said of which file', async () =>
   await unusable(
     bare,
     right,
-    /^kernel has no relocation table: original: vmlinux: expected a table behind the ELF file, or .rela sections; .*\(--relocs\)$/,
+    /^kernel has no relocation table: original: vmlinux: expected a table after the ELF file, or .rela sections; .*\(--relocs\)$/,
   );
   await unusable(
     right,

@@ -1,6 +1,6 @@
 /** Where in the kernel image its relocations are. */
 import type { PhysAddr } from '../../base/addresses.ts';
-import { countByCell, loadedSections, mergeSites } from '../../relocs/places.ts';
+import { countByCell, loadedSections, mergeSites } from '../../inspect/site-locations.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 

@@ -1,13 +1,13 @@
 /**
- * A relocation table applied to an image in memory, as handle_relocations() of the kernel's decompressor does it: 64-bit and 32-bit sites
- * take the slide, inverse 32-bit sites lose it. Alone in its file, because it is the hot loop: a quarter of a million sites a kernel.
+ * Applies a relocation table to an image in memory, as handle_relocations() of the kernel's decompressor does: the slide is added at 64-bit and
+ * 32-bit sites and subtracted at inverse 32-bit sites. These are hot loops: a kernel has a quarter of a million sites.
  *
- * Sites are checked first, in one pass that finds the lowest and the highest; then the loops check nothing. `prepareTable` keeps what that pass
- * found, so that a launcher which starts thousands of guests pays for it once, and then for two comparisons.
+ * One pass first finds the lowest and the highest site and checks them; after that the loops check nothing. `prepareTable` keeps the result of that
+ * pass, so that a launcher of thousands of guests pays for it once. Each guest then takes two comparisons.
  *
- * The loops are in 32-bit integers, signed as JavaScript has them: offsets count from the lowest site, so that they stay below 1 GiB
- * wherever the image lies in how large a memory. Measured on a Debian 6.12 kernel (Node 20): 3.2 ns a site; in doubles 4.2, with BigInt
- * three times that, with an Int32Array for the sites that are aligned 3.0, which is not worth a second set of loops.
+ * The loops work on signed 32-bit integers, as JavaScript's bit operations do. Offsets count from the lowest site, so that they stay below 1 GiB
+ * however large the memory is and wherever in it the image is. Measured on a Debian 6.12 kernel (Node 20): 3.2 ns a site; in doubles 4.2, with BigInt
+ * three times that. An Int32Array for the aligned sites takes 3.0, which is not worth a second set of loops.
  */
 import { tableEntryToPhys } from '../../base/addresses.ts';
 import type { PhysAddr, Slide } from '../../base/addresses.ts';
@@ -16,19 +16,12 @@ import { hex } from '../../base/errors.ts';
 import { LISTS } from './kernel-table.ts';
 import type { RelocationTable } from './kernel-table.ts';
 
-/** The sites of a table, whatever format it is in. */
+/** The sites of a table in any format. */
 export type Sites = Pick<RelocationTable, 'abs64' | 'inverse32' | 'abs32'>;
 
-export interface Move {
-  /** What is added to link addresses. */
-  readonly slide: Slide;
-  /** Physical link address of the memory's first byte. */
-  readonly base: PhysAddr;
-}
-
-/** A table with its bounds: `prepareTable` makes it. Sites as table entries. */
+/** A table with its bounds, made by `prepareTable`. All sites here are table entries: low halves of link addresses. */
 export interface PreparedTable extends Sites {
-  /** The lowest site, and the one that reaches highest, with where it ends; all 0 in a table without sites. */
+  /** The lowest site; the site that ends highest, and its end. All three are 0 in a table without sites. */
   readonly first: number;
   readonly last: number;
   readonly end: number;
@@ -39,7 +32,7 @@ const START_KERNEL_MAP_LOW = 0x8000_0000;
 const WORD = 0x1_0000_0000;
 const SIGN = 0x8000_0000 | 0;
 
-/** Throws RangeError when a site lies outside the kernel's map. The table need not be sorted; its lists are kept, not copied. */
+/** The table need not be sorted. Its lists are kept, not copied. Throws RangeError if a site is outside the kernel's map. */
 export function prepareTable({ abs64, inverse32, abs32 }: Sites): PreparedTable {
   const lists: Sites = { abs64, inverse32, abs32 };
   let first = WORD;
@@ -54,7 +47,7 @@ export function prepareTable({ abs64, inverse32, abs32 }: Sites): PreparedTable 
   return { ...lists, first, last, end };
 }
 
-/** The same for lists that are known to ascend and to name sites in the kernel's map (checkSites): no pass over them. */
+/** The same without a pass over the lists, for a table that `checkSites` has accepted: they ascend, and all sites are in the kernel's map. */
 export function prepareCheckedTable({ abs64, inverse32, abs32 }: Sites): PreparedTable {
   const lists: Sites = { abs64, inverse32, abs32 };
   let first = WORD;
@@ -69,7 +62,7 @@ export function prepareCheckedTable({ abs64, inverse32, abs32 }: Sites): Prepare
   return first === WORD ? { ...lists, first: 0, last: 0, end: 0 } : { ...lists, first, last, end };
 }
 
-/** In the order of u32, on i32 with the sign turned round: numbers above 2^31 cost V8 an object each until it has compiled the loop. */
+/** Lowest and highest entry, as u32. Compares them as i32 with the sign bit flipped: V8 allocates an object for each number above 2^31 until it has compiled the loop. */
 function boundsOf(list: Uint32Array): { low: number; high: number } {
   if (list.length === 0) return { low: WORD, high: 0 };
   const signed = entriesOf(list);
@@ -84,19 +77,19 @@ function boundsOf(list: Uint32Array): { low: number; high: number } {
 }
 
 /**
- * Moves the kernel in guest memory: `memory` holds guest-physical memory from `base` on, with the kernel's segments loaded at their link
- * addresses, not moved yet. A kernel that was loaded at a physical slide wants `base` less that slide, so that link addresses lead
- * to where it is. `memory` may be any view: of an mmap'ed file, of a SharedArrayBuffer.
+ * Moves the kernel in guest memory. `memory` holds guest-physical memory from `base` on, with the kernel's segments loaded at their link
+ * addresses and not moved yet. If the kernel was loaded at a physical slide, pass `base` minus that slide, so that link addresses lead
+ * to it. `memory` may be any view: of an mmap'ed file, of a SharedArrayBuffer.
  *
- * Throws RangeError, and changes nothing, when a site lies outside `memory` or the slide is not a whole number from 0 up to 2^32. Does not
- * know which slides boot: see kaslr/slots.ts and kaslr/choose.ts.
+ * Throws RangeError, and changes nothing, if a site is outside `memory` or the slide is not a whole number that is at least 0 and less than 2^32. Does not
+ * know which slides boot: see kaslr/slots.ts and randomize/choose.ts.
  */
 export function applySlide(memory: Uint8Array, table: Sites | PreparedTable, slide: Slide, base: PhysAddr = 0): void {
   if (!isSlide(slide)) throw new RangeError(`a slide of ${slide}`);
   add(memory, 'end' in table ? table : prepareTable(table), slide, base);
 }
 
-/** The same to an image that was moved by `from` already: only the difference is added. */
+/** Moves an image again that `applySlide` has moved by `from`: only the difference is added. */
 export function changeSlide(
   memory: Uint8Array,
   table: Sites | PreparedTable,
@@ -107,8 +100,12 @@ export function changeSlide(
   add(memory, 'end' in table ? table : prepareTable(table), to - from, base);
 }
 
-/** `applySlide` with its numbers named. `memory` is the image or any part of it that holds all sites of `table`. */
-export function applyTable(memory: Uint8Array, table: Sites, { slide, base }: Move): void {
+/** `applySlide` with its numbers named. `memory` is the image, or any part of it that holds all sites of `table`; `base` is the link address of its first byte. */
+export function applyTable(
+  memory: Uint8Array,
+  table: Sites,
+  { slide, base }: { readonly slide: Slide; readonly base: PhysAddr },
+): void {
   applySlide(memory, table, slide, base);
 }
 
@@ -127,7 +124,7 @@ function add(memory: Uint8Array, table: PreparedTable, difference: number, base:
   if (!(start >= 0)) throw outside(first);
   if (!(end - START_KERNEL_MAP_LOW - base <= memory.length)) throw outside(last);
   const view = viewOf(memory.subarray(start, end - START_KERNEL_MAP_LOW - base));
-  // As i32: table entries, the lowest of them, and the difference in two halves.
+  // All as i32: table entries, the lowest of them, and the difference in two halves.
   const origin = first | 0;
   const low = difference | 0;
   add64(view, entriesOf(abs64), origin, low, difference < 0 ? -1 : 0);
@@ -135,12 +132,12 @@ function add(memory: Uint8Array, table: PreparedTable, difference: number, base:
   add32(view, entriesOf(abs32), origin, low);
 }
 
-/** The same memory as i32, which needs no conversion to double above 2^31, where all entries are. */
+/** The same memory as i32. All entries are above 2^31; as u32 each would be converted to a double. */
 function entriesOf(list: Uint32Array): Int32Array {
   return new Int32Array(list.buffer, list.byteOffset, list.length);
 }
 
-/** Two words with carry: no BigInt a site. The high word mostly stays: carry and a negative difference's sign cancel. */
+/** Two words with carry, instead of a BigInt for each site. The high word rarely changes: carry and the sign of a negative difference cancel out. */
 function add64(view: DataView, list: Int32Array, origin: number, low: number, high: number): void {
   for (let index = 0; index < list.length; index++) {
     const at = (list[index]! - origin) | 0;

@@ -1,9 +1,13 @@
 /**
- * The 32-bit lists of the compact table (docs/formats.md): chains, whose sites are at most 255 bytes apart, and batches of chains of one length, which are
- * written side by side. Who reads a batch is at its chains' first sites, then at all their second ones, and so on: in up to 64 places of the image by turns.
+ * Writes the 32-bit lists of the compact table (docs/formats.md, "Chains").
  *
- * Whether a distance takes one byte or two is then asked once for a row of sites and not for each: the reader in the guest has no branch that
- * depends on the table's bytes.
+ * A chain is a sequence of sites, each at most 255 bytes after the one before it. A batch holds chains of one length, side by side. Its bytes are in rows:
+ * first the first site of every chain, two bytes each; then the second site of every chain, one byte each; and so on. So a reader visits as many
+ * places of the image by turns as the batch has chains, and waits for their memory at the same time: 64 in a full batch of long chains, more with short ones.
+ *
+ * A row's distances all have the same width, so the reader in the guest needs no branch that depends on the table's bytes.
+ *
+ *     the list --cutChains--> chains of each length --batchAt--> batches of one length --writeBatch--> bytes
  */
 import type { Writer } from '../../base/bytes.ts';
 import { compactSites } from './compact-sites.ts';
@@ -12,8 +16,9 @@ import type { ListName } from './kernel-table.ts';
 export type ChainList = Exclude<ListName, 'abs64'>;
 
 /**
- * How many sites a chain may have, longest first. Long chains save bytes: a chain's first site takes two, every other one. But a length that few chains have
- * makes small batches, which cost the reader time; sites of the inverse list lie far apart.
+ * How many sites a chain may have, longest first. Long chains save bytes: a chain's first site takes two bytes, every other site one. But each length has
+ * batches of its own, and small batches cost the reader time, so a length that few chains have does not pay. The inverse list has no long chains: its sites
+ * are far apart.
  */
 export const CHAIN_LENGTHS: Readonly<Record<ChainList, readonly number[]>> = {
   abs32: [24, 14, 9, 6, 4, 3, 2, 1],
@@ -21,24 +26,25 @@ export const CHAIN_LENGTHS: Readonly<Record<ChainList, readonly number[]>> = {
 };
 
 export const CHAIN = {
-  /** From one site of a chain to the next: what a byte holds. */
+  /** The greatest distance from one site of a chain to the next: it is written in a byte. */
   distance: 0xff,
-  /** From one chain's first site to the next one's, in a batch: what two bytes hold. */
+  /** The greatest distance from one chain's first site to that of the next chain in the batch: it is written in two bytes. */
   step: 0xffff,
-  /** Before a batch's first chain: number of chains, length of each, upper half of the first site's address. */
+  /** Bytes before a batch's first row: number of chains, sites in each, upper half of the address of the first site. */
   header: 4,
 } as const;
 
-/** At most a batch for each site. */
+/** The most bytes that a site can take: those of a batch of its own. */
 export const CHAIN_BYTES_A_SITE = CHAIN.header + 2;
 
 const WIDTH = 4;
-const ROWS_SHORT = 255;
-const CHAINS_AT_LEAST = 64;
+/** A batch has at most this many sites, unless that would be less than 64 chains. */
+const BATCH_SITES = 255;
+const BATCH_CHAINS = 64;
 
-/** Chains of so many sites that one batch can have. */
+/** The most chains in a batch of chains with `length` sites. */
 export function chainsInBatch(length: number): number {
-  return Math.max(CHAINS_AT_LEAST, Math.floor(ROWS_SHORT / length));
+  return Math.max(BATCH_CHAINS, Math.floor(BATCH_SITES / length));
 }
 
 export function writeChains(out: Writer, start: number, list: Uint32Array, lengths: readonly number[]): number {
@@ -57,11 +63,14 @@ export function writeChains(out: Writer, start: number, list: Uint32Array, lengt
   return at + 1;
 }
 
-/** For each length, where in the list its chains begin: each as long as can be. (Plain loops over plain arrays: they run once, before they are compiled.) */
+/**
+ * For each length, the indices of the sites at which its chains begin. Each chain is as long as possible. (Plain loops over plain arrays: they run only once, so
+ * V8 has not compiled them yet.)
+ */
 function cutChains(sites: Int32Array, lengths: readonly number[]): Uint32Array[] {
   const chains = lengths.map((length) => new Uint32Array(Math.floor(sites.length / length)));
   const counts = lengths.map(() => 0);
-  // By what is left of a row: which length comes next.
+  // By the number of sites that are left to cut: the index of the greatest length that fits.
   const next = Uint8Array.from({ length: lengths[0]! + 1 }, (_, left) => lengths.findIndex((length) => length <= left));
   for (let index = 0; index < sites.length;) {
     let end = index + 1;
@@ -75,7 +84,7 @@ function cutChains(sites: Int32Array, lengths: readonly number[]): Uint32Array[]
   return chains.map((firsts, kind) => firsts.subarray(0, counts[kind]));
 }
 
-/** How many chains from `first` on one batch takes. */
+/** The number of chains in the batch that begins with the chain `first`. */
 function batchAt(sites: Int32Array, firsts: Uint32Array, first: number, atMost: number): number {
   let count = 1;
   while (

@@ -1,8 +1,8 @@
-/** What the writers of a compact table's lists begin with. */
+/** The check with which both writers of a compact table's lists begin. */
 import { int32Entries, INT32_ENTRY_TO_PHYS, KERNEL_IMAGE_SIZE, tableEntryToPhys } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 
-/** Addresses of a list's sites, each of `width` bytes; throws RangeError unless they ascend, lie apart, and are inside the kernel's map. */
+/** The addresses of a list's sites, each `width` bytes wide. Throws RangeError unless they ascend, do not overlap, and are inside the kernel's map. */
 export function compactSites(list: Uint32Array, width: number): Int32Array {
   const sites = new Int32Array(list.length);
   const entries = int32Entries(list);

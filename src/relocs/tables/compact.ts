@@ -1,13 +1,15 @@
 /**
- * The relocation table in about a sixth of the bytes: kslide's own format, TABLE_FORMAT.compact. docs/formats.md is its specification.
+ * The compact table, kslide's own format (TABLE_FORMAT.compact): about one sixth the size of the kernel's. docs/formats.md is its specification.
  *
- * Three lists, one behind the other: 32-bit, inverse 32-bit, 64-bit. 32-bit sites lie scattered in code: they are chains (compact-chains.ts). 64-bit
- * sites lie in dense tables of pointers: they are bitmaps and runs (compact-items.ts). Both are in the order in which they are fast to apply.
+ * The three lists follow each other: 32-bit, inverse 32-bit, 64-bit. 32-bit sites are scattered over code; they are written as chains (compact-chains.ts).
+ * 64-bit sites are in dense tables of pointers; they are written as items, that is, bitmaps and runs (compact-items.ts). The sites are not written in
+ * ascending order, but in one that is fast to apply.
  *
- * There is one way to write a table, so that two tables are equal if their bytes are. The reader decodes with every read checked, then encodes
- * what it got and compares: whatever is not exactly what the writer writes is refused.
+ * Each table has exactly one encoding, so two tables are equal if their bytes are. The reader here checks every read while it decodes, then encodes the
+ * result and compares: it refuses any bytes that the writer would not have written. `inspect` uses it, and so may callers of the library. There are two
+ * other readers: the one in the guest (src/stub), and that of `verify`, which was written from the specification and shares nothing with this one.
  *
- * What else was tried, and why this: docs/performance.md.
+ * What else was tried: docs/performance.md.
  */
 import { physToTableEntry, tableEntryToPhys } from '../../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
@@ -15,17 +17,17 @@ import { Reader, Writer } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
 import type { Sites } from './apply.ts';
 import { CHAIN, CHAIN_BYTES_A_SITE, CHAIN_LENGTHS, writeChains } from './compact-chains.ts';
-import { ITEM, ITEM_BYTES_A_SITE, WALKS, WORD, writeItems } from './compact-items.ts';
+import { ITEM, ITEM_BYTES_A_SITE, PIECES, WORD, writeItems } from './compact-items.ts';
 import { LISTS } from './kernel-table.ts';
 
-/** What the ends of three lists take, and so an empty table. */
+/** Bytes of the three end marks: the size of an empty table. */
 const ENDS = 1 + 1 + 5;
-/** Sites in a list. Kernels have some 150,000; five bytes can claim 2^36, and memory is spent on each. */
+/** The most sites in a list. Kernels have some 150,000. Five bytes of a table can claim 2^36, and each site takes memory. */
 const SITES_AT_MOST = 2 ** 24;
 
 /**
- * The table in the compact format. Lists must be as `checkSites` wants them: ascending, apart, inside the kernel's map; throws RangeError when
- * they are not, and KernelImageError, `too-large`, for one that no kernel has.
+ * Encodes a table. Its lists must ascend, their sites must not overlap and must be inside the kernel's map, as `checkSites` ensures; otherwise this throws
+ * RangeError. Throws KernelImageError, `too-large`, for a list with more sites than the format allows.
  */
 export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Array {
   for (const { length } of [abs32, inverse32, abs64]) if (length > SITES_AT_MOST) refuseSize(length);
@@ -38,8 +40,8 @@ export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Arr
 }
 
 /**
- * Reads a whole table. `origin` is where it starts in its file, for errors. Throws KernelImageError for anything that is not, byte for byte, what
- * `encodeCompactTable` writes, and spends memory on no more sites than a table may have.
+ * Reads a whole table. `origin` is where it starts in its file, for errors. Throws KernelImageError for any bytes that `encodeCompactTable` does not
+ * write. The memory that it uses is bounded by the number of sites that a table may have.
  */
 export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0): Sites {
   const decoder = new Decoder(bytes, origin);
@@ -75,17 +77,17 @@ function refuseDisorder(list: Uint32Array, width: number, title: string, origin:
       what: `relocation table: entry ${index} of the ${title} list, of the table`,
       offset: origin,
       found: list[index],
-      expected: `at least 0x${(list[index - 1]! + width).toString(16)}, behind the entry before it`,
+      expected: `at least 0x${(list[index - 1]! + width).toString(16)}, after the entry before it`,
     });
   }
 }
 
-/** Decodes what the format allows; whether it is the one way to write it is seen afterwards. */
+/** Decodes lists. That their encoding is the one that the writer makes is checked afterwards. */
 class Decoder {
   readonly #reader: Reader;
   readonly #origin: FileOffset;
   #at = 0;
-  /** Table entries found so far in this list. */
+  /** The table entries that have been decoded in this list. */
   #found = new Uint32Array(1024);
   #count = 0;
 
@@ -94,7 +96,7 @@ class Decoder {
     this.#origin = origin;
   }
 
-  /** As they are written. */
+  /** The sites of a 32-bit list, in the order in which they are written. */
   chains(title: string): Uint32Array {
     const what = `relocation table: ${title} list`;
     for (;;) {
@@ -114,17 +116,17 @@ class Decoder {
     }
   }
 
-  /** As they are written. */
+  /** The sites of the 64-bit list, in the order in which they are written. */
   items(): Uint32Array {
     const what = 'relocation table: 64-bit list';
-    const cursors = Array.from({ length: WALKS }, () => 0);
-    for (let walk = 0; ;) {
+    const cursors = Array.from({ length: PIECES }, () => 0);
+    for (let piece = 0; ;) {
       const first = this.#reader.u8(this.#at++, what);
-      let cursor = cursors[walk]!;
+      let cursor = cursors[piece]!;
       if (first === ITEM.address) {
         cursor = this.#u32(what);
         if (cursor === 0) return this.#take();
-        cursors[walk] = cursor;
+        cursors[piece] = cursor;
         continue;
       }
       if (first === ITEM.run) {
@@ -137,8 +139,8 @@ class Decoder {
         }
         cursor += ITEM.span;
       }
-      cursors[walk] = cursor;
-      walk = (walk + 1) % WALKS;
+      cursors[piece] = cursor;
+      piece = (piece + 1) % PIECES;
     }
   }
 

@@ -1,13 +1,13 @@
 /**
  * The kernel's relocation table, as arch/x86/tools/relocs.c writes it and handle_relocations() of the decompressor reads it.
  *
- * Three lists of u32, little-endian; each is the low half of a link address, which the kernel sign-extends. In file order:
+ * It consists of u32 words, little-endian. Each word of a list is the low half of a site's link address, which the kernel sign-extends. In file order:
  *
  *     0, 64-bit list, 0, inverse 32-bit list, 0, 32-bit list       kernels up to 6.14 (per-cpu linked at 0)
  *     0, 64-bit list, 0, 32-bit list                               newer kernels
  *
- * Lists are sorted. The zero before a list ends it for a reader that walks backwards from the table's end. The inverse list holds
- * PC-relative fields that name per-cpu symbols: those symbols do not move, the code does, so the slide is subtracted.
+ * Lists ascend. The zeros are for a reader that goes backwards from the table's end: each ends the list that follows it. The inverse list holds
+ * PC-relative fields that name per-cpu symbols. The code moves and these symbols do not, so the slide is subtracted.
  */
 import { INT32_ENTRY_TO_PHYS, int32Entries, tableEntryToPhys, tableEntryToVirt } from '../../base/addresses.ts';
 import type { FileOffset } from '../../base/addresses.ts';
@@ -16,19 +16,19 @@ import type { Segment } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 
 export interface RelocationTable {
-  /** Sites of 8 bytes: slide is added. Each array holds table entries (low halves of link addresses), ascending. */
+  /** Sites of 8 bytes to which the slide is added. Each array holds table entries (low halves of link addresses), ascending. */
   readonly abs64: Uint32Array;
-  /** Sites of 4 bytes: slide is subtracted. */
+  /** Sites of 4 bytes from which the slide is subtracted. */
   readonly inverse32: Uint32Array;
-  /** Sites of 4 bytes: slide is added. */
+  /** Sites of 4 bytes to which the slide is added. */
   readonly abs32: Uint32Array;
-  /** Whether the table has a place for the inverse list at all. */
+  /** 2: the table has no inverse list. 3: it has one, which may be empty. */
   readonly lists: 2 | 3;
 }
 
 export type ListName = 'abs64' | 'inverse32' | 'abs32';
 
-/** In table order, with the bytes that a site takes. */
+/** In table order. `width`: bytes of a site. */
 export const LISTS: readonly { readonly name: ListName; readonly title: string; readonly width: 4 | 8 }[] = [
   { name: 'abs64', title: '64-bit', width: 8 },
   { name: 'inverse32', title: 'inverse 32-bit', width: 4 },
@@ -40,7 +40,7 @@ export function countRelocations(table: RelocationTable): number {
 }
 
 /**
- * Reads a whole table. `origin` is where it starts in its file, for errors. Checks form only (length, zeros, order);
+ * Reads a whole table. `origin` is where it starts in its file, for errors. Checks only length, zeros and order;
  * `checkSites` checks the sites against an image.
  */
 export function readRelocationTable(bytes: Uint8Array, origin: FileOffset = 0): RelocationTable {
@@ -50,7 +50,7 @@ export function readRelocationTable(bytes: Uint8Array, origin: FileOffset = 0): 
       code: 'no-relocations',
       what,
       offset: origin,
-      expected: 'data behind the ELF file',
+      expected: 'data after the ELF file',
       hint: 'a kernel built without CONFIG_RANDOMIZE_BASE has none',
     });
   }
@@ -94,7 +94,7 @@ export function readRelocationTable(bytes: Uint8Array, origin: FileOffset = 0): 
   for (const { name, title } of LISTS) {
     const list = table[name];
     const entries = int32Entries(list);
-    let last = -(2 ** 31); // of a zero, which no list holds
+    let last = -(2 ** 31); // less than every entry of a list: a zero, which no list holds
     for (let index = 0; index < entries.length; index++) {
       const before = last;
       last = entries[index]! ^ INT32_ENTRY_TO_PHYS;
@@ -111,7 +111,7 @@ export function readRelocationTable(bytes: Uint8Array, origin: FileOffset = 0): 
   return table;
 }
 
-/** The table as the kernel's tool writes it. `lists` 3 makes an empty inverse list where the table has none. */
+/** The table as the kernel's tool writes it. With `lists` 3, a table without an inverse list gets an empty one. */
 export function encodeRelocationTable(table: RelocationTable, lists: 2 | 3 = table.lists): Uint8Array {
   if (lists === 2 && table.inverse32.length > 0)
     throw new RangeError('a table of two lists has no place for inverse relocations');
@@ -119,15 +119,15 @@ export function encodeRelocationTable(table: RelocationTable, lists: 2 | 3 = tab
   let at = 0;
   for (const { name } of LISTS) {
     if (name === 'inverse32' && lists === 2) continue;
-    words.set(table[name], at + 1); // behind the zero that ends the list for a backward reader
+    words.set(table[name], at + 1); // after the zero that ends the list for a backward reader
     at += 1 + table[name].length;
   }
   return bytesOfWords(words);
 }
 
 /**
- * Every site must be wholly inside the bytes that one segment loads from the file, and no two sites may share a byte, whichever list
- * they are in. After this, applying the table cannot miss the image. `loads`: by rising p_paddr.
+ * Throws KernelImageError unless every site is wholly inside the bytes that one segment loads from the file, and no two sites share a byte, whichever
+ * lists they are in. A table that passes can be applied without further checks. `loads`: by rising p_paddr.
  */
 export function checkSites(table: RelocationTable, loads: readonly Segment[]): void {
   const bad = findBadSite(table, loads);
@@ -142,11 +142,11 @@ export function checkSites(table: RelocationTable, loads: readonly Segment[]): v
   });
 }
 
-/** Above every site: a list that has ended. */
+/** Stands for the next site of a list that has ended: greater than every site. */
 const ENDED = 2 ** 31;
 /**
- * The first site, by address, that is not as checkSites wants it. One walk over all three lists at once, in int32 (5 ms instead of 14, measured
- * cold), as far in one list as that has the next site.
+ * The first site, by address, that `checkSites` refuses. One pass in order of address over all three lists together, in int32 (5 ms instead of 14,
+ * measured cold). It stays in one list as long as that list has the next site.
  */
 function findBadSite(
   table: RelocationTable,
@@ -159,9 +159,9 @@ function findBadSite(
   ];
   let [i, j, k] = [0, 0, 0];
   let segment = -1;
-  let low = 0; // what the current segment loads
+  let low = 0; // the addresses that the current segment loads
   let high = 0;
-  let free = 0; // behind the last site
+  let free = 0; // the end of the last site
   for (let left = countRelocations(table); left > 0;) {
     const a = i < abs64.length ? abs64[i]! ^ INT32_ENTRY_TO_PHYS : ENDED;
     const b = j < inverse32.length ? inverse32[j]! ^ INT32_ENTRY_TO_PHYS : ENDED;
@@ -182,7 +182,7 @@ function findBadSite(
         return { name, index, expected: `${width} bytes inside one loaded segment` };
       return { name, index, expected: 'a site that does not overlap the one before it' };
     }
-    // On in the same list, as long as it has the next site.
+    // Continue in the same list, as long as it has the next site.
     const end = high - width + 1;
     const [list, from, stop] =
       site === a
@@ -190,7 +190,7 @@ function findBadSite(
         : site === b
           ? ([inverse32, j, Math.min(a, c, end)] as const)
           : ([abs32, k, Math.min(a, b, end)] as const);
-    const to = behindApart(list, from, width, stop);
+    const to = endOfSequence(list, from, width, stop);
     free = (list[to - 1]! ^ INT32_ENTRY_TO_PHYS) + width;
     left -= to - from;
     if (site === a) i = to;
@@ -200,8 +200,8 @@ function findBadSite(
   return undefined;
 }
 
-/** Index behind the sites that follow the one at `index` in their list, below `stop` and none sharing a byte with the one before it. */
-function behindApart(list: Int32Array, index: number, width: number, stop: number): number {
+/** From the site at `index` on: the index of the first one that is at `stop` or above, or shares a byte with the one before it. */
+function endOfSequence(list: Int32Array, index: number, width: number, stop: number): number {
   let free = (list[index]! ^ INT32_ENTRY_TO_PHYS) + width;
   let at = index + 1;
   for (; at < list.length; at++) {

@@ -1,17 +1,17 @@
 /**
- * Where the bytes of a vmlinux come from, when most of them are not wanted: a debug kernel is 590 MB, of which collecting its relocations
- * needs 31. The core never touches a file; src/node/files/byte-source.ts reads one through this.
+ * Access to the bytes of a vmlinux of which only a small part is needed: a debug kernel is 590 MB, and collecting its relocations
+ * reads 31 of them. The core never touches a file; node/files/byte-source.ts reads one through this interface.
  */
 export interface ByteSource {
   readonly size: number;
   /**
-   * The `length` bytes at `offset`, all of which must lie before `size`; read only. A source that has to copy them puts them into
-   * `scratch` when that is long enough, and then they are good until the caller uses `scratch` again.
+   * Returns the `length` bytes at `offset`, which callers must not change. All of them must be before `size`. A source that has to copy them may put them
+   * into `scratch`, if it is long enough; they are then valid until the caller uses `scratch` again.
    */
   readAt(offset: number, length: number, scratch?: Uint8Array): Uint8Array;
 }
 
-/** A source over bytes in memory; gives views of them. */
+/** A source of bytes in memory. `readAt` returns views of them. */
 export function memorySource(bytes: Uint8Array): ByteSource {
   return {
     size: bytes.length,

@@ -1,8 +1,8 @@
 /**
  * A vmlinux with relocation sections, as far as collecting them needs it: section headers, names, symbols, and the per-cpu section.
  *
- * Nothing is read before it is asked for, and everything is untrusted: an index is checked when it is followed, not before. That is also
- * what the kernel's tool does, short of the checks: a broken symbol that no relocation names does not matter.
+ * Everything is untrusted, and read only when it is needed: an index is checked when it is followed, not before. So a broken symbol that no
+ * relocation names does not matter. The kernel's tool works the same way, except for the checks.
  */
 import { ascii } from '../../base/bytes.ts';
 import { SHN_ABS, SHN_COMMON, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../../elf/constants.ts';
@@ -13,10 +13,10 @@ import type { SectionTable } from './sections.ts';
 import { makeSymbolTable, matchesAt, nameAt } from './symbols.ts';
 import type { SymbolTable } from './symbols.ts';
 
-/** .data..percpu when it is linked at 0, as in SMP kernels up to 6.14. */
+/** .data..percpu that is linked at 0, as in SMP kernels up to 6.14. */
 export interface PerCpuSection {
   readonly index: number;
-  /** __per_cpu_load: where the section lies in the loaded image, to be added to offsets in it. */
+  /** __per_cpu_load: the section's address in the loaded image, which is added to offsets in the section. */
   readonly loadAddress: bigint;
 }
 
@@ -24,16 +24,16 @@ export interface RelocsImage {
   readonly source: ByteSource;
   readonly sections: SectionTable;
   readonly perCpu: PerCpuSection | undefined;
-  /** Number of the first section by that name, or -1. */
+  /** Number of the first section with this name, or -1. */
   findSection(name: string): number;
   hasSymbol(name: string): boolean;
-  /** A section's name, or what the kernel's tool calls the section number of a symbol that is in none. */
+  /** A section's name. For the section number of a symbol that is in no section, the name that the kernel's tool prints for it. */
   sectionTitle(index: number): string;
-  /** The symbol table in this section, which `referrer` needs. */
+  /** The symbol table in section `index`. Errors name the `referrer`, which needs it. */
   symbols(index: number, referrer: string): SymbolTable;
 }
 
-/** Throws KernelImageError: headers or tables that the kernel's tool refuses, or per-cpu at 0 without __per_cpu_load. */
+/** Throws KernelImageError for headers that the kernel's tool would refuse, and for a per-cpu section at 0 without __per_cpu_load. */
 export function openRelocsImage(source: ByteSource): RelocsImage {
   const sections = readSectionTable(source);
   const tables = new Map<number, SymbolTable>();
@@ -47,7 +47,7 @@ export function openRelocsImage(source: ByteSource): RelocsImage {
   const sectionNames = lazily(() => strings(sections.shstrndx, 'table of section names'));
 
   const titles = new Map<number, string>();
-  // In this order: where there are more than 65,521 sections, SHN_ABS is the number of one of them as well.
+  // In this order: in a file with more than 65,521 sections, SHN_ABS is also the number of a section.
   const makeTitle = (index: number): string => {
     if (index < sections.count)
       return nameAt(sectionNames(), sections.word(index, 'sh_name'), `name of section ${index}`);
@@ -92,7 +92,7 @@ export function openRelocsImage(source: ByteSource): RelocsImage {
     return table;
   };
 
-  /** The first symbol by that name in the first symbol table that has one. */
+  /** The first symbol with this name in the first symbol table that has one. */
   const findSymbol = (name: string): bigint | undefined => {
     for (let index = 0; index < sections.count; index++) {
       if (sections.word(index, 'sh_type') !== SHT_SYMTAB) continue;
@@ -123,7 +123,7 @@ export function openRelocsImage(source: ByteSource): RelocsImage {
   };
 }
 
-/** Elsewhere than at 0 the section is data like any other: kernels without SMP, and all since 6.15. */
+/** Undefined if the section is not at 0: in kernels without SMP and in all since 6.15 it is data like any other. */
 function readPerCpu(
   sections: SectionTable,
   index: number,

@@ -1,21 +1,22 @@
 /**
  * What the kernel's tool prints for people: `--abs-syms`, `--abs-relocs` and `--reloc-info`, column for column.
  *
- * Names are bytes in no known encoding, so lines are put together as bytes. They come in pieces, for with `--reloc-info` a debug kernel has
- * 71 MB of them.
+ * Symbol names are bytes in no known encoding, so lines are put together as bytes. They are returned piece by piece, because the `--reloc-info` of a
+ * debug kernel has 71 MB.
  */
 import { viewOf } from '../../base/bytes.ts';
 import { SHN_ABS, SHT_SYMTAB } from '../../elf/constants.ts';
+import { REL, REL_SIZE } from '../../elf/fields.ts';
 import type { RelocsImage } from './image.ts';
 import { isKnownAbsolute } from './rules.ts';
 import type { SymbolTable } from './symbols.ts';
 import { RELOCATION_TYPES, relocationTypeName } from './types.ts';
-import { PIECE, readPieces, REL_SIZE, relocationSections, symbolOf, typeOf } from './walk.ts';
-import type { RelocationSection } from './walk.ts';
+import { PIECE, readPieces, relocationSections, symbolOf, typeOf } from './relocation-entries.ts';
+import type { RelocationSection } from './relocation-entries.ts';
 
 const PIECE_OF_TEXT = 1 << 20;
 
-/** How many lists the table would have; asked when it matters, for finding out takes a look at all symbols. */
+/** How many lists the table would have. A function, because finding out takes a search of all symbols, and only some outputs need it. */
 export type Lists = () => 2 | 3;
 
 /** `--abs-syms`: every absolute symbol. */
@@ -57,13 +58,14 @@ function describeSymbol(symbols: SymbolTable, symbol: number, bits: 32 | 64): st
   return `${number} ${value}${gap}${size} ${type} ${bind} ${visibility} `;
 }
 
-/** `--abs-relocs`: relocations that name an absolute symbol which is not known to be meant. Nothing at all when there are none. */
+/** `--abs-relocs`: relocations that name an absolute symbol, unless it is known to be right (rules.ts). No output at all if there are none. */
 export function* listAbsoluteRelocations(
   image: RelocsImage,
   { realMode, lists }: { readonly realMode: boolean; readonly lists: Lists },
 ): Generator<Uint8Array> {
   const { bits } = image.sections;
   const out = new ByteText();
+  const [[offsetField], [infoField]] = [REL[bits].r_offset, REL[bits].r_info];
   let head = 'WARNING: Absolute relocations present\nOffset     Info     Type     Sym.Value Sym.Name\n';
   for (const { section, view, at } of relocations(image)) {
     const { symbols } = section;
@@ -73,8 +75,8 @@ export function* listAbsoluteRelocations(
     if (isKnownAbsolute(name, bits === 64 ? lists() : undefined, realMode)) continue;
     const [offset, info] =
       bits === 64
-        ? [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)]
-        : [BigInt(view.getUint32(at, true)), BigInt(view.getUint32(at + 4, true))];
+        ? [view.getBigUint64(at + offsetField, true), view.getBigUint64(at + infoField, true)]
+        : [BigInt(view.getUint32(at + offsetField, true)), BigInt(view.getUint32(at + infoField, true))];
     const type = typeTitle(bits, typeOf(view, at, bits), lists).padStart(10);
     const value = fullHex(symbols.value(symbol), bits);
     out.add(`${head}${fullHex(offset, bits)} ${fullHex(info, bits)} ${type} ${value}  ${name}\n`);
@@ -106,7 +108,7 @@ export function* listRelocations(image: RelocsImage, lists: Lists): Generator<Ui
   yield out.take();
 }
 
-/** One relocation after the other; `view` and `at` say where its entry is, until the next is asked for. */
+/** All relocations, one by one. The entry is at `at` in `view`; both are valid until the next one is requested. */
 function* relocations(
   image: RelocsImage,
 ): Generator<{ readonly section: RelocationSection; readonly view: DataView; readonly at: number }> {
@@ -120,18 +122,18 @@ function* relocations(
   }
 }
 
-/** The tool has had a name for R_X86_64_REX_GOTPCRELX since it writes two lists. */
+/** Only the tools that write two lists have a name for R_X86_64_REX_GOTPCRELX. */
 function typeTitle(bits: 32 | 64, type: number, lists: Lists): string {
   const unnamed = type === RELOCATION_TYPES[64].R_X86_64_REX_GOTPCRELX && lists() === 3;
   return (unnamed ? undefined : relocationTypeName(bits, type)) ?? 'unknown type rel type name';
 }
 
-/** Every digit of an address, without 0x. */
+/** All digits of an address, without 0x. */
 function fullHex(value: bigint, bits: 32 | 64): string {
   return value.toString(16).padStart(bits / 4, '0');
 }
 
-/** Text as bytes, one a character, in pieces of about 1 MB. */
+/** Collects text as bytes, one for each character, in pieces of about 1 MB. */
 class ByteText {
   #bytes = new Uint8Array(PIECE_OF_TEXT + 4096);
   #length = 0;
@@ -151,7 +153,7 @@ class ByteText {
     this.#length = end;
   }
 
-  /** What there is so far, as a view that stays as it is. */
+  /** Returns what was added since the last call. The caller may keep it. */
   take(): Uint8Array {
     const taken = this.#bytes.subarray(0, this.#length);
     this.#bytes = new Uint8Array(PIECE_OF_TEXT + 4096);

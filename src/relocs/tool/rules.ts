@@ -1,11 +1,12 @@
 /**
- * Which relocations go into the table: for each relocation type, what is done with a field that names a symbol of each kind.
+ * Which relocations go into the table: a decision for each relocation type and each kind of symbol.
  *
- * The rules are those of arch/x86/tools/relocs.c, as data: a cell a decision. What they mean on x86-64: the kernel moves as a whole, so PC-relative
- * fields stay right, and fields that hold an address need the slide. Per-cpu symbols of kernels up to 6.14 are offsets from 0 and do
- * not move: nothing is to be done where they are used as they are, but a PC-relative field that names one is off by the slide, the other
- * way round. Absolute symbols are numbers, not places; using one where an address is expected is a mistake, unless it is known
- * to be meant.
+ * The rules are those of arch/x86/tools/relocs.c, as data. On x86-64 they follow from this:
+ *
+ *   - The kernel moves as a whole, so PC-relative fields stay right, and fields that hold an address need the slide.
+ *   - Per-cpu symbols of kernels up to 6.14 are offsets from 0 and do not move. A field that holds such an offset stays right. But a PC-relative
+ *     field that names a per-cpu symbol moves while its target does not: the slide must be subtracted from it.
+ *   - Absolute symbols are numbers, not addresses. Using one where an address is expected is a mistake, unless its name is known (CONSTANT).
  */
 import { SHN_ABS, SHN_UNDEF, SHN_XINDEX } from '../../elf/constants.ts';
 import type { PerCpuSection } from './image.ts';
@@ -13,25 +14,25 @@ import type { SymbolTable } from './symbols.ts';
 import { RELOCATION_TYPES } from './types.ts';
 import type { TypeName32, TypeName64 } from './types.ts';
 
-/** What a symbol is to these rules. 0 is for "not looked at yet". */
+/** The kinds of symbols that the rules tell apart. 0 means that the kind has not been decided yet. */
 export const SYMBOL_KIND = {
   undefined: 1,
   /** Moves with the kernel. */
   relative: 2,
   /** In the per-cpu section that is linked at 0. */
   perCpu: 3,
-  /** Absolute, and known to be a number that is meant. */
+  /** Absolute, and known to be used as a number. */
   constant: 4,
   /** Absolute otherwise. */
   absolute: 5,
-  /** Real-mode code: a linear address, by its name `pa_…`. */
+  /** Real-mode code: a linear address; its name begins with `pa_`. */
   linear: 6,
   /** Real-mode code: the segment that it runs in. */
   segment: 7,
 } as const;
 export type SymbolKind = keyof typeof SYMBOL_KIND;
 
-/** What is done with a relocation: the list that its site goes to, or none, or the file is refused. */
+/** What is done with a relocation: refuse the file, ignore the relocation, or add its site to a list. */
 export const ACTION = { refuse: 0, ignore: 1, abs64: 2, inverse32: 3, abs32: 4, segment16: 5 } as const;
 export type Action = keyof typeof ACTION;
 export type SiteList = Exclude<Action, 'refuse' | 'ignore'>;
@@ -39,18 +40,18 @@ export type SiteList = Exclude<Action, 'refuse' | 'ignore'>;
 type Row = Readonly<Partial<Record<SymbolKind, Action>>>;
 
 export interface Rules {
-  /** ACTION by `type * KINDS + kind`; types from LAST_TYPE on share the last row. */
+  /** ACTION by `type * KINDS + kind`. Types from LAST_TYPE on share the last row. */
   readonly actions: Uint8Array;
-  /** Kind of a symbol by its st_shndx alone, one of SYMBOL_KIND; 0 when it takes more than that. */
+  /** The SYMBOL_KIND of a symbol with this st_shndx; 0 if st_shndx alone does not decide it. */
   kindByIndex(shndx: number): number;
-  /** The same by its name and real section number. Throws when those are malformed. */
+  /** The SYMBOL_KIND of a symbol by its name and section number. Throws if these are malformed. */
   kindByName(symbols: SymbolTable, symbol: number): number;
 }
 
 export const KINDS = 8;
 export const LAST_TYPE = 63;
 
-/** Relocations that name an undefined symbol are weak references to nothing: whatever the type, x86-64 lets them be. */
+/** A relocation that names an undefined symbol is a weak reference to nothing. On x86-64 it is ignored, whatever its type. */
 const UNKNOWN_64: Row = { undefined: 'ignore' };
 const IGNORED_64: Row = { ...UNKNOWN_64, relative: 'ignore', perCpu: 'ignore', constant: 'ignore', absolute: 'ignore' };
 const address = (list: SiteList): Row => ({ ...UNKNOWN_64, relative: list, perCpu: 'ignore', constant: 'ignore' });
@@ -68,7 +69,7 @@ const X86_64: Readonly<Partial<Record<TypeName64, Row>>> = {
   R_X86_64_64: address('abs64'),
 };
 
-/** Since 6.15: loads from a GOT entry that the linker turned into something PC-relative. */
+/** Since 6.15: loads from a GOT entry that the linker has turned into PC-relative instructions. */
 const X86_64_TWO_LISTS: typeof X86_64 = { ...X86_64, R_X86_64_REX_GOTPCRELX: PC_RELATIVE_64 };
 
 const IGNORED_32: Row = {
@@ -91,7 +92,7 @@ const I386: typeof PC_RELATIVE_32 = {
   R_386_32: { relative: 'abs32', constant: 'ignore' },
 };
 
-/** Real-mode code is linked at 0 and moved by whole segments: only what is marked needs anything done. */
+/** Real-mode code is linked at 0 and moved by whole segments: only fields that name marked symbols have to change. */
 const REAL_MODE: typeof PC_RELATIVE_32 = {
   ...PC_RELATIVE_32,
   R_386_16: { relative: 'ignore', segment: 'segment16' },
@@ -99,13 +100,13 @@ const REAL_MODE: typeof PC_RELATIVE_32 = {
 };
 
 /**
- * Whose list of names counts: that of the tool which is built with the kernel. One of two lists (6.15 and newer) does not know of per-cpu data linked
- * at 0 any more, nor of a vvar page in the image, but of offsets in Xen notes. i386 goes by the older one, which differs in names alone that no
- * newer kernel has.
+ * Which version of the kernel's tool to follow: each is built with its kernel and has its own lists of names. A tool that writes two lists (6.15 and newer)
+ * no longer has the names of per-cpu data linked at 0 and of a vvar page in the image, but has those of offsets in Xen notes. For i386 the older names
+ * are used; newer i386 kernels have none of the symbols in which the two differ.
  */
 type Names = '32' | '64, three lists' | '64, two lists';
 
-/** Absolute symbols that hold a number which is meant: they do not change with the kernel's place. */
+/** Absolute symbols that are used as numbers: they stay the same when the kernel moves. */
 const CONSTANT = ['xen_irq_disable_direct_reloc$', 'xen_save_fl_direct_reloc$', 'VDSO', '__kcfi_typeid_', '__crc_'];
 const starting = (names: readonly string[]): RegExp => new RegExp(`^(?:${names.join('|')})`);
 const CONSTANT_NAME: Readonly<Record<Names, RegExp>> = {
@@ -114,7 +115,7 @@ const CONSTANT_NAME: Readonly<Record<Names, RegExp>> = {
   '64, two lists': starting([...CONSTANT, 'xen_elfnote_[^]+_offset$']),
 };
 
-/** Symbols that move with the kernel though the linker made them absolute, for they are defined outside of any section. */
+/** Symbols that move with the kernel. The linker makes them absolute because they are defined outside all sections. */
 const RELATIVE = [
   '__init_(?:begin|end)',
   '__x86_cpu_dev_(?:start|end)',
@@ -146,10 +147,10 @@ const RELATIVE_NAME: Readonly<Record<Names, RegExp>> = {
 const REAL_MODE_LINEAR = /^pa_/;
 const REAL_MODE_SEGMENT = 'real_mode_seg';
 
-/** Names of symbols that linkers count as in .data..percpu though they are not. */
+/** Names of symbols that linkers assign to .data..percpu although they are not in it. */
 const NOT_PER_CPU = /^(?:__init_begin$|__per_cpu_load$|init_per_cpu_)/;
 
-/** Whether a relocation against an absolute symbol of this name is nothing to warn about (`--abs-relocs`). `lists`: of an x86-64 kernel. */
+/** Whether `--abs-relocs` leaves out relocations that name an absolute symbol with this name. `lists`: of an x86-64 kernel; undefined for i386. */
 export function isKnownAbsolute(name: string, lists: 2 | 3 | undefined, realMode: boolean): boolean {
   if (realMode) return REAL_MODE_LINEAR.test(name);
   const names = namesFor(lists);
@@ -178,7 +179,7 @@ export function rules64(perCpu: PerCpuSection | undefined, lists: 2 | 3): Rules 
   };
 }
 
-/** i386 takes a weak undefined symbol for one that moves, as the kernel's tool does. */
+/** On i386 a weak undefined symbol counts as one that moves, as in the kernel's tool. */
 export function rules32(): Rules {
   return {
     actions: tabulate(RELOCATION_TYPES[32], I386),
@@ -205,7 +206,7 @@ function kindOfAbsolute(name: string, names: Names): number {
   return CONSTANT_NAME[names].test(name) ? SYMBOL_KIND.constant : SYMBOL_KIND.absolute;
 }
 
-/** What no row or cell mentions is refused. */
+/** What no row mentions is refused. */
 function tabulate(
   types: Readonly<Record<string, number>>,
   rows: Readonly<Partial<Record<string, Row>>>,

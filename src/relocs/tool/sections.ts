@@ -1,9 +1,9 @@
 /**
  * The ELF header and section headers of a vmlinux, for reading its relocations.
  *
- * Not src/elf/read.ts, for two reasons. This reads from a ByteSource, never the whole file, and decodes a field when it is asked for: with
- * -ffunction-sections a kernel has more than 65,280 sections. And it takes and refuses the same headers as the kernel's own tool does,
- * which asks nothing of the program headers but their size, and wants all tables that it might read to lie inside the file.
+ * Why not elf/read.ts? First, this file reads from a ByteSource, never the whole file, and decodes a field only when a caller wants it: with
+ * -ffunction-sections a kernel has more than 65,280 sections. Second, it accepts and refuses the same headers as the kernel's own tool. That tool
+ * checks nothing of the program headers but their size, and requires every table that it might read to be inside the file.
  */
 import { Reader, viewOf } from '../../base/bytes.ts';
 import {
@@ -23,31 +23,26 @@ import {
   SHT_SYMTAB,
   SHT_SYMTAB_SHNDX,
 } from '../../elf/constants.ts';
-import { EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../elf/fields.ts';
+import { EHDR, EHDR_SIZE, PHDR_SIZE, readNumber, SHDR, SHDR_SIZE } from '../../elf/fields.ts';
+import type { Field } from '../../elf/fields.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { ByteSource } from './byte-source.ts';
-
-/** Offsets in Elf32_Shdr and Elf64_Shdr; the four fields after sh_flags are words of the class's width. */
-const SHDR = {
-  32: { sh_name: 0, sh_type: 4, sh_flags: 8, sh_addr: 12, sh_offset: 16, sh_size: 20, sh_link: 24, sh_info: 28 },
-  64: { sh_name: 0, sh_type: 4, sh_flags: 8, sh_addr: 16, sh_offset: 24, sh_size: 32, sh_link: 40, sh_info: 44 },
-} as const;
 
 type WordField = 'sh_name' | 'sh_type' | 'sh_flags' | 'sh_link' | 'sh_info';
 type AddressField = 'sh_addr' | 'sh_offset' | 'sh_size';
 
 export interface SectionTable {
   readonly bits: 32 | 64;
-  /** The real count and name table, after SHN_XINDEX. */
+  /** The number of sections and the number of the name table, with SHN_XINDEX resolved. */
   readonly count: number;
   readonly shstrndx: number;
-  /** A field of the section with this number, which must be less than `count`. Of sh_flags the low half, where the flags are. */
+  /** A field of section `index`, which must be less than `count`. For sh_flags the low half, which holds all flags that matter here. */
   word(index: number, field: WordField): number;
-  /** The same for a field as wide as an address. Past 2^53 a double is not exact, but then it is past the end of any file as well. */
+  /** The same for a field as wide as an address. From 2^53 on the result is not exact, but such a value is past the end of any file. */
   address(index: number, field: AddressField): number;
 }
 
-/** Throws KernelImageError for all that the kernel's tool refuses in headers. */
+/** Throws KernelImageError for any header that the kernel's tool would refuse. */
 export function readSectionTable(source: ByteSource): SectionTable {
   const header = readFileHeader(source);
   const { bits } = header;
@@ -76,26 +71,26 @@ export function readSectionTable(source: ByteSource): SectionTable {
 
 function fields(bits: 32 | 64, bytes: Uint8Array): Pick<SectionTable, 'word' | 'address'> {
   const view = viewOf(bytes);
-  const offsets = SHDR[bits];
+  const layout = SHDR[bits];
   const size = SHDR_SIZE[bits];
   return {
-    word: (index, field) => view.getUint32(index * size + offsets[field], true),
+    word: (index, field) => view.getUint32(index * size + layout[field][0], true),
     address(index, field) {
-      const at = index * size + offsets[field];
+      const at = index * size + layout[field][0];
       const low = view.getUint32(at, true);
       return bits === 32 ? low : low + view.getUint32(at + 4, true) * 2 ** 32;
     },
   };
 }
 
-/** A range that a header names. Throws `truncated` when it does not lie inside the file. */
+/** A range that a header names. Throws `truncated` if it is not inside the file. */
 export function readTable(source: ByteSource, offset: number, length: number, what: string): Uint8Array {
   checkExtent(source, offset, length, what);
   return source.readAt(offset, length);
 }
 
 function checkExtent(source: ByteSource, offset: number, length: number, what: string): void {
-  // An empty table may be said to lie anywhere that can be sought to; in a file on ext4 that is 16 TiB.
+  // An empty table may have any offset that the kernel's tool can seek to: up to 16 TiB for a file on ext4.
   if (length === 0 ? offset < 2 ** 44 : offset + length <= source.size) return;
   throw new KernelImageError({
     code: 'truncated',
@@ -105,7 +100,7 @@ function checkExtent(source: ByteSource, offset: number, length: number, what: s
   });
 }
 
-/** Every table that the kernel's tool would read, those that are not needed here included: a file cut short is refused as a whole. */
+/** Checks every table that the kernel's tool would read, including those that are not needed here: a truncated file is refused as a whole. */
 function checkExtents(source: ByteSource, sections: SectionTable): void {
   const relocations = sections.bits === 64 ? SHT_RELA : SHT_REL;
   for (let index = 0; index < sections.count; index++) {
@@ -116,7 +111,7 @@ function checkExtents(source: ByteSource, sections: SectionTable): void {
   }
 }
 
-/** A small file could claim any amount of work by naming the same bytes again and again. */
+/** The error for tables that overlap. Without this check, a small file could cause any amount of work by naming the same bytes many times. */
 export function overlapping(what: string, total: number, fileSize: number): KernelImageError {
   return new KernelImageError({
     code: 'bad-value',
@@ -126,10 +121,21 @@ export function overlapping(what: string, total: number, fileSize: number): Kern
   });
 }
 
+type CheckedField =
+  | 'EI_CLASS'
+  | 'EI_DATA'
+  | 'EI_VERSION'
+  | 'e_type'
+  | 'e_machine'
+  | 'e_version'
+  | 'e_ehsize'
+  | 'e_phentsize'
+  | 'e_shentsize';
+
 interface FileHeader {
   readonly bits: 32 | 64;
   readonly shoff: number;
-  /** As they stand in the header. */
+  /** As the header has them: SHN_XINDEX is not resolved. */
   readonly shnum: number;
   readonly shstrndx: number;
 }
@@ -141,24 +147,32 @@ function readFileHeader(source: ByteSource): FileHeader {
   }
   const bits = reader.u8(4, 'EI_CLASS') === ELFCLASS64 ? 64 : 32;
   reader.need(0, EHDR_SIZE[bits], 'ELF header');
-  const sizes = bits === 64 ? 52 : 40; // e_ehsize; the six u16 from here on have the same order in both classes
+  const layout = EHDR[bits];
   const machine = bits === 64 ? EM_X86_64 : EM_386;
   const machineName = bits === 64 ? '0x3e (EM_X86_64)' : '0x3 (EM_386)';
-  checkField('EI_CLASS', 4, reader.u8(4, 'EI_CLASS'), [ELFCLASS32, ELFCLASS64], '1 (ELFCLASS32) or 2 (ELFCLASS64)');
-  checkField('EI_DATA', 5, reader.u8(5, 'EI_DATA'), [ELFDATA2LSB], '1 (little-endian)');
-  checkField('EI_VERSION', 6, reader.u8(6, 'EI_VERSION'), [EV_CURRENT]);
-  checkField('e_type', 16, reader.u16(16, 'e_type'), [ET_EXEC, ET_DYN], '2 (ET_EXEC) or 3 (ET_DYN)');
-  checkField('e_machine', 18, reader.u16(18, 'e_machine'), [machine], machineName);
-  checkField('e_version', 20, reader.u32(20, 'e_version'), [EV_CURRENT]);
-  checkField('e_ehsize', sizes, reader.u16(sizes, 'e_ehsize'), [EHDR_SIZE[bits]]);
-  checkField('e_phentsize', sizes + 2, reader.u16(sizes + 2, 'e_phentsize'), [PHDR_SIZE[bits]]);
-  checkField('e_shentsize', sizes + 6, reader.u16(sizes + 6, 'e_shentsize'), [SHDR_SIZE[bits]]);
+  const check = (name: CheckedField, allowed: readonly number[], expected?: string): void =>
+    checkField(name, layout[name][0], readNumber(reader, 0, layout[name], name), allowed, expected);
+  check('EI_CLASS', [ELFCLASS32, ELFCLASS64], '1 (ELFCLASS32) or 2 (ELFCLASS64)');
+  check('EI_DATA', [ELFDATA2LSB], '1 (little-endian)');
+  check('EI_VERSION', [EV_CURRENT]);
+  check('e_type', [ET_EXEC, ET_DYN], '2 (ET_EXEC) or 3 (ET_DYN)');
+  check('e_machine', [machine], machineName);
+  check('e_version', [EV_CURRENT]);
+  check('e_ehsize', [EHDR_SIZE[bits]]);
+  check('e_phentsize', [PHDR_SIZE[bits]]);
+  check('e_shentsize', [SHDR_SIZE[bits]]);
   return {
     bits,
-    shoff: bits === 64 ? reader.u32(40, 'e_shoff') + reader.u32(44, 'e_shoff') * 2 ** 32 : reader.u32(32, 'e_shoff'),
-    shnum: reader.u16(sizes + 8, 'e_shnum'),
-    shstrndx: reader.u16(sizes + 10, 'e_shstrndx'),
+    shoff: readOffset(reader, layout.e_shoff, 'e_shoff'),
+    shnum: readNumber(reader, 0, layout.e_shnum, 'e_shnum'),
+    shstrndx: readNumber(reader, 0, layout.e_shstrndx, 'e_shstrndx'),
   };
+}
+
+/** Not `readNumber`, which throws from 2^53 on. Such an offset is refused later, by the check that its table is inside the file. */
+function readOffset(reader: Reader, [at, width]: Field, name: string): number {
+  const low = reader.u32(at, name);
+  return width === 4 ? low : low + reader.u32(at + 4, name) * 2 ** 32;
 }
 
 function checkField(

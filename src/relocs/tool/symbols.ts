@@ -1,34 +1,29 @@
 /**
- * Symbol and string tables, read in place: no object a symbol, for a kernel has 120,000 of them and few matter. Names are bytes, compared where
- * they stand and made into text only to be shown or matched.
+ * Symbol and string tables, read in place. No object is made for a symbol: a kernel has 120,000 of them, and few matter. Names are compared as bytes
+ * in the string table, and made into text only to be shown or matched.
  */
 import { ascii, cString, viewOf } from '../../base/bytes.ts';
 import { SHN_XINDEX } from '../../elf/constants.ts';
+import { SYM, SYM_SIZE } from '../../elf/fields.ts';
+import type { Field } from '../../elf/fields.ts';
 import { KernelImageError } from '../../base/errors.ts';
 
-/** Offsets in Elf32_Sym and Elf64_Sym. */
-const SYM = {
-  32: { st_name: 0, st_value: 4, st_size: 8, st_info: 12, st_other: 13, st_shndx: 14 },
-  64: { st_name: 0, st_value: 8, st_size: 16, st_info: 4, st_other: 5, st_shndx: 6 },
-} as const;
-export const SYM_SIZE = { 32: 16, 64: 24 } as const;
-
-/** Symbols are named by their number, which must be less than `count`; `checkSymbol` says so in words. */
+/** Callers pass symbol numbers less than `count`; `checkSymbol` of a relocation section throws for others. */
 export interface SymbolTable {
   readonly count: number;
-  /** st_shndx as it stands there, SHN_ABS and SHN_XINDEX among others. */
+  /** st_shndx as it is in the file: may be SHN_ABS, SHN_XINDEX and the like. */
   shndx(symbol: number): number;
-  /** The real section number after SHN_XINDEX; SHN_ABS and the like as they are. */
+  /** The section number with SHN_XINDEX resolved. May be SHN_ABS and the like. */
   sectionIndex(symbol: number): number;
   value(symbol: number): bigint;
   size(symbol: number): bigint;
   info(symbol: number): number;
   other(symbol: number): number;
-  /** Its own, or its section's when it has none, as section symbols; each byte one character. */
+  /** The symbol's name, one character for each byte. Symbols without a name, such as section symbols, have their section's. */
   name(symbol: number): string;
   /** Number of the first symbol with this name, or -1. */
   find(name: string): number;
-  /** `kindOf` each symbol's st_shndx. */
+  /** For each symbol, what `kindOf` returns for its st_shndx. */
   classify(kindOf: (shndx: number) => number): Uint8Array;
 }
 
@@ -36,7 +31,7 @@ interface SymbolTableParts {
   readonly bits: 32 | 64;
   readonly bytes: Uint8Array;
   readonly names: () => Uint8Array;
-  /** Contents of SHT_SYMTAB_SHNDX: a u32 a symbol. */
+  /** Contents of SHT_SYMTAB_SHNDX: a u32 for each symbol. */
   readonly extendedIndexes: () => Uint8Array;
   readonly sectionTitle: (index: number) => string;
 }
@@ -45,13 +40,16 @@ export function makeSymbolTable(parts: SymbolTableParts): SymbolTable {
   const { bits, bytes, names, extendedIndexes, sectionTitle } = parts;
   const view = viewOf(bytes);
   const size = SYM_SIZE[bits];
-  const offsets = SYM[bits];
+  const layout = SYM[bits];
+  // Plain numbers for the loops over all symbols.
+  const nameOffset: number = layout.st_name[0];
+  const shndxOffset: number = layout.st_shndx[0];
   const count = Math.floor(bytes.length / size);
-  const wide = (symbol: number, offset: number): bigint =>
+  const address = (symbol: number, [offset]: Field): bigint =>
     bits === 64
       ? view.getBigUint64(symbol * size + offset, true)
       : BigInt(view.getUint32(symbol * size + offset, true));
-  const shndx = (symbol: number): number => view.getUint16(symbol * size + offsets.st_shndx, true);
+  const shndx = (symbol: number): number => view.getUint16(symbol * size + shndxOffset, true);
   const sectionIndex = (symbol: number): number => {
     const index = shndx(symbol);
     if (index !== SHN_XINDEX) return index;
@@ -68,22 +66,22 @@ export function makeSymbolTable(parts: SymbolTableParts): SymbolTable {
     count,
     shndx,
     sectionIndex,
-    value: (symbol) => wide(symbol, offsets.st_value),
-    size: (symbol) => wide(symbol, offsets.st_size),
-    info: (symbol) => view.getUint8(symbol * size + offsets.st_info),
-    other: (symbol) => view.getUint8(symbol * size + offsets.st_other),
+    value: (symbol) => address(symbol, layout.st_value),
+    size: (symbol) => address(symbol, layout.st_size),
+    info: (symbol) => view.getUint8(symbol * size + layout.st_info[0]),
+    other: (symbol) => view.getUint8(symbol * size + layout.st_other[0]),
     name(symbol) {
-      const offset = view.getUint32(symbol * size + offsets.st_name, true);
+      const offset = view.getUint32(symbol * size + nameOffset, true);
       if (offset === 0) return sectionTitle(sectionIndex(symbol));
       return nameAt(names(), offset, `st_name of symbol ${symbol}`);
     },
     find(name) {
-      // An empty table needs no names, and the kernel's tool looks for none.
+      // The kernel's tool does not read the names of an empty table, so a broken name table must not be refused here.
       if (count === 0) return -1;
       const wanted = ascii(`${name}\0`);
       const strings = names();
-      const end = name.length; // few names have their NUL where this one has it
-      for (let symbol = 0, at: number = offsets.st_name; symbol < count; symbol++, at += size) {
+      const end = name.length; // compare this byte first: few names have their NUL here
+      for (let symbol = 0, at = nameOffset; symbol < count; symbol++, at += size) {
         const offset = view.getUint32(at, true);
         if (strings[offset + end] === 0 && offset !== 0 && matchesAt(strings, offset, wanted)) return symbol;
       }
@@ -91,21 +89,21 @@ export function makeSymbolTable(parts: SymbolTableParts): SymbolTable {
     },
     classify(kindOf) {
       const kinds = new Uint8Array(count);
-      for (let symbol = 0, at: number = offsets.st_shndx; symbol < count; symbol++, at += size)
+      for (let symbol = 0, at = shndxOffset; symbol < count; symbol++, at += size)
         kinds[symbol] = kindOf(view.getUint16(at, true));
       return kinds;
     },
   };
 }
 
-/** Whether `wanted`, a name with its NUL, stands at `at`. */
+/** Whether `wanted`, a name with its NUL, is at `at`. */
 export function matchesAt(bytes: Uint8Array, at: number, wanted: Uint8Array): boolean {
   let index = 0;
   while (index < wanted.length && bytes[at + index] === wanted[index]) index++;
   return index === wanted.length;
 }
 
-/** The name at `offset`, each byte one character. Throws when it is not in the table; the table's end ends a name as well. */
+/** The name at `offset`, one character for each byte, up to a NUL or the table's end. Throws if `offset` is not in the table. */
 export function nameAt(names: Uint8Array, offset: number, what: string): string {
   if (offset < names.length) return cString(names, offset, names.length);
   throw new KernelImageError({

@@ -1,4 +1,4 @@
-/** The kernel's relocs tool as one function: a vmlinux in, what the tool prints out. */
+/** The kernel's relocs tool (arch/x86/tools/relocs) as one function: takes a vmlinux, returns what the tool would print. */
 import { ascii, bytesOfWords } from '../../base/bytes.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { ByteSource } from './byte-source.ts';
@@ -15,12 +15,12 @@ export interface RelocsToolOptions extends CollectOptions {
   readonly realMode: boolean;
 }
 
-/** The output in pieces. Throws KernelImageError for what the tool refuses; a listing may have given some pieces before. */
+/** Yields the output piece by piece. Throws KernelImageError for input that the tool would refuse; a listing may have yielded some pieces by then. */
 export function* runRelocsTool(source: ByteSource, options: RelocsToolOptions): Generator<Uint8Array> {
   const image = openRelocsImage(source);
   const { print, realMode } = options;
   let decided = options.lists;
-  const lists = (): 2 | 3 => (decided ??= decideLists(image)); // once: it takes a look at all symbols
+  const lists = (): 2 | 3 => (decided ??= decideLists(image)); // once, because it searches all symbols
   if (print === 'abs-syms') yield* listAbsoluteSymbols(image);
   else if (print === 'abs-relocs') yield* listAbsoluteRelocations(image, { realMode, lists });
   else if (print === 'reloc-info') yield* listRelocations(image, lists);
@@ -32,14 +32,14 @@ export function* runRelocsTool(source: ByteSource, options: RelocsToolOptions): 
 
 const ZERO = Uint32Array.of(0);
 
-/** The table for the decompressor of the kernel in this image: the zero before each list ends it, for it is read backwards. */
+/** The table for this kernel's decompressor, which reads it backwards: the zero before each list ends it. */
 export function kernelTable(image: RelocsImage, options: CollectOptions): Uint32Array {
   if (image.sections.bits === 32) return join(ZERO, collectSites32(image, 'kernel').abs32);
   const { abs64, inverse32, abs32, lists } = collectTable(image, options);
   return lists === 3 ? join(ZERO, abs64, ZERO, inverse32, ZERO, abs32) : join(ZERO, abs64, ZERO, abs32);
 }
 
-/** The table of the real-mode trampoline, which is read forwards: before each list its length. */
+/** The table of the real-mode trampoline, which is read forwards: each list's length is before it. */
 function realModeTable(image: RelocsImage): Uint32Array {
   if (image.sections.bits === 64) {
     throw new KernelImageError({
@@ -68,7 +68,7 @@ const TEXT_HEAD = '.section ".data.reloc","a"\n.balign 4\n';
 const TEXT_LINE = '\t.long 0x00000000\n';
 const HEX = ascii('0123456789abcdef');
 
-/** Source for GNU as. */
+/** The table as source for GNU as. */
 function encodeWordsAsText(words: Uint32Array): Uint8Array {
   const head = ascii(TEXT_HEAD);
   const line = ascii(TEXT_LINE);

@@ -1,6 +1,6 @@
 /**
- * Relocation types, by their names in the x86-64 and i386 psABI supplements: those that the kernel's tool has names for; for the last
- * of them since 6.15.
+ * Relocation types, with their names in the x86-64 and i386 psABI supplements: those that the kernel's tool has a name for. It has had one for the last of
+ * them since 6.15.
  */
 export const RELOCATION_TYPES = {
   32: {
@@ -49,7 +49,7 @@ const names = (types: Readonly<Record<string, number>>): ReadonlyMap<number, str
   new Map(Object.entries(types).map(([name, type]) => [type, name]));
 const NAMES = { 32: names(RELOCATION_TYPES[32]), 64: names(RELOCATION_TYPES[64]) };
 
-/** The name of a type, or undefined for one that is not above. */
+/** The name of a type; undefined for a type that is not listed above. */
 export function relocationTypeName(bits: 32 | 64, type: number): string | undefined {
   return NAMES[bits].get(type);
 }
@@ -68,7 +68,7 @@ const PC_RELATIVE: ReadonlySet<number> = new Set(
   ).map((name) => RELOCATION_TYPES[64][name]),
 );
 
-/** Whether an x86-64 field of this type holds a distance from its own place: right wherever the kernel is, but for what does not move with it. */
+/** Whether an x86-64 field of this type holds a distance from its own address. It stays right when the kernel moves, unless its target does not move along. */
 export function isPcRelative(type: number): boolean {
   return PC_RELATIVE.has(type);
 }

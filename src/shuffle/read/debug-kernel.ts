@@ -13,7 +13,7 @@ import { openRelocsImage } from '../../relocs/tool/image.ts';
 import type { RelocsImage } from '../../relocs/tool/image.ts';
 import { readTable } from '../../relocs/tool/sections.ts';
 import type { SymbolTable } from '../../relocs/tool/symbols.ts';
-import { relocationSections } from '../../relocs/tool/walk.ts';
+import { relocationSections } from '../../relocs/tool/relocation-entries.ts';
 import type { Range } from '../ranges.ts';
 import { findBuildId } from './identity.ts';
 

@@ -6,19 +6,19 @@ import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
 import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import {
   countByCell,
-  LINE,
+  CACHE_LINE,
   loadedSections,
   mergeSites,
   PAGE,
   touchedByAll,
   touchedBySection,
-} from '../../src/relocs/places.ts';
-import type { Place } from '../../src/relocs/places.ts';
+} from '../../src/inspect/site-locations.ts';
+import type { LoadedSection } from '../../src/inspect/site-locations.ts';
 import { LISTS } from '../../src/relocs/tables/kernel-table.ts';
 import type { ListName } from '../../src/relocs/tables/kernel-table.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { DATA, entryAt, LINK, makeVmlinux, PERCPU, TEXT } from '../make-vmlinux.ts';
-import { makeKernel64 } from './fixtures.ts';
+import { makeKernel64 } from '../relocs/fixtures.ts';
 
 interface Site {
   readonly at: number;
@@ -44,7 +44,7 @@ function expectedOf(sites: readonly Site[]): object {
   const of = (list: ListName): number => sites.filter((site) => site.list === list).length;
   return {
     sites: { abs64: of('abs64'), inverse32: of('inverse32'), abs32: of('abs32') },
-    lines: granules(sites, LINE),
+    lines: granules(sites, CACHE_LINE),
     pages: granules(sites, PAGE),
   };
 }
@@ -68,7 +68,7 @@ const sections = fc
   .array(fc.record({ gap: fc.nat(3000), size: fc.integer({ min: 1, max: 9000 }) }), { maxLength: 12 })
   .map((steps) => {
     let at = LINK;
-    return steps.map(({ gap, size }, index): Place => {
+    return steps.map(({ gap, size }, index): LoadedSection => {
       const start = at + gap;
       at = start + size;
       return { name: `.s${index}`, start, end: at };

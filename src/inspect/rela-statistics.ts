@@ -1,15 +1,17 @@
 /**
- * What a vmlinux's relocation sections hold, whether or not the table needs it: the linker's own words, which are the longest way to say it.
+ * Counts the entries of a vmlinux's `.rela` sections by type, whether or not the relocation table needs them. The linker left them; they are the
+ * largest form that relocations have.
  */
-import { viewOf } from '../../base/bytes.ts';
-import { SHT_RELA } from '../../elf/constants.ts';
-import { memorySource } from './byte-source.ts';
-import { openRelocsImage } from './image.ts';
-import { isPcRelative, relocationTypeName } from './types.ts';
-import { PIECE, readPieces, relocationSections, REL_SIZE, typeOf } from './walk.ts';
+import { viewOf } from '../base/bytes.ts';
+import { SHT_RELA } from '../elf/constants.ts';
+import { REL_SIZE } from '../elf/fields.ts';
+import { memorySource } from '../relocs/tool/byte-source.ts';
+import { openRelocsImage } from '../relocs/tool/image.ts';
+import { PIECE, readPieces, relocationSections, typeOf } from '../relocs/tool/relocation-entries.ts';
+import { isPcRelative, relocationTypeName } from '../relocs/tool/types.ts';
 
-export interface RelaCensus {
-  /** Entries that apply to loaded sections, and how many of them are relative to their own place. */
+export interface RelaStatistics {
+  /** Entries that apply to loaded sections, and how many of these are PC-relative. */
   readonly entries: number;
   readonly pcRelative: number;
   /** Entries by type, the most frequent first. */
@@ -18,22 +20,19 @@ export interface RelaCensus {
   readonly unloadedBytes: number;
 }
 
-/** Elf64_Rela. */
-export const RELA_BYTES = REL_SIZE[64];
-
-/** Throws KernelImageError as `collectRelocations`, but takes any type. `vmlinux`: ELF64. */
-export function countRela(vmlinux: Uint8Array): RelaCensus {
+/** `vmlinux`: ELF64. Throws KernelImageError where `collectRelocations` does, but accepts every relocation type. */
+export function relaStatistics(vmlinux: Uint8Array): RelaStatistics {
   const image = openRelocsImage(memorySource(vmlinux));
   const { sections } = image;
   const byType = new Map<number, number>();
   let loadedBytes = 0;
-  const scratch = new Uint8Array(PIECE * RELA_BYTES);
+  const scratch = new Uint8Array(PIECE * REL_SIZE[64]);
   for (const section of relocationSections(image)) {
     loadedBytes += sections.address(section.index, 'sh_size');
     for (const { bytes, count } of readPieces(image, section, scratch)) {
       const view = viewOf(bytes);
       for (let entry = 0; entry < count; entry++) {
-        const type = typeOf(view, entry * RELA_BYTES, 64);
+        const type = typeOf(view, entry * REL_SIZE[64], 64);
         byType.set(type, (byType.get(type) ?? 0) + 1);
       }
     }

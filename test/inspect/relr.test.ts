@@ -6,8 +6,8 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { viewOf } from '../../src/base/bytes.ts';
 import { findSection, readElf, sectionBytes } from '../../src/elf/read.ts';
-import { encodeRelr, sitesForRelr } from '../../src/relocs/tables/relr.ts';
-import { scratchFile } from './fixtures.ts';
+import { encodeRelr, sitesForRelr } from '../../src/inspect/relr.ts';
+import { scratchFile } from '../relocs/fixtures.ts';
 
 /** Addresses of the sites, and the words that ld made of them. */
 function packByLinker(gaps: readonly number[]): { readonly sites: number[]; readonly relr: Uint8Array } {

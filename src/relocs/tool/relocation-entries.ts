@@ -1,51 +1,53 @@
 /**
- * The relocation sections that count, and their entries in pieces.
+ * The relocation sections that matter for the table, and their entries, read piece by piece.
  *
- * Of the `.rela` (ELF64) and `.rel` (ELF32) sections, those count that apply to a section which is loaded (SHF_ALLOC) and is not a note: notes
- * are for loaders, which read them unrelocated. In a debug kernel that is 25 MB of 310; the rest is never read.
+ * A `.rela` (ELF64) or `.rel` (ELF32) section matters if it applies to a section that is loaded (SHF_ALLOC) and is not a note. (Loaders read
+ * notes as they are, unrelocated.) In a debug kernel that is 25 MB of 310; the rest is never read.
  */
 import { SHF_ALLOC, SHT_NOTE, SHT_REL, SHT_RELA } from '../../elf/constants.ts';
+import { REL, REL_SIZE } from '../../elf/fields.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { RelocsImage } from './image.ts';
 import { overlapping } from './sections.ts';
 import type { SectionTable } from './sections.ts';
 import type { SymbolTable } from './symbols.ts';
 
-/** Elf32_Rel: r_offset, r_info. Elf64_Rela: r_offset, r_info, r_addend. */
-export const REL_SIZE = { 32: 8, 64: 24 } as const;
+/** Where r_info is in an entry. Its low part is the type, its high part the symbol: 32 bits each in ELF64, 8 and 24 in ELF32. */
+const INFO = { 32: REL[32].r_info[0], 64: REL[64].r_info[0] } as const;
 
-/** The two halves of r_info, of an entry at `at`. */
+/** ELF32_R_TYPE, ELF64_R_TYPE of the entry at `at`. */
 export function typeOf(view: DataView, at: number, bits: 32 | 64): number {
-  return bits === 64 ? view.getUint32(at + 8, true) : view.getUint8(at + 4);
+  return bits === 64 ? view.getUint32(at + INFO[64], true) : view.getUint8(at + INFO[32]);
 }
 
+/** ELF32_R_SYM, ELF64_R_SYM of the entry at `at`. */
 export function symbolOf(view: DataView, at: number, bits: 32 | 64): number {
-  return bits === 64 ? view.getUint32(at + 12, true) : view.getUint32(at + 4, true) >>> 8;
+  return bits === 64 ? view.getUint32(at + INFO[64] + 4, true) : view.getUint32(at + INFO[32], true) >>> 8;
 }
 
-/** Entries in one piece, the most that is in memory at a time. */
+/** The most entries in a piece. Only one piece is in memory at a time. */
 export const PIECE = 1 << 13;
 
 export interface RelocationSection {
   readonly index: number;
-  /** Number of the section that it applies to. */
+  /** Number of the section that this one applies to. */
   readonly target: number;
   readonly offset: number;
-  /** Entries. */
+  /** Number of entries. */
   readonly count: number;
   readonly symbols: SymbolTable;
-  /** The number itself, when there is such a symbol. Throws when there is not. */
+  /** Returns its argument. Throws KernelImageError if there is no such symbol. */
   checkSymbol(symbol: number): number;
 }
 
-/** Whether relocations of this section matter. */
-function counts(sections: SectionTable, target: number): boolean {
+/** Whether relocations that apply to this section matter. */
+function matters(sections: SectionTable, target: number): boolean {
   return (sections.word(target, 'sh_flags') & Number(SHF_ALLOC)) !== 0 && sections.word(target, 'sh_type') !== SHT_NOTE;
 }
 
 /**
- * Whether there are any, by the section headers alone: a vmlinux that was stripped of them lacks what else it takes to read them, its symbols. One
- * that refers to a section that is not there is one, and to be refused when it is read.
+ * Whether the file has relocation sections that matter. This looks only at section headers: a vmlinux without such sections may lack its symbols too, and
+ * must not be refused for that. A relocation section that applies to a missing section counts as one; reading it will refuse it.
  */
 export function hasRelocationSections(sections: SectionTable): boolean {
   const wanted = sections.bits === 64 ? SHT_RELA : SHT_REL;
@@ -53,12 +55,15 @@ export function hasRelocationSections(sections: SectionTable): boolean {
     if (sections.word(index, 'sh_type') !== wanted) continue;
     const target = sections.word(index, 'sh_info');
     const some = sections.address(index, 'sh_size') >= REL_SIZE[sections.bits];
-    if (some && (target >= sections.count || counts(sections, target))) return true;
+    if (some && (target >= sections.count || matters(sections, target))) return true;
   }
   return false;
 }
 
-/** In file order. Throws for one that refers to sections or a symbol table that are not there, and when they are more than the file. */
+/**
+ * In file order. Throws KernelImageError for a section that refers to a missing section or symbol table, and if the sections together are larger than
+ * the file.
+ */
 export function* relocationSections(image: RelocsImage): Generator<RelocationSection> {
   const { sections } = image;
   let total = 0;
@@ -74,7 +79,7 @@ export function* relocationSections(image: RelocsImage): Generator<RelocationSec
         expected: `a section number below 0x${sections.count.toString(16)}`,
       });
     }
-    if (!counts(sections, target)) continue;
+    if (!matters(sections, target)) continue;
     const size = sections.address(index, 'sh_size');
     const count = Math.floor(size / REL_SIZE[sections.bits]);
     if (count === 0) continue;
@@ -96,13 +101,13 @@ export function* relocationSections(image: RelocsImage): Generator<RelocationSec
 }
 
 export interface Piece {
-  /** Number of its first entry in the section. */
+  /** Number of the piece's first entry in the section. */
   readonly first: number;
   readonly count: number;
   readonly bytes: Uint8Array;
 }
 
-/** A section's entries in order. Each piece is good until the next is asked for: `scratch`, of PIECE entries, is used over and over. */
+/** A section's entries in order. A piece is valid only until the next one is requested: all of them may share `scratch`, which has room for PIECE entries. */
 export function* readPieces(image: RelocsImage, section: RelocationSection, scratch: Uint8Array): Generator<Piece> {
   const size = REL_SIZE[image.sections.bits];
   for (let first = 0; first < section.count; first += PIECE) {

@@ -1,14 +1,15 @@
-/** Says why a relocation cannot go into the table: which entry, its type and its symbol, and what would have been right. */
+/** The error for a relocation that cannot go into the table: which entry, its type and its symbol, and what would have been right. */
 import { viewOf } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
+import { REL, REL_SIZE } from '../../elf/fields.ts';
 import type { RelocsImage } from './image.ts';
 import { ACTION, KINDS, LAST_TYPE, SYMBOL_KIND } from './rules.ts';
 import type { Rules, SymbolKind } from './rules.ts';
 import { relocationTypeName } from './types.ts';
-import { REL_SIZE, symbolOf, typeOf } from './walk.ts';
-import type { RelocationSection } from './walk.ts';
+import { symbolOf, typeOf } from './relocation-entries.ts';
+import type { RelocationSection } from './relocation-entries.ts';
 
-/** By the kind of the symbol, where that is what is wrong. */
+/** What is expected instead, for kinds of symbols that no relocation of this type may name. */
 const EXPECTED: Readonly<Partial<Record<SymbolKind, string>>> = {
   perCpu: 'a symbol outside .data..percpu',
   absolute: 'a symbol that moves with the kernel',
@@ -16,7 +17,7 @@ const EXPECTED: Readonly<Partial<Record<SymbolKind, string>>> = {
   segment: 'a 16-bit field for a segment',
 };
 
-export function refusal(
+export function relocationError(
   image: RelocsImage,
   { actions }: Rules,
   section: RelocationSection,
@@ -28,7 +29,8 @@ export function refusal(
   const view = viewOf(image.source.readAt(offset, REL_SIZE[bits]));
   const type = typeOf(view, 0, bits);
   const symbol = symbolOf(view, 0, bits);
-  const site = bits === 64 ? view.getBigUint64(0, true) : view.getUint32(0, true);
+  const [siteAt] = REL[bits].r_offset;
+  const site = bits === 64 ? view.getBigUint64(siteAt, true) : view.getUint32(siteAt, true);
 
   const actionOn = (of: number): number => actions[Math.min(type, LAST_TYPE) * KINDS + of]!;
   const unknownType = Object.values(SYMBOL_KIND).every(

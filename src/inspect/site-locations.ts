@@ -1,10 +1,10 @@
 /**
- * Where in a kernel's image its relocation sites lie: in which sections, on how many pages and cache lines, and how they are spread.
+ * Where in a kernel's image its relocation sites are: in which sections, on how many pages and cache lines, and how many in each part of the image.
  *
- * Relocating a kernel writes to memory that nothing has touched yet, so pages and cache lines say more of what it costs than the number
- * of sites does. Counted at link addresses: an image that is loaded elsewhere is moved by whole pages.
+ * Relocation writes to memory that has not been touched yet, so the number of pages and cache lines says more about its cost than the number
+ * of sites. They are counted at link addresses: an image that is loaded elsewhere is moved by whole pages.
  *
- * Tables come here after `checkSites`: every site lies in the image.
+ * Callers pass tables that `checkSites` has accepted: every site is inside the image.
  */
 import { physToTableEntry, START_KERNEL_MAP, tableEntryToPhys, virtToPhys } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
@@ -12,47 +12,47 @@ import { SHF_ALLOC } from '../elf/constants.ts';
 import { sectionName } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import type { Sites } from './tables/apply.ts';
-import { LISTS } from './tables/kernel-table.ts';
-import type { ListName } from './tables/kernel-table.ts';
+import type { Sites } from '../relocs/tables/apply.ts';
+import { LISTS } from '../relocs/tables/kernel-table.ts';
+import type { ListName } from '../relocs/tables/kernel-table.ts';
 
-/** A section in memory. */
-export interface Place {
+/** A section that is loaded, at its link address. */
+export interface LoadedSection {
   readonly name: string;
   readonly start: PhysAddr;
   /** One past its last byte. */
   readonly end: PhysAddr;
 }
 
-/** The sections that are loaded, by rising address; none for a file without section headers. */
-export function loadedSections({ elf, loads }: Vmlinux): Place[] {
-  const places: Place[] = [];
+/** By rising address. Empty for a file without section headers. */
+export function loadedSections({ elf, loads }: Vmlinux): LoadedSection[] {
+  const placed: LoadedSection[] = [];
   const low = loads.filter(({ vaddr }) => vaddr < START_KERNEL_MAP).toSorted((a, b) => Number(a.vaddr - b.vaddr));
-  const loaded = elf.sections
+  const allocated = elf.sections
     .filter(({ flags, size }) => (flags & SHF_ALLOC) !== 0n && size > 0)
     .toSorted((a, b) => Number(a.addr - b.addr));
   let load = 0;
-  for (const section of loaded) {
+  for (const section of allocated) {
     while (load < low.length && section.addr >= endOf(low[load]!)) load++;
     const start = virtToPhys(section.addr) ?? physIn(low[load], section.addr);
-    if (start !== undefined) places.push({ name: sectionName(elf, section), start, end: start + section.size });
+    if (start !== undefined) placed.push({ name: sectionName(elf, section), start, end: start + section.size });
   }
-  return places.toSorted((a, b) => a.start - b.start);
+  return placed.toSorted((a, b) => a.start - b.start);
 }
 
 const endOf = ({ vaddr, memsz }: Segment): bigint => vaddr + BigInt(memsz);
 
-/** Per-cpu data of kernels before 6.15 is linked at 0; the segment that loads it says where it is. */
+/** Kernels before 6.15 link per-cpu data at 0. The segment that loads it has its physical address. */
 function physIn(load: Segment | undefined, address: bigint): PhysAddr | undefined {
   if (load === undefined || address < load.vaddr || address >= endOf(load)) return undefined;
   return load.paddr + Number(address - load.vaddr);
 }
 
-/** Sites of all lists as one. */
+/** The sites of all lists in one order. */
 export interface MergedSites {
   /** Table entries, ascending. */
   readonly entries: Uint32Array;
-  /** Of each, the index of its list in LISTS. */
+  /** For each entry, the index of its list in LISTS. */
   readonly lists: Uint8Array;
 }
 
@@ -61,7 +61,7 @@ export function mergeSites(sites: Sites): MergedSites {
   const count = abs64.length + inverse32.length + abs32.length;
   const entries = new Uint32Array(count);
   const lists = new Uint8Array(count);
-  const ended = 2 ** 32;
+  const ended = 2 ** 32; // greater than every entry
   let [i, j, k] = [0, 0, 0];
   for (let at = 0; at < count; at++) {
     const a = i < abs64.length ? abs64[i]! : ended;
@@ -70,7 +70,7 @@ export function mergeSites(sites: Sites): MergedSites {
     const entry = Math.min(a, b, c);
     entries[at] = entry;
     if (entry === a) {
-      i++; // list 0, as it stands there
+      i++; // `lists` has list 0 there already
     } else if (entry === b) {
       j++;
       lists[at] = 1;
@@ -82,32 +82,32 @@ export function mergeSites(sites: Sites): MergedSites {
   return { entries, lists };
 }
 
-export const LINE = 64;
+export const CACHE_LINE = 64;
 export const PAGE = 0x1000;
 
-/** What is written to when these sites are relocated. */
+/** What relocation writes to. */
 export interface Touched {
   /** Sites by list. */
   readonly sites: Readonly<Record<ListName, number>>;
-  /** Cache lines of LINE bytes and pages of PAGE bytes that hold any part of a site. */
+  /** Cache lines (CACHE_LINE bytes) and pages (PAGE bytes) that hold any part of a site. */
   readonly lines: number;
   readonly pages: number;
 }
 
 export interface TouchedSection extends Touched {
-  /** Null for sites that lie in no section. */
+  /** Null for sites outside all sections. */
   readonly name: string | null;
   /** The section's address, or that of the first site. */
   readonly start: PhysAddr;
 }
 
-/** Everything together. */
+/** All sites together. */
 export function touchedByAll(merged: MergedSites): Touched {
   return touched(merged, 0, merged.entries.length);
 }
 
-/** The same for each section that has sites, by rising address. Where two sections share a line or page, both have it. */
-export function touchedBySection(merged: MergedSites, sections: readonly Place[]): TouchedSection[] {
+/** Each section that has sites, by rising address. A line or page that two sections share counts for both. */
+export function touchedBySection(merged: MergedSites, sections: readonly LoadedSection[]): TouchedSection[] {
   const { entries } = merged;
   const result: TouchedSection[] = [];
   let section = 0;
@@ -115,11 +115,11 @@ export function touchedBySection(merged: MergedSites, sections: readonly Place[]
     const address = tableEntryToPhys(entries[from]!) ?? 0;
     while (section < sections.length && sections[section]!.end <= address) section++;
     const next = sections[section];
-    const place = next !== undefined && next.start <= address ? next : undefined;
-    const limit = place?.end ?? next?.start ?? Number.MAX_SAFE_INTEGER;
+    const inside = next !== undefined && next.start <= address ? next : undefined;
+    const limit = inside?.end ?? next?.start ?? Number.MAX_SAFE_INTEGER;
     let to = from + 1;
     while (to < entries.length && entries[to]! < physToTableEntry(limit)) to++;
-    result.push({ name: place?.name ?? null, start: place?.start ?? address, ...touched(merged, from, to) });
+    result.push({ name: inside?.name ?? null, start: inside?.start ?? address, ...touched(merged, from, to) });
     from = to;
   }
   return result;
@@ -133,9 +133,9 @@ function touched({ entries, lists }: MergedSites, from: number, to: number): Tou
     counts[list]!++;
     const first = entries[index]!;
     const last = first + LISTS[list]!.width - 1;
-    const firstLine = Math.max(Math.floor(first / LINE), lastLine + 1);
+    const firstLine = Math.max(Math.floor(first / CACHE_LINE), lastLine + 1);
     const firstPage = Math.max(Math.floor(first / PAGE), lastPage + 1);
-    lastLine = Math.max(lastLine, Math.floor(last / LINE));
+    lastLine = Math.max(lastLine, Math.floor(last / CACHE_LINE));
     lastPage = Math.max(lastPage, Math.floor(last / PAGE));
     lines += lastLine - firstLine + 1;
     pages += lastPage - firstPage + 1;
@@ -144,7 +144,7 @@ function touched({ entries, lists }: MergedSites, from: number, to: number): Tou
   return { sites: { abs64, inverse32, abs32 }, lines, pages };
 }
 
-/** How many sites begin in each `cell` bytes, from the cell of the image's first byte to that of its last. */
+/** How many sites begin in each cell of `cell` bytes, from the cell of the image's first byte to that of its last. */
 export function countByCell(
   { entries }: Pick<MergedSites, 'entries'>,
   { imageStart, imageEnd }: Pick<Vmlinux, 'imageStart' | 'imageEnd'>,
