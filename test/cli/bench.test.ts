@@ -125,7 +125,7 @@ function refused(args: readonly string[], code: number, message: RegExp, env: No
 }
 
 test('arguments that make no sense are refused before anything boots', () => {
-  refused([kernel, '--accel', 'warp'], 2, /--accel is "warp", expected auto or tcg or kvm/);
+  refused([kernel, '--accel', 'warp'], 2, /--accel is "warp", expected tcg or kvm or auto/);
   refused([kernel, '--timeout', '2147484'], 2, /--timeout is "2147484", expected a whole number from 1 to 2000000/);
   refused([kernel, '--runs', '5000000000'], 2, /--runs is "5000000000", expected a whole number from 1 to 10000000/);
   refused([kernel, '--runs', '0'], 2, /--runs is "0", expected a whole number from 1/);

@@ -77,7 +77,13 @@ test('what cannot be is refused in one line, exit code 2, and nothing is written
     [[input, '-o', '-', '--json'], /^kslide: --json and -o - both want standard output\n$/],
     [[input, '-o', output, '--virt', 'far'], /^kslide: --virt is "far", expected a whole number from 0\n$/],
     [[input, '-o', output, '--entry', 'bios'], /^kslide: --entry is "bios", expected linux64 or pvh or both\n$/],
-    [[input, '-o', output, '--seed', '00ff'], /^kslide: --seed wants 16 bytes or more in hex, .*\n$/],
+    ...['', '0', '00'.repeat(15), '00'.repeat(33), `${'00'.repeat(16)}0`, `0x${'00'.repeat(16)}`].map(
+      (seed) =>
+        [
+          [input, '-o', output, '--seed', seed],
+          /^kslide: --seed is ".*", expected 16 to 32 bytes in hex, .*\n$/,
+        ] as const,
+    ),
     [[input, '-o', output, '--force'], /^kslide: --force wants --virt and --phys as numbers\n$/],
     [[input, '-o', input], /is the input file/],
     [

@@ -45,12 +45,14 @@ function refused(args: readonly string[], message: RegExp): void {
   assert.deepEqual(readdirSync(directory).toSorted(), before);
 }
 
+const SEED = '0102'.padEnd(32, '0');
+
 test('a seed and a plan give what the seed alone gives, and verify proves it', () => {
   const first = kslide(
     'shuffle',
     path('vmlinux'),
     '--seed',
-    '0102',
+    SEED,
     '-o',
     path('one'),
     '--plan-out',
@@ -59,9 +61,9 @@ test('a seed and a plan give what the seed alone gives, and verify proves it', (
   );
   assert.equal(first.code, 0, first.stderr);
   const summary = JSON.parse(first.stdout) as { seed: string; functions: { all: number; moved: number } };
-  assert.equal(summary.seed, '0102');
+  assert.equal(summary.seed, SEED);
   assert.deepEqual([summary.functions.all, summary.functions.moved], [22, 20]);
-  const second = kslide('shuffle', path('vmlinux'), '--plan', path('plan'), '--seed', '0102', '-o', path('two'));
+  const second = kslide('shuffle', path('vmlinux'), '--plan', path('plan'), '--seed', SEED, '-o', path('two'));
   assert.equal(second.code, 0, second.stderr);
   assert.match(second.stdout, /20 of 22 moved/);
   assert.deepEqual(readFileSync(path('two')), readFileSync(path('one')));
@@ -80,7 +82,7 @@ test('--map takes what ld wrote with the kernel', () => {
     '--map',
     path('ld.map'),
     '--seed',
-    '0102',
+    SEED,
     '-o',
     path('mapped'),
   );
@@ -127,7 +129,8 @@ test('options that contradict each other, and missing files, are refused', () =>
   const out = ['-o', path('never')];
   refused([path('vmlinux')], /nothing to write/);
   refused([path('vmlinux'), ...out, '--seed', 'xyz'], /--seed is "xyz"/);
-  refused([path('vmlinux'), ...out, '--seed', '00'.repeat(33)], /1 to 32 bytes/);
+  for (const seed of ['', '0', '00'.repeat(15), '00'.repeat(33), `${'00'.repeat(16)}0`, `0x${'00'.repeat(16)}`])
+    refused([path('vmlinux'), ...out, '--seed', seed], /--seed is ".*", expected 16 to 32 bytes in hex, /);
   refused([path('stripped'), ...out], /no relocation table/);
   refused([path('stripped'), ...out, '--debug', path('stripped')], /no relocation table/);
   refused([path('vmlinux'), ...out, '--debug', path('stripped')], /debug vmlinux: \.symtab/);
