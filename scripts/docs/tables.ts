@@ -1,0 +1,127 @@
+/**
+ * Tables of the documentation. `FILE/TABLE` is a table of a results file as it is there; the others are put together here, from results or from the
+ * code's constants.
+ */
+import { PARAMS, SCRATCH } from '../../src/segment/layout.ts';
+import { formatNumber, formatTable } from './markdown.ts';
+import { EARLIER } from './results.ts';
+import type { Results, ResultsReader, Table } from './results.ts';
+
+/** Markdown of the table, and a line where its figures come from another program than today's. `today`: see `programHash`. */
+export function renderTable(name: string, from: ResultsReader, today: string): string {
+  const [file = '', table] = name.split('/');
+  const view = VIEWS[name];
+  if (view === undefined && table === undefined) throw new RangeError(`there is no table ${name}`);
+  const shown = view === undefined ? from.table(file, table!) : view.table(from);
+  const about = view === undefined ? from.file(file) : view.file === undefined ? undefined : from.file(view.file);
+  return [formatTable(shown), ...programNote(about, today)].join('\n\n');
+}
+
+function programNote(about: Results | undefined, today: string): string[] {
+  const program = about?.program ?? null;
+  if (program === null || program === today) return [];
+  const hash = program === EARLIER ? 'its hash was not recorded' : program;
+  return [`Measured with an earlier program (${hash}).`];
+}
+
+interface View {
+  readonly table: (from: ResultsReader) => Table;
+  /** The results file, of which the table says with which program it was measured. */
+  readonly file?: string;
+}
+
+export const VIEWS: Readonly<Record<string, View>> = {
+  'whole-boot': { table: wholeBoot, file: 'boot' },
+  'shuffle-stays': { table: shuffleStays, file: 'shuffle' },
+  segment: { table: segment },
+  parameters: { table: parameters },
+};
+
+function wholeBoot(from: ResultsReader): Table {
+  const row = (title: string, name: string, kaslr: string, file: string): string[] => [
+    title,
+    kaslr,
+    `${formatNumber(from.number('boot', '6.12', name, 'to /init'), 1)} M`,
+    `${from.cell('boot', '6.12', name, 'over vmlinux') ?? ''}`,
+    `${from.value('boot', `${file}, MB`).toFixed(1)} MB`,
+  ];
+  return {
+    columns: ['boot', 'KASLR', 'instructions', 'over the plain vmlinux', 'file'].map((name) => ({ name })),
+    rows: [
+      row('bzImage', 'bzImage', 'yes', 'bzImage'),
+      row('vmlinux', 'vmlinux', 'no', 'vmlinux'),
+      row('vmlinux through `convert`', 'kslide, compact', 'yes', 'converted'),
+    ],
+  };
+}
+
+function shuffleStays(from: ResultsReader): Table {
+  const { columns, rows } = from.table('shuffle', 'stays');
+  const words: Readonly<Record<string, string>> = {
+    'fixed range':
+      'between linker symbols that the kernel compares addresses with: noinstr, sched, cpuidle, lock, kprobes, entry, irqentry, static calls, thunks; and mitigations that work by their address (SRSO, retbleed, ITS, BHI)',
+    'tied to fixed code':
+      'a branch of two bytes, a fall-through or an address in padding ties it to code that stays in place',
+    'linker symbol': 'a linker symbol at its start or end, and no way to tell which of the two a reference means',
+    'unknown size': 'a function symbol without a size',
+    'doubtful reference':
+      'only [without relocations](#without-relocations): something may be a reference to it, or it is not certain what a reference to it means',
+    undecodable:
+      'instructions or relocations that are not as expected. Code that any four of its bytes could reach, read as a displacement, stays as well',
+  };
+  return {
+    columns: [...columns, { name: 'what' }],
+    rows: rows.map((row) => [...row, words[row[0] as string] ?? '']),
+  };
+}
+
+function segment(): Table {
+  return {
+    columns: ['offset in the segment', 'what', 'section'].map((name) => ({ name })),
+    rows: [
+      ['0', `parameters, ${PARAMS.size} bytes`, '`.kslide.params`'],
+      [hex(PARAMS.size), 'program', '`.kslide.text`'],
+      ['next multiple of 16', 'table, up to the end of the bytes in the file', '`.kslide.table`'],
+      [
+        'next multiple of 4,096',
+        `scratch memory, ${SCRATCH.size / 1024} KiB, not in the file: state, stack, page tables and log`,
+        '`.kslide.bss`',
+      ],
+    ],
+  };
+}
+
+/** Each field ends where the next one begins. */
+function parameters(): Table {
+  const { size: end, ...offsets } = PARAMS;
+  const what: Readonly<Record<keyof typeof offsets, string>> = {
+    magic: '`4b 53 4c 49 44 45 00`, and the version of this layout, 1',
+    link_base: 'address of the segment; where it runs minus this is the physical slide',
+    entry: 'address of `startup_64`; the program adds the physical slide in place, and leaves through it',
+    entry_bytes: 'what stood at the entry; the hook replaces the first 5 bytes of it',
+    image_start: "address of the image's first byte",
+    segment_size: '`p_memsz`',
+    slot_count: 'how many slides there are: 0, `slot_align`, … `(slot_count − 1) × slot_align`',
+    slot_align: '`CONFIG_PHYSICAL_ALIGN`',
+    scratch: 'offset of the scratch memory',
+    table: 'offset of the table',
+    table_end: "offset of the table's end",
+    table_format: "0: the kernel's; 1: compact; 2: the kernel's, of two lists; 255: none (`randomize`)",
+    flags: 'bit 0: relocate although `KASLR_FLAG` is set (`bzimage`)',
+    virt_slide: 'the virtual slide of a kernel that the host has moved; else 0',
+  };
+  const names = Object.keys(what) as (keyof typeof what)[];
+  const last = offsets.virt_slide + 8;
+  const row = (name: keyof typeof what, i: number): string[] => {
+    const next = i + 1 < names.length ? offsets[names[i + 1]!] : last;
+    return [hex(offsets[name]), `${next - offsets[name]}`, `\`${name}\``, what[name]];
+  };
+  return {
+    columns: ['offset', 'size', 'name', 'what'].map((name) => ({ name })),
+    rows: [...names.map(row), [hex(last), `${end - last}`, null, 'zero']],
+  };
+}
+
+function hex(value: number): string {
+  return `0x${value.toString(16).padStart(2, '0')}`;
+}

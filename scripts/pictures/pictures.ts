@@ -1,0 +1,4 @@
+import type { Page } from '../docs/pages.ts';
+export function renderPictures(): Page[] {
+  return [];
+}
