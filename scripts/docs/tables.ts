@@ -14,14 +14,14 @@ export function renderTable(name: string, from: ResultsReader, today: string): s
   if (view === undefined && table === undefined) throw new RangeError(`there is no table ${name}`);
   const shown = view === undefined ? from.table(file, table!) : view.table(from);
   const about = view === undefined ? from.file(file) : view.file === undefined ? undefined : from.file(view.file);
-  return [formatTable(shown), ...programNote(about, today)].join('\n\n');
+  const note = about === undefined ? '' : programNote(about, today);
+  return note === '' ? formatTable(shown) : `${formatTable(shown)}\n\n${note}`;
 }
 
-function programNote(about: Results | undefined, today: string): string[] {
-  const program = about?.program ?? null;
-  if (program === null || program === today) return [];
-  const hash = program === EARLIER ? 'its hash was not recorded' : program;
-  return [`Measured with an earlier program (${hash}).`];
+/** Says so where the results were measured with another program than today's; else nothing. */
+export function programNote({ program }: Results, today: string): string {
+  if (program === null || program === today) return '';
+  return `Measured with an earlier program (${program === EARLIER ? 'its hash was not recorded' : program}).`;
 }
 
 interface View {
