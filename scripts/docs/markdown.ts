@@ -29,7 +29,7 @@ export function renderPage(page: string, generated: Generated): string {
   const whole = (text.match(TABLE)?.length ?? 0) + (text.match(FIGURE)?.length ?? 0);
   const ended = text.match(/<!-- end -->/g)?.length ?? 0;
   if (begun !== whole || ended !== whole) throw new RangeError(`${begun} marks, of which ${whole} are whole`);
-  const line = text.split('\n').find((each) => each.trimStart().startsWith('<!-- ='));
+  const line = /^[ >*+-]*(\d+\. *)?<!-- = .*/m.exec(text)?.[0];
   if (line !== undefined) throw new RangeError(`a line begins with a figure's comment: ${line.slice(0, 60)}`);
   return text;
 }

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FIGURES } from './figures.ts';
 import { renderPage } from './markdown.ts';
-import { programHash, ResultsReader } from './results.ts';
+import { EARLIER, programHash, ResultsReader } from './results.ts';
 import { renderTable, VIEWS } from './tables.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -36,7 +36,12 @@ export function renderPages(today: string = programHash()): Rendering {
       seen.add(name);
       const figure = FIGURES[name];
       if (figure === undefined) throw new RangeError(`there is no figure ${name}`);
-      return figure(results);
+      const sources = new ResultsReader();
+      const text = figure(sources);
+      const earlier = sources.used
+        .map((file) => results.file(file).program)
+        .some((program) => isOutdated(program, today));
+      return earlier ? `${text} (measured with an earlier program)` : text;
     },
   };
   const pages = pageNames().map((name): Page => {
@@ -46,6 +51,11 @@ export function renderPages(today: string = programHash()): Rendering {
   });
   const unused = [...Object.keys(FIGURES), ...Object.keys(VIEWS)].filter((name) => !seen.has(name));
   return { pages, unused, results };
+}
+
+/** EARLIER is not: tables say it of all their figures, and so need not each sentence. */
+function isOutdated(program: string | null, today: string): boolean {
+  return program !== null && program !== EARLIER && program !== today;
 }
 
 function pageNames(): string[] {

@@ -3,6 +3,7 @@
  * code's constants.
  */
 import { PARAMS, SCRATCH } from '../../src/segment/layout.ts';
+import { FIGURES } from './figures.ts';
 import { formatNumber, formatTable } from './markdown.ts';
 import { EARLIER } from './results.ts';
 import type { Results, ResultsReader, Table } from './results.ts';
@@ -31,11 +32,35 @@ interface View {
 }
 
 export const VIEWS: Readonly<Record<string, View>> = {
+  summary: { table: summary },
   'whole-boot': { table: wholeBoot, file: 'boot' },
   'shuffle-stays': { table: shuffleStays, file: 'shuffle' },
   segment: { table: segment },
   parameters: { table: parameters },
 };
+
+/** docs/performance.md at a glance. */
+function summary(from: ResultsReader): Table {
+  const over = (row: string): string =>
+    ['6.12', '6.1'].map((kernel) => `${from.cell('boot', kernel, row, 'over vmlinux')}`).join(' and ');
+  const figure = (name: string): string => FIGURES[name]!(from);
+  return {
+    columns: ['what', 'result', 'command'].map((name) => ({ name })),
+    rows: [
+      [
+        'a boot with KASLR by kslide, more than the plain vmlinux; Debian 6.12 and 6.1',
+        over('kslide, compact'),
+        '`kslide bench`',
+      ],
+      ['a boot with KASLR by the bzImage, the same', over('bzImage'), '`kslide bench`'],
+      ["kslide's program, instructions for each relocation", figure('program.a-relocation'), '`kslide bench`'],
+      ["the relocation table's size / the kernel's own table", figure('table.ratio'), '`bench/table-encodings.ts`'],
+      ["the time to apply it / the kernel's loop, cold caches", figure('apply.cold'), '`bench/apply-table.ts`'],
+      ['the same, warm caches', figure('apply.warm'), '`bench/apply-table.ts`'],
+      ['the time to convert a kernel', '[README](../README.md#speed)', '`bench/convert.ts`'],
+    ],
+  };
+}
 
 function wholeBoot(from: ResultsReader): Table {
   const row = (title: string, name: string, kaslr: string, file: string): string[] => [
@@ -71,7 +96,7 @@ function shuffleStays(from: ResultsReader): Table {
   };
   return {
     columns: [...columns, { name: 'what' }],
-    rows: rows.map((row) => [...row, words[row[0] as string] ?? '']),
+    rows: rows.map(([reason, functions]) => [reason!, functions!, words[reason as string]!]),
   };
 }
 

@@ -72,37 +72,38 @@ function drawFileAndMemory(program: number, table: number): string[] {
     { ...MEMORY, y: TOP + 24 },
     { text: 96, data: 66, gap: 40, params: 40, program: 48, table: 78, scratch: 96 },
   );
-  const [hookInFile, hook] = [inFile.text, inMemory.text].map((of) => ({ ...of, y: of.y + 44, height: 6 }));
+  const hookIn = ({ x, y, width }: Box): Box => ({ x, y: y + 44, width, height: 6 });
+  const [hookInFile, hook] = [hookIn(inFile.text), hookIn(inMemory.text)];
   const added = (at: number, size: string): string => `+${hex(at)}${size === '' ? '' : ` · ${size}`}`;
   return [
     band(inFile.text, inMemory.text, 'kernel-band'),
     band(inFile.data, inMemory.data, 'kernel-band'),
     ...(['params', 'program', 'table'] as const).map((part) => band(inFile[part], inMemory[part], 'added-band')),
-    part('kernel', inFile.headers, 'ELF header', 'program headers, one added'),
-    part('kernel', inFile.text, 'text'),
-    part('kernel', inFile.data, 'data, per-cpu data, init'),
-    part('kernel', inFile.old, 'old section names', 'and section headers'),
-    part('added', inFile.params, 'parameters', `${PARAMS.size} bytes`),
-    part('added', inFile.program, 'program', `${formatNumber(program)} bytes`),
-    part('added', inFile.table, 'relocation table'),
-    part('kernel', inFile.names, 'new section names', 'and section headers'),
-    box('hook', hookInFile!),
-    text('hook-text', FILE.x + 10, hookInFile!.y + 22, 'hook: a jump at e_entry'),
+    labelled('kernel', inFile.headers, 'ELF header', 'program headers, one added'),
+    labelled('kernel', inFile.text, 'text'),
+    labelled('kernel', inFile.data, 'data, per-cpu data, init'),
+    labelled('kernel', inFile.old, 'old section names', 'and section headers'),
+    labelled('added', inFile.params, 'parameters', `${PARAMS.size} bytes`),
+    labelled('added', inFile.program, 'program', `${formatNumber(program)} bytes`),
+    labelled('added', inFile.table, 'relocation table'),
+    labelled('kernel', inFile.names, 'new section names', 'and section headers'),
+    box('hook', hookInFile),
+    text('hook-text', FILE.x + 10, hookInFile.y + 22, 'hook: a jump at e_entry'),
     text('soft', MEMORY.x, inMemory.text.y - 8, '_text'),
-    part('kernel', inMemory.text, 'text'),
-    part('kernel', inMemory.data, 'data, per-cpu data, init, bss'),
-    box('hook', hook!),
-    part('gap', inMemory.gap, '_end, and a gap', 'below 2 MiB, free memory'),
-    part('added', inMemory.params, 'parameters', added(0, `${PARAMS.size} bytes`)),
-    part('added', inMemory.program, 'program', added(PARAMS.size, `${formatNumber(program)} bytes`)),
-    part('added', inMemory.table, 'relocation table', added(table, '')),
-    part('gap added-gap', inMemory.scratch, `scratch, ${kib(SCRATCH.size)}, not in the file`),
+    labelled('kernel', inMemory.text, 'text'),
+    labelled('kernel', inMemory.data, 'data, per-cpu data, init, bss'),
+    box('hook', hook),
+    labelled('gap', inMemory.gap, '_end, and a gap', 'below 2 MiB, free memory'),
+    labelled('added', inMemory.params, 'parameters', added(0, `${PARAMS.size} bytes`)),
+    labelled('added', inMemory.program, 'program', added(PARAMS.size, `${formatNumber(program)} bytes`)),
+    labelled('added', inMemory.table, 'relocation table', added(table, '')),
+    labelled('gap added-gap', inMemory.scratch, `scratch, ${kib(SCRATCH.size)}, not in the file`),
     ...[
       `state and stack, ${kib(SCRATCH.wiped)}, wiped`,
       `page tables, ${kib(SCRATCH.log - SCRATCH.wiped)}`,
       `log of sites, ${kib(SCRATCH.size - SCRATCH.log)}`,
     ].map((words, i) => text('soft', MEMORY.x + 10, inMemory.scratch.y + 42 + 18 * i, words)),
-    arrow(MEMORY.x + MEMORY.width, hook!.y + 3, BOOT.x - 12),
+    arrow(MEMORY.x + MEMORY.width, hook.y + 3, BOOT.x - 12),
     arrow(MEMORY.x + MEMORY.width, inMemory.program.y + 24, BOOT.x - 12),
   ];
 }
@@ -167,7 +168,7 @@ function stack<Name extends string>(
   return Object.fromEntries(boxes) as Record<Name, Box>;
 }
 
-function part(kind: string, at: Box, words: string, more?: string): string {
+function labelled(kind: string, at: Box, words: string, more?: string): string {
   const lines = [text('', at.x + 10, at.y + 18, words)];
   if (more !== undefined) lines.push(text('soft', at.x + 10, at.y + 34, more));
   return [box(kind, at), ...lines].join('\n');
