@@ -120,7 +120,7 @@ function millions(from: ResultsReader, column: string): string {
 }
 
 function perRelocation(from: ResultsReader, column: string, digits: number): string {
-  return steps(from, 'relocation', column).toFixed(digits);
+  return steps(from, 'for each relocation', column).toFixed(digits);
 }
 
 /** Of the 6.12 kernel, whose rows are the last ones. */

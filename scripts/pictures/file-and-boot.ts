@@ -89,7 +89,7 @@ function drawFileAndMemory(program: number, table: number): string[] {
     labelled('kernel', inFile.names, 'new section names', 'and section headers'),
     box('hook', hookInFile),
     text('hook-text', FILE.x + 10, hookInFile.y + 22, 'hook: a jump at e_entry'),
-    text('soft', MEMORY.x, inMemory.text.y - 8, '_text'),
+    text('soft', MEMORY.x, inMemory.text.y - 8, '_text, by default at 0x1000000'),
     labelled('kernel', inMemory.text, 'text'),
     labelled('kernel', inMemory.data, 'data, per-cpu data, init, bss'),
     box('hook', hook),

@@ -68,9 +68,12 @@ describe('results', () => {
     const bytes = (kernel: string, form: string): string =>
       `${results.number('table-sizes', 'sizes', form, kernel).toLocaleString('en-US')} bytes`;
     for (const kernel of ['6.12', '6.1']) {
-      assert.equal(results.cell('program', 'steps', 'table', `${kernel}, compact`), bytes(kernel, 'the compact table'));
       assert.equal(
-        results.cell('program', 'steps', 'table', `${kernel}, kernel's format`),
+        results.cell('program', 'steps', 'size of the table', `${kernel}, compact`),
+        bytes(kernel, 'the compact table'),
+      );
+      assert.equal(
+        results.cell('program', 'steps', 'size of the table', `${kernel}, kernel's format`),
         bytes(kernel, "the kernel's table"),
       );
     }
@@ -80,7 +83,7 @@ describe('results', () => {
 describe('marks in a page', () => {
   const generated = {
     table: (name: string): string => `| ${name} |`,
-    figure: (name: string): string => `<${name}>`,
+    figure: (name: string): string => `figure ${name}`,
   };
   const render = (page: string): string => renderPage(page, generated);
 
@@ -88,7 +91,7 @@ describe('marks in a page', () => {
     const page =
       '# x\n\n<!-- table: a/b -->\n\n| old |\n\n<!-- end -->\n\nit is <!-- = c -->1<!-- end -->, or <!-- = d --><!-- end -->.\n';
     const after =
-      '# x\n\n<!-- table: a/b -->\n\n| a/b |\n\n<!-- end -->\n\nit is <!-- = c --><c><!-- end -->, or <!-- = d --><d><!-- end -->.\n';
+      '# x\n\n<!-- table: a/b -->\n\n| a/b |\n\n<!-- end -->\n\nit is <!-- = c -->figure c<!-- end -->, or <!-- = d -->figure d<!-- end -->.\n';
     assert.equal(render(page), after);
     assert.equal(withoutGenerated(page), '# x\n\n\n\nit is , or .\n');
   });
