@@ -1,7 +1,7 @@
 /** Figures that stand in sentences, by name: `<!-- = apply.cold -->0.78<!-- end -->`. Each comes out of a results file or out of the code's constants. */
 import { ENTRY_BYTES, PARAMS, SCRATCH } from '../../src/segment/layout.ts';
 import { stubProgram } from '../../src/segment/build.ts';
-import { formatNumber } from './markdown.ts';
+import { formatCell, formatNumber } from './markdown.ts';
 import type { ResultsReader } from './results.ts';
 
 type Figure = (results: ResultsReader) => string;
@@ -144,7 +144,7 @@ function tableRatio(from: ResultsReader, kernel: string): number {
 /** Of the kernel whose sections were kept. */
 function sections(from: ResultsReader, start: string): { readonly row: string; readonly cell: string } {
   const found = from.table('function-sections', 'forms').rows.find(([first]) => `${first}`.startsWith(start))!;
-  return { row: `${found[0]}`, cell: `${found[1]}` };
+  return { row: `${found[0]}`, cell: formatCell(found[1]!) };
 }
 
 function rebuilt(from: ResultsReader, form: string): string {
