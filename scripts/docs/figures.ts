@@ -24,13 +24,13 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'kernel.randomized': (from) => formatNumber(from.value('kernel-randomization', 'randomized')),
   'kernel.nokaslr': (from) => formatNumber(from.value('kernel-randomization', 'nokaslr')),
 
-  // The program that runs in the guest.
-  'program.instructions': (from) => formatNumber(steps(from, 'in all', '6.12, compact')),
-  'program.millions': (from) => millions(from, '6.12, compact'),
-  'program.millions-lz4': (from) => millions(from, '6.1, compact'),
-  'program.a-relocation': (from) => perRelocation(from, '6.12, compact', 2),
-  'program.a-relocation-roughly': (from) => perRelocation(from, '6.12, compact', 1),
-  'program.a-relocation-kernel-roughly': (from) => perRelocation(from, "6.12, kernel's format", 1),
+  // The stub.
+  'stub.instructions': (from) => formatNumber(steps(from, 'in all', '6.12, compact')),
+  'stub.millions': (from) => millions(from, '6.12, compact'),
+  'stub.millions-lz4': (from) => millions(from, '6.1, compact'),
+  'stub.a-relocation': (from) => perRelocation(from, '6.12, compact', 2),
+  'stub.a-relocation-roughly': (from) => perRelocation(from, '6.12, compact', 1),
+  'stub.a-relocation-kernel-roughly': (from) => perRelocation(from, "6.12, kernel's format", 1),
   'apply.cold': (from) => ratio(from, 'cold'),
   'apply.warm': (from) => ratio(from, 'warm'),
 
@@ -88,7 +88,7 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
 
   // Out of the code.
   'code.params': () => `${PARAMS.size} bytes`,
-  'code.program': () => `${formatNumber(STUB_PROGRAM.length)} bytes`,
+  'code.stub': () => `${formatNumber(STUB_PROGRAM.length)} bytes`,
   'code.scratch': () => `${SCRATCH.size / 1024} KiB`,
   'code.log': () => `${(SCRATCH.size - SCRATCH.log) / 1024} KiB`,
   'code.entry': () => `${ENTRY_BYTES} bytes`,
@@ -112,7 +112,7 @@ function kslideOneIn(from: ResultsReader, kernel: string): string {
 }
 
 function steps(from: ResultsReader, row: string, column: string): number {
-  return Number(from.cell('program', 'steps', row, column));
+  return Number(from.cell('stub', 'steps', row, column));
 }
 
 function millions(from: ResultsReader, column: string): string {

@@ -3,7 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { FIGURES } from './figures.ts';
 import { renderPage } from './markdown.ts';
-import { EARLIER, programHash, ResultsReader } from './results.ts';
+import { EARLIER, stubHash, ResultsReader } from './results.ts';
 import { renderTable, VIEWS } from './tables.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -23,8 +23,8 @@ export interface Rendering {
   readonly results: ResultsReader;
 }
 
-/** `today`: the hash of the program that figures are compared with. Throws where a page names what is not there. */
-export function renderPages(today: string = programHash()): Rendering {
+/** `today`: the hash of the stub that figures are compared with. Throws where a page names what is not there. */
+export function renderPages(today: string = stubHash()): Rendering {
   const results = new ResultsReader();
   const seen = new Set<string>();
   const generated = {
@@ -38,10 +38,8 @@ export function renderPages(today: string = programHash()): Rendering {
       if (figure === undefined) throw new RangeError(`there is no figure ${name}`);
       const sources = new ResultsReader();
       const text = figure(sources);
-      const earlier = sources.used
-        .map((file) => results.file(file).program)
-        .some((program) => isOutdated(program, today));
-      return earlier ? `${text} (measured with an earlier program)` : text;
+      const earlier = sources.used.map((file) => results.file(file).stub).some((stub) => isOutdated(stub, today));
+      return earlier ? `${text} (measured with an earlier stub)` : text;
     },
   };
   const pages = pageNames().map((name): Page => {
@@ -54,8 +52,8 @@ export function renderPages(today: string = programHash()): Rendering {
 }
 
 /** EARLIER is not: tables say it of all their figures, and so need not each sentence. */
-function isOutdated(program: string | null, today: string): boolean {
-  return program !== null && program !== EARLIER && program !== today;
+function isOutdated(stub: string | null, today: string): boolean {
+  return stub !== null && stub !== EARLIER && stub !== today;
 }
 
 function pageNames(): string[] {

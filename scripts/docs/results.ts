@@ -28,10 +28,10 @@ export interface Results {
   /** `2026-11`, or with the day. */
   readonly date: string;
   /**
-   * The program that the figures were measured with, as `programHash` names it; EARLIER where it is known to differ from today's and its hash was not
+   * The stub that the figures were measured with, as `stubHash` names it; EARLIER where it is known to differ from today's and its hash was not
    * recorded; null where the figures do not depend on it.
    */
-  readonly program: string | null;
+  readonly stub: string | null;
   readonly note: string;
   readonly values?: Readonly<Record<string, number>>;
   readonly tables?: Readonly<Record<string, Table>>;
@@ -52,8 +52,8 @@ export function resultsText(name: string): string {
   return readFileSync(new URL(`${name}.json`, FOLDER), 'utf8');
 }
 
-/** The first 12 hex digits of the SHA-256 of the program that `convert` adds to kernels. */
-export function programHash(): string {
+/** The first 12 hex digits of the SHA-256 of the stub. */
+export function stubHash(): string {
   return createHash('sha256').update(STUB_PROGRAM).digest('hex').slice(0, 12);
 }
 

@@ -8,26 +8,26 @@ import { formatNumber, formatTable } from './markdown.ts';
 import { EARLIER } from './results.ts';
 import type { Results, ResultsReader, Table } from './results.ts';
 
-/** Markdown of the table, and a line where its figures come from another program than today's. `today`: see `programHash`. */
+/** Markdown of the table, and a line where its figures come from another stub than today's. `today`: see `stubHash`. */
 export function renderTable(name: string, from: ResultsReader, today: string): string {
   const [file = '', table] = name.split('/');
   const view = VIEWS[name];
   if (view === undefined && table === undefined) throw new RangeError(`there is no table ${name}`);
   const shown = view === undefined ? from.table(file, table!) : view.table(from);
   const about = view === undefined ? from.file(file) : view.file === undefined ? undefined : from.file(view.file);
-  const note = about === undefined ? '' : programNote(about, today);
+  const note = about === undefined ? '' : stubNote(about, today);
   return note === '' ? formatTable(shown) : `${formatTable(shown)}\n\n${note}`;
 }
 
-/** Says so where the results were measured with another program than today's; else nothing. */
-export function programNote({ program }: Results, today: string): string {
-  if (program === null || program === today) return '';
-  return `Measured with an earlier program (${program === EARLIER ? 'its hash was not recorded' : program}).`;
+/** Says so where the results were measured with another stub than today's; else nothing. */
+export function stubNote({ stub }: Results, today: string): string {
+  if (stub === null || stub === today) return '';
+  return `Measured with an earlier stub (${stub === EARLIER ? 'its hash was not recorded' : stub}).`;
 }
 
 interface View {
   readonly table: (from: ResultsReader) => Table;
-  /** The results file, of which the table says with which program it was measured. */
+  /** The results file, of which the table says with which stub it was measured. */
   readonly file?: string;
 }
 
@@ -53,7 +53,7 @@ function summary(from: ResultsReader): Table {
         '`kslide bench`',
       ],
       ['a boot with KASLR by the bzImage, the same', over('bzImage'), '`kslide bench`'],
-      ['the stub, instructions for each relocation', figure('program.a-relocation'), '`kslide bench`'],
+      ['the stub, instructions for each relocation', figure('stub.a-relocation'), '`kslide bench`'],
       ["the relocation table's size / the kernel's own table", figure('table.ratio'), '`bench/table-encodings.ts`'],
       ["the time to apply it / the kernel's loop, cold caches", figure('apply.cold'), '`bench/apply-table.ts`'],
       ['the same, warm caches', figure('apply.warm'), '`bench/apply-table.ts`'],

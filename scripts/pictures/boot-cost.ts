@@ -3,7 +3,7 @@ import { drawBars } from '../../src/cli/html/svg-bars.ts';
 import type { Bar, BarPart } from '../../src/cli/html/svg-bars.ts';
 import { formatNumber } from '../docs/markdown.ts';
 import type { ResultsReader } from '../docs/results.ts';
-import { programNote } from '../docs/tables.ts';
+import { stubNote } from '../docs/tables.ts';
 import { drawPicture, text, WIDTH } from './drawing.ts';
 
 const MARGIN = 20;
@@ -51,7 +51,7 @@ export function drawBootCost(from: ResultsReader, today: string): string {
     },
     WIDTH - 2 * MARGIN,
   );
-  const note = programNote(from.file('boot'), today);
+  const note = stubNote(from.file('boot'), today);
   const end = TOP + Number(/ height="(\d+)"/.exec(chart)![1]);
   const height = end + (note === '' ? 12 : 30);
   return drawPicture({

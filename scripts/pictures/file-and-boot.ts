@@ -1,6 +1,6 @@
 /**
  * The converted file, the memory that it is loaded to, and what happens in a boot, side by side. Offsets and sizes come from the segment's layout and
- * from the program itself; how many instructions each step takes, from docs/results/program.json.
+ * from the stub itself; how many instructions each step takes, from docs/results/stub.json.
  */
 import { alignUp } from '../../src/base/bytes.ts';
 import { STUB_STEPS, stubSteps } from '../../src/stub/program.ts';
@@ -8,7 +8,7 @@ import type { StubStep } from '../../src/stub/program.ts';
 import { STUB_PROGRAM } from '../../src/stub/assembled.ts';
 import { ENTRY_BYTES, PARAMS, SCRATCH } from '../../src/segment/layout.ts';
 import { formatNumber } from '../docs/markdown.ts';
-import { programNote } from '../docs/tables.ts';
+import { stubNote } from '../docs/tables.ts';
 import type { ResultsReader } from '../docs/results.ts';
 import { box, drawPicture, path, text } from './drawing.ts';
 import type { Box } from './drawing.ts';
@@ -21,7 +21,7 @@ const TOP = 48;
 const OFFSET = 84;
 const STEP = { top: 172, height: 40, gap: 5 };
 
-/** What each step of the program does, under the names that `kslide bench` counts by. */
+/** What each step of the stub does, under the names that `kslide bench` counts by. */
 const STEPS: Readonly<Record<StubStep, readonly (readonly [name: string, what: string])[]>> = {
   'set-up': [
     ['enter', 'a stack of its own; the physical slide'],
@@ -41,36 +41,36 @@ const STEPS: Readonly<Record<StubStep, readonly (readonly [name: string, what: s
 };
 
 export function drawFileAndBoot(from: ResultsReader, today: string): string {
-  const program = STUB_PROGRAM.length;
-  const table = alignUp(PARAMS.size + program, 16);
+  const stub = STUB_PROGRAM.length;
+  const table = alignUp(PARAMS.size + stub, 16);
   const height = 614;
   return drawPicture({
     title: 'A converted kernel: the file, the memory, and the boot',
     description:
-      'Left, the ELF file: headers, the text with the hook at e_entry, data, and the added segment of parameters, program and relocation table. ' +
+      'Left, the ELF file: headers, the text with the hook at e_entry, data, and the added segment of parameters, stub and relocation table. ' +
       'Middle, physical memory: the image from _text to _end, a gap, the segment, and scratch memory. ' +
-      `Right, the boot: the VMM loads the file and jumps to e_entry, where the hook leads into the program; its steps are ${STUB_STEPS.flatMap((step) => STEPS[step].map(([name]) => name)).join(', ')}; then startup_64 runs.`,
+      `Right, the boot: the VMM loads the file and jumps to e_entry, where the hook leads into the stub; its steps are ${STUB_STEPS.flatMap((step) => STEPS[step].map(([name]) => name)).join(', ')}; then startup_64 runs.`,
     height,
     style: STYLE,
     parts: [
       text('heading', FILE.x, 30, 'The file'),
       text('heading', MEMORY.x, 30, 'In memory'),
       text('heading', BOOT.x, 30, 'The boot'),
-      ...drawFileAndMemory(program, table),
+      ...drawFileAndMemory(stub, table),
       ...drawBoot(from, today),
     ],
   });
 }
 
 /** The same parts in both columns, a band from each to where the loader puts it. */
-function drawFileAndMemory(program: number, table: number): string[] {
+function drawFileAndMemory(stub: number, table: number): string[] {
   const inFile = stack(
     { ...FILE, y: TOP },
-    { headers: 40, text: 96, data: 66, old: 40, params: 40, program: 48, table: 78, names: 40 },
+    { headers: 40, text: 96, data: 66, old: 40, params: 40, stub: 48, table: 78, names: 40 },
   );
   const inMemory = stack(
     { ...MEMORY, y: TOP + 24 },
-    { text: 96, data: 66, gap: 40, params: 40, program: 48, table: 78, scratch: 96 },
+    { text: 96, data: 66, gap: 40, params: 40, stub: 48, table: 78, scratch: 96 },
   );
   const hookIn = ({ x, y, width }: Box): Box => ({ x, y: y + 44, width, height: 6 });
   const [hookInFile, hook] = [hookIn(inFile.text), hookIn(inMemory.text)];
@@ -78,13 +78,13 @@ function drawFileAndMemory(program: number, table: number): string[] {
   return [
     band(inFile.text, inMemory.text, 'kernel-band'),
     band(inFile.data, inMemory.data, 'kernel-band'),
-    ...(['params', 'program', 'table'] as const).map((part) => band(inFile[part], inMemory[part], 'added-band')),
+    ...(['params', 'stub', 'table'] as const).map((part) => band(inFile[part], inMemory[part], 'added-band')),
     labelled('kernel', inFile.headers, 'ELF header', 'program headers, one added'),
     labelled('kernel', inFile.text, 'text'),
     labelled('kernel', inFile.data, 'data, per-cpu data, init'),
     labelled('kernel', inFile.old, 'old section names', 'and section headers'),
     labelled('added', inFile.params, 'parameters', `${PARAMS.size} bytes`),
-    labelled('added', inFile.program, 'program', `${formatNumber(program)} bytes`),
+    labelled('added', inFile.stub, 'stub', `${formatNumber(stub)} bytes`),
     labelled('added', inFile.table, 'relocation table'),
     labelled('kernel', inFile.names, 'new section names', 'and section headers'),
     box('hook', hookInFile),
@@ -95,7 +95,7 @@ function drawFileAndMemory(program: number, table: number): string[] {
     box('hook', hook),
     labelled('gap', inMemory.gap, '_end, and a gap', 'below 2 MiB, free memory'),
     labelled('added', inMemory.params, 'parameters', added(0, `${PARAMS.size} bytes`)),
-    labelled('added', inMemory.program, 'program', added(PARAMS.size, `${formatNumber(program)} bytes`)),
+    labelled('added', inMemory.stub, 'stub', added(PARAMS.size, `${formatNumber(stub)} bytes`)),
     labelled('added', inMemory.table, 'relocation table', added(table, '')),
     labelled('gap added-gap', inMemory.scratch, `scratch, ${kib(SCRATCH.size)}, not in the file`),
     ...[
@@ -104,13 +104,13 @@ function drawFileAndMemory(program: number, table: number): string[] {
       `log of sites, ${kib(SCRATCH.size - SCRATCH.log)}`,
     ].map((words, i) => text('soft', MEMORY.x + 10, inMemory.scratch.y + 42 + 18 * i, words)),
     arrow(MEMORY.x + MEMORY.width, hook.y + 3, BOOT.x - 12),
-    arrow(MEMORY.x + MEMORY.width, inMemory.program.y + 24, BOOT.x - 12),
+    arrow(MEMORY.x + MEMORY.width, inMemory.stub.y + 24, BOOT.x - 12),
   ];
 }
 
 function drawBoot(from: ResultsReader, today: string): string[] {
   const offsets = new Map(stubSteps().map(({ step, offset }) => [step, offset]));
-  const count = (row: string): string => formatNumber(Number(from.cell('program', 'steps', row, '6.12, compact')));
+  const count = (row: string): string => formatNumber(Number(from.cell('stub', 'steps', row, '6.12, compact')));
   const right = BOOT.x + BOOT.width;
   const parts = [
     ...node(
@@ -120,11 +120,11 @@ function drawBoot(from: ResultsReader, today: string): string[] {
       'whose code ends with a jump to e_entry',
     ),
     downArrow(TOP + 46),
-    ...node(TOP + 82, 'e_entry', 'the hook jumps into the program'),
+    ...node(TOP + 82, 'e_entry', 'the hook jumps to the stub'),
     text('soft', BOOT.x + OFFSET, STEP.top - 6, 'in the segment'),
     text('soft end', right - 8, STEP.top - 6, 'instructions'),
   ];
-  const earlier = programNote(from.file('program'), today) === '' ? '' : ', an earlier program';
+  const earlier = stubNote(from.file('stub'), today) === '' ? '' : ', an earlier stub';
   let y = STEP.top;
   for (const step of STUB_STEPS) {
     const steps = STEPS[step];

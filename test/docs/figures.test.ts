@@ -6,7 +6,7 @@ import { renderPages } from '../../scripts/docs/pages.ts';
 import {
   EARLIER,
   formatResults,
-  programHash,
+  stubHash,
   ResultsReader,
   resultsFiles,
   resultsText,
@@ -37,19 +37,19 @@ describe('pages', () => {
     assert.deepEqual(repeated, []);
   });
 
-  test('figures that were measured with another program say so', () => {
+  test('figures that were measured with another stub say so', () => {
     const later = renderPages('0'.repeat(12)).pages;
     const page = later.find(({ name }) => name === 'docs/performance.md')!;
     const readme = later.find(({ name }) => name === 'README.md')!;
-    assert.match(readme.after, /-->0\.\d\d \(measured with an earlier program\)<!-- end --> of the time of/);
-    const note = `Measured with an earlier program (${programHash()}).`;
+    assert.match(readme.after, /-->0\.\d\d \(measured with an earlier stub\)<!-- end --> of the time of/);
+    const note = `Measured with an earlier stub (${stubHash()}).`;
     assert.equal(page.after.split(note).length - 1, 2, 'the tables of steps and of the apply step');
     assert.ok(!page.before.includes(note));
     assert.match(
-      renderTable('boot/6.12', new ResultsReader(), programHash()),
-      /\nMeasured with an earlier program \(its hash was not recorded\)\.$/,
+      renderTable('boot/6.12', new ResultsReader(), stubHash()),
+      /\nMeasured with an earlier stub \(its hash was not recorded\)\.$/,
     );
-    assert.doesNotMatch(renderTable('page-sharing/pages', new ResultsReader(), '0'.repeat(12)), /earlier program/);
+    assert.doesNotMatch(renderTable('page-sharing/pages', new ResultsReader(), '0'.repeat(12)), /earlier stub/);
   });
 });
 
@@ -59,7 +59,7 @@ describe('results', () => {
       const file = JSON.parse(resultsText(name)) as Results;
       assert.equal(resultsText(name), formatResults(file));
       assert.match(file.date, /^\d{4}-\d\d(-\d\d)?$/);
-      if (file.program !== null && file.program !== EARLIER) assert.match(file.program, /^[0-9a-f]{12}$/);
+      if (file.stub !== null && file.stub !== EARLIER) assert.match(file.stub, /^[0-9a-f]{12}$/);
       for (const { columns, rows } of Object.values(file.tables ?? {}))
         for (const row of rows) assert.equal(row.length, columns.length, JSON.stringify(row));
     });
@@ -69,11 +69,11 @@ describe('results', () => {
       `${results.number('table-sizes', 'sizes', form, kernel).toLocaleString('en-US')} bytes`;
     for (const kernel of ['6.12', '6.1']) {
       assert.equal(
-        results.cell('program', 'steps', 'size of the table', `${kernel}, compact`),
+        results.cell('stub', 'steps', 'size of the table', `${kernel}, compact`),
         bytes(kernel, 'the compact table'),
       );
       assert.equal(
-        results.cell('program', 'steps', 'size of the table', `${kernel}, kernel's format`),
+        results.cell('stub', 'steps', 'size of the table', `${kernel}, kernel's format`),
         bytes(kernel, "the kernel's table"),
       );
     }
