@@ -1,79 +1,15 @@
 /**
- * The direction of imports. Every file under src/ stands in a room, and each room may import from the rooms that are named here and from no other.
- * A file in no room fails, and so does a rule that nothing needs any more. What each room is for: docs/design.md, "The rooms".
+ * The direction of imports. Every file under src/ stands in a room, and each room may import from the rooms that rooms.ts names and from no other.
+ * A file in no room fails, and so does a rule that nothing needs any more. What each room is for: docs/design.md, "The map of the source".
  */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { ROOMS } from './rooms.ts';
 
 const SRC = fileURLToPath(new URL('../src/', import.meta.url));
-
-/**
- * Rooms, from the ground up; each with those that it may import from. A room is a folder with all below it, but for folders that are rooms of their
- * own; `pipelines` are the files at the root of src/, one a pipeline, with their folders.
- */
-const ROOMS: Readonly<Record<string, readonly string[]>> = {
-  base: [],
-  elf: ['base'],
-  asm: ['base'],
-  wasm: ['base'],
-  codecs: ['base', 'wasm'],
-  kaslr: ['base'],
-  'relocs/tables': ['base', 'elf'],
-  segment: ['base', 'elf', 'kaslr', 'relocs/tables'],
-  stub: ['base', 'asm', 'segment', 'relocs/tables'],
-  bzimage: ['base', 'codecs', 'elf', 'stub'],
-  kernel: ['base', 'elf', 'codecs', 'bzimage', 'segment', 'relocs/tables'],
-  relocs: ['base', 'elf', 'kernel', 'relocs/tables'],
-  pipelines: ['base', 'elf', 'codecs', 'bzimage', 'kaslr', 'kernel', 'relocs', 'relocs/tables', 'segment', 'stub'],
-  verify: ['base', 'elf', 'codecs', 'bzimage', 'kernel', 'relocs', 'relocs/tables', 'segment', 'stub'],
-  shuffle: ['base', 'elf', 'codecs', 'kernel', 'relocs', 'relocs/tables', 'pipelines'],
-  'shuffle/verify': [
-    'base',
-    'elf',
-    'codecs',
-    'kernel',
-    'relocs',
-    'relocs/tables',
-    'segment',
-    'shuffle',
-    'stub',
-    'verify',
-  ],
-  node: ['base', 'elf', 'asm', 'codecs', 'bzimage', 'kernel', 'relocs', 'pipelines'],
-  measure: [
-    'base',
-    'elf',
-    'asm',
-    'codecs',
-    'bzimage',
-    'kaslr',
-    'kernel',
-    'relocs',
-    'relocs/tables',
-    'segment',
-    'stub',
-    'pipelines',
-    'node',
-  ],
-  cli: [
-    'base',
-    'elf',
-    'kaslr',
-    'kernel',
-    'relocs',
-    'segment',
-    'stub',
-    'pipelines',
-    'verify',
-    'shuffle',
-    'shuffle/verify',
-    'node',
-    'measure',
-  ],
-};
 
 /** The doors: files that only re-export, and so import from anywhere below. */
 const DOORS: Readonly<Record<string, readonly string[]>> = {

@@ -114,7 +114,10 @@ test('none found: exit code 1, and why', () => {
       /^no slide found; looked for the panic's Kernel Offset, _text of \/proc\/kallsyms, vmcoreinfo's KERNELOFFSET$/,
     ],
     ['0000000000000000 T _text\n', /^its addresses are hidden; read \/proc\/kallsyms as root/],
-    ['ffffffff9d012000 T _text\n', /^_text at 0xffffffff9d012000 is not a possible slide above its usual link address; name the kernel with --vmlinux$/],
+    [
+      'ffffffff9d012000 T _text\n',
+      /^_text at 0xffffffff9d012000 is not a possible slide above its usual link address; name the kernel with --vmlinux$/,
+    ],
   ];
   for (const [log, reason] of reasons) {
     const { output, remark, exitCode } = reportOffset(findOffsets(log), { json: false });

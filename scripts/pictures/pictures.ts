@@ -1,0 +1,20 @@
+/** The pictures of the documentation, in docs/pictures. Nothing is written to disk here. */
+import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import type { Page } from '../docs/pages.ts';
+import { stubHash, ResultsReader } from '../docs/results.ts';
+import { drawBootCost } from './boot-cost.ts';
+import { drawFileAndBoot } from './file-and-boot.ts';
+
+const FOLDER = fileURLToPath(new URL('../../docs/pictures/', import.meta.url));
+
+/** `today`: the hash of the stub that figures are compared with. */
+export function renderPictures(today: string = stubHash()): Page[] {
+  const results = new ResultsReader();
+  const pictures = { 'file-and-boot': drawFileAndBoot(results, today), 'boot-cost': drawBootCost(results, today) };
+  return Object.entries(pictures).map(([file, after]) => {
+    const path = `${FOLDER}${file}.svg`;
+    const before = existsSync(path) ? readFileSync(path, 'utf8') : '';
+    return { name: `docs/pictures/${file}.svg`, path, before, after };
+  });
+}
