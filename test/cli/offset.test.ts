@@ -104,14 +104,20 @@ test('a log of several boots: the last counts, and it is said', () => {
   });
   assert.equal(exitCode, 0);
   assert.match(output, /^slide +0x2c000000 /);
-  assert.equal(remark, 'has 2 different slides; this is the last');
+  assert.equal(remark, 'has 2 different slides; this is the last one');
 });
 
 test('none found: exit code 1, and why', () => {
   const reasons: readonly [string, RegExp][] = [
-    ['', /^no slide in it; expected the panic's Kernel Offset, _text of \/proc\/kallsyms, vmcoreinfo's KERNELOFFSET$/],
+    [
+      '',
+      /^no slide found; looked for the panic's Kernel Offset, _text of \/proc\/kallsyms, vmcoreinfo's KERNELOFFSET$/,
+    ],
     ['0000000000000000 T _text\n', /^its addresses are hidden; read \/proc\/kallsyms as root/],
-    ['ffffffff9d012000 T _text\n', /^_text at 0xffffffff9d012000 is no slide away .*; name the kernel with --vmlinux$/],
+    [
+      'ffffffff9d012000 T _text\n',
+      /^_text at 0xffffffff9d012000 is not a possible slide above .*; name the kernel with --vmlinux$/,
+    ],
   ];
   for (const [log, reason] of reasons) {
     const { output, remark, exitCode } = reportOffset(findOffsets(log), { json: false });

@@ -138,7 +138,7 @@ test('files are merged: each boot once, and of one image only', async () => {
     mergeAuditFiles([one, written([record(1, { image: 'b2'.repeat(32) })])]),
     /audits another image: b2b2/,
   );
-  await assert.rejects(mergeAuditFiles([one, written([record(1, { slide: 0 })])]), /boot run-1 has another result/);
+  await assert.rejects(mergeAuditFiles([one, written([record(1, { slide: 0 })])]), /boot run-1 has a different result/);
 });
 
 test('the range comes from the image; a kernel that is not converted has none', async () => {

@@ -219,7 +219,7 @@ test('GDB remote: a guest that ends, one that faults, a refusal, and a QEMU that
   const remote = new GdbRemote(ours);
   assert.equal(await remote.runTo([1]), undefined);
   answers.c = 'S0b';
-  await assert.rejects(remote.runTo([1]), /the guest stopped by S0b/);
+  await assert.rejects(remote.runTo([1]), /the guest stopped with S0b/);
   answers.Z = 'E22';
   await assert.rejects(remote.runTo([1]), /QEMU answered "E22" to Z1,1,1/);
   assert.deepEqual(asked, ['Z1,1,1', 'c', 'Z1,1,1', 'c', 'Z1,1,1']);

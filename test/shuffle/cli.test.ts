@@ -19,6 +19,8 @@ const path = (name: string): string => join(directory, name);
 writeFileSync(path('vmlinux'), unstripped);
 writeFileSync(path('stripped'), stripped);
 
+const SEED = '0102'.repeat(8);
+
 interface Ran {
   readonly code: number | null;
   readonly stdout: string;
@@ -49,7 +51,7 @@ test('a seed and a plan give what the seed alone gives, and verify proves it', (
     'shuffle',
     path('vmlinux'),
     '--seed',
-    '0102',
+    SEED,
     '-o',
     path('one'),
     '--plan-out',
@@ -58,9 +60,9 @@ test('a seed and a plan give what the seed alone gives, and verify proves it', (
   );
   assert.equal(first.code, 0, first.stderr);
   const summary = JSON.parse(first.stdout) as { seed: string; functions: { all: number; moved: number } };
-  assert.equal(summary.seed, '0102');
+  assert.equal(summary.seed, SEED);
   assert.deepEqual([summary.functions.all, summary.functions.moved], [22, 20]);
-  const second = kslide('shuffle', path('vmlinux'), '--plan', path('plan'), '--seed', '0102', '-o', path('two'));
+  const second = kslide('shuffle', path('vmlinux'), '--plan', path('plan'), '--seed', SEED, '-o', path('two'));
   assert.equal(second.code, 0, second.stderr);
   assert.match(second.stdout, /20 of 22 moved/);
   assert.deepEqual(readFileSync(path('two')), readFileSync(path('one')));
@@ -71,6 +73,14 @@ test('a seed and a plan give what the seed alone gives, and verify proves it', (
   assert.match(refuted.stdout, /refuted by moves/);
 });
 
+test('the shortest and the longest seed', () => {
+  for (const seed of ['0f'.repeat(16), '0f'.repeat(32)]) {
+    const { code, stdout, stderr } = kslide('shuffle', path('vmlinux'), '--seed', seed, '-o', path('seeded'), '--json');
+    assert.equal(code, 0, stderr);
+    assert.equal((JSON.parse(stdout) as { seed: string }).seed, seed);
+  }
+});
+
 test('--map takes what ld wrote with the kernel', () => {
   writeFileSync(path('ld.map'), map);
   const { code, stderr } = kslide(
@@ -79,7 +89,7 @@ test('--map takes what ld wrote with the kernel', () => {
     '--map',
     path('ld.map'),
     '--seed',
-    '0102',
+    SEED,
     '-o',
     path('mapped'),
   );
@@ -125,8 +135,11 @@ test('--exec runs a command with the kernel, and ends as it ends', () => {
 test('what makes no sense, or is not there, is refused', () => {
   const out = ['-o', path('never')];
   refused([path('vmlinux')], /nothing to write/);
-  refused([path('vmlinux'), ...out, '--seed', 'xyz'], /--seed is "xyz"/);
-  refused([path('vmlinux'), ...out, '--seed', '00'.repeat(33)], /1 to 32 bytes/);
+  for (const seed of ['00'.repeat(15), '00'.repeat(33), `${SEED}0`, SEED.replace('1', 'g')])
+    refused(
+      [path('vmlinux'), ...out, '--seed', seed],
+      new RegExp(`--seed is "${seed}", expected 16 to 32 bytes in hex, for example from: openssl rand -hex 32\n$`),
+    );
   refused([path('stripped'), ...out], /no relocation table/);
   refused([path('stripped'), ...out, '--debug', path('stripped')], /no relocation table/);
   refused([path('vmlinux'), ...out, '--debug', path('stripped')], /debug vmlinux: \.symtab/);
