@@ -79,7 +79,7 @@ test('results come back as they were written', async () => {
   assert.deepEqual(await readAuditFile(path), { values: records, length: statSync(path).size, torn: false });
 });
 
-test('a torn last line is dropped, and written over by who goes on', async () => {
+test('an incomplete last line is dropped, and overwritten when the file is continued', async () => {
   const path = written([record(1), record(2)]);
   const { size } = statSync(path);
   const line = JSON.stringify(record(3));

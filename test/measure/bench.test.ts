@@ -1,4 +1,4 @@
-/** A bench without boots: what is compared, how it is summed up, and how QEMU is spoken to. That it measures is test/boot/bench.test.ts. */
+/** The bench without boots: what it compares, how it summarizes, and how it talks to QEMU. Boots are measured in test/boot/bench.test.ts. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
