@@ -1,12 +1,12 @@
 /**
- * Boots converted kernels on machines of many kinds: scripts/matrix/cells.ts says which, and what counts as a success.
+ * Boots converted kernels on many kinds of machines. scripts/matrix/cells.ts says which, and what counts as a success.
  *
  *     npm run matrix -- [--full] [--first 40] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
- * Without IMAGE, Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every two levels meet in some cell, 104 cells a kernel; --full
- * is the whole product, 11,880. --first takes fewer: of the 104, the first 40 hold 364 of the 446 pairs. Results are appended to --out as they
- * come, and what is there is not done again: stop it when you like.
- * --again does over what is not `ok`. Exit code 1 when a cell fails that the original passes.
+ * Without IMAGE it takes Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every pair of levels occurs in some cell, which takes 104 cells
+ * per kernel; --full is the whole product, 11,880 cells. --first takes fewer: of the 104, the first 40 have 364 of the 446 pairs. Each result is
+ * appended to --out when it is there, and cells with a result are not done again, so you can stop and continue at any time. --again repeats the
+ * cells that were not `ok`. The exit code is 1 if a cell fails that the original kernel passes.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
@@ -16,6 +16,7 @@ import { basename, dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { integer, oneOf } from '../src/cli/options.ts';
 import { describeFailure } from '../src/cli/failure.ts';
+import { table } from '../src/cli/text.ts';
 import { convert } from '../src/convert.ts';
 import { readInput } from '../src/kernel/input.ts';
 import { MATRIX, matrixCells, runCell } from './matrix/cells.ts';
@@ -31,7 +32,7 @@ import { readVmlinux } from '../src/kernel/vmlinux.ts';
 
 interface Line extends MatrixResult {
   readonly kernel: string;
-  /** SHA-256 of the converted file: another stub, other results. */
+  /** SHA-256 of the converted file: results of another stub do not count for this one. */
   readonly image: string;
   readonly cell: MatrixCell;
 }
@@ -76,12 +77,12 @@ for (const name of kernels) {
   lines.push(...(await runKernel(kernel, image)));
 }
 results.close();
-process.stdout.write(`\n${table(lines)}`);
+process.stdout.write(`\n${tally(lines)}`);
 if (options.json !== undefined)
   await writeFileAtomic(options.json, [new TextEncoder().encode(`${JSON.stringify(lines, null, 2)}\n`)]);
 process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
 
-/** Whatever order the factors of a line were written in. */
+/** A cell's name, in which the factors have a fixed order, whatever order the result file has them in. */
 function keyOf(cell: MatrixCell): string {
   return Object.keys(MATRIX)
     .map((factor) => cell[factor as keyof MatrixCell])
@@ -106,7 +107,7 @@ async function runKernel(kernel: MatrixKernel, image: string): Promise<Line[]> {
   return wanted.map((key) => done.get(key)).filter((line) => line !== undefined);
 }
 
-/** Only what was written here is read back, and a line of another version's cells is never asked for. */
+/** A light check is enough: this script wrote the file, and lines of another version's cells are never looked up. */
 function readLine(json: unknown): Line | undefined {
   return typeof json === 'object' && json !== null && 'image' in json && 'cell' in json && 'outcome' in json
     ? (json as Line)
@@ -152,8 +153,8 @@ async function prepare(name: string, path: string, found?: KernelPackage): Promi
   };
 }
 
-/** A row for each level, a column for each kernel: how many of its cells did not fail, of how many; then what was not ok. */
-function table(all: readonly Line[]): string {
+/** A row for each level and a column for each kernel: how many cells are ok, of those that the original passes. Then a line for each cell that is not ok. */
+function tally(all: readonly Line[]): string {
   const names = [...new Set(all.map(({ kernel }) => kernel))];
   const count = (list: readonly Line[], ...outcomes: Outcome[]): number =>
     list.filter(({ outcome }) => outcomes.includes(outcome)).length;
@@ -169,15 +170,8 @@ function table(all: readonly Line[]): string {
   for (const [factor, levels] of Object.entries(MATRIX))
     for (const level of levels)
       rows.push(row(`${factor} ${level}`, ({ cell }) => cell[factor as keyof MatrixCell] === level));
-  const widths = rows[0]!.map((_, column) => Math.max(...rows.map((texts) => texts[column]!.length)));
-  const text = rows.map((texts) =>
-    texts
-      .map((cell, i) => cell.padEnd(widths[i]!))
-      .join('  ')
-      .trimEnd(),
-  );
   const notes = all
     .filter(({ outcome }) => outcome !== 'ok')
     .map((line) => `${line.kernel}  ${keyOf(line.cell)}  ${inWords(line)}`);
-  return `${[...text, ...notes].join('\n')}\n`;
+  return `${table(rows)}${notes.map((note) => `${note}\n`).join('')}`;
 }

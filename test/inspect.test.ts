@@ -276,13 +276,13 @@ test('the text, line by line', async () => {
     text.replace(sizes, 'SIZES'),
     `kernel       6.12.0-test (builder@host) #1 SMP
 file         SIZES; boot protocol 2.15, preferred address 0x1000000, init_size 1.05 MB
-vmlinux      29.0 kB, 5 sections, no symbols, no debug information, no .rela sections, 36 bytes behind it, no build id
+vmlinux      29.0 kB, 5 sections, no symbols, no debug information, no .rela sections, 36 bytes after it, no build id
 image        physical 0x1000000 to 0x1009000 (36.9 kB), linked at 0xffffffff81000000
 entries      linux64 0x1000230, pvh 0x1000900
 notes        XEN_ELFNOTE_PHYS32_ENTRY 0x1000900
 slots        504, every 2 MiB up to 0x3ee00000: 8.98 bits of entropy
 converted    no
-relocations  6 from the table behind the vmlinux, three lists
+relocations  6 from the table after the vmlinux, three lists
 
 segment  flags  offset             virtual   physical  in file  in memory     align
 PT_LOAD    r-x  0x1000  0xffffffff81000000  0x1000000   0x3000     0x3000  0x200000
@@ -294,13 +294,13 @@ sites in section         at  64-bit  inverse 32-bit  32-bit  cache lines  pages
 (none)            0x1000400       3               1       2            4      3
 all                               3               1       2            4      3
 
-64-bit sites   all at multiples of 8, 33.3% right behind the one before
-32-bit sites   50.0% at multiples of 4, 50.0% within 0xff of the one before, 50.0% within 0xffff
-inverse sites  all at multiples of 4, none within 0xff of the one before, none within 0xffff
+64-bit sites   all at multiples of 8, 33.3% directly after the previous one
+32-bit sites   50.0% at multiples of 4, 50.0% within 0xff of the previous one, 50.0% within 0xffff
+inverse sites  all at multiples of 4, none within 0xff of the previous one, none within 0xffff
 map            █·▃·▆····
-               0x1000000 on, 0x1000 bytes a character, at most 3 sites in one
+               from 0x1000000, 0x1000 bytes per character, at most 3 sites in one
 
-carried as                                             bytes   ratio
+stored as                                              bytes   ratio
 .rela sections, whole                       not in this file
 .rela sections without PC-relative entries  not in this file
 an Elf64_Rela for each site                              144  4.00 ×

@@ -1,9 +1,9 @@
 /**
- * The stub's choice of a slide, a million times, without a million boots: by each source of entropy alone.
+ * Repeats the stub's choice of a slide a million times, without a million boots, with each source of entropy alone.
  *
- * What this shows is that the stub makes an even choice of what it gets. It does not show how good the sources are: RDRAND in an emulated guest is the
- * host's random number generator, TSC values follow each other closely here (the harder case for the mixing, but not that of two boots), and seeds
- * come from a generator of ours.
+ * This shows that the stub makes an even choice from the entropy that it gets. It does not show how good the sources are: RDRAND in an emulated guest
+ * is the host's random number generator; TSC values follow each other closely here (which is harder for the mixing, but is not the case of two boots);
+ * and the boot loader's seeds come from this program's own generator.
  */
 import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -20,13 +20,13 @@ const TSC = 1 << 4;
 const RDSEED = 1 << 18;
 
 interface Source {
-  /** What a process is told that the CPU has. */
+  /** The CPU features that a process is told about. */
   readonly mask: CpuidMask;
-  /** What QEMU gives a guest; undefined where QEMU's emulation has no such source (RDSEED: none up to 7.2 at least). */
+  /** The machine that QEMU gives a guest; undefined if QEMU's emulation lacks the source (RDSEED: up to 7.2 at least). */
   readonly guest: Partial<BootOptions> | undefined;
 }
 
-/** The timer chip is the stub's last resort: with it in the machine, the seed would not be alone. */
+/** The timer chip is the stub's last resort, so the machine for `seed` has none: otherwise the seed would not be the only source. */
 const SOURCES = {
   all: { mask: { leaf1Ecx: RDRAND, leaf1Edx: TSC, leaf7Ebx: RDSEED }, guest: { cpu: 'max' } },
   rdseed: { mask: { leaf1Ecx: 0, leaf1Edx: 0, leaf7Ebx: RDSEED }, guest: undefined },
@@ -53,12 +53,12 @@ export interface Draws extends DrawCounts {
 
 const TIMEOUT_MS = 1_800_000;
 
-/** Whether `drawInGuest` can: QEMU's emulation lacks RDSEED. */
+/** Whether `drawInGuest` can use this source; QEMU's emulation lacks RDSEED. */
 export function guestHas(source: EntropySource): boolean {
   return SOURCES[source].guest !== undefined;
 }
 
-/** Chooses in a guest of QEMU's. Throws an Error with its console if it does not come to its end. */
+/** Makes the choices in a QEMU guest. Throws an Error with the guest's console if the guest does not finish. */
 export async function drawInGuest(source: EntropySource, { slots, draws, timeoutMs }: DrawOptions): Promise<Draws> {
   const { guest } = SOURCES[source];
   if (guest === undefined) throw new RangeError(`no guest has ${source} alone`);
@@ -77,7 +77,7 @@ export async function drawInGuest(source: EntropySource, { slots, draws, timeout
   return { ...counts, milliseconds };
 }
 
-/** Chooses in a process, by this machine's own CPU: x86-64 Linux only. Throws an Error if the process does not come to its end. */
+/** Makes the choices in a process, with this machine's own CPU: x86-64 Linux only. Throws an Error if the process does not finish. */
 export async function drawInProcess(source: EntropySource, { slots, draws, timeoutMs }: DrawOptions): Promise<Draws> {
   const program = assembleDrawProgram({ slots, draws, cpuid: SOURCES[source].mask, reseed: source === 'seed' });
   const folder = await mkdtemp(join(tmpdir(), 'kslide-draw-'));

@@ -1,8 +1,8 @@
 /**
- * A program that chooses slides in a loop, by the stub's own two steps, and prints how often it chose each slot.
+ * A program that chooses slides in a loop with the stub's own two steps, and prints how often it chose each slot.
  *
- * emitEntropy and emitChooseSlide are called as they are, so that the loop holds the very instructions of every converted kernel.
- * There are two ways to run it, which differ in what is around the steps:
+ * emitEntropy and emitChooseSlide are called unchanged, so the loop contains exactly the instructions of every converted kernel.
+ * There are two ways to run it, which differ in the code around the steps:
  *
  *     guest     entered by the linux64 loader, like a kernel; on the stub's own traps; asks the CPU that QEMU gives it
  *     process   a static Linux executable: no loader, no emulator, so RDSEED, RDRAND and TSC are the hardware's. A signal handler stands in
@@ -43,7 +43,7 @@ import { emitChooseSlide, emitEntropy } from '../../src/stub/entropy.ts';
 import { PARAMS, SCRATCH } from '../../src/segment/layout.ts';
 import { emitInstallTraps, emitTrapHandlers } from '../../src/stub/traps.ts';
 
-/** CPUID's answers that are let through to a process: masks of leaf 1 ECX and EDX and leaf 7 EBX. */
+/** The CPUID bits that a process may see: masks of leaf 1 ECX and EDX, and of leaf 7 EBX. */
 export interface CpuidMask {
   readonly leaf1Ecx: number;
   readonly leaf1Edx: number;
@@ -52,27 +52,27 @@ export interface CpuidMask {
 
 export interface DrawProgram {
   readonly slots: Slots;
-  /** How many choices. */
+  /** The number of choices. */
   readonly draws: number;
-  /** `guest`, or for a process what its CPUID may say. */
+  /** `guest`, or for a process the CPUID bits that it may see. */
   readonly cpuid: 'guest' | CpuidMask;
-  /** A new boot loader's seed for each choice; otherwise choices to which RDSEED, RDRAND and TSC gave nothing are counted apart. */
+  /** Make a new boot loader's seed for each choice. If false, choices to which RDSEED, RDRAND and TSC gave nothing are counted separately. */
   readonly reseed: boolean;
 }
 
 export interface DrawCounts {
   /** How often each slot was chosen. */
   readonly counts: Uint32Array;
-  /** Choices that were no slot. */
+  /** Choices outside all slots. */
   readonly outside: number;
-  /** Choices to which no source gave anything, and which are not in `counts`. */
+  /** Choices to which no source gave anything; they are not in `counts`. */
   readonly dry: number;
 }
 
-/** What a seed of the boot loader's must have: 32 bytes, as QEMU and Firecracker pass. */
+/** The size of a boot loader's seed: 32 bytes, as QEMU and Firecracker pass. */
 export const SEED_WORDS = 4;
 
-/** Where the program is linked: its parameters, code and tables, then memory that is not in the file. */
+/** Where the program is linked: its parameters, code and tables, then memory without contents in the file. */
 const ADDRESS = 0x100_0000;
 const SCRATCH_AT = 0x2000;
 const BOOT_PARAMS_AT = SCRATCH_AT + SCRATCH.size;
@@ -92,7 +92,7 @@ const SA_SIGINFO_RESTORER_NODEFER = 0x4400_0004;
 /** struct ucontext: where its registers are. */
 const UCONTEXT = { rbp: 120, rip: 168 } as const;
 
-/** An Assembler whose cpuid is a call. Everything else comes out as it would in the stub. */
+/** An Assembler that emits a call instead of cpuid. Everything else is emitted as in the stub. */
 class MaskedAssembler extends Assembler {
   readonly maskedCpuid = this.label('masked_cpuid');
   override readonly cpuid = (): void => this.call(this.maskedCpuid);
@@ -129,7 +129,7 @@ export function assembleDrawProgram({ slots, draws, cpuid, reseed }: DrawProgram
     a.jz(isDry);
   }
   emitChooseSlide(a);
-  // What is no slot is counted behind the last, and what is dry behind that.
+  // Choices outside all slots are counted after the last slot, and dry ones after those.
   a.shr(r14, Math.log2(slots.align));
   a.mov(eax, slots.count);
   a.cmp(r14, rax);
@@ -152,7 +152,7 @@ export function assembleDrawProgram({ slots, draws, cpuid, reseed }: DrawProgram
   if (cpuid === 'guest') emitTrapHandlers(a, stub);
   else emitSignalHandler(a, stub.fault);
   if (masked !== undefined && cpuid !== 'guest') emitMaskedCpuid(masked, cpuid);
-  // In a guest nothing leaves; a label that traps share must be somewhere all the same.
+  // Nothing jumps to `leave` here, but the trap code refers to it, so the label must be bound.
   a.bind(stub.leave);
 
   const { code } = a.assemble();
@@ -164,7 +164,7 @@ export function assembleDrawProgram({ slots, draws, cpuid, reseed }: DrawProgram
   return buildElf({ entry: ADDRESS + PARAMS.size, segments: [{ address: ADDRESS, bytes: image.bytes, memsz }] });
 }
 
-/** What the program printed; undefined if it did not come to its end. */
+/** Reads the counts that the program printed; undefined if it did not finish. */
 export function readDrawCounts(output: string, slots: number): DrawCounts | undefined {
   const digits = new RegExp(`${MARKER}([0-9a-f]{${(slots + 2) * 8}})`).exec(output)?.[1];
   if (digits === undefined) return undefined;
@@ -172,7 +172,7 @@ export function readDrawCounts(output: string, slots: number): DrawCounts | unde
   return { counts: words.subarray(0, slots), outside: words[slots]!, dry: words[slots + 1]! };
 }
 
-/** R12: all zero, but for the seed. */
+/** R12: boot_params, all zero but for the seed. */
 function emitBootParams(a: Assembler, bootParams: Label, seed: Label | undefined): void {
   a.lea(r12, mem(bootParams));
   if (seed === undefined) return;
@@ -180,11 +180,11 @@ function emitBootParams(a: Assembler, bootParams: Label, seed: Label | undefined
   a.mov(qword(r12, BOOT_PARAMS.setup_data), rax);
   a.mov(dword(rax, SETUP_DATA.type), SETUP_RNG_SEED);
   a.mov(dword(rax, SETUP_DATA.len), SEED_WORDS * 8);
-  // xorshift starts from anything but 0.
+  // xorshift must not start from 0.
   a.mov(qword(rax, SETUP_DATA.data + (SEED_WORDS - 1) * 8), 1);
 }
 
-/** A new seed in the loader's setup_data, by xorshift64 (Marsaglia 2003) from the last word of the old one. */
+/** Puts a new seed into the loader's setup_data: xorshift64 (Marsaglia 2003) from the last word of the old seed. */
 function emitReseed(a: Assembler): void {
   a.note('a new seed');
   a.mov(rdi, qword(r12, BOOT_PARAMS.setup_data));
@@ -258,7 +258,7 @@ function emitWriteAndExit(a: Assembler, text: Label, length: number): void {
   emitSyscall(a, SYS.exit_group);
 }
 
-/** `memory`: room for a struct sigaction, used before it is anything else's. */
+/** `memory`: space for a struct sigaction, zeroed again before the counts use it. */
 function emitInstallSignals(a: Assembler, handler: Label, memory: Label): void {
   const restorer = a.label('restorer');
   const installed = a.label('signals_installed');
@@ -283,7 +283,7 @@ function emitInstallSignals(a: Assembler, handler: Label, memory: Label): void {
   a.bind(installed);
 }
 
-/** As traps.ts has it: resume where the step said, and if it said nothing, that was the end. RDX: struct ucontext. */
+/** As in traps.ts: resumes where the step asked to, and ends the program if it did not ask. RDX: struct ucontext. */
 function emitSignalHandler(a: Assembler, handler: Label): void {
   const resume = a.label('resume');
   a.bind(handler);

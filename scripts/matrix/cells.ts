@@ -1,10 +1,9 @@
 /**
- * Machines, boot loaders and command lines of many kinds, and what a converted kernel has to do on each.
+ * Many kinds of machines, boot loaders and command lines, and what a converted kernel has to do on each.
  *
- * A cell boots with a guest program, which says where the kernel is, where it put its memory regions, and whether its modules load. A kernel that
- * must not move has to stay where it is linked, with its regions where the documentation puts them; one that must, to be in one of its
- * slots, with its regions elsewhere. A cell that fails is tried with the kernel as it was before `convert`: what fails there too is not
- * the stub's doing.
+ * Each cell boots with a guest program that reports where the kernel is, where it put its memory regions, and whether its modules load. A kernel that
+ * must not move has to stay where it is linked, with its regions at their documented addresses. A kernel that must move has to be in one of its slots,
+ * with its regions elsewhere. A cell that fails is tried again with the kernel as it was before `convert`: if that fails too, the stub is not the cause.
  */
 import { hex } from '../../src/base/errors.ts';
 import { largestSlide } from '../../src/kaslr/slots.ts';
@@ -16,15 +15,15 @@ import { pairwise, product } from './pairwise.ts';
 import type { Cell, Rule } from './pairwise.ts';
 
 const MIB = 0x10_0000;
-/** As in node/qemu/qemu.ts, which says why. */
+/** The words that node/qemu/qemu.ts passes, and explains. */
 const CONSOLE = 'console=ttyS0 panic=-1 no_timer_check';
 /** A line of 2,000 characters that ends with `last`. The kernel's own limit is 2,048. */
 const long = (last: string): string =>
   `${CONSOLE} ${'fill='.padEnd(2000 - CONSOLE.length - last.length - 2, 'x')} ${last}`;
-/** Everything fits in 128 MiB with it. */
+/** With it everything still fits into 128 MiB. */
 const PHYSICAL_SLIDE = 12 * MIB;
 
-/** Command lines, and whether the kernel has to stay: as the decompressor reads them, quotes mean nothing. */
+/** Command lines, and whether the kernel has to stay. Quotes mean nothing, as in the decompressor. */
 const COMMAND_LINES = {
   none: { line: CONSOLE, stays: false },
   'nokaslr first': { line: `nokaslr ${CONSOLE}`, stays: true },
@@ -39,8 +38,8 @@ const COMMAND_LINES = {
 } as const;
 
 /**
- * microvm has one timer, by which the kernel measures its TSC; on a busy host that fails, and then it has no clock and hangs (measured on
- * 6.12, with and without the stub). So it is told; and how to end (node/qemu/qemu.ts).
+ * Words that a machine needs. microvm has one timer, with which the kernel calibrates its TSC. On a busy host that fails, and then the kernel has no
+ * clock and hangs (measured on 6.12, with and without the stub). So the frequency is given; and the way to end the guest (node/qemu/qemu.ts).
  */
 const NEEDED: Readonly<Record<string, string>> = { microvm: 'tsc_early_khz=1000000 reboot=t ' };
 
@@ -74,13 +73,13 @@ export const MATRIX = {
 
 export type MatrixCell = Cell<typeof MATRIX>;
 
-/** Only the 64-bit protocol can leave the command line out, and only a CPU that has la57 can be entered with 5 levels. */
+/** Only the 64-bit protocol can omit the command line, and only a CPU with la57 can be entered with 5-level paging. */
 const canBe: Rule = ({ entry, cpu, words }) => {
   if (entry === 'pvh' && words === 'missing') return false;
   return entry !== 'linux64, 5 levels' || cpu === undefined || (cpu.startsWith('max') && !cpu.includes('-la57'));
 };
 
-/** Every two levels together somewhere, or all of the product. */
+/** Cells in which every pair of levels occurs, or the whole product. */
 export function matrixCells(full: boolean): MatrixCell[] {
   return full ? product(MATRIX, canBe) : pairwise(MATRIX, canBe);
 }
@@ -90,7 +89,7 @@ export interface MatrixKernel {
   readonly original: Uint8Array;
   readonly converted: Uint8Array;
   readonly slots: Slots;
-  /** With the guest program (test/guest/init.ts) and the modules that it is to load. */
+  /** An initramfs with the guest program (test/guest/init.ts) and the modules that it loads. */
   readonly initrd: Uint8Array;
   readonly modules: number;
   /** A boot that takes longer has failed. */
@@ -98,7 +97,7 @@ export interface MatrixKernel {
 }
 
 /**
- * `ok`; `failed`: twice, and the original does not; `unsteady`: it failed once, and then it did not; `neither`: the original fails too.
+ * `ok`; `failed`: failed twice, and the original did not; `unsteady`: failed once, then not; `neither`: the original fails too.
  */
 export type Outcome = 'ok' | 'failed' | 'unsteady' | 'neither';
 
@@ -106,9 +105,9 @@ export interface MatrixResult {
   readonly outcome: Outcome;
   /** What was wrong with the converted kernel the first time. */
   readonly what?: string | undefined;
-  /** And with the original, where that was tried. */
+  /** What was wrong with the original, if it failed. */
   readonly original?: string | undefined;
-  /** The console's last words, of the converted kernel that failed. */
+  /** The end of the console's output, if the converted kernel failed. */
   readonly tail?: string | undefined;
   readonly ms: number;
 }
@@ -145,7 +144,7 @@ function optionsOf({ initrd, timeoutMs }: MatrixKernel, cell: MatrixCell): Omit<
     cpu,
     initrd,
     timeoutMs,
-    // The last -append counts: here words may stand before the harness's own.
+    // QEMU takes the last -append. With it, words can come before those that the harness always passes.
     extra: ['-append', line.replace('console=', `${NEEDED[machine] ?? ''}console=`)],
   };
 }

@@ -1,18 +1,18 @@
 /**
- * Few cells out of many: a choice of cells in which every two levels of different factors meet, in a cell that is allowed.
+ * Pairwise testing: a small set of allowed cells in which every two levels of different factors occur together.
  *
  * Faults that need three things at once are rare (Kuhn, Wallace and Gallo, 2004: one or two factors trigger nine faults in ten), and the whole product is a
- * hundred times as many. The choice is greedy (Cohen and others' AETG, without its dice), so the same factors always give the same cells.
+ * hundred times larger. The choice is greedy (AETG by Cohen and others, without its random numbers), so the same factors always give the same cells.
  */
 
-/** Levels by factor; the first of each are the plain ones. */
+/** The levels of each factor; the first level is the plain one. */
 export type Factors = Readonly<Record<string, readonly string[]>>;
 export type Cell<F extends Factors = Factors> = { readonly [Name in keyof F]: F[Name][number] };
 
-/** Judges a cell of which some factors may be open: it must not refuse what can still become allowed, nor allow what cannot be completed. */
+/** Judges a cell in which some factors may still be open. It must not refuse a cell that can still become allowed, or allow one that cannot be completed. */
 export type Rule = (cell: Readonly<Record<string, string | undefined>>) => boolean;
 
-/** The plain cell first, then as few more as the greedy way finds. */
+/** The plain cell, then as few others as the greedy choice needs. */
 export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[] {
   const names = Object.keys(factors);
   const plain = Object.fromEntries(names.map((name) => [name, factors[name]![0]!]));
@@ -25,7 +25,7 @@ export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[
       if (cell[name] !== undefined) continue;
       const levels = factors[name]!.filter((level) => allowed({ ...cell, [name]: level }));
       const covered = (level: string): number => pairsWith(cell, name, level).filter((key) => open.has(key)).length;
-      // Where two levels cover as much, the one that few cells have: more than pairs meet that way.
+      // Between two levels that cover equally many pairs, take the one that fewer cells have: then more combinations of three occur too.
       const uses = (level: string): number => cells.filter((other) => other[name] === level).length;
       cell[name] = best(levels, (level) => [covered(level), -uses(level)]);
     }
@@ -35,7 +35,7 @@ export function pairwise<F extends Factors>(factors: F, allowed: Rule): Cell<F>[
   return cells.map((cell) => inOrder(names, cell)) as Cell<F>[];
 }
 
-/** All that are allowed. */
+/** All allowed cells. */
 export function product<F extends Factors>(factors: F, allowed: Rule): Cell<F>[] {
   let cells: Record<string, string>[] = [{}];
   for (const [name, levels] of Object.entries(factors))
@@ -43,7 +43,7 @@ export function product<F extends Factors>(factors: F, allowed: Rule): Cell<F>[]
   return cells as Cell<F>[];
 }
 
-/** Factors in the order that they were given in. */
+/** Puts the factors into the order in which they were given. */
 function inOrder(names: readonly string[], cell: Readonly<Record<string, string>>): Record<string, string> {
   return Object.fromEntries(names.map((name) => [name, cell[name]!]));
 }
@@ -81,7 +81,7 @@ function first(open: ReadonlyMap<string, Pair>): Pair | undefined {
   return undefined;
 }
 
-/** The first of those that score most; a second score breaks ties of the first. */
+/** The first item with the highest score; a second score breaks ties. */
 function best(levels: readonly string[], score: (level: string) => readonly [number, number]): string {
   const scored = levels.map((level) => ({ level, score: score(level) }));
   const winner = scored.toSorted((a, b) => b.score[0] - a.score[0] || b.score[1] - a.score[1])[0];

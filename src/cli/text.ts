@@ -1,11 +1,11 @@
-/** How numbers and sizes look in text output. */
+/** How numbers, sizes and tables look in text output. */
 
 /** 237137 → "237,137". */
 export function count(value: number): string {
   return value.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
 }
 
-/** Bytes in decimal units, three figures: "57.6 MB". */
+/** Bytes in decimal units with three significant digits: "57.6 MB". */
 export function size(bytes: number): string {
   const units = ['bytes', 'kB', 'MB', 'GB'];
   let value = bytes;
@@ -17,13 +17,13 @@ export function size(bytes: number): string {
   return unit === 0 ? `${bytes} bytes` : `${value.toPrecision(3)} ${units[unit]}`;
 }
 
-/** Rows of a label and a value, the values aligned. */
+/** One line for each label and value, with the values aligned. */
 export function rows(pairs: readonly (readonly [string, string])[]): string {
   const width = Math.max(...pairs.map(([label]) => label.length));
   return pairs.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
 }
 
-/** Lines of cells, each column as wide as its widest cell: the first to the left, the others, numbers mostly, to the right. */
+/** Lines of cells; each column is as wide as its widest cell. The first column is left-aligned, the others, mostly numbers, right-aligned. */
 export function table(lines: readonly (readonly string[])[]): string {
   const widths: number[] = [];
   for (const line of lines)
@@ -33,7 +33,7 @@ export function table(lines: readonly (readonly string[])[]): string {
   return lines.map((line) => `${line.map(align).join('  ').trimEnd()}\n`).join('');
 }
 
-/** Text out of a file, for a terminal: what is no visible ASCII character becomes a question mark. */
+/** Text from a file, made safe for a terminal: everything but visible ASCII characters becomes a question mark. */
 export function printable(text: string): string {
   return text.replaceAll(/[^ -~]/g, '?');
 }

@@ -1,2 +1,2 @@
-/** The package's version. package.json lies outside the sources, so it is repeated here; a test holds the two together. */
+/** The package's version. It is repeated here because package.json is outside the sources; a test checks that both are equal. */
 export const version = '0.1.0';

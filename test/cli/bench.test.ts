@@ -24,19 +24,19 @@ test('the text, where instructions were counted', () => {
     reportBench(makeSummary()),
     `kernel   6.12.0-test, 2,000 relocations
 guest    256 MiB, pvh, "quiet <&>", QEMU 7.2.22
-measure  TCG counts guest instructions (-icount shift=0; 1 takes 1 ns of guest time); KVM does not run this kernel here
+measure  TCG counts guest instructions (-icount shift=0; 1 takes 1 ns of guest time); KVM cannot run this kernel here
 to       the first instruction of /init
-boots    1 of each: median, and the spread from least to most
+boots    1 of each; median, and spread from least to most
 
                       instructions  spread  over vmlinux  relocation     file   loaded
 bzImage                  2,000.0 M   0.15%        +53.8%       0.12%  11.0 MB  11.0 MB
 vmlinux                  1,300.0 M   0.23%                            50.0 MB  45.0 MB
 kslide, kernel table     1,302.1 M   0.23%        +0.16%       0.00%  50.0 MB  45.0 MB
 
-stub, kernel table    12,345 instructions, 6.17 a relocation; again 12,346; with nokaslr 1,105; table 8.01 kB
+stub, kernel table    12,345 instructions, 6.17 per relocation; in a second boot 12,346; with nokaslr 1,105; table 8.01 kB
                       set-up 501, entropy 602, paging 703, relocate 10,036, leave 503
-bzImage               relocation 2.4 M, the kernel's own randomization −1.5 M (medians against nokaslr; boots differ by 3.0 M)
-kslide, kernel table  relocation 0.0 M, the kernel's own randomization 0.9 M (medians against nokaslr; boots differ by 3.0 M)
+bzImage               relocation 2.4 M, the kernel's own randomization −1.5 M (medians, compared with nokaslr; boots differ by 3.0 M)
+kslide, kernel table  relocation 0.0 M, the kernel's own randomization 0.9 M (medians, compared with nokaslr; boots differ by 3.0 M)
 `,
   );
 });

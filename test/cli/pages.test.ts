@@ -55,7 +55,7 @@ const LOOK = `(() => {
   };
 })()`;
 
-/** A folder, for who wants to see with their own eyes. */
+/** A folder for screenshots, to look at the pages yourself. */
 const screenshots = process.env['KSLIDE_SCREENSHOTS'];
 
 const skip = Browser.isInstalled() ? false : 'no chromium; scripts/test-setup.sh installs it where it is a package';

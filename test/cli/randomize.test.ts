@@ -49,7 +49,7 @@ test('writes what the library makes, and says what was chosen', async () => {
   const text = kslide(input, '-o', output, '--virt', '0x600000', '--no-flag').stdout.toString();
   assert.match(text, /^entries +linux64, pvh$/m);
   assert.match(text, /^virtual slide +0x600000: _text at 0xffffffff81600000$/m);
-  assert.match(text, /^KASLR_FLAG +left alone \(--no-flag\)$/m);
+  assert.match(text, /^KASLR_FLAG +not set \(--no-flag\)$/m);
 });
 
 test('the relocation table may be a file of its own, and standard output the target', async () => {
@@ -64,6 +64,27 @@ test('the relocation table may be a file of its own, and standard output the tar
 test('without a seed, no two are alike', () => {
   const files = Array.from({ length: 3 }, () => kslide(input, '-o', '-', '--entry', 'linux64', '--quiet').stdout);
   assert.ok(new Set(files.map((file) => file.toString('latin1'))).size >= 2);
+});
+
+test('a seed is 16 to 32 bytes in hex', () => {
+  rmSync(output, { force: true });
+  for (const seed of [
+    '',
+    '00'.repeat(15),
+    '00'.repeat(33),
+    `${SEED.slice(2)}0`,
+    `${SEED.slice(2)}0g`,
+    `0x${SEED.slice(2)}`,
+  ]) {
+    const ran = kslide(input, '-o', output, '--seed', seed);
+    const message = `kslide: --seed is "${seed}", expected 16 to 32 bytes in hex, for example from: openssl rand -hex 32\n`;
+    assert.deepEqual([ran.code, ran.stdout.length, ran.stderr], [2, 0, message]);
+    assert.equal(existsSync(output), false);
+  }
+  for (const bytes of [16, 32]) {
+    const ran = kslide(input, '-o', output, '--seed', 'Ab'.repeat(bytes), '--quiet');
+    assert.deepEqual([ran.code, ran.stdout.length, ran.stderr], [0, 0, '']);
+  }
 });
 
 test('what cannot be is refused in one line, exit code 2, and nothing is written', () => {

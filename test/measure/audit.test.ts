@@ -79,7 +79,7 @@ test('results come back as they were written', async () => {
   assert.deepEqual(await readAuditFile(path), { values: records, length: statSync(path).size, torn: false });
 });
 
-test('a torn last line is dropped, and written over by who goes on', async () => {
+test('an incomplete last line is dropped, and overwritten when the file is continued', async () => {
   const path = written([record(1), record(2)]);
   const { size } = statSync(path);
   const line = JSON.stringify(record(3));
@@ -138,7 +138,7 @@ test('files are merged: each boot once, and of one image only', async () => {
     mergeAuditFiles([one, written([record(1, { image: 'b2'.repeat(32) })])]),
     /audits another image: b2b2/,
   );
-  await assert.rejects(mergeAuditFiles([one, written([record(1, { slide: 0 })])]), /boot run-1 has another result/);
+  await assert.rejects(mergeAuditFiles([one, written([record(1, { slide: 0 })])]), /boot run-1 has a different result/);
 });
 
 test('the range comes from the image; a kernel that is not converted has none', async () => {

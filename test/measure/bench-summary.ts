@@ -1,4 +1,4 @@
-/** A summary that is whole and small, with a number of its own in every place: for tests of what is made of it. */
+/** A small but complete summary with a different number in every field, for tests of reports. */
 import type { BenchRow, BenchSummary } from '../../src/measure/bench/summary.ts';
 
 const row = (name: string, title: string, median: number, more: Partial<BenchRow>): BenchRow => ({

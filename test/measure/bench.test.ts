@@ -1,4 +1,4 @@
-/** A bench without boots: what is compared, how it is summed up, and how QEMU is spoken to. That it measures is test/boot/bench.test.ts. */
+/** The bench without boots: what it compares, how it summarizes, and how it talks to QEMU. Boots are measured in test/boot/bench.test.ts. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -218,7 +218,7 @@ test('GDB remote: a guest that ends, one that faults, a refusal, and a QEMU that
   const remote = new GdbRemote(ours);
   assert.equal(await remote.runTo([1]), undefined);
   answers.c = 'S0b';
-  await assert.rejects(remote.runTo([1]), /the guest stopped by S0b/);
+  await assert.rejects(remote.runTo([1]), /the guest stopped with S0b/);
   answers.Z = 'E22';
   await assert.rejects(remote.runTo([1]), /QEMU answered "E22" to Z1,1,1/);
   assert.deepEqual(asked, ['Z1,1,1', 'c', 'Z1,1,1', 'c', 'Z1,1,1']);

@@ -20,6 +20,8 @@ const path = (name: string): string => join(directory, name);
 writeFileSync(path('vmlinux'), unstripped);
 writeFileSync(path('stripped'), stripped);
 
+const SEED = '0102'.repeat(8);
+
 interface Ran {
   readonly code: number | null;
   readonly stdout: string;
@@ -72,6 +74,14 @@ test('a seed and a plan give what the seed alone gives, and verify proves it', (
   const refuted = kslide('verify', '--shuffled', path('vmlinux'), path('vmlinux'));
   assert.equal(refuted.code, 1);
   assert.match(refuted.stdout, /refuted by moves/);
+});
+
+test('the shortest and the longest seed', () => {
+  for (const seed of ['0f'.repeat(16), '0f'.repeat(32)]) {
+    const { code, stdout, stderr } = kslide('shuffle', path('vmlinux'), '--seed', seed, '-o', path('seeded'), '--json');
+    assert.equal(code, 0, stderr);
+    assert.equal((JSON.parse(stdout) as { seed: string }).seed, seed);
+  }
 });
 
 test('--map takes what ld wrote with the kernel', () => {

@@ -104,7 +104,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
-    // The kernel is written last: when OUT is there, everything is.
+    // The kernel is written last: once OUT exists, all outputs do.
     if (symbols !== undefined && map !== undefined) await writeFileAtomic(symbols, [map], { mode: 0o600 });
     if (exec) return runWithImage(shuffled.parts, words, execDir);
     await writeFileAtomic(output!, shuffled.parts);

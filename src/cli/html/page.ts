@@ -1,21 +1,21 @@
 /**
- * The frame of all HTML reports: one file that needs no other, no script and no network; light and dark, phone and paper.
+ * The frame of all HTML reports: one file that needs no other file, no script and no network. It is readable in light and dark, on a phone and on paper.
  *
- * A browser is told so as well: the content security policy forbids to load anything, whatever ends up in a report.
+ * The content security policy forbids browsers to load anything, whatever text ends up in a report.
  */
 
 export interface PageParts {
   readonly heading: string;
-  /** What it is about, as the user named it. */
+  /** What the report is about, as the user named it. */
   readonly subject: string;
   /** HTML. */
   readonly body: string;
   readonly footer: string;
-  /** Behind the frame's own. */
+  /** CSS that follows the frame's own. */
   readonly style?: string;
 }
 
-/** CSS pixels inside the page's margins, on a desk and on a phone. Each figure is there twice, and the style sheet shows one. */
+/** CSS pixels inside the page's margins, on a desktop and on a phone. Each figure is drawn for both, and the style sheet shows one of them. */
 const WIDTHS = { wide: 720, narrow: 328 } as const;
 
 export function page({ heading, subject, body, footer, style = '' }: PageParts): string {
@@ -41,7 +41,7 @@ ${body}
 `;
 }
 
-/** `caption` and `more`, which stands below it: HTML. `draw`: an SVG of that width. */
+/** `caption`, and `more`, which follows the figure, are HTML. `draw` gives an SVG of the width that it is passed. */
 export function figure(title: string, caption: string, draw: (width: number) => string, more = ''): string {
   return `<section>
 <h2>${title}</h2>
@@ -54,14 +54,14 @@ ${more}
 </section>`;
 }
 
-/** Labels and values, as text. */
+/** A list of labels and values, which are plain text. */
 export function definitions(pairs: readonly (readonly [label: string, value: string])[]): string {
   const rows = pairs.map(([label, value]) => `<div><dt>${escape(label)}</dt><dd>${escape(value)}</dd></div>`);
   return `<dl>\n${rows.join('\n')}\n</dl>`;
 }
 
-/** The first cell of a row is its heading. Cells are text. */
-export function table(caption: string, head: readonly string[], lines: readonly (readonly string[])[]): string {
+/** The first cell of each line is its heading. Cells are plain text. */
+export function htmlTable(caption: string, head: readonly string[], lines: readonly (readonly string[])[]): string {
   const titles = head.map((text) => (text === '' ? '<td></td>' : `<th scope="col">${escape(text)}</th>`));
   const body = lines.map(([title, ...cells]) => {
     const rest = cells.map((text) => `<td>${escape(text)}</td>`);
@@ -88,7 +88,7 @@ export function escape(text: string): string {
   return text.replaceAll(/[&<>"']/g, (character) => ENTITIES[character]!);
 }
 
-/** Custom properties by colour scheme; paper is always light. */
+/** CSS custom properties for each colour scheme. Paper is always light. */
 export function colours(light: string, dark: string): string {
   return `:root{${light}}\n@media screen and (prefers-color-scheme:dark){:root{${dark}}}\n`;
 }

@@ -1,9 +1,9 @@
-/** Horizontal bars, one below the other, each with its words above it: there is room for them on a phone too. */
+/** Horizontal bars, one below the other. Each has its text above it, where there is room for it on a phone too. */
 import { escape } from './page.ts';
 import { NARROW, round, steps, svg } from './svg.ts';
 
 export interface BarPart {
-  /** Class of its colour. */
+  /** The CSS class that gives its colour. */
   readonly colour: string;
   readonly value: number;
   readonly label: string;
@@ -11,7 +11,7 @@ export interface BarPart {
 
 export interface Bar {
   readonly title: string;
-  /** The whole, in words. */
+  /** The whole bar's value, as text. */
   readonly text: string;
   readonly parts: readonly BarPart[];
   /** The least and the most of several measurements. */
@@ -21,7 +21,7 @@ export interface Bar {
 export interface Bars {
   readonly title: string;
   readonly bars: readonly Bar[];
-  /** Colours and what they mean; none where there is but one. */
+  /** Colours and their meanings; empty when all bars have the same colour. */
   readonly legend: readonly { readonly colour: string; readonly text: string }[];
   readonly axis: (value: number) => string;
   readonly below: string;
@@ -30,9 +30,9 @@ export interface Bars {
 const MARGIN = { left: 1, right: 16, bottom: 40 };
 const LEGEND = { height: 28, swatch: 12 };
 const BAR = { pitch: 44, words: 14, top: 20, height: 14 };
-/** What is there is seen, however little it is. */
+/** Even the smallest part can be seen. */
 const LEAST_WIDTH = 3;
-/** Of the letters that figures have: 12 px, on average. */
+/** The average width of a letter at the figures' font size, 12 px. */
 const LETTER = 6.6;
 
 export function drawBars({ title, bars, legend, axis, below }: Bars, width: number): string {
@@ -63,7 +63,7 @@ export function drawBars({ title, bars, legend, axis, below }: Bars, width: numb
       from += part.value;
       return { part, start, long: Math.max(LEAST_WIDTH, round(x(from) - start)) };
     });
-    // The short ones last: one that is drawn wider than it is reaches over its neighbour.
+    // The narrowest last: a part that is drawn wider than its value must not be covered by its neighbour.
     for (const { part, start, long } of placed.toSorted((one, other) => other.long - one.long)) {
       parts.push(
         `<rect class="${part.colour}" x="${start}" width="${long}" y="${y + BAR.top}" height="${BAR.height}"><title>${escape(part.label)}</title></rect>`,
@@ -82,7 +82,7 @@ function sum(parts: readonly BarPart[]): number {
   return parts.reduce((total, { value }) => total + value, 0);
 }
 
-/** In one line, or in as many as it takes. */
+/** Places the legend on as many lines as it needs. */
 export function placeLegend(
   legend: Bars['legend'],
   width: number,

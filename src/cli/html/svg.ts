@@ -1,16 +1,16 @@
 /**
- * What the figures of all reports share: SVG without scripts, as text.
+ * What the figures of all reports share. A figure is SVG without scripts, as text.
  *
- * A figure is drawn for a width in CSS pixels and not scaled, so that its letters are as large as the text around it. Colours are
- * classes; the page's style sheet has them.
+ * A figure is drawn for a width in CSS pixels and not scaled, so that its letters have the size of the text around it. Colours are CSS classes of the
+ * page's style sheet.
  */
 import { escape } from './page.ts';
 
-/** A figure for a phone has fewer numbers at its axis. */
+/** Figures narrower than this, for phones, have fewer numbers on their axis. */
 export const NARROW = 500;
 
 export interface Frame {
-  /** What the figure shows, for who cannot see it. */
+  /** What the figure shows, for readers who cannot see it. */
   readonly title: string;
   readonly width: number;
   readonly height: number;
@@ -20,7 +20,7 @@ export function svg({ title, width, height }: Frame, parts: readonly string[]): 
   return `<svg role="img" aria-label="${escape(title)}" width="${width}" height="${height}" viewBox="0 0 ${width} ${height}">${parts.join('')}</svg>`;
 }
 
-/** Round numbers at equal distances, from `least` to below `end`: some `about` of them, and at least two where `least` is 0. */
+/** Round numbers at equal distances, from `least` to below `end`: roughly `about` of them, and at least two if `least` is 0. */
 export function steps(least: number, end: number, about: number): number[] {
   const wanted = Math.max(1, (end - least) / about);
   const power = 10 ** Math.floor(Math.log10(wanted));

@@ -1,6 +1,6 @@
 /**
- * The two figures of an audit's page: how often slides of each range came, and how many slots came how often. Beside what was seen stands what
- * chance would have done.
+ * The two figures of an audit's page: the number of boots in each range of slides, and the number of slots by how often they were taken. Both also
+ * show what chance would give.
  */
 import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import type { Slots } from '../../kaslr/slots.ts';
@@ -9,13 +9,13 @@ import { count as thousands } from '../text.ts';
 
 const HEIGHT = 260;
 const MARGIN = { left: 44, right: 12, top: 12, bottom: 44 };
-/** Below this a bar is no longer told from its neighbour. */
+/** Narrower bars cannot be told from their neighbours. */
 const BAR_AT_LEAST = 7;
 
 interface Bar {
   readonly label: string;
   readonly value: number;
-  /** What chance would give, and two standard deviations of it; undefined when nobody knows. */
+  /** What chance would give, and two standard deviations of it; undefined if the slots are not known. */
   readonly expected?: { readonly value: number; readonly spread: number } | undefined;
 }
 
@@ -23,19 +23,19 @@ interface Figure {
   readonly title: string;
   readonly width: number;
   readonly bars: readonly Bar[];
-  /** `at` counts in bars from the left. */
+  /** `at`: the position, in bars from the left. */
   readonly ticks: readonly { readonly at: number; readonly text: string }[];
   readonly below: string;
 }
 
-/** Boots by slide; with the image's slots known, the band is where 95% of the bars should end. */
+/** Boots by slide. If the image's slots are known, the band is where 95% of the bars should end. */
 export function drawHistogram(slides: readonly number[], slots: Slots | undefined, width: number): string {
   const align = slots?.align ?? 2 * MIB;
   const total = slots?.count ?? KERNEL_IMAGE_SIZE / align;
-  // The last bar has what is left over, and less to expect.
+  // The last bar has the slots left over, so fewer boots are expected in it.
   const perBar = Math.ceil(total / barsIn(width));
   const values = Array.from({ length: Math.ceil(total / perBar) }, () => 0);
-  // A slide that is in no slot is a finding, not a bar.
+  // A slide above all slots is a finding of the summary; it has no bar.
   for (const slide of slides) if (slide < total * align) values[Math.floor(slide / align / perBar)]!++;
   const megabytes = (slot: number): string => thousands((slot * align) / MIB);
   const bars = values.map((value, i): Bar => {
@@ -53,7 +53,7 @@ export function drawHistogram(slides: readonly number[], slots: Slots | undefine
   return draw({ title: 'Boots by slide', width, bars, ticks, below: 'slide, MiB' });
 }
 
-/** Slots by how often they came, against the binomial distribution. `counts`: of each slot. */
+/** Slots by the number of boots that took them, compared with the binomial distribution. `counts`: the boots of each slot. */
 export function drawRepetitions(counts: ArrayLike<number>, width: number): string {
   const seen = Array.from(counts);
   const boots = seen.reduce((a, b) => a + b, 0);
@@ -77,7 +77,7 @@ export function drawRepetitions(counts: ArrayLike<number>, width: number): strin
   return draw({ title: 'Slots by how many boots took them', width, bars, ticks, below: 'boots that took the slot' });
 }
 
-/** As many as can be told apart. */
+/** The number of bars that can be told apart. */
 function barsIn(width: number): number {
   return Math.floor((width - MARGIN.left - MARGIN.right) / BAR_AT_LEAST);
 }
@@ -87,7 +87,7 @@ function spread(n: number, p: number): NonNullable<Bar['expected']> {
   return { value: n * p, spread: 2 * Math.sqrt(n * p * Math.max(0, 1 - p)) };
 }
 
-/** P(X = k) for k from 0 to where nothing is left, by recurrence in logarithms: (1 − p)^n underflows for large n. */
+/** P(X = k) for k from 0 until it is negligible, by recurrence in logarithms: (1 − p)^n would underflow for large n. */
 function binomial(n: number, p: number): number[] {
   const list: number[] = [];
   let log = n * Math.log1p(-p);
@@ -133,7 +133,7 @@ function draw({ title, width, bars, ticks, below }: Figure): string {
       `<rect class="bar" ${box} y="${y(value)}" height="${round(y(0) - y(value))}"><title>${label}</title></rect>`,
     );
   });
-  // Above the bars, or it would not be seen.
+  // After the bars, so that they do not hide it.
   bars.forEach(({ expected }, i) => {
     if (expected === undefined) return;
     parts.push(

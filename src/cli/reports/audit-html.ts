@@ -1,4 +1,4 @@
-/** The report of `kslide audit --html`: a page of its own. */
+/** The report of `kslide audit --html`. */
 import type { AuditRecord } from '../../measure/audit/record.ts';
 import { countBySlot, slidesOf } from '../../measure/audit/summary.ts';
 import type { AuditSummary } from '../../measure/audit/summary.ts';
@@ -13,7 +13,7 @@ export interface PageOptions {
   readonly title: string;
 }
 
-/** `records` are those that `summary` was made of. The same records give the same page. */
+/** `records`: those that `summary` was made from. The same records give the same page. */
 export function reportAuditPage(
   summary: AuditSummary,
   records: readonly AuditRecord[],
@@ -34,8 +34,8 @@ ${
     : figure(
         'Where the kernel went',
         slots === undefined
-          ? 'Each bar counts the boots whose slide is in its range. Which slides this kernel may take is not known, so nothing stands beside it to compare.'
-          : 'Each bar counts the boots whose slide is in its range. The line is what chance would give, the band holds 95% of the bars if every slot is as likely as any other.',
+          ? 'Each bar counts the boots whose slide is in its range. Which slides this kernel may take is not known, so there is no expectation to compare with.'
+          : 'Each bar counts the boots whose slide is in its range. The line is the expected count, and the band holds 95% of the bars, if all slots are equally likely.',
         (width) => drawHistogram(slides, slots, width),
       )
 }
@@ -44,7 +44,7 @@ ${
     ? ''
     : figure(
         'How often slots repeat',
-        'Each bar counts the slots that so many boots took; line and band as above.',
+        'Each bar counts the slots that were taken by that number of boots. Line and band are as above.',
         (width) => drawRepetitions(counts, width),
       )
 }
@@ -52,8 +52,8 @@ ${
 <h2>In figures</h2>
 ${definitions(auditRows(summary))}
 </section>`;
-  const footer = `A boot has failed when the kernel did not come to its panic or said no slide there. Chi-square and the collision test (exact, Knuth vol. 2, 3.3.2) accuse below
-p = 10<sup>-6</sup>, on either side. Made by kslide ${version} of ${count(records.length)} results, the last from ${escape(last)}.`;
+  const footer = `A boot has failed if the kernel did not reach its panic, or printed no slide there. Chi-square and the collision test (exact, Knuth vol. 2, 3.3.2) report a finding below
+p = 10<sup>-6</sup>, at either end. Made by kslide ${version} of ${count(records.length)} results, the last from ${escape(last)}.`;
   return page({ heading: 'KASLR audit', subject: title, body, footer, style: STYLE });
 }
 

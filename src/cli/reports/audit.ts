@@ -7,7 +7,7 @@ export function reportAudit(summary: AuditSummary): string {
   return rows(auditRows(summary));
 }
 
-/** What the text and the page both say: a label and a sentence each, the verdict last. */
+/** The rows of both the text report and the HTML page; the verdict is last. */
 export function auditRows(summary: AuditSummary): (readonly [label: string, value: string])[] {
   const { boots, slots, slides, uniformity, collisions, entropy, findings } = summary;
   const list: (readonly [string, string])[] = [['sha256', summary.image]];

@@ -1,12 +1,13 @@
-/** The report of `kslide bench --html`: what the text says, in figures, and every number of a figure in a table beside it. */
+/** The report of `kslide bench --html`: the facts of the text report as figures, each with a table of its numbers. */
 import { hex } from '../../base/errors.ts';
 import { PHASES } from '../../measure/bench/measure.ts';
 import type { Phase } from '../../measure/bench/measure.ts';
 import { STUB_STEPS } from '../../stub/program.ts';
 import type { BenchRow, BenchSummary, StubCount } from '../../measure/bench/summary.ts';
-import { colours, definitions, escape, figure, page, table } from '../html/page.ts';
+import { colours, definitions, escape, figure, htmlTable, page } from '../html/page.ts';
 import { amount, benchFacts, million, overPlain, percent, rowOf, spread } from './bench.ts';
 import { drawMap, stretchesOf } from './bench-map.ts';
+import { countSites } from './facts.ts';
 import { drawBars } from '../html/svg-bars.ts';
 import { count, size } from '../text.ts';
 import { version } from '../version.ts';
@@ -65,13 +66,13 @@ function bootSection({ rows, unit, point }: BenchSummary): string {
     );
   const caption =
     unit === 'instructions'
-      ? `From power-on to ${to}. A bar has the median of each phase; the fine line is from the least to the most of all boots. kslide's own phase is drawn wider than it is, or it could not be seen.`
-      : `From power-on to ${to}. A bar is the median; the fine line is from the least to the most of all boots.`;
+      ? `From power-on to ${to}. A bar shows the median of each phase; the thin line goes from the least to the most of all boots. kslide's own phase is drawn wider than its share, because it would be too narrow to see.`
+      : `From power-on to ${to}. A bar shows the median; the thin line goes from the least to the most of all boots.`;
   return figure(
     'A boot of each kind',
     caption,
     draw,
-    table(
+    htmlTable(
       'Medians of whole boots',
       ['', unit === 'instructions' ? 'instructions' : 'time', 'spread', 'over vmlinux'],
       rows.map((row) => [row.title, amount(row.median, unit), spread(row), overPlain(row)]),
@@ -87,8 +88,8 @@ function phaseSection({ rows }: BenchSummary): string {
   };
   return section(
     'By phase',
-    table(
-      'Guest instructions, medians of each phase by itself',
+    htmlTable(
+      'Guest instructions, the median of each phase by itself',
       ['', ...PHASES.map((phase) => PHASE_TITLES[phase])],
       rows.map((row) => [row.title, ...PHASES.map((phase) => cell(row, phase))]),
     ),
@@ -99,9 +100,9 @@ function kaslrSection({ kaslr, rows }: BenchSummary): string {
   if (kaslr.length === 0) return '';
   return section(
     'What randomizing costs',
-    table(
-      "Against the same image with nokaslr. The kernel's own part is what it does once it is told that it was moved (direct map, vmalloc and vmemmap at random places): it pays that however it was moved. It is a difference of medians, so it means nothing below what boots differ by",
-      ['', 'relocation', 'of the boot', "the kernel's own", 'boots differ by'],
+    htmlTable(
+      "Compared with the same image booted with nokaslr. The kernel's own part is the work that it does in addition when it is told that it was moved (it randomizes direct map, vmalloc and vmemmap); it is the same whatever moved the kernel. It is a difference of medians: a value smaller than the difference between boots means nothing",
+      ['', 'relocation', 'part of the boot', "the kernel's own", 'boots differ by'],
       kaslr.map((cost) => {
         const row = rowOf(cost, rows);
         const differ = million(row.most - row.least);
@@ -119,7 +120,7 @@ function stubSection({ stubs }: BenchSummary): string {
         title: "kslide's own instructions by step",
         bars: stubs.map((stub) => ({
           title: title(stub),
-          text: `${count(stub.instructions)}, ${stub.perRelocation.toFixed(2)} a relocation`,
+          text: `${count(stub.instructions)}, ${stub.perRelocation.toFixed(2)} per relocation`,
           parts: STUB_STEPS.flatMap((step) => {
             const value = stub.steps[step];
             return value === undefined ? [] : [{ colour: `s-${step}`, value, label: `${step}: ${count(value)}` }];
@@ -134,17 +135,17 @@ function stubSection({ stubs }: BenchSummary): string {
   const line = (label: string, value: (stub: StubCount) => string): string[] => [label, ...stubs.map(value)];
   return figure(
     'kslide by itself',
-    'What runs between the loader and the kernel, counted exactly: every boot has the same number, whatever its random numbers.',
+    'The code that runs between the loader and the kernel, counted exactly. The number is the same in every boot: it does not depend on random numbers.',
     draw,
-    table(
+    htmlTable(
       'Guest instructions',
       ['', ...stubs.map(title)],
       [
         ...STUB_STEPS.map((step) => line(step, ({ steps }) => count(steps[step] ?? 0))),
-        line('in all', ({ instructions }) => count(instructions)),
-        line('in another boot', ({ again }) => count(again)),
-        line('a relocation', ({ perRelocation }) => perRelocation.toFixed(2)),
-        line('in all, with nokaslr', ({ nokaslr }) => count(nokaslr)),
+        line('total', ({ instructions }) => count(instructions)),
+        line('in a second boot', ({ again }) => count(again)),
+        line('per relocation', ({ perRelocation }) => perRelocation.toFixed(2)),
+        line('total with nokaslr', ({ nokaslr }) => count(nokaslr)),
       ],
     ),
   );
@@ -152,14 +153,14 @@ function stubSection({ stubs }: BenchSummary): string {
 
 function sizeSection({ rows, stubs, kernel }: BenchSummary): string {
   const { abs64, inverse32, abs32 } = kernel.relocations;
-  const total = abs64 + inverse32 + abs32;
+  const total = countSites(kernel.relocations);
   const draw = (width: number): string =>
     drawBars(
       {
         title: 'Size of the relocation table',
         bars: stubs.map(({ table: name, tableBytes }) => ({
           title: `${name} table`,
-          text: `${size(tableBytes)}, ${(tableBytes / total).toFixed(2)} bytes a relocation`,
+          text: `${size(tableBytes)}, ${(tableBytes / total).toFixed(2)} bytes per relocation`,
           parts: [{ colour: 'p-kernel', value: tableBytes, label: size(tableBytes) }],
         })),
         legend: [],
@@ -171,10 +172,10 @@ function sizeSection({ rows, stubs, kernel }: BenchSummary): string {
   const images = rows.filter(({ nokaslr }) => !nokaslr);
   return figure(
     'The relocation table',
-    `${count(abs64)} sites of 64 bits, ${count(abs32)} of 32 bits, and ${count(inverse32)} of 32 bits that move the other way.`,
+    `${count(abs64)} sites of 64 bits, ${count(abs32)} of 32 bits, and ${count(inverse32)} of 32 bits that are moved in the opposite direction.`,
     draw,
-    table(
-      'Bytes of each image; loaded is what a loader puts into memory',
+    htmlTable(
+      'Size of each image: of the file, of the part that a loader reads into memory, and of the table',
       ['', 'file', 'loaded', 'table'],
       images.map((row) => [
         row.title,
@@ -189,10 +190,10 @@ function sizeSection({ rows, stubs, kernel }: BenchSummary): string {
 function mapSection({ map }: BenchSummary): string {
   return figure(
     'Where the relocations are',
-    `Each square is ${size(map.cell)} of the image, coloured by how many relocations are in it; sections of less than half a megabyte are put together.`,
+    `Each square is ${size(map.cell)} of the image, coloured by the number of relocations in it. Neighbouring sections of less than half a megabyte are shown together.`,
     (width) => drawMap(map, width),
-    table(
-      'Relocations by section; a square across a border counts where its middle is',
+    htmlTable(
+      'Relocations by section; a square that crosses a border counts where its middle is',
       ['', 'from', 'size', 'relocations'],
       stretchesOf(map).map(({ title, start, bytes, relocations }) => [
         title,
@@ -213,7 +214,7 @@ const LIGHT =
 const DARK =
   '--p-loader:#7d8893;--p-decompressor:#e39a4e;--p-stub:#f06595;--p-kernel:#6ba4e0;--d0:#232a32;--d1:#27486b;--d2:#34699f;--d3:#5b9bdd;--d4:#c3e0ff';
 
-/** Every custom property is a class of the same name. */
+/** For each custom property there is a class of the same name. */
 const CLASSES = LIGHT.split(';').map((property) => property.slice(2, property.indexOf(':')));
 
 const STYLE = `${colours(LIGHT, DARK)}${CLASSES.map((name) => `.${name}{fill:var(--${name})}`).join('')}

@@ -1,4 +1,4 @@
-/** The kernel image as a map: a square for every 64 KiB, the darker the more relocations are in it. */
+/** The kernel image as a map: one square for each 64 KiB, darker when it has more relocations. */
 import { hex } from '../../base/errors.ts';
 import type { MapRegion } from '../../measure/bench/map.ts';
 import type { BenchSummary } from '../../measure/bench/summary.ts';
@@ -7,7 +7,8 @@ import { round, svg } from '../html/svg.ts';
 import { placeLegend } from '../html/svg-bars.ts';
 import { count, size } from '../text.ts';
 
-export interface Stretch {
+/** A range of the map under one title: a section, or several small ones. */
+export interface MapStretch {
   readonly title: string;
   readonly start: number;
   readonly bytes: number;
@@ -20,7 +21,7 @@ const CELLS_AT_LEAST = 8;
 const SQUARE = { size: 8, pitch: 9 };
 const LINE = { words: 11, top: 16, below: 10 };
 
-/** Upper ends of the steps of colour, in relocations a cell; a step is a factor of four from a cell with one in each page on. */
+/** The colour of a cell, by the number of its relocations. Each step is a factor of four; 16 would be one relocation in each page of a cell. */
 const DENSITIES = [
   { below: 1, colour: 'd0', text: 'none' },
   { below: 64, colour: 'd1', text: 'to 63' },
@@ -29,9 +30,9 @@ const DENSITIES = [
   { below: Infinity, colour: 'd4', text: 'more' },
 ] as const;
 
-/** By rising address; what is small is put together. */
-export function stretchesOf({ cell, regions }: BenchSummary['map']): readonly Stretch[] {
-  const stretches: Stretch[] = [];
+/** In order of their addresses; small neighbours are joined. */
+export function stretchesOf({ cell, regions }: BenchSummary['map']): readonly MapStretch[] {
+  const stretches: MapStretch[] = [];
   const small: MapRegion[] = [];
   const add = (group: readonly MapRegion[]): void => {
     if (group.length === 0) return;

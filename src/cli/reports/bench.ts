@@ -1,7 +1,8 @@
 /** The summary of `kslide bench`, for people. For programs it is the summary object itself, as JSON. */
 import type { BenchRow, BenchSummary, KaslrCost, StubCount } from '../../measure/bench/summary.ts';
 import { PLAIN } from '../../measure/bench/subject.ts';
-import { count, rows, size } from '../text.ts';
+import { count, rows, size, table } from '../text.ts';
+import { countSites } from './facts.ts';
 
 export function reportBench(summary: BenchSummary): string {
   return `${rows(benchFacts(summary))}\n${table(benchTable(summary))}\n${rows(benchCosts(summary))}`;
@@ -9,24 +10,23 @@ export function reportBench(summary: BenchSummary): string {
 
 type Row = readonly [label: string, value: string];
 
-/** What was booted, how, and to where. */
+/** What was booted, how, and to which point. */
 export function benchFacts({ kernel, guest, unit, point, rows: boots }: BenchSummary): readonly Row[] {
-  const { abs64, inverse32, abs32 } = kernel.relocations;
   const how = {
     instructions: 'TCG counts guest instructions (-icount shift=0; 1 takes 1 ns of guest time)',
     microseconds: 'KVM, time from power-on',
   }[unit];
   const words = guest.append === '' ? '' : `, ${JSON.stringify(guest.append)}`;
   return [
-    ['kernel', `${kernel.version ?? 'version unknown'}, ${count(abs64 + inverse32 + abs32)} relocations`],
+    ['kernel', `${kernel.version ?? 'version unknown'}, ${count(countSites(kernel.relocations))} relocations`],
     ['guest', `${guest.memoryMib} MiB, ${kernel.entry}${words}, QEMU ${guest.qemu}`],
-    ['measure', guest.fellBack ? `${how}; KVM does not run this kernel here` : how],
+    ['measure', guest.fellBack ? `${how}; KVM cannot run this kernel here` : how],
     ['to', point === 'init' ? 'the first instruction of /init' : "the guest's own end"],
-    ['boots', `${count(boots[0]!.boots.length)} of each: median, and the spread from least to most`],
+    ['boots', `${count(boots[0]!.boots.length)} of each; median, and spread from least to most`],
   ];
 }
 
-/** A line of titles, then one for each row. */
+/** A line of column titles, then one line for each row. */
 export function benchTable({ rows: boots, unit, kaslr }: BenchSummary): readonly (readonly string[])[] {
   const share = (row: BenchRow): string => {
     const cost = kaslr.find(({ of }) => of === row.name);
@@ -46,7 +46,7 @@ export function benchTable({ rows: boots, unit, kaslr }: BenchSummary): readonly
   ];
 }
 
-/** The stub by itself, and what randomizing costs in all. */
+/** The cost of the stub by itself, and the whole cost of randomizing. */
 export function benchCosts({ stubs, kaslr, rows: boots }: BenchSummary): readonly Row[] {
   return [
     ...stubs.flatMap(describeStub),
@@ -54,7 +54,7 @@ export function benchCosts({ stubs, kaslr, rows: boots }: BenchSummary): readonl
       const row = rowOf(cost, boots);
       return [
         row.title,
-        `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (medians against nokaslr; boots differ by ${million(row.most - row.least)})`,
+        `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (medians, compared with nokaslr; boots differ by ${million(row.most - row.least)})`,
       ];
     }),
   ];
@@ -69,7 +69,7 @@ function describeStub(stub: StubCount): Row[] {
   return [
     [
       `stub, ${stub.table} table`,
-      `${count(stub.instructions)} instructions, ${stub.perRelocation.toFixed(2)} a relocation; again ${count(stub.again)}; with nokaslr ${count(stub.nokaslr)}; table ${size(stub.tableBytes)}`,
+      `${count(stub.instructions)} instructions, ${stub.perRelocation.toFixed(2)} per relocation; in a second boot ${count(stub.again)}; with nokaslr ${count(stub.nokaslr)}; table ${size(stub.tableBytes)}`,
     ],
     ['', steps.join(', ')],
   ];
@@ -85,13 +85,13 @@ export function million(value: number): string {
   return `${value < 0 && tenths > 0 ? '−' : ''}${count(Math.floor(tenths / 10))}.${tenths % 10} M`;
 }
 
-/** "+53.6%"; nothing for the plain vmlinux itself. */
+/** "+53.6%"; empty for the plain vmlinux itself. */
 export function overPlain({ name, overPlain: more, median }: BenchRow): string {
   if (name === PLAIN) return '';
   return `${more < 0 ? '−' : '+'}${percent(Math.abs(more) / (median - more))}`;
 }
 
-/** From the least to the most of all boots, as a part of the median. */
+/** The difference between the most and the least of all boots, as a part of the median. */
 export function spread({ least, most, median }: BenchRow): string {
   return percent((most - least) / median);
 }
@@ -99,13 +99,4 @@ export function spread({ least, most, median }: BenchRow): string {
 export function percent(part: number): string {
   const value = part * 100;
   return `${value >= 10 ? value.toFixed(1) : value.toFixed(2)}%`;
-}
-
-/** The first column to the left, the others to the right. */
-function table(lines: readonly (readonly string[])[]): string {
-  const widths = lines[0]!.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)));
-  const aligned = lines.map((line) =>
-    line.map((cell, i) => (i === 0 ? cell.padEnd(widths[i]!) : cell.padStart(widths[i]!))).join('  '),
-  );
-  return aligned.map((line) => `${line.trimEnd()}\n`).join('');
 }

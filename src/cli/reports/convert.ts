@@ -2,6 +2,7 @@
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import { count, rows, size } from '../text.ts';
+import { countSites, kernelAndFile, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
@@ -10,20 +11,14 @@ const TABLES: Record<ConvertSummary['tableFormat'], string> = {
 
 export function reportConvert(summary: ConvertSummary): string {
   const { relocations, slots, sizes, segment } = summary;
-  const release = summary.kernelVersion?.split(' ')[0] ?? 'version unknown';
-  const container = summary.compression === undefined ? summary.input : `${summary.input}, ${summary.compression}`;
-  const total = relocations.abs64 + relocations.inverse32 + relocations.abs32;
   return rows([
-    ['kernel', `${release} (${container})`],
+    ['kernel', kernelAndFile(summary)],
     ['entries', summary.entries.join(', ')],
     [
       'relocations',
-      `${count(total)}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
+      `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
-    [
-      'slots',
-      `${count(slots.count)}, every ${slots.align / 0x10_0000} MiB up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`,
-    ],
+    ['slots', slotsAndEntropy(slots)],
     [
       'added',
       `${size(sizes.added)} (${TABLES[summary.tableFormat]} ${size(sizes.table)}) at physical ${hex(segment.paddr)}`,

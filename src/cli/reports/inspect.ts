@@ -3,8 +3,9 @@ import { hex } from '../../base/errors.ts';
 import type { Inspection, RelocationFacts } from '../../inspect.ts';
 import { STUB_FLAGS } from '../../segment/layout.ts';
 import { count, printable, rows, size, table } from '../text.ts';
+import { countSites, slotsAndEntropy } from './facts.ts';
 
-/** Sections listed one by one; a kernel of function sections has tens of thousands. */
+/** At most this many sections are listed; a -ffunction-sections build has tens of thousands. */
 const MOST_SECTIONS = 24;
 
 export function reportInspect(inspection: Inspection): string {
@@ -21,7 +22,6 @@ type Row = readonly [label: string, value: string];
 function describeKernel(inspection: Inspection): Row[] {
   const { image, slots, converted } = inspection;
   const { linux64, pvh } = image.entries;
-  const every = `every ${slots.align / 0x10_0000} MiB${slots.alignAssumed ? ' (assumed)' : ''}`;
   return [
     ['kernel', inspection.kernelVersion ?? 'version unknown'],
     ['file', describeFile(inspection)],
@@ -32,7 +32,7 @@ function describeKernel(inspection: Inspection): Row[] {
     ],
     ['entries', `linux64 ${hex(linux64)}, ${pvh === null ? 'no pvh' : `pvh ${hex(pvh)}`}`],
     ['notes', describeNotes(inspection)],
-    ['slots', `${count(slots.count)}, ${every} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`],
+    ['slots', slotsAndEntropy(slots)],
     ['converted', converted === null ? 'no' : describeConverted(converted)],
     ['relocations', describeRelocations(inspection)],
   ];
@@ -55,13 +55,13 @@ function describeVmlinux({ sizes, sections, buildId }: Inspection): string {
     has(sections.symbols, 'symbols'),
     has(sections.debug, 'debug information'),
     has(sections.rela, '.rela sections'),
-    ...(sizes.behind > 0 ? [`${size(sizes.behind)} behind it`] : []),
+    ...(sizes.behind > 0 ? [`${size(sizes.behind)} after it`] : []),
     buildId === null ? 'no build id' : `build id ${buildId}`,
   ];
   return facts.join(', ');
 }
 
-/** Those that boot loaders look for; of the others how many. */
+/** The notes that boot loaders read, and the number of the others. */
 function describeNotes({ notes }: Inspection): string {
   if (notes.length === 0) return 'none';
   const shown = notes.flatMap(({ name, words }) => (words === null ? [] : [`${name} ${words.map(hex).join(' ')}`]));
@@ -79,13 +79,13 @@ function describeConverted({
   return (
     `yes: ${size(segment.bytes)} at physical ${hex(segment.paddr)} (${size(segment.memory)} in memory), layout ${layout}, ` +
     `table of ${count(bytes)} bytes in the ${format.replaceAll('_', ' ')} form, ${count(slots.count)} slots` +
-    (flags & STUB_FLAGS.despite_kaslr_flag ? '; relocates behind a decompressor too' : '')
+    (flags & STUB_FLAGS.despite_kaslr_flag ? '; relocates even when a decompressor has set KASLR_FLAG' : '')
   );
 }
 
 const SOURCES: Readonly<Record<RelocationFacts['source'], string>> = {
   'relocs-file': 'from --relocs',
-  behind: 'from the table behind the vmlinux',
+  behind: 'from the table after the vmlinux',
   rela: 'from its .rela sections',
   reserved: 'from the section that --keep fills',
   converted: 'from the table of the converted kernel',
@@ -98,8 +98,7 @@ function describeRelocations({ input, relocations }: Inspection): string {
       : 'none: built without CONFIG_RANDOMIZE_BASE';
   }
   const { source, lists, total } = relocations;
-  const { abs64, inverse32, abs32 } = total.sites;
-  return `${count(abs64 + inverse32 + abs32)} ${SOURCES[source]}, ${lists === 3 ? 'three' : 'two'} lists`;
+  return `${count(countSites(total.sites))} ${SOURCES[source]}, ${lists === 3 ? 'three' : 'two'} lists`;
 }
 
 function segmentTable({ segments }: Inspection): string[][] {
@@ -126,8 +125,8 @@ function sectionTable({ sections, total }: RelocationFacts): string[][] {
     start,
     ...[sites.abs64, sites.inverse32, sites.abs32, lines, pages].map(count),
   ];
-  const least = sections.map(countSites).toSorted((a, b) => b - a)[MOST_SECTIONS - 1] ?? 0;
-  const listed = sections.filter((section) => countSites(section) >= least).slice(0, MOST_SECTIONS);
+  const least = sections.map(({ sites }) => countSites(sites)).toSorted((a, b) => b - a)[MOST_SECTIONS - 1] ?? 0;
+  const listed = sections.filter((section) => countSites(section.sites) >= least).slice(0, MOST_SECTIONS);
   const left = sections.length - listed.length;
   return [
     ['sites in section', 'at', ...SITE_TITLES],
@@ -137,16 +136,12 @@ function sectionTable({ sections, total }: RelocationFacts): string[][] {
   ];
 }
 
-function countSites({ sites }: RelocationFacts['total']): number {
-  return sites.abs64 + sites.inverse32 + sites.abs32;
-}
-
 function describeSites({ placement, map, rela }: RelocationFacts): Row[] {
   const { abs64 } = placement;
   const list: Row[] = [
     [
       '64-bit sites',
-      `${share(abs64.aligned, abs64.sites)} at multiples of 8, ${share(abs64.adjacent, abs64.sites)} right behind the one before`,
+      `${share(abs64.aligned, abs64.sites)} at multiples of 8, ${share(abs64.adjacent, abs64.sites)} directly after the previous one`,
     ],
   ];
   for (const [label, { sites, aligned, byteGaps, wordGaps }] of [
@@ -154,7 +149,7 @@ function describeSites({ placement, map, rela }: RelocationFacts): Row[] {
     ['inverse sites', placement.inverse32],
   ] as const) {
     if (sites === 0) continue;
-    const gaps = `${share(byteGaps, sites)} within 0xff of the one before, ${share(wordGaps, sites)} within 0xffff`;
+    const gaps = `${share(byteGaps, sites)} within 0xff of the previous one, ${share(wordGaps, sites)} within 0xffff`;
     list.push([label, `${share(aligned, sites)} at multiples of 4, ${gaps}`]);
   }
   if (rela !== null) {
@@ -164,12 +159,12 @@ function describeSites({ placement, map, rela }: RelocationFacts): Row[] {
   list.push(['map', drawMap(map.counts)]);
   list.push([
     '',
-    `${hex(map.start)} on, ${hex(map.cell)} bytes a character, at most ${count(Math.max(...map.counts))} sites in one`,
+    `from ${hex(map.start)}, ${hex(map.cell)} bytes per character, at most ${count(Math.max(...map.counts))} sites in one`,
   ]);
   return list;
 }
 
-/** Nothing, and eight heights. */
+/** No sites, and eight heights. */
 const BARS = '·▁▂▃▄▅▆▇█';
 
 function drawMap(counts: readonly number[]): string {
@@ -180,12 +175,12 @@ function drawMap(counts: readonly number[]): string {
 function share(part: number, all: number): string {
   if (part === 0) return 'none';
   if (part === all) return 'all';
-  // Downwards, or nearly all would look like all.
+  // Rounded down, so that only `all` reads as 100%.
   const hundredths = Math.floor((part / all) * 10_000);
   return `${(hundredths / 100).toFixed(hundredths < 9990 ? 1 : 2)}%`;
 }
 
-/** Ways to carry the relocations, beside the kernel's own table. */
+/** The size of each way to store the relocations, compared with the kernel's own table. */
 function formTable({ forms }: RelocationFacts): string[][] {
   const { rela, relaWithoutPcRelative, relaOfSites, kernelTable, relr, compact } = forms;
   const line = (title: string, bytes: number | undefined): string[] =>
@@ -193,7 +188,7 @@ function formTable({ forms }: RelocationFacts): string[][] {
       ? [title, 'not in this file', '']
       : [title, count(bytes), `${(bytes / kernelTable).toFixed(2)} ×`];
   return [
-    ['carried as', 'bytes', 'ratio'],
+    ['stored as', 'bytes', 'ratio'],
     line('.rela sections, whole', rela?.bytes),
     line('.rela sections without PC-relative entries', relaWithoutPcRelative?.bytes),
     line('an Elf64_Rela for each site', relaOfSites.bytes),

@@ -3,18 +3,17 @@ import { MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import type { RandomizeSummary } from '../../randomize.ts';
 import { count, rows, size } from '../text.ts';
+import { kernelAndFile } from './facts.ts';
 
 export function reportRandomize(summary: RandomizeSummary): string {
   const { entry, virt, phys, ways, text, flag, loadEnd } = summary;
-  const release = summary.kernelVersion?.split(' ')[0] ?? 'version unknown';
-  const container = summary.compression === undefined ? summary.input : `${summary.input}, ${summary.compression}`;
   return rows([
-    ['kernel', `${release} (${container})`],
+    ['kernel', kernelAndFile(summary)],
     ['entries', entry === 'both' ? 'linux64, pvh' : entry],
     ['virtual slide', `${hex(virt)}: _text at ${text.virt}${drawn(ways.virt)}`],
     ['physical slide', `${hex(phys)}: _text at ${hex(text.phys)}${drawn(ways.phys)}`],
     ['guest memory', `more than ${Math.ceil(loadEnd / MIB)} MiB`],
-    ['KASLR_FLAG', flag ? 'set at the entry: the kernel randomizes the rest of its memory' : 'left alone (--no-flag)'],
+    ['KASLR_FLAG', flag ? 'set at the entry: the kernel randomizes the rest of its memory' : 'not set (--no-flag)'],
     ['relocations', count(summary.relocations)],
     ['size', size(summary.output)],
   ]);

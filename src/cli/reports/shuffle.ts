@@ -1,14 +1,14 @@
 /** The summary of `kslide shuffle`, for people. For programs it is the summary object itself, as JSON. */
-import { hex } from '../../base/errors.ts';
 import type { Plan, ShuffleSummary } from '../../shuffle/index.ts';
 import { count, rows, size } from '../text.ts';
+import { release, slotsAndEntropy } from './facts.ts';
 
 export function reportShuffle(summary: ShuffleSummary, seed: string): string {
   const { functions, worth, rewritten, sizes, converted } = summary;
   const slots =
     converted === undefined
-      ? 'none: a plain kernel, its relocation table behind it'
-      : `${count(converted.slots.count)}, every ${converted.slots.align / 0x10_0000} MiB up to ${hex(converted.slots.largest)}: ${converted.slots.bits.toFixed(2)} bits of entropy`;
+      ? 'none: OUT does not relocate itself; its relocation table follows the vmlinux'
+      : slotsAndEntropy(converted.slots);
   return rows([
     ['kernel', `${release(summary.kernelVersion)} (${summary.input})`],
     ['functions', `${count(functions.moved)} of ${count(functions.all)} moved`],
@@ -19,7 +19,7 @@ export function reportShuffle(summary: ShuffleSummary, seed: string): string {
     ],
     [
       'rewritten',
-      `${count(rewritten.relative)} relative and ${count(rewritten.absolute)} absolute fields; ${count(rewritten.branchesFound)} branches had no relocation`,
+      `${count(rewritten.relative)} relative and ${count(rewritten.absolute)} absolute fields; ${count(rewritten.branchesFound)} branches without a relocation`,
     ],
     [
       'tables',
@@ -43,10 +43,6 @@ export function reportPlan({ facts, kernel, runs }: Plan): string {
     ],
     ['instructions', count(facts.instructions)],
   ]);
-}
-
-function release(version: string | undefined): string {
-  return version?.split(' ')[0] ?? 'version unknown';
 }
 
 function staying(reasons: Readonly<Record<string, number>>): string {

@@ -1,0 +1,51 @@
+/** Facts that several summaries report, in the same words everywhere. */
+import { hex } from '../../base/errors.ts';
+import { count } from '../text.ts';
+
+/** "6.12.1-amd64": the version without the builder's name and the date. */
+export function release(version: string | undefined): string {
+  return version?.split(' ')[0] ?? 'version unknown';
+}
+
+/** "6.12.1-amd64 (bzimage, zstd)". */
+export function kernelAndFile(summary: {
+  readonly kernelVersion?: string | undefined;
+  readonly input: string;
+  readonly compression?: string | undefined;
+}): string {
+  const { kernelVersion, input, compression } = summary;
+  return `${release(kernelVersion)} (${compression === undefined ? input : `${input}, ${compression}`})`;
+}
+
+/** The relocations of all three lists. */
+export function countSites(sites: {
+  readonly abs64: number;
+  readonly inverse32: number;
+  readonly abs32: number;
+}): number {
+  return sites.abs64 + sites.inverse32 + sites.abs32;
+}
+
+/** "480, every 2 MiB up to 0x3be00000: 8.91 bits of entropy". */
+export function slotsAndEntropy(slots: {
+  readonly count: number;
+  readonly align: number;
+  readonly alignAssumed?: boolean;
+  readonly largest: number;
+  readonly bits: number;
+}): string {
+  const assumed = slots.alignAssumed ? ' (assumed)' : '';
+  return `${count(slots.count)}, every ${slots.align / 0x10_0000} MiB${assumed} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`;
+}
+
+/** What was refuted, where, and what is there. */
+export function describeOffence(offence: {
+  readonly check: string;
+  readonly what: string;
+  readonly offset: number;
+  readonly found: string;
+  readonly expected: string;
+}): string {
+  const { check, what, offset, found, expected } = offence;
+  return `refuted by ${check}: ${what} at offset ${hex(offset)} is ${found}, expected ${expected}`;
+}
