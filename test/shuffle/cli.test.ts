@@ -47,8 +47,6 @@ function refused(args: readonly string[], message: RegExp): void {
   assert.deepEqual(readdirSync(directory).toSorted(), before);
 }
 
-const SEED = '0102'.padEnd(32, '0');
-
 test('a seed and a plan give what the seed alone gives, and verify proves it', () => {
   const first = kslide(
     'shuffle',
