@@ -4,8 +4,8 @@ import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { viewOf } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
 import type { ListName } from '../relocs/tables/kernel-table.ts';
-import { badTable } from './bad-table.ts';
-import type { EntryWatch } from './table.ts';
+import { badTable } from './table-reader.ts';
+import type { EntryWatch } from './table-reader.ts';
 
 const SITES_AT_MOST = 2 ** 24;
 

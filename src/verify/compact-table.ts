@@ -10,7 +10,7 @@ import { ABS32, INVERSE32, orderOfChains, readChains } from './compact-chains.ts
 import { orderOfItems, readItems } from './compact-items.ts';
 import { Walk } from './compact-reader.ts';
 import type { Found } from './compact-reader.ts';
-import type { DecodedTable, EntryWatch } from './table.ts';
+import type { DecodedTable, EntryWatch } from './table-reader.ts';
 
 /** For each list of a table, the order in which its entries are written: their indices. */
 export function writtenOrder({ abs32, inverse32, abs64 }: Sites): Readonly<Record<ListName, Uint32Array>> {

@@ -6,8 +6,8 @@ import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts'
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import { formatsFor, TABLE_READERS } from './table.ts';
-import type { TableReader } from './table.ts';
+import { formatsFor, TABLE_READERS } from './table-formats.ts';
+import type { TableReader } from './table-reader.ts';
 
 /** The segment as it has to be; `table`, `scratch` and `memsz` count from its start. */
 export interface ExpectedSegment {

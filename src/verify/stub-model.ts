@@ -6,7 +6,7 @@
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { viewOf } from '../base/bytes.ts';
 import { ENTRY_BYTES, PARAMS } from '../segment/layout.ts';
-import { TABLE_READERS } from './table.ts';
+import { TABLE_READERS } from './table-formats.ts';
 
 /** Low half of __START_KERNEL_map. */
 const START_KERNEL_MAP_LOW = 0x8000_0000;
