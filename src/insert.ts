@@ -5,6 +5,7 @@
  * table is flush with the end, and what room there is before it is cleared. MIPS, which has done this since 4.7, puts another kind of
  * table at the start of its section; docs/kernel-build.md compares the two.
  */
+import { PAGE_SIZE } from './base/addresses.ts';
 import { alignUp, bytesOfWords } from './base/bytes.ts';
 import { SHT_NOBITS } from './elf/constants.ts';
 import { patched } from './elf/write.ts';
@@ -16,9 +17,6 @@ import type { RelocsImage } from './relocs/tool/image.ts';
 import { RESERVED } from './relocs/tool/reserved.ts';
 import { readTable } from './relocs/tool/sections.ts';
 import { kernelTable } from './relocs/tool/tool.ts';
-
-/** The size that is advised for a section is a multiple of this, as the linker script will want it. */
-const PAGE = 0x1000;
 
 /**
  * The file with its own relocation table in it, as parts: views of `vmlinux` but for the section. x86-64 and i386. Throws KernelImageError
@@ -34,7 +32,8 @@ export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions =
       what: `relocation table for section ${section.name}`,
       found: table.length,
       expected: `at most 0x${section.size.toString(16)}, the size of the section`,
-      hint: `reserve 0x${alignUp(table.length, PAGE).toString(16)} bytes`,
+      // Rounded up to a page, as the linker script will want it.
+      hint: `reserve 0x${alignUp(table.length, PAGE_SIZE).toString(16)} bytes`,
     });
   }
   const bytes = new Uint8Array(section.size);

@@ -4,7 +4,7 @@
  *
  * A converted kernel is described as the kernel that it has in memory, with its own image, slots and table; what was added stands apart.
  */
-import { physToVirt } from './base/addresses.ts';
+import { physToVirt, PAGE_SIZE } from './base/addresses.ts';
 import type { Codecs } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { hex } from './base/errors.ts';
@@ -22,7 +22,7 @@ import { countRela } from './relocs/tool/census.ts';
 import type { RelaCensus } from './relocs/tool/census.ts';
 import { hasRela, locateRelocations, readFrom } from './relocs/find.ts';
 import type { RelocationSource } from './relocs/find.ts';
-import { countByCell, loadedSections, mergeSites, PAGE, touchedByAll, touchedBySection } from './relocs/places.ts';
+import { countByCell, loadedSections, mergeSites, touchedByAll, touchedBySection } from './relocs/places.ts';
 import type { Touched, TouchedSection } from './relocs/places.ts';
 import { checkSites } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
@@ -195,7 +195,7 @@ function describeRelocations(
 const MAP_CELLS = 64;
 
 function cellOf({ imageStart, imageEnd }: Vmlinux): number {
-  let cell = PAGE;
+  let cell = PAGE_SIZE;
   while (Math.ceil(imageEnd / cell) - Math.floor(imageStart / cell) > MAP_CELLS) cell *= 2;
   return cell;
 }

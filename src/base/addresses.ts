@@ -20,6 +20,16 @@ export const START_KERNEL_MAP: VirtAddr = 0xffff_ffff_8000_0000n;
 /** KERNEL_IMAGE_SIZE with CONFIG_RANDOMIZE_BASE: the image, slide included, must end here or below (measured: above it, no boot). */
 export const KERNEL_IMAGE_SIZE = 0x4000_0000;
 
+/** Bytes in a page: what file offsets and load addresses are aligned to. */
+export const PAGE_SIZE = 0x1000;
+/**
+ * 2 MiB, the size of the pages in which the kernel maps its image. So no slide can be finer, CONFIG_PHYSICAL_ALIGN is at least this (also its
+ * default: arch/x86/Kconfig), and the decompressor refuses a PT_LOAD that is aligned to less.
+ */
+export const PMD_SIZE = 0x20_0000;
+export const MIB = 0x10_0000;
+export const GIB = 0x4000_0000;
+
 export function physToVirt(address: PhysAddr): VirtAddr {
   return START_KERNEL_MAP + BigInt(address);
 }

@@ -6,6 +6,7 @@
  */
 import { cString, Reader } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 
 export interface SetupField {
@@ -42,8 +43,6 @@ export const SETUP = {
 export const BOOT_FLAG = 0xaa55;
 export const HDRS = 0x53726448; // "HdrS", little-endian
 export const SECTOR = 512;
-/** One PMD; arch/x86/include/asm/boot.h does not compile with a CONFIG_PHYSICAL_ALIGN below it, or with one that is no power of two. */
-export const MIN_KERNEL_ALIGN = 0x20_0000;
 /** loadflags: the protected-mode code goes to 1 MiB; off in a zImage. */
 export const LOADED_HIGH = 1 << 0;
 /** xloadflags: there is a 64-bit entry, which is to say that the kernel is x86-64. */
@@ -63,7 +62,7 @@ export interface SetupHeader {
   readonly loadflags: number;
   readonly xloadflags: number | undefined;
   readonly code32Start: PhysAddr;
-  /** CONFIG_PHYSICAL_ALIGN: a power of two, at least MIN_KERNEL_ALIGN. */
+  /** CONFIG_PHYSICAL_ALIGN: a power of two, at least PMD_SIZE; with any other, arch/x86/include/asm/boot.h does not compile. */
   readonly kernelAlignment: number;
   readonly relocatable: boolean;
   /** As a power of two. */
@@ -121,8 +120,8 @@ export function readSetupHeader(bytes: Uint8Array): SetupHeader {
   reader.need(protectedModeStart, Math.max(0, protectedModeLength - 15), 'protected-mode code (syssize)');
 
   const kernelAlignment = read(SETUP.kernel_alignment);
-  if (kernelAlignment < MIN_KERNEL_ALIGN || (kernelAlignment & (kernelAlignment - 1)) !== 0) {
-    throw badField(SETUP.kernel_alignment, kernelAlignment, `a power of two from ${hex(MIN_KERNEL_ALIGN)} on`);
+  if (kernelAlignment < PMD_SIZE || (kernelAlignment & (kernelAlignment - 1)) !== 0) {
+    throw badField(SETUP.kernel_alignment, kernelAlignment, `a power of two from ${hex(PMD_SIZE)} on`);
   }
   return {
     protocol,

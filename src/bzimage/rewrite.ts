@@ -11,6 +11,7 @@
  * - the CRC-32 after the image, where tools/build wrote one;
  * - the PE signature, which is invalid now: the certificate table goes, and CheckSum is 0 again, as before signing.
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, indexOfBytes, Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -20,7 +21,6 @@ import type { SetupHeader } from './header.ts';
 import type { Payload } from './payload.ts';
 import { dropSignature, growImage } from './pe.ts';
 
-const PAGE = 0x1000;
 const CRC_SIZE = 4;
 
 export interface NewPayload {
@@ -77,7 +77,7 @@ export function initSizeFor({ initSize = 0 }: SetupHeader, old: Payload, payload
   const margin = (size: number): number => size + (size >>> 8);
   const unpacked = margin(payload.unpackedSize) - margin(old.claimedSize);
   const packed = old.length - payload.data.length;
-  const needed = initSize + alignUp(Math.max(0, unpacked + packed), PAGE);
+  const needed = initSize + alignUp(Math.max(0, unpacked + packed), PAGE_SIZE);
   if (needed <= 0xffff_ffff) return needed;
   throw new KernelImageError({
     code: 'too-large',

@@ -9,6 +9,7 @@
  */
 import { alignUp, copyOf, Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
 import { buildCrc32 } from './crc32.ts';
@@ -18,7 +19,6 @@ import { buildMover, leadOf, MOST_MOVES, MOVER } from '../stub/mover.ts';
 import type { Move } from '../stub/mover.ts';
 import { isPe } from './pe.ts';
 
-const PAGE = 0x1000;
 const PARAGRAPH = 16;
 const CRC_SIZE = 4;
 /** Of the boot sector, what a PE header may take: up to the sentinel before the setup header. */
@@ -56,7 +56,7 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const length = alignUp(payloadAt + elf.length + CRC_SIZE, PARAGRAPH);
   const initSize = alignUp(
     Math.max(length, first + alignUp(leadOf(moves), align) + kernel.imageEnd - kernel.imageStart),
-    PAGE,
+    PAGE_SIZE,
   );
 
   // Emit.

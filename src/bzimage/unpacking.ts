@@ -15,13 +15,13 @@
  * - memory is chosen, found free, and mapped for max(output_len, _end - _text), the second a constant in its code. What we add lies above
  *   _end, so output_len has to reach its end. Zeros after the file do that; compressed they cost nothing, and they lengthen the empty table.
  */
+import { PMD_SIZE } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { MIN_KERNEL_ALIGN } from './header.ts';
 
 /** Zero words that end the lists: decompressors up to 6.14 read three lists, newer ones two. */
 export const EMPTY_TABLE = 12;
@@ -44,8 +44,8 @@ export function checkUnpacking(unpacked: Uint8Array, loadAddress: PhysAddr, tabl
     refuse('unpacked size', unpacked.length, `at least ${hex(memory)}, up to the image's end`);
   for (const [place, { index, align, paddr, filesz, offset }] of loads.entries()) {
     const what = `program header ${index}`;
-    if (align % MIN_KERNEL_ALIGN !== 0)
-      refuse(`${what}: p_align`, align, `a multiple of ${hex(MIN_KERNEL_ALIGN)}, as the decompressor wants it`);
+    if (align % PMD_SIZE !== 0)
+      refuse(`${what}: p_align`, align, `a multiple of ${hex(PMD_SIZE)}, as the decompressor wants it`);
     const start = paddr - loadAddress;
     if (start < 0) refuse(`${what}: p_paddr`, paddr, `${hex(loadAddress)} (pref_address) or above`);
     const hits = (from: number, to: number): boolean => filesz > 0 && start < to && start + filesz > from;

@@ -5,7 +5,7 @@
  * original, so that a 57 MB kernel is not copied; `joinParts` makes one array where one is wanted. Without patches and additions the parts are the
  * original.
  */
-import { physToVirt } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { alignUp, ascii, copyOf, isZero, joinParts, Writer } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
@@ -54,17 +54,15 @@ export interface NewSection {
   readonly align: number;
 }
 
-const PAGE = 0x1000;
-
 /** Where a segment appended to this file would start. */
 export function appendOffset(elf: ElfFile): FileOffset {
-  return alignUp(elf.bytes.length, PAGE);
+  return alignUp(elf.bytes.length, PAGE_SIZE);
 }
 
 /** Where it would start if section names, section headers and what program headers have to move came before it. */
 export function offsetAfterHeaders(elf: ElfFile, sections: readonly { readonly name: string }[]): FileOffset {
   const names = sectionNames(elf, sections);
-  return alignUp(placeHeaders(elf, elf.bytes.length, names.bytes.length, sections.length).end, PAGE);
+  return alignUp(placeHeaders(elf, elf.bytes.length, names.bytes.length, sections.length).end, PAGE_SIZE);
 }
 
 interface HeaderPlaces {

@@ -6,12 +6,9 @@
  * size of the decompressor's buffer where that is larger than the image; here it is the image alone, to _end. An image that ends above
  * 0xffffffffc0000000 does not boot (measured on 6.1 and 6.12, with more above than an unused end of .brk): modules live there.
  */
-import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { KernelImageError } from '../base/errors.ts';
-
-/** The kernel maps its image in pages of this size, so no slide can be finer; also CONFIG_PHYSICAL_ALIGN's default and least value. */
-export const PMD_SIZE = 0x20_0000;
 
 export interface Slots {
   /** Slides are 0, align, … (count − 1) × align. */

@@ -7,9 +7,8 @@
  *
  * A log may hold several boots, so all are found, in order.
  */
-import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP, PMD_SIZE } from '../base/addresses.ts';
 import type { Slide, VirtAddr } from '../base/addresses.ts';
-import { PMD_SIZE } from '../kaslr/slots.ts';
 
 /** CONFIG_PHYSICAL_START is 16 MiB in every kernel that distributions build. */
 export const USUAL_TEXT: VirtAddr = START_KERNEL_MAP + 0x100_0000n;

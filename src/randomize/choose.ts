@@ -11,6 +11,7 @@
  *
  * Where a random slide is asked for and only one is left, that is refused as well: the caller would believe in a choice that was none.
  */
+import { MIB, GIB } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -52,8 +53,6 @@ export interface Choice {
   readonly ways: { readonly virt: number; readonly phys: number };
 }
 
-const MIB = 0x10_0000;
-const GIB = 0x4000_0000;
 /** The smallest default of any VMM: Firecracker's and QEMU's. */
 export const DEFAULT_MEMORY = 128 * MIB;
 /** Firecracker's (src/vmm/src/arch/x86_64/regs.rs, setup_page_tables). */

@@ -6,7 +6,7 @@
  *
  * Tables come here after `checkSites`: every site lies in the image.
  */
-import { physToTableEntry, START_KERNEL_MAP, tableEntryToPhys, virtToPhys } from '../base/addresses.ts';
+import { physToTableEntry, START_KERNEL_MAP, tableEntryToPhys, virtToPhys, PAGE_SIZE } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import { SHF_ALLOC } from '../elf/constants.ts';
 import { sectionName } from '../elf/read.ts';
@@ -83,13 +83,12 @@ export function mergeSites(sites: Sites): MergedSites {
 }
 
 export const LINE = 64;
-export const PAGE = 0x1000;
 
 /** What is written to when these sites are relocated. */
 export interface Touched {
   /** Sites by list. */
   readonly sites: Readonly<Record<ListName, number>>;
-  /** Cache lines of LINE bytes and pages of PAGE bytes that hold any part of a site. */
+  /** Cache lines of LINE bytes and pages of PAGE_SIZE bytes that hold any part of a site. */
   readonly lines: number;
   readonly pages: number;
 }
@@ -134,9 +133,9 @@ function touched({ entries, lists }: MergedSites, from: number, to: number): Tou
     const first = entries[index]!;
     const last = first + LISTS[list]!.width - 1;
     const firstLine = Math.max(Math.floor(first / LINE), lastLine + 1);
-    const firstPage = Math.max(Math.floor(first / PAGE), lastPage + 1);
+    const firstPage = Math.max(Math.floor(first / PAGE_SIZE), lastPage + 1);
     lastLine = Math.max(lastLine, Math.floor(last / LINE));
-    lastPage = Math.max(lastPage, Math.floor(last / PAGE));
+    lastPage = Math.max(lastPage, Math.floor(last / PAGE_SIZE));
     lines += lastLine - firstLine + 1;
     pages += lastPage - firstPage + 1;
   }

@@ -4,14 +4,13 @@
  * The programs are arguments: this room knows where a program goes, the stub room knows what it does.
  */
 import type { FileOffset, PhysAddr, Slide } from '../base/addresses.ts';
-import { physToVirt } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import { Writer } from '../base/bytes.ts';
 import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_NOTE, SHT_PROGBITS } from '../elf/constants.ts';
 import { writeFields } from '../elf/fields.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { appendOffset, offsetAfterHeaders } from '../elf/write.ts';
 import type { NewSection, NewSegment } from '../elf/write.ts';
-import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Slots } from '../kaslr/slots.ts';
 import {
   ENTRY_BYTES,
@@ -27,7 +26,6 @@ import {
 import type { SegmentLayout } from './layout.ts';
 import type { StubTable } from './table.ts';
 
-const PAGE = 0x1000;
 const JMP_REL32 = 0xe9;
 
 /** What the segment has to know of the kernel that it is added to; kernel/vmlinux.ts reads it. */
@@ -192,13 +190,13 @@ function contentOf(
 function sectionsOfProgram(layout: SegmentLayout, { length }: Uint8Array): NewSection[] {
   const type = SHT_PROGBITS;
   return [
-    { name: SECTION.params, type, start: 0, size: PARAMS.size, flags: SHF_WRITE, align: PAGE },
+    { name: SECTION.params, type, start: 0, size: PARAMS.size, flags: SHF_WRITE, align: PAGE_SIZE },
     { name: SECTION.text, type, start: layout.program, size: length, flags: SHF_EXECINSTR, align: 16 },
   ];
 }
 
 function sectionOfScratch({ scratch: start }: SegmentLayout, size: number): NewSection {
-  return { name: SECTION.bss, type: SHT_NOBITS, start, size, flags: SHF_WRITE, align: PAGE };
+  return { name: SECTION.bss, type: SHT_NOBITS, start, size, flags: SHF_WRITE, align: PAGE_SIZE };
 }
 
 /**
@@ -215,7 +213,7 @@ function placeAtEnd(
     elf,
     [params, text, table, bss].map((name) => ({ name })),
   );
-  for (; ; offset += PAGE) {
+  for (; ; offset += PAGE_SIZE) {
     const target = segmentAddress(imageEnd, offset) - imageStart;
     if (target + memsz <= offset + fileSize && target + fileSize <= offset + payload) return offset;
   }

@@ -13,12 +13,10 @@
  *
  * The program finds the parameters relative to itself, and everything else through them.
  */
-import { PMD_SIZE } from '../kaslr/slots.ts';
+import { PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import type { Layout } from '../elf/fields.ts';
-
-const PAGE = 0x1000;
 
 /** The parameters' fields. The bytes after the last one are zero, up to PARAMS.size. */
 export const PARAMETERS = {
@@ -138,7 +136,7 @@ export function layOutSegment(programSize: number, payloadSize: number, scratchS
   const program = PARAMS.size;
   const payload = alignUp(program + programSize, 16);
   const fileSize = payload + payloadSize;
-  const scratch = alignUp(fileSize, PAGE);
+  const scratch = alignUp(fileSize, PAGE_SIZE);
   return { program, payload, fileSize, scratch, memsz: scratch + scratchSize };
 }
 
@@ -147,6 +145,6 @@ export function layOutSegment(programSize: number, payloadSize: number, scratchS
  * specification asks. The gap of up to 2 MiB is free memory, not bytes in the file.
  */
 export function segmentAddress(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
-  const first = alignUp(imageEnd, PAGE);
+  const first = alignUp(imageEnd, PAGE_SIZE);
   return first + ((((offset - first) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
 }

@@ -2,7 +2,7 @@
  * Finds a segment of kslide's in a kernel and reads it back: its parameters and its table. Section names are not asked, so a file that was stripped
  * is recognized as well. `verify` uses only `findSegment`; what the segment must hold it decides by itself.
  */
-import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP, PMD_SIZE } from '../base/addresses.ts';
 import type { Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
@@ -10,7 +10,6 @@ import { PT_LOAD } from '../elf/constants.ts';
 import { readFields, readNumber } from '../elf/fields.ts';
 import { segmentBytes } from '../elf/read.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
-import { PMD_SIZE } from '../kaslr/slots.ts';
 import type { Slots } from '../kaslr/slots.ts';
 import type { Sites } from '../relocs/tables/apply.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, TABLE_FORMAT } from './layout.ts';

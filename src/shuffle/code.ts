@@ -13,6 +13,7 @@
  * Some mitigations of speculation work by where their code is. `srso_alias_safe_ret` has to have the address of `srso_alias_untrain_ret` but for four bits
  * (arch/x86/kernel/vmlinux.lds.S); others need their place in a cache line. No pair of linker symbols is around all of them, so their names tell.
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import type { DebugKernel, TextSections } from './debug-kernel.ts';
 import { FIXED, pieceAt, pieceBefore } from './fields.ts';
@@ -172,15 +173,13 @@ export function hold({ stay }: Pieces, piece: number, reason: number): void {
   if (piece !== FIXED && stay[piece] === STAY.none) stay[piece] = reason;
 }
 
-const PAGE = 4096;
-
 /**
  * An operand that leads into code, not to its start, and no relocation that says what it means: that code stays, and all that it may be counted from. (Where
  * the kernel copies `core_restore_code`, a page of it, an operand is the last 8 bytes of that page, which are some other function's.)
  */
 export function holdIfInside(pieces: Pieces, target: PhysAddr, piece: number): void {
   if (piece === FIXED || pieces.starts[piece] === target) return;
-  for (let near = piece; near >= 0 && pieces.ends[near]! > target - PAGE; near--)
+  for (let near = piece; near >= 0 && pieces.ends[near]! > target - PAGE_SIZE; near--)
     hold(pieces, near, STAY['doubtful reference']);
 }
 

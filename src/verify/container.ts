@@ -3,6 +3,7 @@
  * tells of another payload. Each byte outside the payload has one right value again; the compressed bytes have not, and what counts is that they
  * decode, with the right length, to the kernel that the other checks look at. (What a PE signature leaves behind is shared with the writer.)
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { bytesOfWords, indexOfBytes, Reader } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
@@ -18,7 +19,6 @@ import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 
-const PAGE = 0x1000;
 const CRC_SIZE = 4;
 /** Words of zeros that a decompressor takes for three empty lists. */
 const EMPTY_TABLE = 12;
@@ -60,7 +60,7 @@ export function checkDecompressor(file: Evidence, shell: Shell, { payload }: Con
   // As much more memory as there is more to unpack, and less that it is unpacked from; bzimage/rewrite.ts says why.
   const { initSize = 0 } = header;
   const more = claimedSize + Math.floor(claimedSize / 256) - old.claimedSize - Math.floor(old.claimedSize / 256);
-  const growth = Math.ceil(Math.max(0, more + old.length - length) / PAGE) * PAGE;
+  const growth = Math.ceil(Math.max(0, more + old.length - length) / PAGE_SIZE) * PAGE_SIZE;
   const { bytes } = dropSignature(image);
   const hasCrc = buildCrc32(bytes.subarray(0, -CRC_SIZE)) === new Reader(bytes).u32(bytes.length - CRC_SIZE, 'CRC-32');
   growImage(bytes, initSize, growth);

@@ -1,5 +1,5 @@
 /** The ELF header, the program headers, and where the added segment lies in memory. */
-import { physToVirt } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { EHDR, PHDR, PHDR_SIZE, SHDR_SIZE, readFields } from '../elf/fields.ts';
@@ -13,10 +13,6 @@ import type { Original } from './original.ts';
 import { NEW_NAME_TABLE, placeSections, sectionCount, sectionNames } from './sections.ts';
 import { describeSegment } from './segment.ts';
 import type { Segment } from './segment.ts';
-
-const PAGE = 0x1000;
-/** Pages of this size map the kernel; its decompressor's ELF loader refuses segments that are aligned to less. */
-const SEGMENT_ALIGN = 0x20_0000;
 
 /** The added segment, as far as its program header is known to be right: all but the addresses. */
 export interface Added {
@@ -78,12 +74,12 @@ export function checkProgramHeaders(file: Evidence, original: Original, phoff: F
   }
   const index = elf.header.phnum;
   const last = original.form.atEnd ? lastInFile(original, phoff, program) : undefined;
-  const offset = last?.offset ?? alignUp(elf.bytes.length, PAGE);
+  const offset = last?.offset ?? alignUp(elf.bytes.length, PAGE_SIZE);
   file.expectFields(nameOf(index), headerAt(phoff, index), PHDR[64], {
     p_type: PT_LOAD,
     p_flags: PF_R | PF_W | PF_X,
     p_offset: offset,
-    p_align: SEGMENT_ALIGN,
+    p_align: PMD_SIZE,
   });
   if (last !== undefined) {
     file.expectFields(nameOf(index), headerAt(phoff, index), PHDR[64], { p_filesz: last.filesz });
@@ -106,7 +102,7 @@ function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array):
   const { memsz } = describeSegment({ offset: 0, filesz }, 0, program);
   const { offset: sectionsOffset, end } = placeSections(elf, elf.bytes.length);
   const headersEnd = phoff > sectionsOffset ? phoff + (elf.header.phnum + 1) * PHDR_SIZE[64] : end;
-  for (let offset = alignUp(headersEnd, PAGE); ; offset += PAGE) {
+  for (let offset = alignUp(headersEnd, PAGE_SIZE); ; offset += PAGE_SIZE) {
     const target = congruentBehind(imageEnd, offset) - imageStart;
     if (target + filesz <= offset + tableAt && target + memsz <= offset + filesz) return { offset, filesz };
   }
@@ -114,8 +110,8 @@ function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array):
 
 /** The first page behind the image that is as far from a multiple of p_align as the place in the file. */
 function congruentBehind(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
-  let paddr = alignUp(imageEnd, PAGE);
-  while ((paddr - offset) % SEGMENT_ALIGN !== 0) paddr += PAGE;
+  let paddr = alignUp(imageEnd, PAGE_SIZE);
+  while ((paddr - offset) % PMD_SIZE !== 0) paddr += PAGE_SIZE;
   return paddr;
 }
 

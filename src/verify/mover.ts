@@ -2,6 +2,7 @@
  * A bzImage without a decompressor, see bzimage/uncompressed.ts and stub/mover.ts for what it is made of. Of those, the layout and the
  * assembled code are used here, as of the added segment; where everything has to be is worked out anew.
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import { copyOf, Reader, Writer } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from '../bzimage/header.ts';
@@ -14,7 +15,6 @@ import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 
-const PAGE = 0x1000;
 /** The setup header's sentinel; what is before it in the boot sector is the PE header's. */
 const SENTINEL = 0x1ef;
 const MOVE_SIZE = 32;
@@ -56,7 +56,7 @@ export function checkMover(file: Evidence, { kernel }: Original, { image, header
   setup.u32(SETUP.syssize.offset, length / 16);
   setup.u32(SETUP.payload_offset.offset, elfAt);
   setup.u32(SETUP.payload_length.offset, opened.unpacked.length);
-  setup.u32(SETUP.init_size.offset, Math.ceil(initSize / PAGE) * PAGE);
+  setup.u32(SETUP.init_size.offset, Math.ceil(initSize / PAGE_SIZE) * PAGE_SIZE);
   if (header.xloadflags !== undefined) setup.u16(SETUP.xloadflags.offset, header.xloadflags & ~XLF_EFI_HANDOVER);
   if (header.handoverOffset !== undefined) setup.u32(SETUP.handover_offset.offset, 0);
   if (header.kernelInfoOffset !== undefined) setup.u32(SETUP.kernel_info_offset.offset, info.length === 0 ? 0 : infoAt);

@@ -1,4 +1,5 @@
 /** The kernel that was converted: read once, with the same readers as everywhere, and everything that cannot be what was converted refused. */
+import { PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import { openKernel } from '../kernel/open.ts';
@@ -42,9 +43,6 @@ export interface OriginalOptions {
   readonly relocs?: Uint8Array | undefined;
 }
 
-/** CONFIG_PHYSICAL_ALIGN's default and least value (arch/x86/Kconfig): the kernel maps its image in pages of this size. */
-const LEAST_ALIGN = 0x20_0000;
-
 /** Throws KernelImageError when this is not a kernel, or none that can be converted. */
 export async function readOriginal(bytes: Uint8Array, options: OriginalOptions): Promise<Original> {
   const hint = 'the kernel that it was made from comes first, the converted one second';
@@ -55,7 +53,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
     input,
     kernel,
     table: readRelocations(opened),
-    slotAlign: input.header?.kernelAlignment ?? LEAST_ALIGN,
+    slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: DIRECT,
   };

@@ -1,5 +1,5 @@
 /** The section headers and their names: no loader needs them, `readelf` and debuggers do. */
-import { physToVirt } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, ascii } from '../base/bytes.ts';
 import { EHDR, SHDR, SHDR_SIZE, readFields } from '../elf/fields.ts';
@@ -19,7 +19,6 @@ import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 import type { Segment } from './segment.ts';
 
-const PAGE = 0x1000;
 const NEW_SECTIONS = ['.kslide.params', '.kslide.text', '.kslide.table', '.kslide.bss'] as const;
 /** A file without sections gets the empty one, number 0, and a name table, number 1. */
 export const NEW_NAME_TABLE = 1;
@@ -98,10 +97,10 @@ export function checkSectionHeaders(
 
 function newHeaders(elf: ElfFile, { offset, paddr, filesz, program, table, scratch }: Segment): SectionValues[] {
   const parts = [
-    { start: 0, size: PARAMS.size, type: SHT_PROGBITS, flags: SHF_WRITE, align: PAGE },
+    { start: 0, size: PARAMS.size, type: SHT_PROGBITS, flags: SHF_WRITE, align: PAGE_SIZE },
     { start: PARAMS.size, size: program.length, type: SHT_PROGBITS, flags: SHF_EXECINSTR, align: 16 },
     { start: table, size: filesz - table, type: SHT_PROGBITS, flags: 0n, align: 16 },
-    { start: scratch, size: SCRATCH.size, type: SHT_NOBITS, flags: SHF_WRITE, align: PAGE },
+    { start: scratch, size: SCRATCH.size, type: SHT_NOBITS, flags: SHF_WRITE, align: PAGE_SIZE },
   ];
   const headers: SectionValues[] = [];
   let name = oldNames(elf).length;

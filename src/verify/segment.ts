@@ -1,5 +1,5 @@
 /** The added segment, but for its table: program, parameters, slots. See segment/layout.ts for what they are. */
-import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
@@ -8,8 +8,6 @@ import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 import { formatsFor, TABLE_READERS } from './table.ts';
 import type { TableReader } from './table.ts';
-
-const PAGE = 0x1000;
 
 /** The segment as it has to be; `table`, `scratch` and `memsz` count from its start. */
 export interface Segment {
@@ -28,7 +26,7 @@ export function describeSegment(
   paddr: PhysAddr,
   program: Uint8Array,
 ): Segment {
-  const scratch = alignUp(filesz, PAGE);
+  const scratch = alignUp(filesz, PAGE_SIZE);
   return {
     offset,
     paddr,

@@ -20,6 +20,7 @@
  * What is not shown: that the program's machine code does what the model does (its tests and real boots show that), and that the slides are random
  * (`kslide audit`).
  */
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EHDR } from '../elf/fields.ts';
@@ -186,7 +187,7 @@ function shellOf({ bzImage: image, header }: KernelInput): Shell | undefined {
 /** A vmlinux out of a bzImage with its table at the end has its segment last in the file. */
 function withFormOf(converted: Uint8Array, original: Original): Original {
   const last = lastSegment(converted);
-  const behind = original.kernel.elf.bytes.length + PAGE;
+  const behind = original.kernel.elf.bytes.length + PAGE_SIZE;
   const atEnd = last !== undefined && last.offset >= behind && last.offset + last.filesz === converted.length;
   return atEnd ? { ...original, form: FORMS.tableAtEnd } : original;
 }
@@ -227,7 +228,6 @@ function prove(original: Original, file: Evidence, program: Uint8Array, proof: P
 }
 
 const CONVERTED = 'an ELF file for x86-64, as `kslide convert` writes it, or a bzImage made from a bzImage';
-const PAGE = 0x1000;
 
 /** Only what makes it pointless to look further: anything that is ELF for x86-64 gets a verdict. */
 async function refuseForeign(bytes: Uint8Array, { input }: Original, codecs: Codecs): Promise<void> {

@@ -2,14 +2,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { START_KERNEL_MAP } from '../../src/base/addresses.ts';
+import { PAGE_SIZE, START_KERNEL_MAP } from '../../src/base/addresses.ts';
 import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import {
   countByCell,
   LINE,
   loadedSections,
   mergeSites,
-  PAGE,
   touchedByAll,
   touchedBySection,
 } from '../../src/relocs/places.ts';
@@ -45,7 +44,7 @@ function expectedOf(sites: readonly Site[]): object {
   return {
     sites: { abs64: of('abs64'), inverse32: of('inverse32'), abs32: of('abs32') },
     lines: granules(sites, LINE),
-    pages: granules(sites, PAGE),
+    pages: granules(sites, PAGE_SIZE),
   };
 }
 
@@ -125,7 +124,7 @@ test('merges the lists by address, and knows each site its list', () => {
 
 test('a site across two lines and two pages touches both', () => {
   const table = {
-    abs64: Uint32Array.of(entryAt(LINK + PAGE - 4)),
+    abs64: Uint32Array.of(entryAt(LINK + PAGE_SIZE - 4)),
     inverse32: new Uint32Array(),
     abs32: new Uint32Array(),
   };

@@ -1,5 +1,6 @@
 /** `kslide boot IMAGE`: one boot in QEMU, its console shown, and the slide that it took. */
 import type { Command } from 'commander';
+import { MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import { readInputFile } from '../../node/files/files.ts';
 import { boot } from '../../node/qemu/qemu.ts';
@@ -26,7 +27,6 @@ interface BootArguments {
 
 const ENTRIES = ['pvh', 'linux64'] as const;
 const ACCELS = ['tcg', 'kvm', 'auto'] as const;
-const MIB = 0x10_0000;
 
 export function addBoot(program: Command, setExitCode: (code: number) => void): void {
   program

@@ -1,6 +1,7 @@
 /** `kslide randomize IN -o OUT`: a kernel that the host has moved; with `--exec`, for one run of a command. */
 import { randomBytes } from 'node:crypto';
 import type { Command } from 'commander';
+import { MIB } from '../../base/addresses.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { SEED_BYTES } from '../../kaslr/draw.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
@@ -36,7 +37,6 @@ interface RandomizeArguments {
 }
 
 const ENTRIES = ['linux64', 'pvh', 'both'] as const;
-const MIB = 0x10_0000;
 const PLACEHOLDER = '{}';
 
 export function addRandomize(program: Command, setExitCode: (code: number) => void): void {

@@ -2,12 +2,11 @@
  * The two figures of an audit's page: how often slides of each range came, and how many slots came how often. Beside what was seen stands what
  * chance would have done.
  */
-import { KERNEL_IMAGE_SIZE } from '../../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import type { Slots } from '../../kaslr/slots.ts';
 import { NARROW, round, steps, svg } from '../html/svg.ts';
 import { count as thousands } from '../text.ts';
 
-const MIB = 0x10_0000;
 const HEIGHT = 260;
 const MARGIN = { left: 44, right: 12, top: 12, bottom: 44 };
 /** Below this a bar is no longer told from its neighbour. */

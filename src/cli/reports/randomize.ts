@@ -1,9 +1,8 @@
 /** The summary of `kslide randomize`, for people. For programs it is the summary object itself, as JSON. */
+import { MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import type { RandomizeSummary } from '../../randomize.ts';
 import { count, rows, size } from '../text.ts';
-
-const MIB = 0x10_0000;
 
 export function reportRandomize(summary: RandomizeSummary): string {
   const { entry, virt, phys, ways, text, flag, loadEnd } = summary;

@@ -1,4 +1,5 @@
 /** One boot, measured: the places that an image passes, and what it took from one to the next. */
+import { MIB } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { PARAMS } from '../../segment/layout.ts';
 import { countGuest, timeGuest, wouldNotBoot } from './guest.ts';
@@ -33,7 +34,6 @@ export interface GuestSettings extends Omit<GuestOptions, 'title' | 'image' | 'e
 
 /** Where QEMU puts a bzImage's setup code, one paragraph row in: hw/i386/x86.c, and cs = 0x1020 in pc-bios/optionrom/linuxboot_dma.c. */
 const SETUP_ENTRY: PhysAddr = 0x1_0200;
-const MIB = 0x10_0000;
 
 export function countBoot(
   subject: Subject,

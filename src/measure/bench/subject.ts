@@ -1,4 +1,5 @@
 /** What a bench compares: one kernel, in every form in which it can be booted, and the places that its boots pass. */
+import { PMD_SIZE } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import type { Encoders } from '../../codecs/formats.ts';
 import { isBzImage } from '../../bzimage/header.ts';
@@ -9,7 +10,6 @@ import { rebuildBzImage } from '../../rebuild.ts';
 import type { RebuildOptions } from '../../rebuild.ts';
 import { readInput } from '../../kernel/input.ts';
 import type { InputOptions } from '../../kernel/input.ts';
-import { PMD_SIZE } from '../../kaslr/slots.ts';
 import { countRelocations } from '../../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import { findRelocations } from '../../relocs/find.ts';

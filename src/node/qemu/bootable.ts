@@ -1,4 +1,5 @@
 /** Whether there is any use in starting QEMU: what it does with a file that is no kernel, or does not fit into memory, is to sit there. */
+import { MIB } from '../../base/addresses.ts';
 import { readSetupHeader, isBzImage } from '../../bzimage/header.ts';
 import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { isElf, readElf, readNotes } from '../../elf/read.ts';
@@ -11,8 +12,6 @@ export interface Start {
   /** Bytes. */
   readonly physicalSlide: number;
 }
-
-const MIB = 0x10_0000;
 
 /** The ELF file, or undefined for a bzImage, which QEMU boots its own way. Throws KernelImageError for what would not boot so. */
 export function readBootable(bytes: Uint8Array, start: Start): ElfFile | undefined {

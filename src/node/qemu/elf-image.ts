@@ -2,6 +2,7 @@
  * Writes a small ELF64 executable: segments that are loaded where they say, and at most one note. For programs of our own that a
  * loader must start: QEMU's for the linux64 loader, Linux's for the guest's /init. Rewriting a kernel is elf/write.ts.
  */
+import { PAGE_SIZE } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { alignUp, ascii, Writer } from '../../base/bytes.ts';
 import {
@@ -34,15 +35,13 @@ export interface Image {
   readonly segments: readonly ImageSegment[];
 }
 
-const PAGE = 0x1000;
-
 /** The file, as a new array. Segments are readable, writable and executable. */
 export function buildElf({ entry, note = new Uint8Array(), segments }: Image): Uint8Array {
   // Layout: headers, note, then the segments, whose file offsets equal their addresses modulo the page size, as Linux's exec wants.
   const noteAt = EHDR_SIZE[64] + PHDR_SIZE[64] * (segments.length + 1);
   let end = noteAt + note.length;
   const offsets = segments.map(({ address, bytes }) => {
-    const offset = alignUp(end, PAGE) + (address % PAGE);
+    const offset = alignUp(end, PAGE_SIZE) + (address % PAGE_SIZE);
     end = offset + bytes.length;
     return offset;
   });
@@ -69,7 +68,7 @@ export function buildElf({ entry, note = new Uint8Array(), segments }: Image): U
       address,
       filesz: bytes.length,
       memsz,
-      align: PAGE,
+      align: PAGE_SIZE,
     });
     file.copy(offset, bytes);
   });

@@ -11,6 +11,7 @@
  * It lies in the lowest free memory from 1 MiB: below is what firmware and QEMU's option ROM use (the ROM leaves hvm_start_info there),
  * the initial RAM disk is at the end of low memory, and the kernel is done with the loader once it has copied boot_params.
  */
+import { PAGE_SIZE, MIB } from '../../base/addresses.ts';
 import type { PhysAddr, Slide } from '../../base/addresses.ts';
 import { alignUp } from '../../base/bytes.ts';
 import { PT_LOAD } from '../../elf/constants.ts';
@@ -21,9 +22,6 @@ import { buildProgram, loaderSize } from './linux64-program.ts';
 import type { Linux64Options } from './linux64-program.ts';
 
 export type { Linux64Options } from './linux64-program.ts';
-
-const PAGE = 0x1000;
-const MIB = 1 << 20;
 
 /**
  * Wraps an ELF kernel into an ELF file that QEMU boots by PVH and that enters the kernel by the 64-bit boot protocol.
@@ -54,7 +52,7 @@ function findRoom(elf: ElfFile, slide: Slide, size: number): PhysAddr {
   let address = MIB;
   for (const { paddr, memsz } of loadable(elf).toSorted((a, b) => a.paddr - b.paddr)) {
     if (address + size <= paddr + slide) break;
-    address = Math.max(address, alignUp(paddr + slide + memsz, PAGE));
+    address = Math.max(address, alignUp(paddr + slide + memsz, PAGE_SIZE));
   }
   return address;
 }

@@ -5,6 +5,7 @@
  * turns long mode on and jumps. What does not depend on the machine is data and made here: most of boot_params, the descriptors,
  * and the page tables. One block of memory, in this order: code, boot_params, descriptors and seed, page tables; each on pages of its own.
  */
+import { PAGE_SIZE, GIB } from '../../base/addresses.ts';
 import type { PhysAddr, Slide } from '../../base/addresses.ts';
 import { Assembler, byte, dword, mem, qword } from '../../asm/assembler.ts';
 import type { Label, Memory } from '../../asm/assembler.ts';
@@ -98,8 +99,6 @@ const BOOT_PROTOCOL_SELECTORS = { code: 0x10, data: 0x18 };
 const CPUID_LA57 = 16;
 const COM1 = 0x3f8;
 
-const PAGE = 0x1000;
-const GIB = 2 ** 30;
 const FOUR_GIB = 2 ** 32;
 const IDENTITY_GIB = 4;
 /** The processor has to write the accessed and dirty bits: 0 in what a loader leaves. */
@@ -107,19 +106,19 @@ const PRESENT_WRITABLE = 3n;
 const LARGE = 1n << 7n;
 
 /** Byte offsets of the loader's parts from its address; the code is at 0. */
-const BOOT_PARAMS_AT = PAGE;
+const BOOT_PARAMS_AT = PAGE_SIZE;
 const GDT = BOOT_PARAMS_AT + BOOT_PARAMS_SIZE;
 const GDT_ENTRIES = 8;
 const GDT_POINTER = GDT + 8 * GDT_ENTRIES;
 const SEED_NODE = GDT_POINTER + 16;
-const TABLES = GDT + PAGE;
+const TABLES = GDT + PAGE_SIZE;
 
 /** Registers of no use: a non-canonical address each, so that following one faults, and all different, so that a dump shows which. */
 const GARBAGE = 0xbad0_0000_0000_0000n;
 
 /** What the loader takes in memory: known before its address is. */
 export function loaderSize(options: Linux64Options): number {
-  return TABLES + PAGE * ((options.identityGib ?? IDENTITY_GIB) + (options.fiveLevel === true ? 3 : 2));
+  return TABLES + PAGE_SIZE * ((options.identityGib ?? IDENTITY_GIB) + (options.fiveLevel === true ? 3 : 2));
 }
 
 /** The whole loader, to be loaded at `address` and entered at its first byte. Throws RangeError for options that contradict each other. */
@@ -141,7 +140,7 @@ function checkOptions({ identityGib = IDENTITY_GIB, commandLine }: Linux64Option
     throw new RangeError(`identityGib ${identityGib}: one page directory pointer table maps 1 to 512 GiB`);
   }
   const copiedTo = typeof commandLine === 'object' ? commandLine.copiedTo : 0;
-  if (copiedTo >= FOUR_GIB && copiedTo + PAGE > identityGib * GIB) {
+  if (copiedTo >= FOUR_GIB && copiedTo + PAGE_SIZE > identityGib * GIB) {
     throw new RangeError(`command line at 0x${copiedTo.toString(16)}: identityGib does not reach it`);
   }
 }
@@ -184,8 +183,8 @@ function writePageTables(
   let table = TABLES;
   const link = (entries: number): void => {
     for (let i = 0; i < entries; i++)
-      image.u64(table + 8 * i, BigInt(address + table + PAGE * (i + 1)) | PRESENT_WRITABLE);
-    table += PAGE;
+      image.u64(table + 8 * i, BigInt(address + table + PAGE_SIZE * (i + 1)) | PRESENT_WRITABLE);
+    table += PAGE_SIZE;
   };
   if (fiveLevel === true) link(1);
   link(1);

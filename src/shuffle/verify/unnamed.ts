@@ -8,6 +8,7 @@
  * So what was changed is right. That nothing else had to be is shown as far as that: a few fields that lead into the inside of functions, among bytes
  * that are something else, would not be found.
  */
+import { PAGE_SIZE } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { alignUp } from '../../base/bytes.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
@@ -24,7 +25,6 @@ import { makeWalker } from './walk.ts';
 /** Names, types and checksums: no distances. What ORC and kallsyms have of them was looked at by itself. */
 const NO_DISTANCES = /^(?:\.BTF|\.BTF_ids|__kcrctab|__kcrctab_gpl|__ksymtab_strings|\.orc_header|\.notes)$/;
 
-const PAGE = 4096;
 /**
  * Aligned words of one page that may lead into code that moved, by chance: in Debian's 6.12 134, in the tables of UTF-8, 25 anywhere else. A page of a
  * table has 256 or more; of alternatives, whose entries of 14 bytes are not aligned, 146.
@@ -115,7 +115,7 @@ function checkData(section: LoadedSection, sides: Sides, moves: Moves, isStart: 
   let [inPage, inSection] = [0, 0];
   const inSectionAtMost = Math.floor(size / 4 / SECTION_PART);
   for (let at = alignUp(start, 4) - start; at + 4 <= size; at += 4) {
-    if ((start + at) % PAGE === 0) inPage = 0;
+    if ((start + at) % PAGE_SIZE === 0) inPage = 0;
     if (sides.hasAccepted(offset + at, 4)) continue;
     const target = start + at + before.view.getInt32(offset + at, true);
     if (moves.rangeOf(target) < 0 || moves.imageOf(target) === target) continue; // some come to where they were
