@@ -181,7 +181,7 @@ test('what cannot be converted is refused, each in its own words', async () => {
   await refused(
     makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x4000_0000 - DATA.paddr - 0x1000) }),
     'would-not-boot',
-    /end of the added segment, behind the kernel's image is 0x400[0-9a-f]{5}, expected at most 0x40000000/,
+    /end of the added segment, after the kernel's image is 0x400[0-9a-f]{5}, expected at most 0x40000000/,
   );
   // A first program header in the last half of the ELF header, of no type that is known; the others behind it.
   await refused(

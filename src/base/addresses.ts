@@ -12,7 +12,7 @@ export type FileOffset = number & { readonly [kind]?: 'FileOffset' };
 export type PhysAddr = number & { readonly [kind]?: 'PhysAddr' };
 /** A virtual address as u64. */
 export type VirtAddr = bigint & { readonly [kind]?: 'VirtAddr' };
-/** What is added to link addresses: a multiple of CONFIG_PHYSICAL_ALIGN, 0 up to almost 1 GiB. */
+/** The offset that is added to link addresses: a multiple of CONFIG_PHYSICAL_ALIGN, 0 up to almost 1 GiB. */
 export type Slide = number & { readonly [kind]?: 'Slide' };
 
 /** Where the kernel's image is mapped: virtual address of physical link address 0. */
@@ -34,7 +34,7 @@ export function physToVirt(address: PhysAddr): VirtAddr {
   return START_KERNEL_MAP + BigInt(address);
 }
 
-/** The physical link address of an image address, or undefined when it is not within KERNEL_IMAGE_SIZE of the map's start. */
+/** The physical link address of an image address, or undefined if it is not within KERNEL_IMAGE_SIZE of the map's start. */
 export function virtToPhys(address: VirtAddr): PhysAddr | undefined {
   const physical = address - START_KERNEL_MAP;
   return physical >= 0n && physical < BigInt(KERNEL_IMAGE_SIZE) ? Number(physical) : undefined;
@@ -45,19 +45,20 @@ export function tableEntryToVirt(entry: number): VirtAddr {
   return BigInt.asUintN(64, BigInt(entry | 0));
 }
 
-/** The same entry as a physical link address, in plain numbers for loops over all of a table; undefined outside the kernel's map. */
+/** The entry's physical link address, with plain numbers for loops over a whole table. Undefined outside the kernel's map. */
 export function tableEntryToPhys(entry: number): PhysAddr | undefined {
   const physical = entry - 0x8000_0000;
   return physical >= 0 && physical < KERNEL_IMAGE_SIZE ? physical : undefined;
 }
 
 /**
- * The same for the hottest loops: an entry read as int32, ^ this, is its physical link address, negative for what lies below the kernel's map, and
- * order is kept. As u32, which are above 2^31, entries are an object each until the loop is compiled, and a kernel has a third of a million.
+ * The same for the hottest loops: an entry that is read as int32 and XORed with this is its physical link address. It is negative for addresses below
+ * the kernel's map, and the order is kept. Read as u32, entries are above 2^31: until the loop is compiled, the engine allocates an object for each
+ * of them, and a kernel has a third of a million.
  */
 export const INT32_ENTRY_TO_PHYS = 0x8000_0000;
 
-/** A table's entries as int32: a view. */
+/** A view of a table's entries as int32. */
 export function int32Entries({ buffer, byteOffset, length }: Uint32Array): Int32Array {
   return new Int32Array(buffer, byteOffset, length);
 }

@@ -4,8 +4,8 @@
  *     boot sector, setup code | mover | zeros | ELF file: header ... first segment ... | padding, CRC-32
  *                             ^ pm            ^ pm + payload_offset  ^ at a multiple of kernel_alignment from pm
  *
- * There is no EFI stub in it: the PE header goes, and with it the EFI handover bits. What loads a kernel by the 32-bit or the 64-bit boot
- * protocol takes it; UEFI firmware by itself does not.
+ * It has no EFI stub, so the PE header and the EFI handover bits are removed. Boot loaders that use the 32-bit or the 64-bit boot
+ * protocol can load it. UEFI firmware by itself cannot.
  */
 import { alignUp, copyOf, Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -21,14 +21,14 @@ import { isPe } from './pe.ts';
 
 const PARAGRAPH = 16;
 const CRC_SIZE = 4;
-/** Of the boot sector, what a PE header may take: up to the sentinel before the setup header. */
+/** End of the part of the boot sector that a PE header may use: the sentinel before the setup header. */
 const SENTINEL = 0x1ef;
-/** The most that arch/x86/Kconfig lets CONFIG_PHYSICAL_ALIGN be; as many zeros may go before the first segment. */
+/** The largest CONFIG_PHYSICAL_ALIGN that arch/x86/Kconfig allows. It limits the zeros that are needed before the first segment. */
 const MOST_ALIGN = 0x100_0000;
 /** struct kernel_info: header u32, size u32, size_total u32. */
 const KERNEL_INFO = { size_total: 8, least: 12, most: 0x1000 } as const;
 
-/** The ELF file, and where its segments go; kernel/vmlinux.ts reads it. `loads`: by rising p_paddr. */
+/** The ELF file, and where its segments go; kernel/vmlinux.ts reads it. `loads`: by ascending p_paddr. */
 export interface PayloadKernel {
   readonly elf: ElfFile;
   readonly loads: readonly Segment[];
@@ -42,7 +42,7 @@ export interface Uncompressed {
   readonly initSize: number;
 }
 
-/** `image` gives setup code and header. */
+/** `image`: the bzImage that setup code and header are taken from. */
 export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel: PayloadKernel): Uncompressed {
   // Layout.
   const info = kernelInfo(image, header);
@@ -88,7 +88,7 @@ function checkAlignment({ kernelAlignment }: SetupHeader): number {
   throw new KernelImageError({ code: 'too-large', what: name, offset, found: kernelAlignment, expected });
 }
 
-/** Where each segment lies in the file and in memory, counted from the first one. */
+/** Where each segment lies in the file and in memory, relative to the first one. */
 function planMoves({ loads, imageStart }: PayloadKernel): Move[] {
   const moves = loads.map(({ offset, paddr, filesz, memsz }) => {
     return { file: offset - loads[0]!.offset, memory: paddr - imageStart, filesz, memsz };
@@ -106,7 +106,7 @@ function planMoves({ loads, imageStart }: PayloadKernel): Move[] {
   });
 }
 
-/** struct kernel_info, which the header points to since protocol 2.15, with what belongs to it; empty where there is none. */
+/** struct kernel_info with its variable-length data. The header points to it since protocol 2.15. Empty if there is none. */
 function kernelInfo(image: Uint8Array, { kernelInfoOffset, protectedModeStart }: SetupHeader): Uint8Array {
   if (kernelInfoOffset === undefined || kernelInfoOffset === 0) return new Uint8Array();
   const reader = new Reader(image);

@@ -109,8 +109,8 @@ function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffs
 }
 
 /**
- * The unpacked ELF file, and its form. Either it ends with the table that the decompressor reads as well, or zeros follow it: they reach the end of the
- * kernel's memory, and the last of them are an empty table.
+ * The unpacked ELF file, and its form. Either it ends with the table that the decompressor reads as well, or zeros follow it: they reach the end of
+ * the kernel's memory, and the last of them are an empty table.
  */
 export function readKernel(
   { unpacked }: Container,

@@ -1,9 +1,9 @@
 /**
  * The check `dry-run`, the last one: a few slides are applied in memory, each of them in two ways.
  *
- * One way loads the converted file as a boot loader does, and runs a model of the program on that memory (program-model.ts): it follows the hook, finds
- * the parameters relative to itself, puts the saved bytes back, and reads the table that was loaded. The other way loads the original and applies its own
- * table. Afterwards both images must be the same from _text to _end, byte for byte: then the kernel cannot tell how it was moved.
+ * One way loads the converted file as a boot loader does, and runs a model of the program on that memory (program-model.ts): it follows the hook,
+ * finds the parameters relative to itself, puts the saved bytes back, and reads the table that was loaded. The other way loads the original and
+ * applies its own table. Afterwards both images must be the same from _text to _end, byte for byte: then the kernel cannot tell how it was moved.
  */
 import type { Slide } from '../base/addresses.ts';
 import { firstDifference } from '../base/bytes.ts';
@@ -56,7 +56,10 @@ function slotsToTry(count: number): number[] {
   return [...new Set(slots)].toSorted((a, b) => a - b);
 }
 
-/** Loads as a boot loader does: the file's bytes of every PT_LOAD to its p_paddr. The memory after them is zero; `compareImages` detects if it changes. */
+/**
+ * Loads as a boot loader does: the file's bytes of every PT_LOAD to its p_paddr. The memory after them is zero; `compareImages` detects if it
+ * changes.
+ */
 function load({ bytes, base }: GuestMemory, elf: ElfFile): void {
   for (const segment of loadsOf(elf)) bytes.set(segmentBytes(elf, segment), segment.paddr - base);
 }

@@ -1,6 +1,6 @@
 /**
- * The converted file while it is examined. Checks state what its bytes must be. A statement that is false is refuted at once; one that is true accounts
- * for its bytes, and Evidence records which. In the end the record must cover the whole file, each byte once.
+ * The converted file while it is examined. Checks state what its bytes must be. A statement that is false is refuted at once; one that is true
+ * accounts for its bytes, and Evidence records which. In the end the record must cover the whole file, each byte once.
  */
 import type { FileOffset } from '../base/addresses.ts';
 import { firstDifference, Reader } from '../base/bytes.ts';

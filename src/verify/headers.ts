@@ -27,8 +27,8 @@ const nameOf = (index: number): string => `program header ${index}`;
 const headerAt = (phoff: FileOffset, index: number): FileOffset => phoff + index * PHDR_SIZE[64];
 
 /**
- * Every field is the original's, except the place of the program headers and the number of headers of both kinds. `checkSectionHeaders` checks e_shoff,
- * because only there is it known where the section headers must be. Returns e_phoff.
+ * Every field is the original's, except the place of the program headers and the number of headers of both kinds. `checkSectionHeaders` checks
+ * e_shoff, because only there is it known where the section headers must be. Returns e_phoff.
  */
 export function checkElfHeader(file: Evidence, { kernel: { elf } }: Original): FileOffset {
   const { header } = elf;
@@ -66,8 +66,8 @@ function offsetAfterSections(file: Evidence, elf: ElfFile): FileOffset {
 }
 
 /**
- * The old headers are unchanged. One is added: a PT_LOAD for the added segment, which starts at the first page boundary after the original's bytes, or ends
- * the file (`lastInFile`). `checkPlacement` checks its addresses.
+ * The old headers are unchanged. One is added: a PT_LOAD for the added segment, which starts at the first page boundary after the original's bytes,
+ * or ends the file (`lastInFile`). `checkPlacement` checks its addresses.
  */
 export function checkProgramHeaders(
   file: Evidence,
@@ -98,9 +98,9 @@ export function checkProgramHeaders(
 }
 
 /**
- * A segment that ends the file follows the new headers. It starts on the first page for which two things hold: the decompressor moves the segment to its
- * address without overwriting its table, and all of the segment's memory there lies within the unpacked bytes. The table is in the kernel's format, so its
- * size is known.
+ * A segment that ends the file follows the new headers. It starts on the first page for which two things hold: the decompressor moves the segment to
+ * its address without overwriting its table, and all of the segment's memory there lies within the unpacked bytes. The table is in the kernel's
+ * format, so its size is known.
  */
 function lastInFile(
   original: Original,
@@ -130,8 +130,8 @@ function congruentAfter(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
 
 /**
  * The table's length depends on its format, so only the converted file itself says where the segment ends. It says so in three places: p_filesz, the
- * parameters' table_end, and the section names, which follow the segment. If p_filesz contradicts the other two, it is refuted here. The other two are
- * refuted by the checks that they belong to.
+ * parameters' table_end, and the section names, which follow the segment. If p_filesz contradicts the other two, it is refuted here. The other two
+ * are refuted by the checks that they belong to.
  */
 function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: Omit<AddedHeader, 'filesz'>): number {
   const header = headerAt(phoff, index);
@@ -148,8 +148,8 @@ function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: O
 }
 
 /**
- * No two segments share physical memory or virtual addresses. The added one lies outside the image, at the first address after it that is congruent to its
- * file offset modulo p_align, and is linked where the kernel maps its image.
+ * No two segments share physical memory or virtual addresses. The added one lies outside the image, at the first address after it that is congruent
+ * to its file offset modulo p_align, and is linked where the kernel maps its image.
  */
 export function checkPlacement(
   file: Evidence,

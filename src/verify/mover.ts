@@ -1,6 +1,6 @@
 /**
- * A bzImage without a decompressor, see bzimage/uncompressed.ts and stub/mover.ts for what it is made of. Of those, the layout and the
- * assembled code are used here, as of the added segment; where everything has to be is worked out anew.
+ * The check `container` of a bzImage without a decompressor; bzimage/uncompressed.ts and stub/mover.ts say what it is made of. From those, only the
+ * layout and the assembled code are used here, as from the added segment's. Where everything must be is worked out here.
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
 import { copyOf, Reader, Writer } from '../base/bytes.ts';
@@ -15,7 +15,7 @@ import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 
-/** The setup header's sentinel; what is before it in the boot sector is the PE header's. */
+/** The setup header's sentinel. What is before it in the boot sector belongs to the PE header. */
 const SENTINEL = 0x1ef;
 const MOVE_SIZE = 32;
 const GDT: readonly (readonly [at: number, descriptor: bigint])[] = [
@@ -23,7 +23,7 @@ const GDT: readonly (readonly [at: number, descriptor: bigint])[] = [
   [0x18, 0x00cf_9300_0000_ffffn],
 ];
 
-/** Vouches for every byte of the file but the ELF file in it, which the other checks look at. */
+/** Accounts for every byte of the file. The other checks examine the ELF file in it. */
 export function checkMover(file: Evidence, { kernel }: Original, { image, header }: Shell, opened: Container): void {
   const pm = header.protectedModeStart;
   const align = header.kernelAlignment;
@@ -37,7 +37,7 @@ export function checkMover(file: Evidence, { kernel }: Original, { image, header
   const info = kernelInfo(image, pm, header.kernelInfoOffset);
   const infoAt = MOVER.size;
 
-  // The first multiple of the alignment behind the ELF header and what is before it.
+  // The first segment goes to the first multiple of the alignment that leaves room for what comes before it.
   let first = align;
   while (first - start.offset < infoAt + info.length) first += align;
   const elfAt = first - start.offset;
@@ -88,7 +88,7 @@ export function checkMover(file: Evidence, { kernel }: Original, { image, header
   file.expectAllProved();
 }
 
-/** The original's struct kernel_info; empty where there is none. */
+/** The original's struct kernel_info; empty if there is none. */
 function kernelInfo(image: Uint8Array, pm: number, offset: number | undefined): Uint8Array {
   if (offset === undefined || offset === 0) return new Uint8Array();
   const reader = new Reader(image);

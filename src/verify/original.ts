@@ -1,4 +1,6 @@
-/** The kernel that was converted. It is read once, with the readers that all of kslide uses. A kernel that `convert` could not have taken is refused. */
+/**
+ * The kernel that was converted. It is read once, with the readers that all of kslide uses. A kernel that `convert` could not have taken is refused.
+ */
 import { PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import type { KernelInput } from '../kernel/input.ts';
@@ -28,7 +30,9 @@ export interface Form {
   readonly atEnd: boolean;
 }
 
-/** A file to boot directly. It may have been extracted from a bzImage, so both values of the flag are right: a direct loader does not set KASLR_FLAG. */
+/**
+ * A file to boot directly. It may have been extracted from a bzImage, so both values of the flag are right: a direct loader does not set KASLR_FLAG.
+ */
 export const DIRECT: Form = { flags: [0, STUB_FLAGS.despite_kaslr_flag], atEnd: false };
 /** In a bzImage: with a decompressor that has an empty table, with one that reads the segment's table, and without a decompressor. */
 export const FORMS = {

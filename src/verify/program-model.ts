@@ -1,7 +1,7 @@
 /**
  * A model of the stub in TypeScript: what it does to the kernel's image. It follows the assembly in src/stub step by step, so that the two can be
- * compared, and uses nothing of `convert` or relocs/tables/apply.ts. It leaves out what concerns only the machine (traps, page tables, entropy); the slot
- * is an argument.
+ * compared, and uses nothing of `convert` or relocs/tables/apply.ts. It leaves out what concerns only the machine (traps, page tables, entropy); the
+ * slot is an argument.
  */
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { viewOf } from '../base/bytes.ts';

@@ -109,7 +109,9 @@ export class Proof {
   }
 }
 
-/** What a refutation says, or the KernelImageError that a reader has thrown. Undefined for any other error: that is a bug in kslide and is thrown on. */
+/**
+ * What a refutation says, or the KernelImageError that a reader has thrown. Undefined for any other error: that is a bug in kslide and is thrown on.
+ */
 function findingOf(error: unknown): Finding | undefined {
   if (error instanceof Refutation) return error.finding;
   if (!(error instanceof KernelImageError)) return undefined;

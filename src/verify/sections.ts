@@ -1,6 +1,6 @@
 /**
- * The parts of the file that no loader looks at. `section-names` and `section-headers`: `readelf` and debuggers use them. `padding`: the bytes that only
- * keep other things aligned.
+ * The parts of the file that no loader looks at. `section-names` and `section-headers`: `readelf` and debuggers use them. `padding`: the bytes that
+ * only keep other things aligned.
  */
 import { physToVirt, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
@@ -72,7 +72,9 @@ export function placeSections(elf: ElfFile, namesOffset: FileOffset): SectionPla
   return { namesOffset, namesEnd, offset, end: offset + convertedSectionCount(elf) * SHDR_SIZE[64] };
 }
 
-/** The name table directly follows the added segment; if that segment ends the file, it follows the original instead. The headers follow the names. */
+/**
+ * The name table directly follows the added segment; if that segment ends the file, it follows the original instead. The headers follow the names.
+ */
 export function checkSectionNames(
   file: Evidence,
   { kernel: { elf }, form }: Original,

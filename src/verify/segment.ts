@@ -79,8 +79,8 @@ export function checkParameters(
 }
 
 /**
- * There must be one slot for each multiple of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE. With one more, a slide
- * would not boot; with one less, entropy is lost.
+ * There must be one slot for each multiple of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE. With one more, a
+ * slide would not boot; with one less, entropy is lost.
  */
 export function checkSlots(file: Evidence, original: Original, { offset }: ExpectedSegment): void {
   file.expectFields('parameters', offset, PARAMETERS, {

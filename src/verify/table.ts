@@ -59,8 +59,8 @@ function attempt(work: () => DecodedTable): DecodedTable | KernelImageError | Re
 }
 
 /**
- * Refutes the first entry, in written order, that is not the original's. Without this, the decoder would go on with bytes that need not be a table, and
- * the error would be reported at a later byte.
+ * Refutes the first entry, in written order, that is not the original's. Without this, the decoder would go on with bytes that need not be a table,
+ * and the error would be reported at a later byte.
  */
 function watchFor(table: Sites): EntryWatch {
   const order = writtenOrder(table);

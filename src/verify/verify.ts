@@ -1,20 +1,20 @@
 /**
  * Is this file the given kernel, made self-relocating, and nothing else?
  *
- * Nobody should have to boot a rewritten kernel on trust, so this does not trust `convert`. It reads both files by itself. From the writer's side it uses
- * only the description in segment/layout.ts and the assembled program, and no code that decides anything (test/imports.test.ts enforces this). Readers
- * (ELF, bzImage, the kernel's own table) are shared.
+ * Nobody should have to boot a rewritten kernel on trust, so this does not trust `convert`. It reads both files by itself. From the writer's side it
+ * uses only the description in segment/layout.ts and the assembled program, and no code that decides anything (test/imports.test.ts enforces this).
+ * Readers (ELF, bzImage, the kernel's own table) are shared.
  *
- * The original determines the converted file: except in the relocation table, each byte has one right value. So the proof covers every byte. Each check
- * accounts for the bytes that it examined, Evidence records them, and `nothing-else` demands that together they cover the whole file, and no byte twice. So
- * a change of any byte is refuted. A structure that the checks had forgotten would show as bytes that nothing accounts for. The table is decoded instead
- * of compared: it must name the same sites as the original's, and each format has only one way to write them.
+ * The original determines the converted file: except in the relocation table, each byte has one right value. So the proof covers every byte. Each
+ * check accounts for the bytes that it examined, Evidence records them, and `nothing-else` demands that together they cover the whole file, and no
+ * byte twice. So a change of any byte is refuted. A structure that the checks had forgotten would show as bytes that nothing accounts for. The table
+ * is decoded instead of compared: it must name the same sites as the original's, and each format has only one way to write them.
  *
- * Each check may rely on those before it, and the first that is refuted ends the proof: after a wrong header, everything else would be wrong as well. When
- * two fields contradict each other, the one that disagrees with the rest of the file is reported; this is a guess.
+ * Each check may rely on those before it, and the first that is refuted ends the proof: after a wrong header, everything else would be wrong as well.
+ * When two fields contradict each other, the one that disagrees with the rest of the file is reported; this is a guess.
  *
- * A file that is as intended might still not do what it should. So `dry-run` lets a model of the program apply slides in memory, and compares the image
- * with what the original's own table makes of the original.
+ * A file that is as intended might still not do what it should. So `dry-run` lets a model of the program apply slides in memory, and compares the
+ * image with what the original's own table makes of the original.
  *
  * Not shown: that the program's machine code does what the model does (its tests and real boots show that), and that the slides are random
  * (`kslide audit`).
@@ -79,8 +79,8 @@ export interface Verification extends Examination {
 
 /**
  * Proves or refutes that `converted` is what `convert` makes of `original`. The original is a bzImage, a UKI, or a vmlinux with its table after it or
- * in `relocs`. Throws KernelImageError if there is nothing to examine: the original is not a kernel that can be converted, or `converted` is neither an ELF
- * file for x86-64 nor, for an original bzImage, a bzImage. For all other bytes the result is a verdict.
+ * in `relocs`. Throws KernelImageError if there is nothing to examine: the original is not a kernel that can be converted, or `converted` is neither
+ * an ELF file for x86-64 nor, for an original bzImage, a bzImage. For all other bytes the result is a verdict.
  */
 export async function verify(
   original: Uint8Array,

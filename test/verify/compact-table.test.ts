@@ -173,7 +173,8 @@ test('an entry is found where it is written', () => {
   const offsets = (['abs32', 'inverse32', 'abs64'] as const).map((list) =>
     [...decoded[list].keys()].map((index) => decoded.offsetOf(list, index) - 0x1000),
   );
-  // A batch of a chain of two: its u16 after 4 bytes, its byte; one of three chains; end. One chain, end; address and bitmap for two, the same for the third.
+  // A batch of a chain of two: its u16 after 4 bytes, its byte; one of three chains; end. One chain, end; address and bitmap for two, the same for
+  // the third.
   assert.deepEqual(offsets, [[4, 6, 11, 13, 15], [22], [30, 30, 44]]);
 });
 

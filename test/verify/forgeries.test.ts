@@ -1,6 +1,6 @@
 /**
- * Converted kernels that are wrong and agree with themselves: no field contradicts another, many of them would even boot. Each is refuted by the check
- * that it was made for.
+ * Converted kernels that are wrong and agree with themselves: no field contradicts another, many of them would even boot. Each is refuted by the
+ * check that it was made for.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

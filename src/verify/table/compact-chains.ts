@@ -2,8 +2,8 @@
  * Decodes the 32-bit and the inverse 32-bit list of a compact table. They consist of chains, the longest first; chains of the same length are written
  * side by side, in batches.
  *
- * Some rules are checked while the list is decoded: batches are as large as allowed and in order, and sites do not overlap within a chain. That no chain
- * could have been longer can only be checked with the whole list, by cutting it into chains again (`checkChains`).
+ * Some rules are checked while the list is decoded: batches are as large as allowed and in order, and sites do not overlap within a chain. That no
+ * chain could have been longer can only be checked with the whole list, by cutting it into chains again (`checkChains`).
  */
 import type { PhysAddr } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
@@ -122,8 +122,8 @@ function checkChains(
 }
 
 /**
- * The indices of ascending sites in the order in which they are written: chains by length, the longest first; within a batch all first sites, then all
- * second sites, and so on.
+ * The indices of ascending sites in the order in which they are written: chains by length, the longest first; within a batch all first sites, then
+ * all second sites, and so on.
  */
 export function orderOfChains(sites: Uint32Array, list: ChainRules): Uint32Array {
   const firsts = new Map(list.lengths.map((length) => [length, [] as number[]]));
@@ -145,8 +145,8 @@ export function orderOfChains(sites: Uint32Array, list: ChainRules): Uint32Array
 }
 
 /**
- * Cuts ascending sites into the chains that the format prescribes. `left`: how many sites, from `first` on, are at most STEP bytes apart; counting stops
- * at the longest length of a chain.
+ * Cuts ascending sites into the chains that the format prescribes. `left`: how many sites, from `first` on, are at most STEP bytes apart; counting
+ * stops at the longest length of a chain.
  */
 function* prescribedChains(
   sites: Uint32Array,

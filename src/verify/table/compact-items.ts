@@ -75,7 +75,9 @@ export function readItems(input: TableInput): DecodedSites {
   return mergeGroups(found, groupByRemainder(found));
 }
 
-/** An address is allowed only where the item after it could not be reached without one. `cursor`: the position of the piece, which skips count from. */
+/**
+ * An address is allowed only where the item after it could not be reached without one. `cursor`: the position of the piece, which skips count from.
+ */
 function expectReach(
   input: TableInput,
   address: { offset: number; value: PhysAddr } | undefined,
@@ -90,8 +92,8 @@ function expectReach(
 }
 
 /**
- * Checks that `items`, in the order of the list and with one site or more each, are the ones that the format prescribes: runs wherever a run is possible,
- * each as long as possible; bitmaps elsewhere, each with every site that it can hold.
+ * Checks that `items`, in the order of the list and with one site or more each, are the ones that the format prescribes: runs wherever a run is
+ * possible, each as long as possible; bitmaps elsewhere, each with every site that it can hold.
  */
 function expectItems(input: TableInput, { sites, length }: DecodedSites, items: readonly Item[]): void {
   const ordered = sites.subarray(0, length);
@@ -151,8 +153,8 @@ export function orderOfItems(list: Uint32Array): Uint32Array {
 }
 
 /**
- * The numbers 0 to `count` − 1, by turns: the list of items is cut into four pieces, the first of them longer by one if they cannot be equal. Written are
- * the first item of each piece, then the second of each, and so on.
+ * The numbers 0 to `count` − 1, by turns: the list of items is cut into four pieces, the first of them longer by one if they cannot be equal. Written
+ * are the first item of each piece, then the second of each, and so on.
  */
 function turns(count: number): Uint32Array {
   const order = new Uint32Array(count);

@@ -1,6 +1,6 @@
 /**
- * The compact table (docs/formats.md): decoded in the order in which the program in the guest reads it, and checked against "The one way to write it".
- * This reader was written from the specification. It shares no code with the encoder in relocs/tables/compact.ts.
+ * The compact table (docs/formats.md): decoded in the order in which the program in the guest reads it, and checked against "The one way to write
+ * it". This reader was written from the specification. It shares no code with the encoder in relocs/tables/compact.ts.
  */
 import { physToTableEntry } from '../../base/addresses.ts';
 import type { FileOffset } from '../../base/addresses.ts';

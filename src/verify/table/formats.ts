@@ -11,8 +11,8 @@ export const TABLE_READERS: ReadonlyMap<number, TableReader> = new Map<number, T
 ]);
 
 /**
- * The formats that are allowed. If the kernel's decompressor reads the table as well, it is the kernel's format with as many lists as the decompressor
- * expects: `decompressorLists`. Otherwise it is any format but the one with two lists, which exists for such decompressors only.
+ * The formats that are allowed. If the kernel's decompressor reads the table as well, it is the kernel's format with as many lists as the
+ * decompressor expects: `decompressorLists`. Otherwise it is any format but the one with two lists, which exists for such decompressors only.
  */
 export function formatsFor(decompressorLists: 2 | 3 | undefined): number[] {
   const { kernel, kernel_two_lists } = TABLE_FORMAT;
