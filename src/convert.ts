@@ -1,7 +1,7 @@
 /**
- * The main pipeline: a kernel as people have it becomes a vmlinux that randomizes itself each time it boots.
+ * The main pipeline: it makes a vmlinux that randomizes its own address at each boot, from a kernel in any form that kslide reads.
  *
- * A converted file depends on nothing but the input and the options: same input, same bytes.
+ * The converted file depends only on the input and the options: the same input gives the same bytes.
  */
 import { joinParts } from './base/bytes.ts';
 import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
@@ -27,13 +27,13 @@ import { STUB_PROGRAM } from './stub/assembled.ts';
 
 export interface ConvertOptions {
   readonly codecs: Codecs;
-  /** Sees the vmlinux as it comes in; most of `parts` will be views of it, and each of these at the offset in the file that it has in the vmlinux. */
+  /** Called with the vmlinux as it arrives. Most of `parts` will be views of it, each at the same offset in the file as in the vmlinux. */
   readonly watch?: Watch | undefined;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
-  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, where that is known; a bzImage says it. */
+  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, if it is known. A bzImage's setup header says it. */
   readonly align?: number | undefined;
-  /** How the relocations are written; the compact table by default. */
+  /** The format of the table. Undefined: compact. */
   readonly table?: StubTableName | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: ConvertPass) => void) | undefined;
@@ -41,7 +41,7 @@ export interface ConvertOptions {
 
 export type ConvertPass = 'read' | 'relocations' | 'write';
 
-/** What was found and made; all sizes in bytes. The shape of `kslide convert --json`. */
+/** What was read and what was written. All sizes in bytes. The shape of `kslide convert --json`. */
 export interface ConvertSummary {
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
@@ -50,7 +50,7 @@ export interface ConvertSummary {
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
   readonly slots: { readonly count: number; readonly align: number; readonly largest: number; readonly bits: number };
   readonly tableFormat: StubTableName;
-  /** Where the added segment is linked, and what memory it takes until the kernel runs. */
+  /** The added segment's physical link address, and how much memory it takes until the kernel runs. */
   readonly segment: { readonly paddr: number; readonly memory: number };
   readonly sizes: {
     readonly input: number;
@@ -62,7 +62,7 @@ export interface ConvertSummary {
 }
 
 export interface Converted {
-  /** The file, in order; most parts are views of the input, so write it before changing that. */
+  /** The file, in order. Most parts are views of the input, so write them before you change the input. */
   readonly parts: readonly Uint8Array[];
   readonly summary: ConvertSummary;
   /** The file as one new array. */
@@ -77,11 +77,11 @@ export async function convert(image: Uint8Array, options: ConvertOptions): Promi
 
 export interface ConvertKernelOptions extends Pick<ConvertOptions, 'align' | 'table' | 'onPass'> {
   readonly segment?: SegmentOptions | undefined;
-  /** The kernel's relocations, where they are known already.  */
+  /** The kernel's relocations, if the caller has read them already. */
   readonly relocations?: RelocationTable | undefined;
 }
 
-/** The rest of it, for a kernel that was opened to be rewritten and that came in a file of `size` bytes. */
+/** The remaining passes, for a kernel that was opened with purpose `rewrite`. `size`: of the file that it came in, in bytes. */
 export function convertKernel(opened: OpenedKernel, size: number, options: ConvertKernelOptions): Converted {
   const { input, kernel } = opened;
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
@@ -100,15 +100,15 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
 }
 
 function encodeTable(kernel: Vmlinux, table: RelocationTable, options: ConvertKernelOptions): StubTable {
-  // A decompressor that reads the same table knows the kernel's format only.
+  // A decompressor that reads the same table knows only the kernel's format.
   return options.segment?.tableAtEnd === true
     ? encodeSharedTable(kernel, table)
     : encodeStubTable(table, options.table ?? 'compact');
 }
 
 /**
- * The table as this kernel's decompressor reads it. It applies it while the hook is in place, which no site may touch, nor the bytes that are
- * saved with those under the hook.
+ * The table in the form that this kernel's decompressor reads. The decompressor applies it while the hook is in place, so no site may touch the
+ * ENTRY_BYTES bytes at the entry, which the stub restores later.
  */
 function encodeSharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
   const from = physToTableEntry(kernel.entry);
@@ -127,7 +127,7 @@ function encodeSharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
   return { name: 'kernel', format, bytes: encodeRelocationTable(table) };
 }
 
-/** The PVH entry's page tables, and the kernel's own, map no more than that of it. */
+/** The PVH entry's page tables, and the kernel's own, map no more of the image than KERNEL_IMAGE_SIZE. */
 function expectWithinMap({ paddr, memsz }: NewSegment): void {
   if (paddr + memsz <= KERNEL_IMAGE_SIZE) return;
   throw new KernelImageError({

@@ -1,10 +1,10 @@
 /**
- * The pipeline for hosts: a kernel that is moved already, so that the guest has nothing to do.
+ * The pipeline for hosts: it moves the kernel before the guest boots, so that the guest has nothing to do.
  *
- * Headers say where the kernel is loaded (p_paddr, e_entry). Virtual addresses in the file, those of symbols and sections included, stay link
- * addresses, so that tools which know the kernel's build also know this file. Only kslide's parameters, if they are there, hold the virtual slide.
+ * The headers say where the kernel is loaded (p_paddr, e_entry). Virtual addresses in the file stay link addresses, also those of symbols and
+ * sections. So tools that know the kernel's build also know this file. Only kslide's parameters, if the file has them, hold the virtual slide.
  *
- * The kernel is read and checked once; then the image in memory is moved again and again, each time by the difference to the time before. The same
+ * The kernel is read and checked once. Then the image in memory is moved for each file, by the difference to the slide before. The same
  * seed, kernel and options give the same bytes, on any machine.
  */
 import { copyOf } from './base/bytes.ts';
@@ -19,18 +19,18 @@ export { SITE_SIZE } from './randomize/randomizer.ts';
 export type { MovePlan, Randomized, RandomizeOptions, Randomizer, RandomizeSummary } from './randomize/randomizer.ts';
 
 export interface RandomizerOptions extends InputOptions {
-  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, where that is known; a bzImage says it. */
+  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, if it is known. A bzImage's setup header says it. */
   readonly align?: number | undefined;
-  /** The given bytes may be changed, and are; else a vmlinux is copied first. */
+  /** Move the kernel in the given bytes, which changes them. Otherwise a vmlinux is copied first. */
   readonly inPlace?: boolean | undefined;
 }
 
-/** One moved kernel. Throws KernelImageError for what cannot be moved, or not like that. */
+/** Makes one moved kernel. Throws KernelImageError for a kernel that cannot be moved, or not by the requested slides. */
 export async function randomize(image: Uint8Array, options: RandomizerOptions & RandomizeOptions): Promise<Randomized> {
   return (await openRandomizer(image, options)).randomize(options);
 }
 
-/** Throws KernelImageError for anything that cannot be moved at all; see errors.ts for the codes. */
+/** Throws KernelImageError for a kernel that cannot be moved at all; see errors.ts for the codes. */
 export async function openRandomizer(image: Uint8Array, options: RandomizerOptions): Promise<Randomizer> {
   const { input, kernel: given } = await openKernel(image, 'rewrite', options);
   // From here every site is known to lie inside the image: applying the table cannot go wrong.

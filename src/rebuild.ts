@@ -1,13 +1,12 @@
 /**
- * A bzImage around the converted kernel: any boot loader takes it, and its payload, extracted, is a vmlinux that boots directly. There is
- * one table for both ways to boot: the one inside the image.
+ * Makes a bzImage around the converted kernel. Any boot loader can load it, and if you extract its payload, you have a vmlinux that boots directly.
+ * Both ways to boot use the same table: the one inside the added segment.
  *
- * The decompressor is the stock one. Its table is empty, so it relocates nothing, but it still picks the physical slide and sets KASLR_FLAG. A
- * flag tells the program at the kernel's entry to relocate all the same (STUB_FLAGS.despite_kaslr_flag): it picks the virtual slide. Both obey
- * `nokaslr`.
+ * The decompressor is the stock one. Its table is empty, so it relocates nothing, but it still picks the physical slide and sets KASLR_FLAG. A flag
+ * in the parameters (STUB_FLAGS.despite_kaslr_flag) tells the stub to relocate anyway; the stub picks the virtual slide. Both obey `nokaslr`.
  *
- * With `tableAtEnd`, the table is in the kernel's own format and ends the image. The decompressor takes it for the one that the build put there, and
- * relocates. On a direct boot the program reads the same bytes; after a decompressor it sees KASLR_FLAG and does nothing.
+ * With `tableAtEnd`, the table is in the kernel's own format and ends the file. The decompressor takes it for the table that the build put there, and
+ * relocates. On a direct boot the stub reads the same bytes; after a decompressor it sees KASLR_FLAG and does nothing.
  */
 import type { PhysAddr } from './base/addresses.ts';
 import { firstDifference } from './base/bytes.ts';
@@ -29,13 +28,13 @@ import { readVmlinux } from './kernel/vmlinux.ts';
 
 export interface RebuildOptions {
   readonly codecs: Codecs;
-  /** Compressors: a kernel build's tools, or anything that writes what its decompressor reads. */
+  /** Compressors: a kernel build's tools, or any others whose output the kernel's decompressor can read. */
   readonly encoders: Encoders;
   /** A relocation table in the kernel's format, instead of the image's own. */
   readonly relocs?: Uint8Array | undefined;
-  /** One table in the kernel's format for decompressor and program, instead of an empty one and one that is the program's alone. */
+  /** Use one table in the kernel's format for decompressor and stub. Otherwise the decompressor has an empty table, and the stub has its own. */
   readonly tableAtEnd?: boolean | undefined;
-  /** The converted kernel as it is, and a few instructions that put it in place, instead of a decompressor. Excludes `tableAtEnd`. */
+  /** Write the converted kernel uncompressed, with a few instructions that put it in place instead of a decompressor. Excludes `tableAtEnd`. */
   readonly uncompressed?: boolean | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: RebuildPass) => void) | undefined;
@@ -46,12 +45,12 @@ export type RebuildPass = 'read' | 'relocations' | 'write' | 'compress' | 'check
 /** The shape of `kslide bzimage --json`. Sizes in bytes. */
 export interface RebuildSummary extends ConvertSummary {
   readonly payload: {
-    /** Undefined where it is not compressed, and so has all the room that it needs. */
+    /** Undefined if the payload is not compressed. Then it has all the room that it needs. */
     readonly compression: Compression | undefined;
-    /** What there was room for, and what is taken of it. */
+    /** How much room there was, and how much of it is used. */
     readonly room: number;
     readonly length: number;
-    /** What it decompresses to. */
+    /** The payload's size after decompression. */
     readonly unpacked: number;
   };
   readonly initSize: { readonly before: number; readonly now: number };
@@ -64,8 +63,8 @@ export interface Rebuilt {
 }
 
 /**
- * Throws KernelImageError: for what `convert` refuses, for a kernel that does not come in a bzImage, for a payload that does not fit where the
- * old one lay. What an encoder throws passes through.
+ * Throws KernelImageError for everything that `convert` refuses, for a kernel that does not come in a bzImage, and for a payload that does not fit
+ * into the old one's place. Errors of an encoder pass through.
  */
 export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions): Promise<Rebuilt> {
   options.onPass?.('read');
@@ -78,7 +77,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
   const tableAtEnd = options.tableAtEnd ?? false;
   const flags = tableAtEnd ? 0 : STUB_FLAGS.despite_kaslr_flag;
   const converted = convertKernel(opened, image.length, { ...options, segment: { flags, tableAtEnd } });
-  // From here it is known what the decompressor unpacks, where it moves that, and what it reads as its table.
+  // From here it is known what the decompressor unpacks, where it moves the segments, and what it reads as its table.
   const unpacked = tableAtEnd ? converted.bytes() : withEmptyTable(converted.bytes(), loadAddress);
   const tableSize = tableAtEnd ? converted.summary.sizes.table : EMPTY_TABLE;
   checkUnpacking(unpacked, loadAddress, tableSize);
@@ -90,7 +89,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
     unpackedSize: unpacked.length,
   });
 
-  // The compressor is a program of the system's: what it wrote must read back, through the new headers, as what it was given.
+  // The compressor is a program of the system. Its output, read through the new headers, must decode to its input.
   options.onPass?.('check');
   const written = await readInput(bytes, options);
   if (!sameBytes(written.vmlinux, unpacked))
@@ -108,7 +107,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
 }
 
 /**
- * Without a decompressor: kslide's segment loader puts the segments in place, and the kernel relocates itself as on a direct boot. The payload is,
+ * The form without a decompressor: the segment loader puts the segments in place, and the kernel relocates itself as on a direct boot. The payload is,
  * byte for byte, what `convert` writes.
  */
 function rebuildUncompressed(input: KernelInput, size: number, options: RebuildOptions): Rebuilt {
@@ -148,7 +147,7 @@ function expectBzImage({ kind, bzImage, header }: KernelInput): BzImageInput {
       code: 'unsupported',
       what: 'file',
       found: `a ${kind}`,
-      expected: 'a bzImage, whose setup code and header are taken over',
+      expected: 'a bzImage: its setup code and header are kept',
     });
   }
   if (header.prefAddress === undefined || header.initSize === undefined) {

@@ -1,6 +1,6 @@
 /**
- * Fields of `struct boot_params`, the zero page: Documentation/arch/x86/zero-page.rst and boot.rst. Byte offsets; each name's comment says
- * how wide the field is. Only the fields that kslide reads or sets.
+ * Fields of `struct boot_params`, the zero page: Documentation/arch/x86/zero-page.rst and boot.rst. Byte offsets; each
+ * field's comment gives its width. Only the fields that kslide reads or sets.
  */
 export const BOOT_PARAMS_SIZE = 4096;
 
@@ -21,7 +21,9 @@ export const BOOT_PARAMS = {
   e820_table: 0x2d0,
 } as const;
 
-/** `loadflags`, bit 1: kernel-internal. The decompressor, or the stub, sets it when it has randomized the image; the kernel's own KASLR code reads it. */
+/**
+ * `loadflags`, bit 1: kernel-internal. The decompressor, or the stub, sets it when it has randomized the image; the kernel's own KASLR code reads it.
+ */
 export const KASLR_FLAG = 1 << 1;
 
 /** `struct setup_data`: next u64, type u32, len u32, data. */

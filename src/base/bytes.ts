@@ -1,9 +1,9 @@
 /**
- * Checked access to bytes. The only file that makes a DataView, so that (buffer, byteOffset, byteLength) is right in one place.
+ * Checked access to bytes. Only this file makes a DataView, so (buffer, byteOffset, byteLength) must be right in one place only.
  *
- * All formats that kslide reads are little-endian, PE and ELF for x86 included; the few big-endian container headers (lzop) read
- * with `u32be`. Offsets count from the start of the given bytes. A read past the end throws `truncated` with the field's name; a write
- * past the end is a bug of ours and throws a RangeError.
+ * All formats that kslide reads are little-endian, PE and ELF for x86 included. The few big-endian container headers (lzop) are read
+ * with `u32be`. Offsets count from the start of the given bytes. A read past the end throws `truncated` with the field's name. A write
+ * past the end is a bug in kslide and throws a RangeError.
  */
 import { KernelImageError } from './errors.ts';
 
@@ -17,7 +17,7 @@ export function copyOf(bytes: Uint8Array): Uint8Array {
   return new Uint8Array(bytes);
 }
 
-/** Reads fields of one structure; `origin` is added to offsets in errors, so that they count from the start of the file. */
+/** Reads the fields of one structure. `origin` is added to the offsets in errors, so that they count from the start of the file. */
 export class Reader {
   readonly bytes: Uint8Array;
   readonly length: number;
@@ -67,7 +67,7 @@ export class Reader {
     return this.#view.getBigUint64(offset, true);
   }
 
-  /** A u64 that counts bytes: above 2^53 nothing real exists, and a number would lose bits. */
+  /** A u64 that counts bytes. Throws `bad-value` for 2^53 and more: no real file is that large, and a number would lose bits. */
   u64AsNumber(offset: number, field: string): number {
     const value = this.u64(offset, field);
     if (value <= BigInt(Number.MAX_SAFE_INTEGER)) return Number(value);
@@ -94,7 +94,7 @@ export class Reader {
   }
 }
 
-/** Writes fields into bytes that are already there. */
+/** Writes fields into existing bytes. */
 export class Writer {
   readonly bytes: Uint8Array;
   readonly #view: DataView;
@@ -147,7 +147,7 @@ export function wordsOfBytes(bytes: Uint8Array): Uint32Array {
   return words;
 }
 
-/** The same without the copy where there need be none: a view of aligned bytes on a little-endian host. */
+/** The same, but a view instead of a copy if the host is little-endian and the bytes are aligned. */
 export function wordsIn(bytes: Uint8Array): Uint32Array {
   if (!LITTLE_ENDIAN_HOST || bytes.byteOffset % 4 !== 0) return wordsOfBytes(bytes);
   return new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
@@ -192,7 +192,7 @@ export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
   return bytes;
 }
 
-/** Offset of the first occurrence of `needle` at or after `from`, or -1. By Horspool: most of a needle's length is skipped at each step. */
+/** Offset of the first occurrence of `needle` at or after `from`, or -1. Horspool's algorithm: each step skips most of the needle's length. */
 export function indexOfBytes(bytes: Uint8Array, needle: Uint8Array, from = 0): number {
   const length = needle.length;
   if (length === 0) return from;
@@ -206,7 +206,10 @@ export function indexOfBytes(bytes: Uint8Array, needle: Uint8Array, from = 0): n
   return -1;
 }
 
-/** Index of the first byte in which two arrays of one length differ, or -1. By four words, 60 MB take 10 ms of CPU; byte by byte, 20 to 80. */
+/**
+ * Index of the first byte in which two arrays of the same length differ, or -1. Four words at a time, 60 MB take 10 ms of CPU; byte by byte,
+ * 20 to 80 ms.
+ */
 export function firstDifference(a: Uint8Array, b: Uint8Array): number {
   const [left, right] = [viewOf(a), viewOf(b)];
   const differ = (at: number): number => left.getInt32(at, true) ^ right.getInt32(at, true);
@@ -221,7 +224,7 @@ export function isZero(bytes: Uint8Array): boolean {
   return bytes.every((byte) => byte === 0);
 }
 
-/** `alignment` is a power of two, or any positive number: nothing here needs bit tricks, and sizes pass 2^31. */
+/** `alignment` is any positive number. Bit operations would not do: sizes may be above 2^31. */
 export function alignUp(value: number, alignment: number): number {
   return Math.ceil(value / alignment) * alignment;
 }

@@ -1,18 +1,18 @@
 /**
  * What can be wrong with a kernel image, as data.
  *
- * Every reader throws `KernelImageError` and nothing else on bad bytes. It carries a stable code for programs, and what a person needs:
+ * Every reader throws `KernelImageError` and nothing else on bad bytes. It carries a stable code for programs, and for people:
  * which structure or field (by its name in the specification), where (file offset), what was found and what would have been right.
- * This file is the only one that turns those into words. No code matches on the text.
+ * Only this file turns those into text. No code matches on the text.
  */
 
 /** Stable names: a program may switch on them, so they are never renamed. */
 export type ErrorCode =
   /** The file is not a kind that kslide reads. */
   | 'not-a-kernel'
-  /** A kernel, but for another architecture, word size or byte order. */
+  /** A kernel for another architecture, word size or byte order. */
   | 'wrong-architecture'
-  /** The file ends before something that it says it has. */
+  /** The file ends before something that its headers say it has. */
   | 'truncated'
   /** A field has a value that its specification does not allow, or that contradicts another field. */
   | 'bad-value'
@@ -24,7 +24,7 @@ export type ErrorCode =
   | 'no-relocations'
   /** The kernel has been through `kslide convert` before. */
   | 'already-converted'
-  /** Larger than a kernel image can be; refused before any memory is spent on it. */
+  /** Larger than a kernel image can be. Refused before any memory is allocated for it. */
   | 'too-large'
   /** A choice of slide, entry or memory that would not boot. */
   | 'would-not-boot';
@@ -35,11 +35,11 @@ export interface ErrorData {
   readonly what: string;
   /** Offset in the file, or in the part of it that `what` names. */
   readonly offset?: number | undefined;
-  /** What stands there. Numbers are shown in hex. */
+  /** What is there. Numbers are shown in hex. */
   readonly found?: number | bigint | string | undefined;
   /** What would have been right, as a phrase that follows "expected". Numbers are shown in hex. */
   readonly expected?: number | bigint | string | undefined;
-  /** What the user can do about it, as a phrase of its own. */
+  /** What the user can do about it, as a separate phrase. */
   readonly hint?: string | undefined;
   readonly cause?: unknown;
 }

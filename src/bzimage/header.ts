@@ -2,7 +2,7 @@
  * The setup header of a bzImage: Documentation/arch/x86/boot.rst, "The Real-Mode Kernel Header" and "Details of Header Fields".
  *
  * A bzImage is one boot sector, `setup_sects` sectors of 16-bit setup code, then the protected-mode code, which carries the compressed
- * kernel. The header lies across the end of the boot sector. Newer protocols only append fields, so each one is there or not by `version`.
+ * kernel. The header lies across the end of the boot sector. Newer protocols only append fields, so `version` says which fields exist.
  */
 import { cString, Reader } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -17,7 +17,7 @@ export interface SetupField {
   readonly since: number;
 }
 
-/** Only what kslide reads or rewrites. */
+/** Only the fields that kslide reads or rewrites. */
 export const SETUP = {
   setup_sects: { name: 'setup_sects', offset: 0x1f1, width: 1, since: 0x0200 },
   syssize: { name: 'syssize', offset: 0x1f4, width: 4, since: 0x0204 },
@@ -43,11 +43,9 @@ export const SETUP = {
 export const BOOT_FLAG = 0xaa55;
 export const HDRS = 0x53726448; // "HdrS", little-endian
 export const SECTOR = 512;
-/** One PMD; arch/x86/include/asm/boot.h does not compile with a CONFIG_PHYSICAL_ALIGN below it, or with one that is no power of two. */
-export const MIN_KERNEL_ALIGN = PMD_SIZE;
-/** loadflags: the protected-mode code goes to 1 MiB; off in a zImage. */
+/** loadflags: the protected-mode code is loaded at 1 MiB. Not set in a zImage. */
 export const LOADED_HIGH = 1 << 0;
-/** xloadflags: there is a 64-bit entry, which is to say that the kernel is x86-64. */
+/** xloadflags: there is a 64-bit entry, so the kernel is x86-64. */
 export const XLF_KERNEL_64 = 1 << 0;
 /** xloadflags: XLF_EFI_HANDOVER_32 and XLF_EFI_HANDOVER_64, the entry at handover_offset. */
 export const XLF_EFI_HANDOVER = (1 << 2) | (1 << 3);
@@ -56,25 +54,25 @@ export const XLF_EFI_HANDOVER = (1 << 2) | (1 << 3);
 export interface SetupHeader {
   /** (major << 8) + minor: 0x020f is 2.15. */
   readonly protocol: number;
-  /** As the kernel prints it: "6.12.117+deb12-amd64 (builder@host) #1 SMP …"; undefined when the header points nowhere useful. */
+  /** As the kernel prints it: "6.12.117+deb12-amd64 (builder@host) #1 SMP …"; undefined if the header's pointer is not usable. */
   readonly kernelVersion: string | undefined;
   readonly protectedModeStart: FileOffset;
-  /** In bytes, from `syssize`, which counts paragraphs: up to 15 more than there are. */
+  /** In bytes, from `syssize`. That counts paragraphs of 16 bytes, so the file may have up to 15 bytes less. */
   readonly protectedModeLength: number;
   readonly loadflags: number;
   readonly xloadflags: number | undefined;
   readonly code32Start: PhysAddr;
-  /** CONFIG_PHYSICAL_ALIGN: a power of two, at least MIN_KERNEL_ALIGN. */
+  /** CONFIG_PHYSICAL_ALIGN: a power of two, at least PMD_SIZE; with any other, arch/x86/include/asm/boot.h does not compile. */
   readonly kernelAlignment: number;
   readonly relocatable: boolean;
-  /** As a power of two. */
+  /** The exponent of a power of two. */
   readonly minAlignment: number | undefined;
   readonly cmdlineSize: number;
   /** From the start of the protected-mode code. */
   readonly payloadOffset: number;
   readonly payloadLength: number;
   readonly prefAddress: PhysAddr | undefined;
-  /** Memory that decompressing and starting the kernel takes, counted from where it is loaded. */
+  /** Bytes of memory that decompressing and starting the kernel takes, counted from the address where it is loaded. */
   readonly initSize: number | undefined;
   readonly handoverOffset: number | undefined;
   readonly kernelInfoOffset: number | undefined;
@@ -84,7 +82,7 @@ export function isBzImage(bytes: Uint8Array): boolean {
   return bytes.length >= SETUP.header.offset + 4 && new Reader(bytes).u32(SETUP.header.offset, 'header') === HDRS;
 }
 
-/** Where the payload of a bzImage begins of which only the first bytes are there, if they say so. */
+/** Where the payload begins, from only the first bytes of a bzImage. Undefined if they do not say. */
 export function peekPayload(head: Uint8Array): FileOffset | undefined {
   if (!isBzImage(head) || head.length < SETUP.payload_offset.offset + 4) return undefined;
   const reader = new Reader(head);
@@ -122,8 +120,8 @@ export function readSetupHeader(bytes: Uint8Array): SetupHeader {
   reader.need(protectedModeStart, Math.max(0, protectedModeLength - 15), 'protected-mode code (syssize)');
 
   const kernelAlignment = read(SETUP.kernel_alignment);
-  if (kernelAlignment < MIN_KERNEL_ALIGN || (kernelAlignment & (kernelAlignment - 1)) !== 0) {
-    throw badField(SETUP.kernel_alignment, kernelAlignment, `a power of two from ${hex(MIN_KERNEL_ALIGN)} on`);
+  if (kernelAlignment < PMD_SIZE || (kernelAlignment & (kernelAlignment - 1)) !== 0) {
+    throw badField(SETUP.kernel_alignment, kernelAlignment, `a power of two from ${hex(PMD_SIZE)} on`);
   }
   return {
     protocol,
@@ -146,7 +144,7 @@ export function readSetupHeader(bytes: Uint8Array): SetupHeader {
   };
 }
 
-/** Everything that has "HdrS" but that kslide does not read. */
+/** Refuses files that have "HdrS" but that kslide does not read. */
 function checkKind(reader: Reader, protocol: number): void {
   const bootFlag = readField(reader, SETUP.boot_flag);
   if (bootFlag !== BOOT_FLAG) throw badField(SETUP.boot_flag, bootFlag, BOOT_FLAG);
@@ -194,7 +192,7 @@ function badField(field: SetupField, found: number, expected: string | number): 
   return new KernelImageError({ code: 'bad-value', what: field.name, offset: field.offset, found, expected });
 }
 
-/** For people only, so a wrong pointer is no error. It ends up on terminals: a string with control characters is dropped. */
+/** Only people read it, so a wrong pointer is no error. It is printed on terminals, so a string with control characters is dropped. */
 function readKernelVersion(setup: Uint8Array, pointer: number): string | undefined {
   if (pointer === 0) return undefined;
   const text = cString(setup, pointer + 0x200, 512);

@@ -1,8 +1,8 @@
 /**
- * The payload of a bzImage: the compressed vmlinux.bin followed by the relocation table, as arch/x86/boot/compressed/Makefile packs it.
+ * The payload of a bzImage: vmlinux.bin followed by the relocation table, compressed, as arch/x86/boot/compressed/Makefile packs it.
  *
- * The build appends the uncompressed size as a u32 to every compressed stream but gzip's, whose own trailer ends in the same word (ISIZE).
- * That word is untrusted input, and it decides how much memory is allocated: so it is bounded before anything is decoded.
+ * The build appends the uncompressed size as a u32 to every compressed stream except gzip's, whose own trailer ends in the same word (ISIZE).
+ * That word is untrusted input, and it decides how much memory is allocated. So it is checked against a limit before anything is decoded.
  */
 import { Reader, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -21,18 +21,18 @@ import { SETUP, type SetupHeader } from './header.ts';
 export interface Payload {
   /** Undefined for a payload that is the ELF file itself. */
   readonly compression: Compression | undefined;
-  /** What a decoder gets: the payload without the size word that the build appended. A view. */
+  /** The input for a decoder: the payload without the size word that the build appended. A view. */
   readonly data: Uint8Array;
-  /** Bytes after decompression, as the image claims; more than 0 and at most KERNEL_IMAGE_SIZE. */
+  /** The size after decompression that the image claims. More than 0, and at most KERNEL_IMAGE_SIZE. */
   readonly claimedSize: number;
-  /** Of the whole payload, size word included. */
+  /** The place of the whole payload, size word included. */
   readonly offset: FileOffset;
   readonly length: number;
 }
 
 const SIZE_WORD = 4;
 
-/** Throws KernelImageError: a payload outside the file, of no known compression, or of a size that no kernel has. */
+/** Throws KernelImageError for a payload outside the file, with an unknown compression, or with a size that no kernel has. */
 export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
   const offset = header.protectedModeStart + header.payloadOffset;
   const length = header.payloadLength;
@@ -66,7 +66,10 @@ export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
   return { compression, data, claimedSize, offset, length };
 }
 
-/** The vmlinux.bin and what follows it: new memory, or for an ELF payload a view. Throws KernelImageError: corrupt or unsupported data. */
+/**
+ * Returns vmlinux.bin and what follows it: new memory, or a view if the payload is not compressed. Throws KernelImageError for corrupt or unsupported
+ * data.
+ */
 export async function decodePayload(
   { compression, data, claimedSize }: Payload,
   codecs: Codecs,
@@ -75,7 +78,7 @@ export async function decodePayload(
   return compression === undefined ? data : codecs[compression](data, claimedSize, watch);
 }
 
-/** A payload as a kernel's build makes it: compressed, then the size word. */
+/** Makes a payload as a kernel's build does: compressed, then the size word. */
 export async function encodePayload(
   data: Uint8Array,
   compression: Compression,
@@ -90,8 +93,9 @@ export async function encodePayload(
 }
 
 /**
- * The decompressor unpacks the whole file, table included, inside the `init_size` bytes that the boot loader gave it: header.S computes
- * it as at least output_len + the decompressor's own size. Measured: larger by 1.2 to 1.7% on four kernels of Debian 6.1 and 6.12.
+ * The decompressor unpacks the whole file, table included, inside the `init_size` bytes that the boot loader provides. header.S computes
+ * `init_size` as at least output_len + the decompressor's own size. Measured: 1.2 to 1.7% larger than output_len on four kernels of Debian 6.1 and
+ * 6.12.
  */
 function checkSize(header: SetupHeader, size: number, offset: FileOffset): void {
   const what = 'uncompressed size';

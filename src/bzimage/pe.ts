@@ -1,5 +1,5 @@
 /**
- * PE/COFF (Microsoft's "PE Format"): only what it takes to find the sections of a UKI and to keep a rebuilt bzImage right.
+ * PE/COFF (Microsoft's "PE Format"): only what is needed to find the sections of a UKI and to keep the headers of a rebuilt bzImage correct.
  *
  * A UKI (uapi-group.org, "Unified Kernel Image") is an EFI program with a kernel in its `.linux` section. A bzImage with an EFI stub is PE
  * too, so callers must ask isBzImage first.
@@ -15,7 +15,7 @@ const E_LFANEW = 0x3c;
 const COFF_HEADER_SIZE = 20;
 const SECTION_HEADER_SIZE = 40;
 
-/** Fields of the optional header (PE32+), from its start. */
+/** Offsets in the optional header (PE32+). */
 const OPTIONAL = {
   Magic: 0,
   SectionAlignment: 32,
@@ -26,14 +26,14 @@ const OPTIONAL = {
   CertificateTable: 112 + 4 * 8,
 } as const;
 const PE32_PLUS = 0x20b;
-/** In a section header. */
+/** Offsets in a section header. */
 const VIRTUAL_SIZE = 8;
 const VIRTUAL_ADDRESS = 12;
 
 export interface PeSection {
   readonly name: string;
   readonly offset: FileOffset;
-  /** What the section holds, without the padding up to FileAlignment. */
+  /** The size of the section's contents, without the padding up to FileAlignment. */
   readonly size: number;
 }
 
@@ -46,7 +46,9 @@ export function isPe(bytes: Uint8Array): boolean {
   return bytes.length >= 2 && new Reader(bytes).u16(0, 'e_magic') === MZ;
 }
 
-/** Throws KernelImageError: no PE header after the DOS header, or headers outside the file. Section contents are checked when asked for. */
+/**
+ * Throws KernelImageError if there is no PE header after the DOS header, or headers lie outside the file. `findPeSection` checks section contents.
+ */
 export function readPe(bytes: Uint8Array): PeFile {
   const { reader, coff, table, count } = locateHeaders(bytes);
   const machine = reader.u16(coff, 'Machine');
@@ -59,7 +61,7 @@ interface PeHeaders {
   readonly reader: Reader;
   readonly coff: FileOffset;
   readonly optional: FileOffset;
-  /** Of `count` section headers, all in the file. */
+  /** The table of `count` section headers, all of which lie in the file. */
   readonly table: FileOffset;
   readonly count: number;
 }
@@ -94,8 +96,8 @@ export interface Unsigned {
 }
 
 /**
- * The image as it was before signing: without the certificates that follow it, their entry in the data directory, and the checksum. An image without an
- * EFI stub is no PE and stays as it is. Throws KernelImageError as readPe, and for certificates that do not end the file.
+ * Restores the image as it was before signing: without the certificates at its end, their entry in the data directory, and the checksum. An image
+ * without an EFI stub is not PE and stays unchanged. Throws KernelImageError as readPe does, and for certificates that do not end the file.
  */
 export function dropSignature(image: Uint8Array): Unsigned {
   if (!isPe(image)) return { bytes: copyOf(image), signed: false };
@@ -113,7 +115,7 @@ export function dropSignature(image: Uint8Array): Unsigned {
     });
   }
   const writer = new Writer(copyOf(image.subarray(0, offset === 0 ? image.length : offset)));
-  // Where there are no certificates there was no signer to set a checksum: the kernel's build leaves it 0.
+  // Without certificates nobody has signed and set a checksum: the kernel's build leaves it 0.
   if (offset === 0) return { bytes: writer.bytes, signed: false };
   if (entry + 8 > offset) {
     throw new KernelImageError({ code: 'bad-value', what: 'CertificateTable', offset: entry, found: offset });
@@ -128,8 +130,8 @@ export function isSigned(image: Uint8Array): boolean {
 }
 
 /**
- * More memory for an EFI stub that decompresses inside its own image, as those before 6.6 did: their SizeOfImage holds `initSize`. Newer ones
- * ask the firmware for memory, and have nothing to change. In place.
+ * Gives more memory to an EFI stub that decompresses inside its own image, as stubs before 6.6 do: their SizeOfImage is at least `initSize`. Newer
+ * stubs ask the firmware for memory, so nothing is changed for them. Works in place.
  */
 export function growImage(image: Uint8Array, initSize: number, growth: number): void {
   if (!isPe(image) || growth === 0) return;
@@ -160,14 +162,14 @@ function expectPe32Plus(reader: Reader, optional: FileOffset): void {
   });
 }
 
-/** The first section of that name: a view, or undefined when there is none. Throws KernelImageError as readPe, or when it is cut off. */
+/** A view of the first section with this name; undefined if there is none. Throws KernelImageError as readPe does, and if the section is cut off. */
 export function findPeSection(bytes: Uint8Array, name: string): Uint8Array | undefined {
   const section = readPe(bytes).sections.find((candidate) => candidate.name === name);
   return section && new Reader(bytes).slice(section.offset, section.size, `${name} section`);
 }
 
 function readSection(reader: Reader, at: FileOffset): PeSection {
-  // VirtualSize is the exact size and SizeOfRawData is padded; where VirtualSize is the larger one, the rest is zeros in memory only.
+  // VirtualSize is the exact size, and SizeOfRawData is padded. If VirtualSize is larger, the rest is zeros that exist only in memory.
   const virtualSize = reader.u32(at + 8, 'VirtualSize');
   const rawSize = reader.u32(at + 16, 'SizeOfRawData');
   return {

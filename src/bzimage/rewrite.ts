@@ -1,15 +1,16 @@
 /**
- * Puts another payload into a bzImage. Everything else stays, except the fields that say how long the payload is.
+ * Puts another payload into a bzImage. Everything else stays unchanged, except the fields that depend on the payload's length.
  *
  *     boot sector, setup code | decompressor head | payload | decompressor text, rodata, data | CRC-32 |   signature
  *                                                   ^ in place, up to the old end                        ^ dropped
  *
  * The decompressor's code depends on where its payload ends, so the new payload must fit into the old one's place. Besides the payload, this patches:
  *
- * - `payload_length`; and the pair (input_len, output_len), which piggy.S puts into the decompressor's read-only data (since 5.10);
- * - `init_size`, see `initSizeFor`; in images with an EFI stub that decompresses in place (before 6.6), SizeOfImage and the last section grow with it;
- * - the CRC-32 after the image, where tools/build wrote one;
- * - the PE signature, which is invalid now: the certificate table goes, and CheckSum is 0 again, as before signing.
+ * - `payload_length`, and the pair (input_len, output_len), which piggy.S puts into the decompressor's read-only data (since 5.10);
+ * - `init_size`, see `initSizeFor`. If the image has an EFI stub that decompresses in place (before 6.6), SizeOfImage and the last section grow with
+ *   it;
+ * - the CRC-32 after the image, if tools/build wrote one;
+ * - the PE signature, which is now invalid: the certificate table is removed, and CheckSum is 0 again, as before signing.
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
@@ -24,20 +25,20 @@ import { dropSignature, growImage } from './pe.ts';
 const CRC_SIZE = 4;
 
 export interface NewPayload {
-  /** As the decompressor gets it: followed by the size word, except for gzip. */
+  /** The bytes that the decompressor reads: for all compressions except gzip, the size word follows the data. */
   readonly data: Uint8Array;
-  /** Bytes that it decompresses to. */
+  /** Its size after decompression. */
   readonly unpackedSize: number;
 }
 
 export interface Rewritten {
   readonly bytes: Uint8Array;
   readonly initSize: number;
-  /** Whether there was a PE signature, which is gone. */
+  /** Whether there was a PE signature. It is removed. */
   readonly signatureDropped: boolean;
 }
 
-/** Throws KernelImageError when the payload does not fit, or the decompressor is not one that can be told of another payload. */
+/** Throws KernelImageError if the payload does not fit, or if the decompressor's lengths of its payload cannot be found. */
 export function rewritePayload(image: Uint8Array, header: SetupHeader, old: Payload, payload: NewPayload): Rewritten {
   const lengthsAt = findLengths(image, header, old);
   if (payload.data.length > old.length) throw tooLarge(payload.data.length, old.length);
@@ -63,15 +64,15 @@ export function rewritePayload(image: Uint8Array, header: SetupHeader, old: Payl
 }
 
 /**
- * init_size: how much memory a boot loader must find free from where the image runs. header.S computes it as the larger of two sizes:
+ * init_size: how much memory a boot loader must find free, from the address where the image runs. header.S computes it as the larger of two sizes:
  *
  *     _end - _text of the kernel, and
  *     size of the decompressor + output_len + (output_len >> 8) + 128 KiB - input_len, rounded up to pages
  *
  * The decompressor puts itself at the end of that memory and unpacks to its start; the second size keeps the unpacked bytes from overtaking
- * the compressed ones. The decompressor's own size is not stored anywhere, so only the differences are added: what more there is to unpack, and what
- * less compressed data lies before the rest of the decompressor. output_len reaches the added segment's end (unpacking.ts), so the segment lies below
- * the decompressor as well. The program needs that: it runs on the decompressor's page tables.
+ * the compressed ones. The decompressor's own size is not stored anywhere, so only the differences are added: by how much the unpacked size grows,
+ * and by how much the compressed data shrinks. output_len reaches the added segment's end (unpacking.ts), so the segment lies below the decompressor
+ * as well. The stub needs that: it runs on the decompressor's page tables.
  */
 export function initSizeFor({ initSize = 0 }: SetupHeader, old: Payload, payload: NewPayload): number {
   const margin = (size: number): number => size + (size >>> 8);
@@ -87,7 +88,7 @@ export function initSizeFor({ initSize = 0 }: SetupHeader, old: Payload, payload
   });
 }
 
-/** Where the decompressor has its payload's two lengths: side by side, once. */
+/** Where the decompressor has the two lengths of its payload: side by side, exactly once. */
 function findLengths(image: Uint8Array, header: SetupHeader, { offset, length, claimedSize }: Payload): FileOffset {
   const pair = new Writer(new Uint8Array(8));
   pair.u32(0, length);
@@ -98,14 +99,14 @@ function findLengths(image: Uint8Array, header: SetupHeader, { offset, length, c
     if (next < 0) break;
     found.push(next);
   }
-  // In the compressed bytes it would be there by chance, and then there are two.
+  // A match inside the compressed bytes is there by chance. Then the real one makes two.
   const [at] = found;
   if (found.length === 1 && at !== undefined && (at >= offset + length || at + 8 <= offset)) return at;
   throw new KernelImageError({
     code: 'unsupported',
     what: 'decompressor',
     found: `one with ${found.length === 0 ? 'no' : 'more than one'} pair ${hex(length)}, ${hex(claimedSize)}`,
-    expected: 'input_len and output_len side by side once, as kernels since 5.10 have them',
+    expected: 'input_len and output_len side by side, once, as in kernels since 5.10',
   });
 }
 

@@ -1,39 +1,40 @@
 /**
  * How a stock decompressor treats the file that it unpacks: parse_elf() and handle_relocations() in arch/x86/boot/compressed/misc.c,
- * after choose_random_location() in kaslr.c. None of our code runs there, so the file must be made to suit it.
+ * after choose_random_location() in kaslr.c. None of kslide's code runs there, so the file must suit the decompressor.
  *
  *     output                                                      output + output_len
  *     | ELF header |  file bytes of the segments  | headers | 0 ... 0 0 0 |
  *     | text, data, ... _end |   | added segment, scratch |
  *       to p_paddr - LOAD_PHYSICAL_ADDR, one after the other, memmove()
  *
- * Four things follow for the file:
+ * This puts four requirements on the file:
  *
- * - p_align of each PT_LOAD is a multiple of 2 MiB, or it says "Alignment of LOAD segment isn't multiple of 2MB" and stops;
- * - segments are moved in the order of their headers, inside the one buffer: where one goes, no later one may still lie;
- * - relocations are read from the end of the buffer afterwards, so nothing may go there: an empty table is three zero words;
- * - memory is chosen, found free, and mapped for max(output_len, _end - _text), the second a constant in its code. What we add lies above
- *   _end, so output_len has to reach its end. Zeros after the file do that; compressed they cost nothing, and they lengthen the empty table.
+ * - p_align of each PT_LOAD is a multiple of 2 MiB. Otherwise the decompressor says "Alignment of LOAD segment isn't multiple of 2MB" and stops;
+ * - segments are moved in the order of their headers, inside one buffer: the place where one goes must not still hold bytes of a later one;
+ * - afterwards relocations are read from the end of the buffer, so no segment may be moved there. An empty table is three zero words;
+ * - memory is chosen and mapped for max(output_len, _end - _text); the second value is a constant in the decompressor's code. The added segment lies
+ *   above _end, so output_len must reach the segment's end. Zeros after the file do that. Compressed they cost nothing, and they lengthen the empty
+ *   table.
  */
+import { PMD_SIZE } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { readElf } from '../elf/read.ts';
 import type { Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { MIN_KERNEL_ALIGN } from './header.ts';
 
-/** Zero words that end the lists: decompressors up to 6.14 read three lists, newer ones two. */
+/** Bytes: the zero words that end three lists. Decompressors up to 6.14 read three lists, newer ones two. */
 export const EMPTY_TABLE = 12;
 
-/** How many bytes to unpack for a kernel with an empty table: the larger of file and memory, then the table, out of the way of both. */
+/** The unpacked size of a kernel with an empty table: the larger of its file and its memory, and then the table, which no segment may reach. */
 export function unpackedSize(vmlinux: Uint8Array, loadAddress: PhysAddr): number {
   const memory = memoryOf(loadsOf(vmlinux), loadAddress);
   return alignUp(Math.max(vmlinux.length, memory), 4) + EMPTY_TABLE;
 }
 
 /**
- * Throws KernelImageError when a decompressor would not unpack this file correctly. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
+ * Throws KernelImageError if a decompressor would not unpack this file correctly. `loadAddress`: LOAD_PHYSICAL_ADDR, the setup header's
  * pref_address. `tableSize`: the bytes at the end that the decompressor reads as its table, after it has moved the segments.
  */
 export function checkUnpacking(unpacked: Uint8Array, loadAddress: PhysAddr, tableSize: number): void {
@@ -44,12 +45,12 @@ export function checkUnpacking(unpacked: Uint8Array, loadAddress: PhysAddr, tabl
     refuse('unpacked size', unpacked.length, `at least ${hex(memory)}, up to the image's end`);
   for (const [place, { index, align, paddr, filesz, offset }] of loads.entries()) {
     const what = `program header ${index}`;
-    if (align % MIN_KERNEL_ALIGN !== 0)
-      refuse(`${what}: p_align`, align, `a multiple of ${hex(MIN_KERNEL_ALIGN)}, as the decompressor wants it`);
+    if (align % PMD_SIZE !== 0)
+      refuse(`${what}: p_align`, align, `a multiple of ${hex(PMD_SIZE)}, as the decompressor requires`);
     const start = paddr - loadAddress;
     if (start < 0) refuse(`${what}: p_paddr`, paddr, `${hex(loadAddress)} (pref_address) or above`);
     const hits = (from: number, to: number): boolean => filesz > 0 && start < to && start + filesz > from;
-    // Where it is already, nothing moves.
+    // A segment that is already at its place is not moved.
     if (start === offset) continue;
     const later = loads.slice(place + 1).find((next) => hits(next.offset, next.offset + next.filesz));
     if (later !== undefined) refuse(`${what}: p_paddr`, paddr, `memory free of program header ${later.index}'s bytes`);

@@ -20,7 +20,7 @@ export const PT_NOTE = 4;
 export const PF_X = 1;
 export const PF_W = 2;
 export const PF_R = 4;
-/** e_phnum when the real count does not fit 16 bits; it is then in sh_info of section 0. */
+/** e_phnum if the real count does not fit 16 bits. The count is then in sh_info of section 0. */
 export const PN_XNUM = 0xffff;
 
 export const SHT_NULL = 0;
@@ -40,7 +40,7 @@ export const SHN_UNDEF = 0;
 export const SHN_LORESERVE = 0xff00;
 export const SHN_ABS = 0xfff1;
 export const SHN_COMMON = 0xfff2;
-/** A section number that does not fit 16 bits: look in SHT_SYMTAB_SHNDX, or in section 0 for the header's own. */
+/** A section number that does not fit 16 bits. A symbol's is then in SHT_SYMTAB_SHNDX; the ELF header's e_shstrndx in section 0. */
 export const SHN_XINDEX = 0xffff;
 
 /** Xen notes (include/xen/interface/elfnote.h), owner "Xen". */

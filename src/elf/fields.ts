@@ -1,15 +1,15 @@
 /**
- * The structures of an ELF file, field by field: where each field lies and how wide it is, in both classes. System V ABI, chapters 4 ("ELF Header",
+ * The structures of an ELF file: the offset and width of each field, in both classes. System V ABI, chapters 4 ("ELF Header",
  * "Sections", "Symbol Table", "Relocation") and 5 ("Program Header", "Note Section").
  *
- * This is the only place that knows these offsets; readers, writers and `verify` share it. Each table covers its structure without a gap, so that
- * `verify` can compare a structure field by field and miss no byte.
+ * No other file knows these offsets: readers, writers and `verify` share them. Each table covers its structure without a gap, so
+ * `verify` misses no byte when it compares a structure field by field.
  */
 import { Reader } from '../base/bytes.ts';
 import type { Writer } from '../base/bytes.ts';
 import type { FileOffset } from '../base/addresses.ts';
 
-/** Bytes that a field takes. */
+/** The size of a field in bytes. */
 export type Width = 1 | 2 | 4 | 8;
 export type Field = readonly [offset: number, width: Width];
 export type Layout = Readonly<Record<string, Field>>;
@@ -127,7 +127,7 @@ export const SYM = {
 } as const satisfies ByClass;
 export const SYM_SIZE = { 32: 16, 64: 24 } as const;
 
-/** Elf32_Rel and Elf64_Rela: what an x86 kernel of either class uses. */
+/** Elf32_Rel and Elf64_Rela: the ones that x86 kernels of the two classes use. */
 export const REL = {
   32: { r_offset: [0, 4], r_info: [4, 4] },
   64: { r_offset: [0, 8], r_info: [8, 8], r_addend: [16, 8] },
@@ -143,7 +143,7 @@ export function readField(reader: Reader, at: FileOffset, [offset, width]: Field
   return reader.uint(at + offset, width, name);
 }
 
-/** The same for a field that counts or places bytes. Throws `bad-value` from 2^53 on. */
+/** The same for a count or an offset, as a number. Throws `bad-value` for 2^53 and more. */
 export function readNumber(reader: Reader, at: FileOffset, [offset, width]: Field, name: string): number {
   if (width === 8) return reader.u64AsNumber(at + offset, name);
   if (width === 4) return reader.u32(at + offset, name);
@@ -162,7 +162,7 @@ export function writeField(writer: Writer, at: FileOffset, [offset, width]: Fiel
   writer.uint(at + offset, width, value);
 }
 
-/** Writes the fields that `values` names; the others stay as they are. */
+/** Writes the fields that `values` names. The others stay unchanged. */
 export function writeFields<L extends Layout>(writer: Writer, at: FileOffset, layout: L, values: FieldValues<L>): void {
   for (const [name, value] of Object.entries(values)) writeField(writer, at, layout[name]!, value as number | bigint);
 }

@@ -1,8 +1,8 @@
 /**
- * ELF, as much of it as a kernel image uses: header, program headers, section headers, notes. Both classes, little-endian only.
+ * Reads the parts of ELF that a kernel image uses: header, program headers, section headers, notes. Both classes, little-endian only.
  *
- * Everything is untrusted: counts and offsets are checked against the file before they are used, and a section's or segment's bytes
- * are checked when they are asked for. Nothing is copied: `bytes` fields are views.
+ * All input is untrusted. Counts and offsets are checked against the file before they are used. Whether a section's or segment's bytes lie in the
+ * file is checked when a caller asks for them. Nothing is copied: `bytes` fields are views.
  */
 import { cString, Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
@@ -28,7 +28,7 @@ export interface ElfHeader {
   readonly entry: bigint;
   readonly phoff: FileOffset;
   readonly shoff: FileOffset;
-  /** The real counts, after PN_XNUM and SHN_XINDEX. */
+  /** The real counts, with PN_XNUM and SHN_XINDEX resolved. */
   readonly phnum: number;
   readonly shnum: number;
   readonly shstrndx: number;
@@ -79,7 +79,7 @@ export function isElf(bytes: Uint8Array): boolean {
   return bytes.length >= 4 && new Reader(bytes).u32(0, 'e_ident') === ELF_MAGIC;
 }
 
-/** Throws KernelImageError: not ELF, unknown class or byte order, headers outside the file, or entry sizes that are not the standard's. */
+/** Throws KernelImageError: not ELF, unknown class or byte order, headers outside the file, or entry sizes other than the standard's. */
 export function readElf(bytes: Uint8Array): ElfFile {
   const reader = new Reader(bytes);
   const header = readHeader(reader);
@@ -138,7 +138,7 @@ function readHeader(reader: Reader): ElfHeader {
   if (phnum > 0) expectEntrySize(reader, EHDR[bits].e_phentsize, 'e_phentsize', PHDR_SIZE[bits]);
   if (shoff > 0) {
     expectEntrySize(reader, EHDR[bits].e_shentsize, 'e_shentsize', SHDR_SIZE[bits]);
-    // Counts past 16 bits live in section 0 (System V ABI, "Section Header", index 0).
+    // Counts that do not fit 16 bits are in section 0 (System V ABI, "Section Header", index 0).
     reader.need(shoff, SHDR_SIZE[bits], 'section header 0');
     if (shnum === 0) shnum = readNumber(reader, shoff, SHDR[bits].sh_size, 'sh_size[0]');
     if (shstrndx === SHN_XINDEX) shstrndx = readNumber(reader, shoff, SHDR[bits].sh_link, 'sh_link[0]');
@@ -190,7 +190,7 @@ function readSection(reader: Reader, { bits, shoff }: ElfHeader, index: number):
   };
 }
 
-/** The part of the segment that lies in the file, as a view. */
+/** The bytes of the segment that the file holds, as a view. */
 export function segmentBytes(elf: ElfFile, segment: Segment): Uint8Array {
   return new Reader(elf.bytes).slice(segment.offset, segment.filesz, `bytes of program header ${segment.index}`);
 }
@@ -201,7 +201,7 @@ export function sectionBytes(elf: ElfFile, section: Section): Uint8Array {
   return new Reader(elf.bytes).slice(section.offset, section.size, `bytes of section ${section.index}`);
 }
 
-/** A section's name, or the empty string where the file has no usable name table: names never decide what is loaded. */
+/** A section's name, or the empty string if the file has no usable name table. That is no error: names never decide what is loaded. */
 export function sectionName(elf: ElfFile, section: Section): string {
   const names = elf.sections[elf.header.shstrndx];
   if (names === undefined || section.nameOffset >= names.size) return '';
@@ -213,10 +213,10 @@ export function findSection(elf: ElfFile, name: string): Section | undefined {
   return elf.sections.find((section) => sectionName(elf, section) === name);
 }
 
-/** Kernels have 500 bytes of notes. A small file could claim any amount of work by naming the same bytes in many segments. */
+/** Kernels have 500 bytes of notes. Without a limit, a small file could cause any amount of work by naming the same bytes in many segments. */
 const NOTES_AT_MOST = 0x10_0000;
 
-/** All notes of all PT_NOTE segments. A malformed tail ends a segment's notes, as loaders read them. */
+/** All notes of all PT_NOTE segments. As in loaders, a malformed note ends its segment's notes. */
 export function readNotes(elf: ElfFile): Note[] {
   const notes: Note[] = [];
   let total = 0;
@@ -253,8 +253,8 @@ export function readNotes(elf: ElfFile): Note[] {
 }
 
 /**
- * Where the ELF file ends, and what was appended to it begins: the greatest end of the headers, segments and sections.
- * May lie past the end of the bytes when the file is cut; the caller decides what that means.
+ * Where the ELF file ends and appended data begins: the largest end of the headers, segments and sections. If the file was cut off, this is past the
+ * end of the bytes; the caller decides what that means.
  */
 export function endOfElf(elf: ElfFile): FileOffset {
   const { header } = elf;

@@ -1,11 +1,11 @@
 /**
- * Rewrites an ELF file: everything that was there stays where it was, byte for byte, except what is patched; additions go after it.
+ * Rewrites an ELF file: every byte of the original keeps its place and value, except where it is patched. Additions go after the original.
  *
  * Layout first, emit second: all offsets are decided before a byte is written. The result is a list of parts, most of them views of the
- * original, so that a 57 MB kernel is not copied; `joinParts` makes one array where one is wanted. Without patches and additions the parts are the
- * original.
+ * original, so that a 57 MB kernel is not copied. `joinParts` makes one array of them if a caller needs one. Without patches and additions, the parts
+ * are the original.
  */
-import { PAGE_SIZE, physToVirt } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { alignUp, ascii, copyOf, isZero, joinParts, Writer } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
@@ -32,15 +32,15 @@ export interface Patch {
 export interface NewSegment {
   readonly flags: number;
   readonly paddr: PhysAddr;
-  /** Undefined: where the kernel's map has `paddr`. */
+  /** Undefined: the address of `paddr` in the kernel's map. */
   readonly vaddr?: VirtAddr | undefined;
-  /** What the file holds of it; must be placed at `offset`. */
+  /** The bytes that the file holds at `offset`. */
   readonly content: readonly Uint8Array[];
   readonly offset: FileOffset;
   readonly memsz: number;
   readonly align: number;
   readonly sections: readonly NewSection[];
-  /** The new headers come before the segment instead of after it; `offset` is then `offsetAfterHeaders` or more. */
+  /** The new headers go before the segment instead of after it. Then `offset` must be at least `offsetAfterHeaders`. */
   readonly endsFile?: boolean | undefined;
 }
 
@@ -59,7 +59,7 @@ export function appendOffset(elf: ElfFile): FileOffset {
   return alignUp(elf.bytes.length, PAGE_SIZE);
 }
 
-/** Where it would start if section names, section headers and what program headers have to move came before it. */
+/** Where it would start if the section names, the section headers, and the program headers if they must move, came before it. */
 export function offsetAfterHeaders(elf: ElfFile, sections: readonly { readonly name: string }[]): FileOffset {
   const names = sectionNames(elf, sections);
   return alignUp(placeHeaders(elf, elf.bytes.length, names.bytes.length, sections.length).end, PAGE_SIZE);
@@ -83,7 +83,7 @@ function placeHeaders(elf: ElfFile, namesAt: FileOffset, namesSize: number, adde
   return { namesAt, sectionsAt, segmentsAt, moved, end };
 }
 
-/** The original with `patches` applied and `segment` appended, as parts. Only ELF64. */
+/** The original with `patches` applied and `segment` appended, as parts. ELF64 only. */
 export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly Patch[]): Uint8Array[] {
   const { header, bytes } = elf;
   if (header.bits !== 64) throw new RangeError('addSegment writes ELF64 only');
@@ -96,7 +96,7 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
       expected: 'room for one more program header',
     });
   }
-  // Layout: everything that is new, in file order.
+  // Layout: everything new, in file order.
   const filesz = segment.content.reduce((sum, part) => sum + part.length, 0);
   const names = sectionNames(elf, segment.sections);
   const before = segment.endsFile === true;
@@ -146,13 +146,13 @@ export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly 
   return parts;
 }
 
-/** A section that is in the file only, and not loaded. */
+/** A section that is only in the file and is not loaded. */
 export interface FileSection {
   readonly name: string;
   readonly bytes: Uint8Array;
 }
 
-/** The original, followed by sections that no loader reads, as parts. Only ELF64. */
+/** The original, followed by sections that no loader reads, as parts. ELF64 only. */
 export function addFileSections(elf: ElfFile, added: readonly FileSection[]): Uint8Array[] {
   const { bytes } = elf;
   if (elf.header.bits !== 64) throw new RangeError('addFileSections writes ELF64 only');
@@ -177,7 +177,7 @@ export function addFileSections(elf: ElfFile, added: readonly FileSection[]): Ui
   return parts;
 }
 
-/** The first 64 bytes, with a new section header table. */
+/** The ELF header, changed to point to a new section header table. */
 function headerWithSections(
   { bytes, header }: ElfFile,
   sections: { readonly count: number },
@@ -191,7 +191,7 @@ function headerWithSections(
   return ehdr;
 }
 
-/** The original, cut around the patches. Patches may not overlap each other or reach past the end. */
+/** The original with the patches in place of its bytes, as parts. Patches must not overlap each other or reach past the end. */
 export function patched(original: Uint8Array, patches: readonly Patch[]): Uint8Array[] {
   const parts: Uint8Array[] = [];
   let at = 0;
@@ -207,7 +207,7 @@ export function patched(original: Uint8Array, patches: readonly Patch[]): Uint8A
   return parts;
 }
 
-/** The same into an array that is as long, in which some of the parts may be in place already. */
+/** Copies the parts into an array of their total length. Parts that are views of this array, already at their place, are not copied. */
 export function settleParts(file: Uint8Array, parts: readonly Uint8Array[]): void {
   let at = 0;
   for (const part of parts) {
@@ -217,7 +217,7 @@ export function settleParts(file: Uint8Array, parts: readonly Uint8Array[]): voi
   if (at !== file.length) throw new RangeError(`parts of ${at} bytes for ${file.length}`);
 }
 
-/** One more program header fits in place when nothing of the file lies where it would, and only zeros do. */
+/** One more program header fits in place if the bytes after the table are zeros and belong to nothing else in the file. */
 function hasRoomForProgramHeader(elf: ElfFile): boolean {
   const start = elf.header.phoff + elf.header.phnum * PHDR_SIZE[64];
   const end = start + PHDR_SIZE[64];
@@ -233,7 +233,7 @@ function vaddrOf({ vaddr, paddr }: NewSegment): VirtAddr {
   return vaddr ?? physToVirt(paddr);
 }
 
-/** Patches are views of the file where nothing changes, so the old program headers are copied as bytes, not re-encoded. */
+/** The old program headers are copied as bytes and not encoded again, so none of their bits can change. */
 function programHeaders(elf: ElfFile, segment: NewSegment, filesz: number): Uint8Array {
   const { phoff, phnum } = elf.header;
   const old = elf.bytes.subarray(phoff, phoff + phnum * PHDR_SIZE[64]);
@@ -253,12 +253,12 @@ function programHeaders(elf: ElfFile, segment: NewSegment, filesz: number): Uint
 
 interface SectionNames {
   readonly bytes: Uint8Array;
-  /** Section number of the name table, and the offset of each new name in it. */
+  /** The section number of the name table, and the offset of each new name in it. */
   readonly index: number;
   readonly offsets: readonly number[];
 }
 
-/** The old name table followed by the new names; where there was none, a new table as section 1. */
+/** The old name table followed by the new names. If there was none, a new table, which is section 1. */
 function sectionNames(elf: ElfFile, added: readonly { readonly name: string }[]): SectionNames {
   const old = elf.sections[elf.header.shstrndx];
   const known = elf.header.shnum > 0 && old !== undefined && old.type === SHT_STRTAB;
@@ -301,7 +301,7 @@ interface SectionRow {
   readonly align: number;
 }
 
-/** The old headers, and one for each of `added`, in the order of their names. */
+/** The old headers, followed by one for each of `added`, in the order of their names. */
 function sectionTable(
   elf: ElfFile,
   added: readonly SectionRow[],

@@ -1,4 +1,4 @@
-/** SHA-256 (FIPS 180-4) for the few bytes that a seed is mixed with: the core has no crypto of a platform's. Names are the standard's. */
+/** SHA-256 (FIPS 180-4), for the few bytes that a seed is mixed with. The core cannot use a platform's crypto functions. Names are the standard's. */
 import { Reader, Writer } from '../base/bytes.ts';
 
 const BLOCK = 64;

@@ -1,10 +1,10 @@
 /**
  * Which virtual slides a kernel image may take.
  *
- * As find_random_virt_addr() in arch/x86/boot/compressed/kaslr.c: the image, from its link start, moves up in steps of
+ * The rule is the one of find_random_virt_addr() in arch/x86/boot/compressed/kaslr.c: from its link address, the image moves up in steps of
  * CONFIG_PHYSICAL_ALIGN as long as its end stays within KERNEL_IMAGE_SIZE of __START_KERNEL_map. The kernel counts the
- * size of the decompressor's buffer where that is larger than the image; here it is the image alone, to _end. An image that ends above
- * 0xffffffffc0000000 does not boot (measured on 6.1 and 6.12, with more above than an unused end of .brk): modules live there.
+ * size of the decompressor's buffer if that is larger than the image; kslide counts only the image, to _end. An image that ends above
+ * 0xffffffffc0000000 does not boot, because modules live there (measured on 6.1 and 6.12, with more above than an unused end of .brk).
  */
 import { KERNEL_IMAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
@@ -16,7 +16,7 @@ export interface Slots {
   readonly count: number;
 }
 
-/** `imageEnd`: _end's physical link address. `align`: CONFIG_PHYSICAL_ALIGN, as in the setup header's kernel_alignment; PMD_SIZE when unknown. */
+/** `imageEnd`: _end's physical link address. `align`: CONFIG_PHYSICAL_ALIGN, as in the setup header's kernel_alignment; PMD_SIZE if unknown. */
 export function slotsOf(imageEnd: PhysAddr, align = PMD_SIZE): Slots {
   if (align < PMD_SIZE || align > KERNEL_IMAGE_SIZE || !Number.isInteger(Math.log2(align))) {
     throw new KernelImageError({
@@ -34,7 +34,7 @@ export function largestSlide(slots: Slots): Slide {
   return (slots.count - 1) * slots.align;
 }
 
-/** Bits of entropy when every slot is as likely as any other. */
+/** Bits of entropy if all slots are equally likely. */
 export function entropyBits(slots: Slots): number {
   return Math.log2(slots.count);
 }

@@ -1,8 +1,8 @@
 /**
- * What a given file is, and the vmlinux in it.
+ * Finds out what a given file is, and reads the vmlinux in it.
  *
- * Told by content alone, outermost container first: UKI → bzImage → payload → ELF. What is not a kernel that kslide reads is told apart
- * as well: "you gave me an initramfs" helps, "bad magic" does not.
+ * Only the content decides, outermost container first: UKI → bzImage → payload → ELF. Files that are not kernels which kslide reads are recognized
+ * too, where possible: "you gave me an initramfs" helps, "bad magic" does not.
  */
 import { ascii, cString, indexOfBytes, Reader } from '../base/bytes.ts';
 import { hex, KernelImageError, type ErrorCode } from '../base/errors.ts';
@@ -17,29 +17,29 @@ import { findPeSection, IMAGE_FILE_MACHINE_AMD64, isPe, readPe } from '../bzimag
 export interface KernelInput {
   /** The outermost container; in a UKI there is a bzImage. */
   readonly kind: 'uki' | 'bzimage' | 'vmlinux';
-  /** An ELF64 x86-64 file with everything that follows it. A view of the input when nothing had to be decompressed. */
+  /** An ELF64 x86-64 file with everything that follows it. A view of the input if nothing had to be decompressed. */
   readonly vmlinux: Uint8Array;
   /** The bzImage itself: the input, or a UKI's .linux section. Undefined for a vmlinux, as is `header`. */
   readonly bzImage: Uint8Array | undefined;
   readonly header: SetupHeader | undefined;
   /** Undefined for a vmlinux, and for a bzImage whose payload is not compressed. */
   readonly compression: Compression | undefined;
-  /** "6.12.117+deb12-amd64 (builder@host) #1 SMP …" from the setup header, or up to the builder from a vmlinux's banner. */
+  /** "6.12.117+deb12-amd64 (builder@host) #1 SMP …" from the setup header. From a vmlinux's banner, only the part up to the builder. */
   readonly kernelVersion: string | undefined;
-  /** As given: a relocation table that came in a file of its own. */
+  /** The relocation table that the caller gave separately, unchanged. */
   readonly relocs: Uint8Array | undefined;
 }
 
 export interface InputOptions {
   readonly codecs: Codecs;
   readonly relocs?: Uint8Array | undefined;
-  /** Sees `KernelInput.vmlinux` as it comes in, all of it in the end, before it is known to be any good. */
+  /** Called with `KernelInput.vmlinux` as it arrives, the last time with all of it. At that time it is not yet checked. */
   readonly watch?: Watch | undefined;
 }
 
 const READABLE = 'a bzImage, a UKI or an ELF vmlinux';
 
-/** Throws KernelImageError, with its own words for each thing that people mistake for a kernel. */
+/** Throws KernelImageError, with a message of its own for each kind of file that people mistake for a kernel. */
 export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: InputOptions): Promise<KernelInput> {
   if (isElf(bytes)) {
     checkElf(bytes);
@@ -50,7 +50,7 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
       bzImage: undefined,
       header: undefined,
       compression: undefined,
-      // Looked for when it is asked for: it lies far into the file.
+      // A getter, because the banner lies far into the file: it is searched only if a caller asks.
       get kernelVersion() {
         return readBanner(bytes);
       },
@@ -59,7 +59,7 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
   }
   if (isBzImage(bytes)) return { kind: 'bzimage', ...(await readBzImage(bytes, codecs, watch)), relocs };
   refuseForeignImage(bytes);
-  // A bzImage with an EFI stub is PE as well; it has been told by its setup header above.
+  // A bzImage with an EFI stub is PE as well, but its setup header was recognized above.
   if (isPe(bytes)) {
     const kernel = readUkiKernel(bytes);
     return { kind: 'uki', ...(await within('.linux section', () => readBzImage(kernel, codecs, watch))), relocs };
@@ -67,7 +67,7 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
   throw notAKernel(bytes);
 }
 
-/** For callers that have read only the start of a file: prepares what reading the whole will take. Refuses nothing. */
+/** For callers that have read only the start of a file: prepares the decoder that reading the whole file will need. Refuses nothing. */
 export function expectInput(head: Uint8Array): void {
   const payload = peekPayload(head);
   const compression = payload === undefined ? undefined : detectCompression(head.subarray(payload));
@@ -105,7 +105,7 @@ function readUkiKernel(bytes: Uint8Array): Uint8Array {
   });
 }
 
-/** Only what tells a kernel for x86-64 from other ELF files; src/elf checks the rest when it reads. */
+/** Checks only the fields that distinguish an x86-64 kernel from other ELF files. src/elf checks the rest when it reads. */
 function checkElf(bytes: Uint8Array): void {
   const reader = new Reader(bytes);
   if (!isElf(bytes)) {
@@ -129,7 +129,10 @@ interface Expectation {
   readonly names: Names;
 }
 
-/** Class and byte order first: they say where the others are and how to read them. Names beyond src/elf's own are there for the messages. */
+/**
+ * Class and byte order first: they say where the other fields are and how to read them. The names are for messages; src/elf has only those that it
+ * uses.
+ */
 const ELF_KERNEL: readonly Expectation[] = [
   {
     field: 'EI_CLASS',
@@ -185,7 +188,10 @@ interface Magic {
   readonly magic: string;
 }
 
-/** Kernels for other machines that are neither ELF nor told by PE's Machine: Documentation/arch/{arm64,riscv}, drivers/firmware/efi/libstub. */
+/**
+ * Kernels for other machines that are neither ELF nor recognized by PE's Machine field: Documentation/arch/{arm64,riscv},
+ * drivers/firmware/efi/libstub.
+ */
 const FOREIGN_IMAGES: readonly Magic[] = [
   { what: 'an arm64 Image', offset: 0x38, magic: 'ARM\x64' },
   { what: 'a RISC-V Image', offset: 0x38, magic: 'RSC\x05' },
@@ -227,8 +233,8 @@ function kindOf(bytes: Uint8Array): string {
 }
 
 /**
- * Release and builder from linux_banner, which lies in every vmlinux's .rodata. The rest of the string is not taken: the first of two that
- * there are is init/version.c's weak one, which lacks the build number (measured on Debian 6.1 and 6.12).
+ * Release and builder from linux_banner, which is in every vmlinux's .rodata. The rest of the string is not used: a vmlinux has two banners, and the
+ * first is init/version.c's weak one, which lacks the build number (measured on Debian 6.1 and 6.12).
  */
 function readBanner(bytes: Uint8Array): string | undefined {
   const start = ascii('Linux version ');
@@ -237,7 +243,7 @@ function readBanner(bytes: Uint8Array): string | undefined {
   return /^\d[!-~]* \([ -~]*?\)/.exec(cString(bytes, at + start.length, 512))?.[0];
 }
 
-/** Says in errors which part of the file they are about: their offsets count from its start. */
+/** Adds to errors which part of the file they are about. Their offsets count from the start of that part. */
 async function within<T>(part: string, read: () => T | Promise<T>): Promise<T> {
   try {
     return await read();

@@ -1,13 +1,13 @@
 /**
- * Opens a kernel: the one way from a file as people have it to a kernel that is read and checked. Every command refuses in this order, whatever it
- * goes on to do, and the ELF headers are read once:
+ * Opens a kernel. This is the only way from a file of any kind to a kernel that is read and checked. So every command makes the same checks, in this
+ * order, and the ELF headers are read once:
  *
  *   1. the container: UKI, bzImage, payload                                             input.ts
  *   2. what tells an x86-64 kernel from another ELF file: class, byte order, machine, type   input.ts
  *   3. ELF header, program headers and section headers inside the file                 elf/read.ts
- *   4. what kslide has made of the kernel before                                       here
+ *   4. whether kslide has rewritten the kernel before                                  here
  *   5. segments, entry, PVH note                                                       vmlinux.ts
- *   6. for a kernel that is to be rewritten: its headers and its entry can be          here
+ *   6. for a kernel that is to be rewritten: whether headers and entry can be          here
  *
  * The relocations, and each of their sites, are checked next, by relocs/find.ts.
  */
@@ -25,15 +25,18 @@ import { fileOffsetOf, readVmlinuxFrom } from './vmlinux.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
 /**
- * `rewrite`: a program will be put in front of it, so it must be as its build made it. `prove`: the same for the original of a kernel that was
- * rewritten; what it has in memory twice, the proof finds. `describe`: it may be self-relocating already. `extract`: it may be anything that can be
- * read.
+ * What the kernel is opened for. This decides which checks are made:
+ *
+ * - `rewrite`: a program will be added that runs before the kernel, so the kernel must be as its build made it;
+ * - `prove`: it is the original of a rewritten kernel. The same checks, except that bytes may be in memory twice: the proof finds that itself;
+ * - `describe`: it may be self-relocating already;
+ * - `extract`: it may be anything that can be read.
  */
 export type Purpose = 'rewrite' | 'prove' | 'describe' | 'extract';
 
 export interface OpenOptions extends InputOptions {
   readonly watch?: Watch | undefined;
-  /** What to do instead, where the kernel is self-relocating already and must not be. */
+  /** What the user should do instead, if the kernel is self-relocating already and must not be. */
   readonly hint?: string | undefined;
 }
 
@@ -47,7 +50,7 @@ export async function openKernel(file: Uint8Array, purpose: Purpose, options: Op
   return checkKernel(await readInput(file, options), purpose, options.hint);
 }
 
-/** Steps 3 to 6, for a kernel that is out of its container. */
+/** Steps 3 to 6, for a kernel that was taken out of its container. */
 export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string): OpenedKernel {
   const elf = readElf(input.vmlinux);
   const unchanged = purpose === 'rewrite' || purpose === 'prove';
@@ -62,13 +65,16 @@ export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string)
   return { input, kernel };
 }
 
-/** Before the segments are read: a kernel that was moved physically is no longer linked where it is loaded, and would be refused for that. */
+/**
+ * Comes before the segments are read: a kernel that was moved physically is no longer linked where it is loaded, and would be refused for that
+ * instead.
+ */
 function refuseConverted(elf: ElfFile, hint = 'convert the kernel that it was made from'): void {
   if (kindOfKernel(elf) === 'plain') return;
   throw new KernelImageError({ code: 'already-converted', what: 'vmlinux', hint });
 }
 
-/** A kernel that `randomize` has moved is named as such, with its slides, where one is wanted that moves itself or stays. */
+/** Refuses a kernel that `randomize` has moved, and names its slides. */
 export function refuseMoved(elf: ElfFile): void {
   const segment = findSegment(elf);
   if (segment === undefined || kindOfKernel(elf) !== 'moved') return;
@@ -81,7 +87,7 @@ export function refuseMoved(elf: ElfFile): void {
   });
 }
 
-/** What is rewritten must be in memory nowhere (the headers) or once (the hook): then the image in memory is the original's. */
+/** Of the bytes that are rewritten, the headers must not be loaded at all, and the hook only once. Then the image in memory is the original's. */
 function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
   const { phoff, phnum } = elf.header;
   if (phoff < EHDR_SIZE[64]) {
@@ -112,7 +118,7 @@ function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
   }
 }
 
-/** A number for one more program header, and a table for the new sections' names. */
+/** One more program header must be countable, and the new sections' names need a name table. */
 function expectRoomForHeaders({ header, sections }: ElfFile): void {
   if (header.phnum + 1 >= PN_XNUM) {
     throw new KernelImageError({
@@ -134,7 +140,7 @@ function expectRoomForHeaders({ header, sections }: ElfFile): void {
   }
 }
 
-/** The program puts ENTRY_BYTES back at the entry, so they must all be there. */
+/** The program restores ENTRY_BYTES bytes at the entry, so all of them must be in the file. */
 function expectWholeEntry({ loads, entry, entryOffset }: Vmlinux): void {
   const last = ENTRY_BYTES - 1;
   if (fileOffsetOf(loads, entry + last) === entryOffset + last) return;

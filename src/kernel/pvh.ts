@@ -1,18 +1,18 @@
 /**
- * A kernel's PVH entry, and by how much the kernel may be moved under it.
+ * A kernel's PVH entry, and by which slides the kernel may be moved if it is entered there.
  *
- * The entry runs before the kernel has page tables of its own making, on some that were linked in. How they find where they are has changed
- * twice (arch/x86/platform/pvh/head.S):
+ * The entry's code runs on page tables that were linked in, before the kernel builds its own. How it finds out where it runs has changed twice
+ * (arch/x86/platform/pvh/head.S):
  *
- * - Until 6.11 they do not: all addresses are link addresses. A kernel with its relocations applied runs where it says that it is linked, so
- *   virtual and physical slide must be the same.
- * - Since 6.12 (note XEN_ELFNOTE_PHYS32_RELOC) the code subtracts the address that it is linked at from the one that it runs at, and adds
- *   the difference, P − V after a virtual slide V and a physical one P, to its page tables and phys_base. In 6.12 the link address is an
- *   immediate operand, a relocation site, and the difference has 64 bits: any V goes with any P.
- * - Since 6.13 the link address is read from the kernel's own loaded PHYS32_ENTRY note, and the difference is stored in phys_base as 32
- *   bits without a sign. By that P must be at least V; only P = V (booted on 7.3) and V = 0 are allowed here; the rest was not tried.
+ * - Until 6.11 it does not: all addresses are link addresses. With its relocations applied, the kernel must run at the address that it says it is
+ *   linked at, so the virtual and the physical slide must be the same.
+ * - Since 6.12 (note XEN_ELFNOTE_PHYS32_RELOC) the code subtracts the address that it is linked at from the one that it runs at. It adds the
+ *   difference to its page tables and to phys_base; after a virtual slide V and a physical slide P, this is P − V. In 6.12 the link address is an
+ *   immediate operand, which is a relocation site, and the difference has 64 bits: any V goes with any P.
+ * - Since 6.13 the code reads the link address from the kernel's own loaded PHYS32_ENTRY note, and stores the difference in phys_base as 32
+ *   bits without a sign. So P must be at least V. kslide allows only P = V (booted on 7.3) and V = 0; the rest was not tried.
  *
- * So the loaded note has to hold entry + V, the one that the loader reads entry + P.
+ * So the loaded note must hold entry + V, and the note that the loader reads must hold entry + P.
  */
 import type { FileOffset, PhysAddr, Slide } from '../base/addresses.ts';
 import { physToTableEntry } from '../base/addresses.ts';
@@ -27,16 +27,16 @@ import type { Vmlinux } from './vmlinux.ts';
 export interface PvhEntry {
   /** Physical link address of pvh_start_xen. */
   readonly entry: PhysAddr;
-  /** The note's descriptor in the file, 4 or 8 bytes, and the PT_NOTE that it is in. */
+  /** The note's descriptor in the file, 4 or 8 bytes. `segment`: the PT_NOTE that holds it. */
   readonly desc: { readonly offset: FileOffset; readonly size: 4 | 8 };
   readonly segment: Segment;
   /** What XEN_ELFNOTE_PHYS32_RELOC says: the image may be loaded at any multiple of `align` from `min`, to end at `max` or before. */
   readonly range: { readonly align: number; readonly min: PhysAddr; readonly max: PhysAddr } | undefined;
-  /** The code takes its link address from relocation sites, as in 6.12. */
+  /** Whether the code takes its link address from relocation sites, as in 6.12. */
   readonly relocatesItself: boolean;
 }
 
-/** Undefined when the kernel has no PVH entry. `sites`: checked to lie in the image. */
+/** Undefined if the kernel has no PVH entry. The caller has checked that `sites` lie in the image. */
 export function readPvh(kernel: Vmlinux, sites: Sites): PvhEntry | undefined {
   if (kernel.pvhEntry === undefined) return undefined;
   const notes = readNotes(kernel.elf).filter(({ owner }) => owner === 'Xen');
@@ -65,10 +65,10 @@ function readRange(desc: Uint8Array): NonNullable<PvhEntry['range']> {
   return { align, min, max: last + 1 };
 }
 
-/** The entry's code, and then some: in 6.12 it has 0x123 bytes. */
+/** At least the size of the entry's code: in 6.12 it is 0x123 bytes. */
 const ENTRY_CODE = 0x200;
 
-/** How often the entry's code has its own link address as an immediate: twice in 6.12, for 32 and for 64 bits. */
+/** How often the entry's code has its own link address as an immediate operand: twice in 6.12, once for 32 and once for 64 bits. */
 function countLinkAddresses({ elf, loads }: Vmlinux, entry: PhysAddr, { abs32 }: Sites): number {
   const first = physToTableEntry(entry);
   let count = 0;

@@ -1,9 +1,9 @@
 /**
- * An x86-64 vmlinux as kslide sees it: which memory it fills, where it is entered, and where its file ends.
+ * What kslide needs to know of an x86-64 vmlinux: which memory it fills, where it is entered, and where its file ends.
  *
- * "Image" is what is in memory: from the lowest p_paddr to the highest p_paddr + p_memsz of its PT_LOAD segments, that is
- * from _text to _end. All of it is linked at physical address + __START_KERNEL_map, save the per-cpu segment of kernels before 6.15,
- * which is linked at 0 but loaded with the rest. Relocations name places by link address, and are resolved by physical address here.
+ * The image is the kernel in memory: from the lowest p_paddr to the highest p_paddr + p_memsz of its PT_LOAD segments, that is
+ * from _text to _end. All of it is linked at physical address + __START_KERNEL_map, except the per-cpu segment of kernels before 6.15,
+ * which is linked at 0 but loaded with the rest. Relocations name places by link address; this file resolves them by physical address.
  */
 import { KERNEL_IMAGE_SIZE, physToVirt, START_KERNEL_MAP, virtToPhys } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
@@ -31,12 +31,12 @@ export interface Vmlinux {
   readonly pvhEntry: PhysAddr | undefined;
 }
 
-/** `bytes`: an ELF file, with or without a relocation table after it. Throws KernelImageError when it is not an x86-64 kernel. */
+/** `bytes`: an ELF file, with or without a relocation table after it. Throws KernelImageError if it is not an x86-64 kernel. */
 export function readVmlinux(bytes: Uint8Array): Vmlinux {
   return readVmlinuxFrom(readElf(bytes));
 }
 
-/** The same for a file whose headers were read before. */
+/** The same for a file whose headers were read already. */
 export function readVmlinuxFrom(elf: ElfFile): Vmlinux {
   const { bytes, header } = elf;
   if (header.machine !== EM_X86_64 || header.bits !== 64) {
@@ -82,12 +82,15 @@ export function readVmlinuxFrom(elf: ElfFile): Vmlinux {
   };
 }
 
-/** The segments that fill memory, checked: inside the file, inside KERNEL_IMAGE_SIZE, linked where the image is, not overlapping. */
+/**
+ * Returns the segments that fill memory. Checks that they are inside the file, inside KERNEL_IMAGE_SIZE, linked where the image is, and do not
+ * overlap.
+ */
 function readLoads(elf: ElfFile): Segment[] {
   const loads = elf.segments
     .filter((segment) => segment.type === PT_LOAD && segment.memsz > 0)
     .toSorted((a, b) => a.paddr - b.paddr);
-  // Tells a kernel from any other program for x86-64.
+  // Distinguishes a kernel from any other program for x86-64.
   if (!loads.some(({ vaddr }) => vaddr >= START_KERNEL_MAP)) {
     throw new KernelImageError({
       code: 'not-a-kernel',
@@ -137,7 +140,7 @@ function readLoads(elf: ElfFile): Segment[] {
   return loads;
 }
 
-/** Physically apart is virtually apart for all that is linked in the kernel's map; what is linked below it, per-cpu data, may still collide. */
+/** Segments in the kernel's map that do not overlap physically do not overlap virtually. Those linked below the map (per-cpu data) may. */
 function checkVirtual(loads: readonly Segment[]): void {
   let end: VirtAddr = 0n;
   for (const load of loads.toSorted((a, b) => (a.vaddr < b.vaddr ? -1 : 1))) {
@@ -153,7 +156,7 @@ function checkVirtual(loads: readonly Segment[]): void {
   }
 }
 
-/** `e_entry` is startup_64's physical link address, wherever in the image that lies: in 7.3 it is in .init.text. */
+/** `e_entry` is startup_64's physical link address. It may lie anywhere in the image: in 7.3 it is in .init.text. */
 function locateEntry(elf: ElfFile, loads: readonly Segment[]): { entry: PhysAddr; entryOffset: FileOffset } {
   const entry = Number(elf.header.entry);
   const entryOffset = fileOffsetOf(loads, entry);
@@ -170,12 +173,12 @@ function locateEntry(elf: ElfFile, loads: readonly Segment[]): { entry: PhysAddr
 function readPvhEntry(elf: ElfFile, loads: readonly Segment[]): PhysAddr | undefined {
   const note = readNotes(elf).find(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY);
   if (note === undefined) return undefined;
-  // The descriptor is 8 bytes in a 64-bit kernel; loaders read 4 where there are 4.
+  // The descriptor has 8 bytes in a 64-bit kernel. Loaders also accept 4.
   const entry = new Reader(note.desc, note.descOffset).u32(0, 'XEN_ELFNOTE_PHYS32_ENTRY');
   return fileOffsetOf(loads, entry) === undefined ? undefined : entry;
 }
 
-/** Where the byte at a physical link address lies in the file, or undefined when no file byte is loaded there. */
+/** Where the byte at a physical link address lies in the file, or undefined if no file byte is loaded there. */
 export function fileOffsetOf(loads: readonly Segment[], address: PhysAddr): FileOffset | undefined {
   const load = loads.find(({ paddr, filesz }) => address >= paddr && address < paddr + filesz);
   return load === undefined ? undefined : load.offset + (address - load.paddr);
@@ -187,7 +190,7 @@ export function fileOffsetOfVirt(loads: readonly Segment[], address: VirtAddr): 
   return physical === undefined ? undefined : fileOffsetOf(loads, physical);
 }
 
-/** The kernel without a segment that kslide added: the image that it has in memory. Throws KernelImageError when nothing is left. */
+/** The kernel without the segment that kslide added. Throws KernelImageError if no segment is left. */
 export function withoutSegment(kernel: Vmlinux, { index }: Segment): Vmlinux {
   const loads = kernel.loads.filter((load) => load.index !== index);
   const last = loads.at(-1);
@@ -195,7 +198,7 @@ export function withoutSegment(kernel: Vmlinux, { index }: Segment): Vmlinux {
     throw new KernelImageError({
       code: 'not-a-kernel',
       what: 'program headers',
-      found: 'the segment that kslide added alone',
+      found: 'only the segment that kslide added',
       expected: 'a kernel beside it',
     });
   }

@@ -1,17 +1,17 @@
 /**
  * Which slides a host may give a kernel, and the choice of one.
  *
- * These slides are refused. For each rule a boot that fails shows that it is right (test/boot/randomize.test.ts):
+ * The following slides are refused. For each rule, a boot that fails shows that it is needed (test/boot/randomize.test.ts):
  *
- * - a virtual slide by which the image ends above 0xffffffffc0000000;
- * - a physical slide by which anything that is loaded ends beyond the guest's memory, in the devices' gap below 4 GiB, in the initrd
- *   that the loader puts at the top of low memory, or beyond the identity map: the 64-bit protocol asks a loader to map only the kernel, and
+ * - a virtual slide with which the image would end above 0xffffffffc0000000;
+ * - a physical slide with which anything loaded would end beyond the guest's memory, in the devices' gap below 4 GiB, in the initrd
+ *   that the loader puts at the top of low memory, or beyond the identity map. The 64-bit protocol requires a loader to map only the kernel;
  *   Firecracker's map ends at 1 GiB, as does the PVH entry's own;
- * - with PVH, slides that do not go together (pvh.ts).
+ * - with PVH, a virtual and a physical slide that do not go together (kernel/pvh.ts).
  *
- * Where a random slide is asked for and only one is left, that is refused as well: the caller would believe in a choice that was none.
+ * A request for a random slide is also refused if only one slide is left. Otherwise the caller would believe that it was random.
  */
-import { GIB, MIB } from '../base/addresses.ts';
+import { MIB, GIB } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -25,22 +25,22 @@ export type Entry = 'linux64' | 'pvh' | 'both';
 
 /** What the caller asks for. Sizes in bytes. */
 export interface SlideRequest {
-  /** The entries by which the kernel has to boot. Undefined: all that it has. */
+  /** The entries at which the kernel must boot. Undefined: all that it has. */
   readonly entry?: Entry | undefined;
   readonly virt: Slide | 'random';
-  /** Undefined: 0, or the virtual slide where the PVH entry needs that. */
+  /** Undefined: 0, or the virtual slide if the PVH entry needs that. */
   readonly phys?: Slide | 'random' | undefined;
-  /** The guest's memory. Undefined: DEFAULT_MEMORY for a random slide; a given slide is then not checked against it. */
+  /** The guest's memory. Undefined: a random slide assumes DEFAULT_MEMORY, and a given slide is not checked against it. */
   readonly memory?: number | undefined;
   readonly initrdSize?: number | undefined;
-  /** How far the loader of the 64-bit protocol maps memory one to one. */
+  /** The end of the memory that a loader for the 64-bit protocol maps one to one. */
   readonly identityMap?: number | undefined;
 }
 
-/** What the choice depends on in the kernel. */
+/** The properties of the kernel that the choice depends on. */
 export interface MovableKernel {
   readonly slots: Slots;
-  /** Where all that is loaded ends, before it is moved: the image and what is added to it. */
+  /** Where everything that is loaded ends before it is moved: the image and the added segment. */
   readonly loadEnd: PhysAddr;
   readonly pvh: PvhEntry | undefined;
 }
@@ -49,19 +49,19 @@ export interface Choice {
   readonly entry: Entry;
   readonly virt: Slide;
   readonly phys: Slide;
-  /** How many slides there were to choose from: 1 where there was no choice. */
+  /** How many slides there were to choose from; 1 if there was no choice. */
   readonly ways: { readonly virt: number; readonly phys: number };
 }
 
-/** The smallest default of any VMM: Firecracker's and QEMU's. */
+/** The default of Firecracker and QEMU, the smallest of any VMM. */
 export const DEFAULT_MEMORY = 128 * MIB;
 /** Firecracker's (src/vmm/src/arch/x86_64/regs.rs, setup_page_tables). */
 export const DEFAULT_IDENTITY_MAP = GIB;
-/** Device memory begins at 2 GiB on QEMU's q35 with 2.75 GiB of memory or more, higher on all other machines. */
+/** Device memory begins at 2 GiB on QEMU's q35 with 2.75 GiB of memory or more. On all other machines it begins higher. */
 const LOW_MEMORY_AT_MOST = 2 * GIB;
 /**
- * Left free after a moved kernel at the end of memory: firmware keeps tables there, and Linux 5.10 at 4 MiB from the end of it does not boot
- * (measured; 6.1 to 7.3 do, 5.10 at 16 MiB does).
+ * Left free between a moved kernel and the end of memory. Firmware keeps tables there, and Linux 5.10 does not boot 4 MiB from the end of memory
+ * (measured; 6.1 to 7.3 do, and 5.10 does at 16 MiB).
  */
 const SPARE = 16 * MIB;
 
@@ -78,13 +78,13 @@ export function choose(kernel: MovableKernel, request: SlideRequest, draw: Draw)
 
   const physs = rules.physs(virt);
   if (physs.length === 0) throw rules.doNotGoTogether(virt);
-  // One that follows from the virtual slide was random already.
+  // A physical slide that follows from a random virtual slide is random as well.
   if (request.phys === 'random' && physs.length < 2 && virts.length < 2) throw rules.nothingLeft('physical', virt);
   const phys = physs[draw('physical slide', physs.length)]!;
   return { entry, virt, phys, ways: { virt: virts.length, phys: physs.length } };
 }
 
-/** Slides as they are asked for, even where they will not boot: for tests that show that the rules are right. */
+/** Takes the requested slides, even if the kernel will not boot with them. For the tests which show that the rules are needed. */
 export function chooseByForce(kernel: MovableKernel, request: SlideRequest): Choice {
   if (typeof request.virt !== 'number' || request.phys === 'random')
     throw new RangeError('only given slides can be forced');
@@ -103,10 +103,10 @@ function chooseEntry({ pvh }: MovableKernel, wanted: Entry | undefined): Entry {
   });
 }
 
-/** The end of the memory that a kernel can use, and why it ends there. */
+/** An end of the memory that the kernel can use. `why` says in messages why it ends there. */
 interface Ceiling {
   readonly end: PhysAddr;
-  /** What a kernel that is moved has to leave free below it. */
+  /** How much a moved kernel must leave free below the end. */
   readonly spare?: number;
   readonly why: string;
 }
@@ -114,7 +114,7 @@ interface Ceiling {
 class Rules {
   readonly #kernel: MovableKernel;
   readonly #request: SlideRequest;
-  /** Undefined when the kernel need not boot by PVH. */
+  /** Undefined if the kernel need not boot by PVH. */
   readonly #pvh: PvhEntry | undefined;
   readonly #largest: { readonly virt: Slide; readonly phys: Slide };
   readonly #ceiling: Ceiling;
@@ -153,12 +153,12 @@ class Rules {
     if (!isSlot(phys, align)) throw notAligned('physical slide', phys, align, this.#largest.phys);
   }
 
-  /** All virtual slides for which there is a physical one as wished. */
+  /** All virtual slides for which the request allows a physical one. */
   virts(): Slide[] {
     return this.#slides(this.#largest.virt).filter((virt) => this.#hasPhys(virt));
   }
 
-  /** All physical slides, as wished, that go with this virtual one. */
+  /** All physical slides that the request allows and that go with this virtual one. */
   physs(virt: Slide): Slide[] {
     const { phys } = this.#request;
     if (phys === 'random') return this.#slides(this.#largest.phys).filter((slide) => this.#goTogether(virt, slide));
@@ -167,7 +167,7 @@ class Rules {
     return virt <= this.#largest.phys && this.#goTogether(virt, virt) ? [virt] : [];
   }
 
-  /** `virt`: the virtual slide that is settled, when it is the physical one that is to be drawn. */
+  /** `virt`: the virtual slide, if it is chosen already and the physical one is to be drawn. */
   nothingLeft(which: 'virtual' | 'physical', virt?: Slide): KernelImageError {
     const { align } = this.#kernel.slots;
     const follows =
@@ -175,14 +175,18 @@ class Rules {
     if (follows && (virt !== undefined || this.#request.phys === 0)) {
       const free =
         virt === undefined ? 'a physical slide that may follow the virtual one' : 'a virtual slide that is random';
-      return wouldNotBoot(virt === undefined ? 'virtual slide' : 'physical slide', 'random, the other one not', {
-        reason: `the physical one to be ${goTogetherAs(this.#pvh)}`,
-        nearest: `${free}, or entry linux64`,
-      });
+      return wouldNotBoot(
+        virt === undefined ? 'virtual slide' : 'physical slide',
+        'random, but the other slide is not',
+        {
+          reason: `the physical one to be ${goTogetherAs(this.#pvh)}`,
+          nearest: `${free}, or entry linux64`,
+        },
+      );
     }
     return wouldNotBoot(`${which} slide`, 'random', {
-      reason: `two to choose from at least: ${this.#ceiling.why}${follows ? `, and the physical slide has to be ${goTogetherAs(this.#pvh)}` : ''}`,
-      nearest: `memory from ${mib(this.#kernel.loadEnd + align + SPARE)} on${follows ? ', or entry linux64' : ''}`,
+      reason: `at least two to choose from: ${this.#ceiling.why}${follows ? `, and the physical slide must be ${goTogetherAs(this.#pvh)}` : ''}`,
+      nearest: `memory of ${mib(this.#kernel.loadEnd + align + SPARE)} or more${follows ? ', or entry linux64' : ''}`,
     });
   }
 
@@ -232,16 +236,20 @@ function ceilings(
     all.push({ end: identityMap, why: `the loader maps memory one to one up to ${mib(identityMap)}` });
   if (pvh !== undefined) {
     all.push({ end: GIB, why: "the PVH entry's page tables map 1 GiB" });
-    if (pvh.range !== undefined) all.push({ end: pvh.range.max, why: 'XEN_ELFNOTE_PHYS32_RELOC says so' });
+    if (pvh.range !== undefined) all.push({ end: pvh.range.max, why: 'the note XEN_ELFNOTE_PHYS32_RELOC says so' });
   }
-  // A slide that was given, without a word on memory, is taken at that word.
+  // A given slide is not checked against memory if the caller did not say how much there is.
   const drawn =
     phys === 'random' || (phys === undefined && virt === 'random' && pvh !== undefined && !pvh.relocatesItself);
   const size = memory ?? (drawn ? DEFAULT_MEMORY : undefined);
   if (size === undefined) return all;
   const low = Math.min(size, LOW_MEMORY_AT_MOST);
-  const given = `guest memory is ${memory === undefined ? 'taken to be ' : ''}${mib(size)}`;
-  all.push({ end: low, spare: SPARE, why: low < size ? `devices may have what is from ${mib(low)} to 4 GiB` : given });
+  const given = `guest memory is ${memory === undefined ? 'assumed to be ' : ''}${mib(size)}`;
+  all.push({
+    end: low,
+    spare: SPARE,
+    why: low < size ? `devices may use the addresses from ${mib(low)} to 4 GiB` : given,
+  });
   if (initrdSize > 0) {
     const end = low - alignUp(initrdSize, 0x1000);
     all.push({ end, spare: SPARE, why: `an initrd of ${mib(initrdSize)} lies at the top of low memory` });
@@ -256,7 +264,7 @@ function mib(bytes: number): string {
 function goTogetherAs(pvh: PvhEntry | undefined): string {
   if (pvh?.range === undefined)
     return "the same as the virtual slide: this kernel's PVH entry runs where it is linked (it has no XEN_ELFNOTE_PHYS32_RELOC)";
-  return 'the same as the virtual slide, or the virtual one 0, for the PVH entry of this kernel';
+  return 'the same as the virtual slide, unless the virtual slide is 0, for the PVH entry of this kernel';
 }
 
 function isSlot(slide: Slide, align: number): boolean {

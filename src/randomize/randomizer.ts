@@ -1,6 +1,6 @@
 /**
- * One kernel that is moved as often as wanted, in the memory that it was read into: sites, headers, PVH notes, and the segment that sets KASLR_FLAG.
- * What may be chosen is in choose.ts, what the PVH entry needs in kernel/pvh.ts.
+ * Moves one kernel as often as the caller wants, in the memory that it was read into: sites, headers, PVH notes, and the segment that sets
+ * KASLR_FLAG. choose.ts decides which slides are allowed; kernel/pvh.ts says what the PVH entry needs.
  */
 import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts';
 import { physToTableEntry, physToVirt } from '../base/addresses.ts';
@@ -30,11 +30,11 @@ import { choose, chooseByForce } from './choose.ts';
 import type { Choice, MovableKernel, SlideRequest } from './choose.ts';
 
 export interface RandomizeOptions extends SlideRequest {
-  /** What random slides are drawn from: 16 to 32 bytes. Needed when one is asked for. */
+  /** The seed for random slides: 16 to 32 bytes. Required if a random slide is requested. */
   readonly seed?: Uint8Array | undefined;
   /** Set KASLR_FLAG in the guest, so that the kernel randomizes the rest of its memory too; true when undefined. */
   readonly flag?: boolean | undefined;
-  /** Take the slides as given, even where they will not boot. */
+  /** Take the slides as given, even if the kernel will not boot with them. */
   readonly force?: boolean | undefined;
 }
 
@@ -43,50 +43,50 @@ export interface RandomizeSummary extends Choice {
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
   readonly kernelVersion: string | undefined;
-  /** Where _text is, in virtual and in physical memory. */
+  /** The virtual and the physical address of _text. */
   readonly text: { readonly virt: string; readonly phys: PhysAddr };
   readonly flag: boolean;
   readonly relocations: number;
-  /** Where all that is loaded ends: a guest needs more memory than that. */
+  /** Where everything that is loaded ends. A guest needs more memory than that. */
   readonly loadEnd: PhysAddr;
   readonly output: number;
 }
 
 export interface Randomized {
-  /** The file, in order. Views of the Randomizer's memory: good until its next `randomize`. */
+  /** The file, in order. Views of the Randomizer's memory: valid until its next `randomize`. */
   readonly parts: readonly Uint8Array[];
   readonly summary: RandomizeSummary;
   /** The file as one new array. */
   bytes(): Uint8Array;
 }
 
-/** Bytes of the original's file, to be moved. */
+/** Bytes of the original file that are to be moved. */
 export interface Stretch {
   readonly offset: FileOffset;
   readonly length: number;
 }
 
-/** How to make the file from the original, without all of it in memory. Good until the Randomizer's next use. */
+/** How to make the file from the original without having all of it in memory. Valid until the Randomizer's next use. */
 export interface MovePlan {
   /** The file, in order. */
   readonly parts: readonly (Uint8Array | Stretch)[];
   readonly summary: RandomizeSummary;
   /**
-   * Moves `bytes`, the original's from `offset` on: the sites that start before `end`. Sites take up to SITE_SIZE bytes, so `bytes` reach that far
-   * beyond `end`, or to the end of the file.
+   * Moves `bytes`, which are the original's from `offset` on: it changes the sites that start before `end`. A site takes up to SITE_SIZE bytes, so
+   * `bytes` must reach that far beyond `end`, or to the end of the file.
    */
   move(bytes: Uint8Array, offset: FileOffset, end: FileOffset): void;
-  /** Whether any of the original's bytes from `offset` to `end` may be other ones in the moved file. */
+  /** Whether any of the original's bytes from `offset` to `end` may be different in the moved file. */
   changes(offset: FileOffset, end: FileOffset): boolean;
 }
 
 export const SITE_SIZE = 8;
 
-/** One kernel, read and checked, and moved as often as wanted. */
+/** One kernel that was read and checked, and can be moved any number of times. */
 export interface Randomizer {
-  /** Throws KernelImageError `would-not-boot`, and RangeError for a random slide without a seed. */
+  /** Throws KernelImageError with code `would-not-boot`, and RangeError for a random slide without a seed. */
   randomize(options: RandomizeOptions): Randomized;
-  /** The same for callers that read the file piece by piece (node/files/randomize-file.ts). Must not follow `randomize`. */
+  /** The same for callers that read the file piece by piece (node/files/randomize-file.ts). Must not be called after `randomize`. */
   plan(options: RandomizeOptions): MovePlan;
 }
 
@@ -106,12 +106,12 @@ export class KernelRandomizer implements Randomizer {
   readonly #parts: readonly Part[];
   readonly #sites: number;
   readonly #identity: Uint8Array;
-  /** ELF header and program headers as they were. */
+  /** The original's ELF header and program headers. */
   readonly #headers: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
   readonly #flagLayout: SegmentLayout;
-  /** Of the flag segment, in a kernel that was not moved. */
+  /** The flag segment's address in a kernel that is not moved. */
   readonly #flagAddress: PhysAddr;
-  /** By how much the image in memory is moved at the moment. */
+  /** The virtual slide of the image in memory at the moment. */
   #virt: Slide = 0;
 
   constructor(input: KernelInput, kernel: Vmlinux, table: RelocationTable, align: number | undefined) {
@@ -174,7 +174,7 @@ export class KernelRandomizer implements Randomizer {
     return { choice, loadEnd: movable.loadEnd };
   }
 
-  /** Everything but the sites. */
+  /** Writes everything except the sites. */
   #write(
     choice: Choice,
     loadEnd: PhysAddr,
@@ -186,7 +186,7 @@ export class KernelRandomizer implements Randomizer {
     return { parts, summary: this.#summarize(choice, flag, loadEnd, parts) };
   }
 
-  /** A stretch of the file as it is in the kernel that is moved by `virt`, whether the image in memory is yet or not. */
+  /** Returns a stretch of the file, moved by `virt`, whatever the slide of the image in memory is. */
   #moved({ offset, length }: Stretch, virt: Slide): Uint8Array {
     const { bytes } = this.#kernel.elf;
     const from = Math.max(0, offset - SITE_SIZE);
@@ -195,13 +195,13 @@ export class KernelRandomizer implements Randomizer {
     return window.subarray(offset - from, offset - from + length);
   }
 
-  /** The sites that start in the file from `offset` on and before `end`; `bytes` are what is at `offset`. */
+  /** Moves the sites that start in the file at `offset` or after it, and before `end`. `bytes`: the file's bytes from `offset` on. */
   #moveWindow(bytes: Uint8Array, offset: FileOffset, end: FileOffset, virt: Slide): void {
     for (const { sites, link } of this.#sitesIn(offset, end))
       changeSlide(bytes, sites, { from: this.#virt, to: virt }, link + offset);
   }
 
-  /** For each segment that the file has from `offset` to `end`, the sites that start there. `link`: a link address, less its file offset. */
+  /** For each segment with bytes between `offset` and `end`, the sites that start there. `link`: its link address minus its file offset. */
   #sitesIn(offset: FileOffset, end: FileOffset): { readonly sites: PreparedTable; readonly link: PhysAddr }[] {
     return this.#parts.flatMap(({ offset: partAt, bytes, base, table }) => {
       const [first, last] = [Math.max(offset, partAt), Math.min(end, partAt + bytes.length)];
@@ -231,7 +231,9 @@ export class KernelRandomizer implements Randomizer {
     this.#virt = virt;
   }
 
-  /** The loaded note says where the kernel believes that it is linked. Gives a copy for loaders where they must be told something else. */
+  /**
+   * Writes into the loaded note the address that the kernel must take for its link address. Returns a copy for loaders if they must read another one.
+   */
   #writeNotes({ entry, virt, phys }: Choice): Uint8Array | undefined {
     if (this.#pvh === undefined) return undefined;
     const { desc, segment, entry: pvhEntry } = this.#pvh;
@@ -247,7 +249,7 @@ export class KernelRandomizer implements Randomizer {
     return notes;
   }
 
-  /** Where things are loaded; and no PVH entry where none was asked for, so that no loader takes it. */
+  /** Writes load addresses. If PVH was not requested, hides the PVH entry, so that no loader uses it. */
   #writeHeaders({ entry, phys }: Choice): void {
     const { elf, imageStart, imageEnd } = this.#kernel;
     const file = new Writer(elf.bytes);
@@ -282,7 +284,7 @@ export class KernelRandomizer implements Randomizer {
     return addSegment(readElf(elf.bytes), segment, [hook]);
   }
 
-  /** Notes after the file, in no segment: a loader reads them from there. */
+  /** Puts notes after the file, outside all PT_LOADs. A loader reads them there. */
   #withNotes(notes: Uint8Array | undefined): Uint8Array[] {
     const { bytes } = this.#kernel.elf;
     if (notes === undefined) return [bytes];
@@ -306,7 +308,7 @@ export class KernelRandomizer implements Randomizer {
       input: input.kind,
       compression: input.compression,
       get kernelVersion() {
-        return input.kernelVersion; // looked for when it is asked for
+        return input.kernelVersion; // a search in the whole file, so only if a caller asks
       },
       ...choice,
       text: {
@@ -321,7 +323,7 @@ export class KernelRandomizer implements Randomizer {
   }
 }
 
-/** Lists are sorted, so what lies in a segment is a stretch of each. */
+/** Lists are sorted, so the sites of a segment are one stretch of each list. */
 function partOf({ elf }: Vmlinux, load: Segment, table: RelocationTable): Part {
   const stretch = (list: Uint32Array): Uint32Array => {
     const first = physToTableEntry(load.paddr);
@@ -350,7 +352,7 @@ function lowerBound(list: Uint32Array, value: number): number {
   return low;
 }
 
-/** What tells this kernel from others: its notes, with the build ID, and where its sites are. */
+/** Bytes that identify this kernel: its notes, which hold the build ID, and where its first sites are. */
 function identify({ elf, imageEnd, entry }: Vmlinux, table: RelocationTable): Uint8Array {
   const notes = elf.segments.filter(({ type }) => type === PT_NOTE).map((segment) => segmentBytes(elf, segment));
   const sites = LISTS.map(({ name }) => bytesOfWords(table[name].slice(0, 16)));

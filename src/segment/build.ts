@@ -1,10 +1,10 @@
 /**
- * Writes the segment that kslide adds to a kernel, of either kind, and the hook that leads into it. Where everything lies: layout.ts.
+ * Builds the segment that kslide adds to a kernel, in both kinds, and the hook that leads to it. layout.ts says where everything lies.
  *
- * The programs are arguments: this room knows where a program goes, the stub room knows what it does.
+ * The programs are arguments: this room knows where a program goes, and the stub room knows what it does.
  */
 import type { FileOffset, PhysAddr, Slide } from '../base/addresses.ts';
-import { PAGE_SIZE, physToVirt, PMD_SIZE } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import { Writer } from '../base/bytes.ts';
 import { PF_R, PF_W, PF_X, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS, SHT_NOTE, SHT_PROGBITS } from '../elf/constants.ts';
 import { writeFields } from '../elf/fields.ts';
@@ -28,7 +28,7 @@ import type { StubTable } from './table.ts';
 
 const JMP_REL32 = 0xe9;
 
-/** What the segment has to know of the kernel that it is added to; kernel/vmlinux.ts reads it. */
+/** What building the segment needs to know of the kernel; kernel/vmlinux.ts reads it. */
 export interface HostKernel {
   readonly elf: ElfFile;
   readonly imageStart: PhysAddr;
@@ -40,9 +40,9 @@ export interface HostKernel {
 export interface SegmentOptions {
   /** STUB_FLAGS. */
   readonly flags?: number | undefined;
-  /** Where in the file, instead of after all that is there. */
+  /** File offset of the segment. Undefined: after the original's bytes. */
   readonly offset?: FileOffset | undefined;
-  /** The segment, and in it the table, ends the file, in the way that `placeAtEnd` says. */
+  /** The segment ends the file, and the table ends the segment; see `placeAtEnd`. */
   readonly tableAtEnd?: boolean | undefined;
 }
 
@@ -55,7 +55,7 @@ const SECTION = {
   bss: '.kslide.bss',
 } as const;
 
-/** A jump from the kernel's entry to the program. The rest of ENTRY_BYTES stays the kernel's. */
+/** A jump from the kernel's entry to the program. Of the ENTRY_BYTES bytes there, it replaces the first HOOK_SIZE. */
 export function buildHook(entry: PhysAddr, segment: PhysAddr): Uint8Array {
   const hook = new Writer(new Uint8Array(HOOK_SIZE));
   hook.u8(0, JMP_REL32);
@@ -63,7 +63,7 @@ export function buildHook(entry: PhysAddr, segment: PhysAddr): Uint8Array {
   return hook.bytes;
 }
 
-/** The segment of a kernel that relocates itself: `program` with its table. */
+/** The segment of a self-relocating kernel: `program` and the table. */
 export function buildSegment(
   kernel: HostKernel,
   program: Uint8Array,
@@ -116,7 +116,7 @@ export interface MovedKernel {
   readonly notes: Uint8Array;
 }
 
-/** `notesSize`: room for notes, used or not, so that the layout is the same for all slides. */
+/** `notesSize`: room for notes. It is reserved even if it stays unused, so that the layout is the same for all slides. */
 export function layOutFlagSegment(program: Uint8Array, notesSize: number): SegmentLayout {
   return layOutSegment(program.length, notesSize, SCRATCH.wiped);
 }
@@ -200,9 +200,10 @@ function sectionOfScratch({ scratch: start }: SegmentLayout, size: number): NewS
 }
 
 /**
- * Where the segment ends a file that a decompressor unpacks and whose table it then reads in place, from the end of what it unpacked
- * (bzimage/unpacking.ts). Moving the segment to its address may not touch the table, and its memory, scratch included, has to end before the
- * unpacked bytes do. The first offset is right in every kernel that was looked at; zeros push it up where it is not.
+ * The offset of a segment that ends the file. A decompressor unpacks that file, moves the segments to their addresses, and then reads the table
+ * in place, at the end of the unpacked bytes (bzimage/unpacking.ts). So moving this segment must not overwrite the table, and the segment's memory,
+ * scratch included, must end before the unpacked bytes do. In every kernel that was tried, the first offset fits. Otherwise zeros before the segment
+ * move it up.
  */
 function placeAtEnd(
   { elf, imageStart, imageEnd }: HostKernel,

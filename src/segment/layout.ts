@@ -1,10 +1,10 @@
 /**
- * The segment that kslide adds to a kernel: what lies where in it, and the structures that its program works with. This file decides nothing about
- * a kernel; build.ts writes segments by it, read.ts reads them, and `verify` compares with it.
+ * The segment that kslide adds to a kernel: its layout, and the structures that its program uses. This file decides nothing about a kernel. build.ts
+ * writes segments in this layout, read.ts reads them, and `verify` compares with it.
  *
- *     +0                  parameters   what kslide knows of this kernel; apart from the table, the only bytes that differ between kernels
+ *     +0                  parameters   what the program must know of this kernel; apart from the table, the only bytes that differ between kernels
  *     +PARAMS.size        program      position independent, the same bytes in every kernel
- *     16-aligned          table        the relocations; in a kernel that the host has moved, a copy of its notes where a loader needs one
+ *     16-aligned          table        the relocations; in a kernel that the host has moved, a copy of its notes if a loader needs one
  *     (end of file bytes)
  *     page-aligned        scratch      not in the file: the program's state, trap tables, stack, page tables and log
  *
@@ -22,15 +22,15 @@ import type { Layout } from '../elf/fields.ts';
 export const PARAMETERS = {
   /** See PARAMS_MAGIC. */
   magic: [0x00, 8],
-  /** Physical link address of the segment. Where it runs, minus this, is the physical slide. */
+  /** Physical link address of the segment. The physical slide is the address where the segment runs minus this. */
   link_base: [0x08, 8],
-  /** Physical link address of startup_64; the program adds the physical slide in place, and leaves through it. */
+  /** Physical link address of startup_64. The program adds the physical slide to this field, and in the end jumps to the sum. */
   entry: [0x10, 8],
-  /** The ENTRY_BYTES that stood at the entry before the hook. */
+  /** The ENTRY_BYTES bytes that were at the entry before the hook. */
   entry_bytes: [0x18, 8],
   /** Physical link address of the image's first byte. */
   image_start: [0x20, 8],
-  /** Bytes of memory that the segment takes, scratch included. */
+  /** Size of the segment in memory, scratch included. */
   segment_size: [0x28, 8],
   /** How many slides there are, and the distance between them. */
   slot_count: [0x30, 8],
@@ -49,21 +49,21 @@ export const PARAMETERS = {
 
 type Offsets = { readonly [name in keyof typeof PARAMETERS]: number };
 
-/** Offsets of the parameters, for the program; and the size of them all. */
+/** Offsets of the parameters, for the program, and their total size. */
 export const PARAMS: Offsets & { readonly size: 0x80 } = {
   ...(Object.fromEntries(Object.entries(PARAMETERS).map(([name, [offset]]) => [name, offset])) as Offsets),
   size: 0x80,
 };
 
-/** "KSLIDE", a zero, and the version of this layout. */
+/** "KSLIDE", a zero byte, and the version of this layout. */
 export const PARAMS_MAGIC: readonly number[] = [0x4b, 0x53, 0x4c, 0x49, 0x44, 0x45, 0x00, 0x01];
 
 export const TABLE_FORMAT = {
-  /** The kernel's own: always three lists, the inverse one empty where the kernel has none. */
+  /** The kernel's own. Always three lists; the inverse one is empty if the kernel has none. */
   kernel: 0,
   /** kslide's own, one sixth the size: relocs/tables/compact.ts. */
   compact: 1,
-  /** The kernel's own in the form with two lists, where the kernel's decompressor reads the same table. */
+  /** The kernel's own in the form with two lists. Only used if the kernel's decompressor reads the same table. */
   kernel_two_lists: 2,
   /** There is no table: the host has moved the kernel (`randomize`), and the program only sets KASLR_FLAG. */
   none: 0xff,
@@ -71,39 +71,40 @@ export const TABLE_FORMAT = {
 
 export const STUB_FLAGS = {
   /**
-   * Relocate although KASLR_FLAG is set. For the kernel of a bzImage whose decompressor sets the flag and picks the physical slide, but has an empty
-   * table and so no virtual slide. `nokaslr` is obeyed all the same.
+   * Relocate although KASLR_FLAG is set. This is for a kernel in a bzImage: the decompressor sets the flag and picks the physical slide, but its
+   * table is empty, so it applies no virtual slide. `nokaslr` is still obeyed.
    */
   despite_kaslr_flag: 1 << 0,
 } as const;
 
-/** JMP rel32 at e_entry, which leads to the program. */
+/** Size of the hook: a JMP rel32 at e_entry that leads to the program. */
 export const HOOK_SIZE = 5;
-/** How many bytes at e_entry the program puts back; the hook is the first HOOK_SIZE of them. */
+/** The number of bytes at e_entry that the program restores. The hook is the first HOOK_SIZE of them. */
 export const ENTRY_BYTES = 8;
 
 /**
- * Offsets in the scratch memory. The program wipes the first page when it leaves. The page tables stay in use until the kernel loads its own, and the
- * log stays.
+ * Offsets in the scratch memory. The program wipes the first page when it leaves. The page tables stay in use until the kernel loads its own. The
+ * log stays in memory.
  */
 export const SCRATCH = {
-  /** What the loader had: RSP, the 10-byte pseudo-descriptors of IDT and GDT, and CR0. */
+  /** The loader's RSP, and its IDT and GDT as 10-byte pseudo-descriptors. */
   saved_rsp: 0x000,
   saved_idtr: 0x008,
   saved_gdtr: 0x018,
   /** The program's own, while they are loaded. */
   idtr: 0x028,
   gdtr: 0x038,
-  /** Where a fault resumes; 0: nowhere. */
+  /** The address where execution resumes after a fault. 0: none. */
   resume: 0x048,
+  /** The loader's CR0. */
   saved_cr0: 0x050,
-  /** The relocation step's: a site of no meaning, u32; chains in a batch; where a row enters the loop. */
+  /** The relocation step's state: a dummy site, u32; the number of chains in the batch; the address where a row enters the loop. */
   no_site: 0x058,
   chains: 0x060,
   row_entry: 0x068,
   idt: 0x100,
   gdt: 0x300,
-  /** The stack grows down from here to the GDT's end; only traps use it. */
+  /** The stack grows down from here to the GDT's end. Only traps use it. */
   stack_top: 0x1000,
   wiped: 0x1000,
   pml5: 0x1000,
@@ -111,12 +112,12 @@ export const SCRATCH = {
   pdpt: 0x3000,
   /** Four pages of 2 MiB entries: an identity map of 4 GiB. */
   pd: 0x4000,
-  /** u32 link addresses of sites, as the relocation step comes to them: no slide. */
+  /** u32 link addresses of sites, in the order in which the relocation step reaches them. They do not include the slide. */
   log: 0x8000,
   size: 0xd000,
 } as const;
 
-/** Gates in the IDT: the exceptions. Interrupts stay disabled. */
+/** Gates in the IDT: for exceptions only. Interrupts stay disabled. */
 export const IDT_VECTORS = 32;
 export const GDT_ENTRIES = 32;
 
@@ -141,8 +142,8 @@ export function layOutSegment(programSize: number, payloadSize: number, scratchS
 }
 
 /**
- * Where in memory a segment at this file offset goes: the first page after the image that is congruent to the offset modulo p_align, as the ELF
- * specification asks. The gap of up to 2 MiB is free memory, not bytes in the file.
+ * The physical link address for a segment at this file offset: the first page after the image that is congruent to the offset modulo p_align, as the
+ * ELF specification requires. The gap of up to 2 MiB before it is free memory. It takes no bytes in the file.
  */
 export function segmentAddress(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
   const first = alignUp(imageEnd, PAGE_SIZE);

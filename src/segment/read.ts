@@ -1,8 +1,8 @@
 /**
- * Finds a segment of kslide's in a kernel and reads it back: its parameters and its table. Section names are not asked, so a file that was stripped
- * is recognized as well. `verify` uses only `findSegment`; what the segment must hold it decides by itself.
+ * Finds the segment that kslide added to a kernel, and reads its parameters and its table. This does not use section names, so it also recognizes a
+ * file that was stripped. `verify` decides by itself what the segment must hold.
  */
-import { KERNEL_IMAGE_SIZE, PMD_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, START_KERNEL_MAP, PMD_SIZE } from '../base/addresses.ts';
 import type { Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
@@ -15,7 +15,7 @@ import type { Sites } from '../relocs/tables/apply.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, TABLE_FORMAT } from './layout.ts';
 import { TABLE_DECODERS } from './table.ts';
 
-/** The segment of kslide's in this file, of any version: a PT_LOAD that starts with the parameters' magic. Undefined for ELF32. */
+/** The segment that kslide added to this file, in any version: a PT_LOAD that starts with the parameters' magic. Undefined for ELF32. */
 export function findSegment({ bytes, header, segments }: ElfFile): Segment | undefined {
   if (header.bits !== 64) return undefined;
   const magic = PARAMS_MAGIC.slice(0, -1); // the last byte is the version
@@ -45,7 +45,7 @@ export function readSlides(elf: ElfFile, segment: Segment): { readonly virt: Sli
 /** A self-relocating kernel's segment. */
 export interface AddedSegment {
   readonly segment: Segment;
-  /** The version of the segment's layout; the fields below are of the one that this kslide writes. */
+  /** The version of the segment's layout. Always the one that this kslide writes: `readSegment` refuses others. */
   readonly layout: number;
   /** STUB_FLAGS. */
   readonly flags: number;
@@ -55,7 +55,7 @@ export interface AddedSegment {
   readonly sites: Sites;
 }
 
-/** Undefined for a kernel that was not converted. Throws KernelImageError: another layout, or parameters or a table that are broken. */
+/** Undefined for a kernel that was not converted. Throws KernelImageError for another layout, and for invalid parameters or an invalid table. */
 export function readSegment(elf: ElfFile): AddedSegment | undefined {
   const segment = findSegment(elf);
   if (segment === undefined) return undefined;
@@ -95,7 +95,7 @@ export function readSegment(elf: ElfFile): AddedSegment | undefined {
   };
 }
 
-/** The slides that the program chooses from. Throws KernelImageError for numbers that no kernel can have. */
+/** The slots that the program chooses from. Throws KernelImageError for numbers that no kernel can have. */
 export function readSlots({ bytes }: ElfFile, { offset }: Segment): Slots {
   const reader = new Reader(bytes);
   const count = readNumber(reader, offset, PARAMETERS.slot_count, 'slot_count');

@@ -1,4 +1,4 @@
-/** The relocation table of a segment, in each format that a segment can carry: the way in and the way out. */
+/** Encodes and decodes the relocation table of a segment, in each format that a segment can carry. */
 import type { FileOffset } from '../base/addresses.ts';
 import { KernelImageError } from '../base/errors.ts';
 import { encodeCompactTable, readCompactTable } from '../relocs/tables/compact.ts';
@@ -28,7 +28,7 @@ export function encodeStubTable(table: RelocationTable, name: StubTableName): St
 }
 
 export interface TableDecoder {
-  /** As `inspect` shows it. */
+  /** The name that `inspect` shows. */
   readonly name: keyof typeof TABLE_FORMAT;
   /** `origin`: where the table starts in its file, for errors. Throws KernelImageError for bytes that are not a table in this format. */
   readonly read: (bytes: Uint8Array, origin: FileOffset) => Sites;
@@ -41,7 +41,7 @@ export const TABLE_DECODERS: ReadonlyMap<number, TableDecoder> = new Map<number,
   [TABLE_FORMAT.kernel_two_lists, { name: 'kernel_two_lists', read: kernelTableOf(2) }],
 ]);
 
-/** The program goes by the format: it looks for this many lists, whatever the table holds. */
+/** The program expects the number of lists that the format says, so the table must have as many. */
 function kernelTableOf(lists: 2 | 3): TableDecoder['read'] {
   return (bytes, origin) => {
     const table = readRelocationTable(bytes, origin);

@@ -1,7 +1,9 @@
 /**
- * A bzImage around the converted kernel: setup code, header and, where there is one, the decompressor are the original's, but for what
- * tells of another payload. Each byte outside the payload has one right value again; the compressed bytes have not, and what counts is that they
- * decode, with the right length, to the kernel that the other checks look at. (The code that removes a PE signature is shared with the writer.)
+ * The checks of a bzImage around the converted kernel: `payload` (`openContainer`) and, if it has a decompressor, `container` (`checkDecompressor`).
+ *
+ * Setup code, header and decompressor are the original's, except the fields that describe the payload. Each byte outside the payload has one right
+ * value. The compressed bytes have not: they must decode, with the right length, to the kernel that the other checks examine. (How a PE signature is
+ * removed is code that this shares with the writer, bzimage/pe.ts.)
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
@@ -20,24 +22,24 @@ import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 
 const CRC_SIZE = 4;
-/** Words of zeros that a decompressor takes for three empty lists. */
+/** Bytes: three words of zeros, which a decompressor reads as three empty lists. */
 const EMPTY_TABLE = 12;
 
-/** What was read of a bzImage before anything was compared. */
+/** The converted bzImage, decoded; nothing in it is compared yet. */
 export interface Container {
   readonly header: SetupHeader;
   readonly payload: Payload;
   readonly unpacked: Uint8Array;
 }
 
-/** The original's bzImage. */
+/** The original bzImage. */
 export interface Shell {
   readonly image: Uint8Array;
   readonly header: SetupHeader;
   readonly payload: Payload;
 }
 
-/** Throws KernelImageError for what is no bzImage, or does not decode. */
+/** Throws KernelImageError for a file that is not a bzImage, or does not decode. */
 export async function openContainer(bytes: Uint8Array, codecs: Codecs): Promise<Container> {
   const header = readSetupHeader(bytes);
   const payload = readPayload(bytes, header);
@@ -45,7 +47,7 @@ export async function openContainer(bytes: Uint8Array, codecs: Codecs): Promise<
   return { header, payload, unpacked };
 }
 
-/** The decompressor and all around it. Vouches for every byte of the file; what the payload holds is for `readKernel`. */
+/** Checks the decompressor and everything around it. Accounts for every byte of the file; what the payload decodes to is read by `readKernel`. */
 export function checkDecompressor(file: Evidence, shell: Shell, { payload }: Container): void {
   const { image, header, payload: old } = shell;
   const { length, claimedSize } = payload;
@@ -57,7 +59,7 @@ export function checkDecompressor(file: Evidence, shell: Shell, { payload }: Con
   }
   expectCompression(payload, old.compression);
 
-  // As much more memory as there is more to unpack, and less that it is unpacked from; bzimage/rewrite.ts says why.
+  // init_size grows by what more there is to unpack, and by how much shorter the payload is; bzimage/rewrite.ts says why.
   const { initSize = 0 } = header;
   const more = claimedSize + Math.floor(claimedSize / 256) - old.claimedSize - Math.floor(old.claimedSize / 256);
   const growth = Math.ceil(Math.max(0, more + old.length - length) / PAGE_SIZE) * PAGE_SIZE;
@@ -98,7 +100,7 @@ function expectCompression({ compression, offset }: Payload, expected: Compressi
   refute('payload', offset, { found: compression ?? 'not compressed', expected: expected ?? 'not compressed' });
 }
 
-/** input_len and output_len of the original: side by side, once. `rebuildBzImage` takes no other decompressor. */
+/** Where the original has input_len and output_len: side by side, once. `rebuildBzImage` refuses any other decompressor. */
 function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffset {
   const pair = bytesOfWords(Uint32Array.of(length, claimedSize));
   const at = indexOfBytes(image, pair);
@@ -107,8 +109,8 @@ function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffs
 }
 
 /**
- * The ELF file that was unpacked, and in which form: with the table at its end that the decompressor reads as well, or followed by zeros that
- * reach the end of the kernel's memory and are an empty table.
+ * The unpacked ELF file, and its form. Either it ends with the table that the decompressor reads as well, or zeros follow it: they reach the end of
+ * the kernel's memory, and the last of them are an empty table.
  */
 export function readKernel(
   { unpacked }: Container,
@@ -122,7 +124,7 @@ export function readKernel(
   const length = Math.ceil(Math.max(end, memory) / 4) * 4 + EMPTY_TABLE;
   if (unpacked.length !== length)
     refute('payload: unpacked size', Math.min(length, unpacked.length), { found: unpacked.length, expected: length });
-  const afterElf = unpacked.subarray(end).findIndex((byte) => byte !== 0);
-  if (afterElf >= 0) refute('payload: empty table', end + afterElf, { found: unpacked[end + afterElf]!, expected: 0 });
+  const nonZero = unpacked.subarray(end).findIndex((byte) => byte !== 0);
+  if (nonZero >= 0) refute('payload: empty table', end + nonZero, { found: unpacked[end + nonZero]!, expected: 0 });
   return { elf: unpacked.subarray(0, end), atEnd: false };
 }

@@ -1,6 +1,6 @@
 /**
- * The converted file under examination. Every check compares bytes through this class, which throws a Refutation for the first that is wrong and
- * records the others as accounted for. At the end the record must cover the whole file, each byte once.
+ * The converted file while it is examined. Checks state what its bytes must be. A statement that is false is refuted at once; one that is true
+ * accounts for its bytes, and Evidence records which. In the end the record must cover the whole file, each byte once.
  */
 import type { FileOffset } from '../base/addresses.ts';
 import { firstDifference, Reader } from '../base/bytes.ts';
@@ -11,13 +11,13 @@ import { hex } from '../base/errors.ts';
 export interface Finding {
   /** The structure or field, by its name in the specification or in segment/layout.ts. */
   readonly what: string;
-  /** Offset in CONVERTED. */
+  /** Offset in the converted file. */
   readonly offset: FileOffset;
   readonly found: string;
   readonly expected: string;
 }
 
-/** Thrown to end a check; `verify` catches all of them. */
+/** Thrown to end a check; `verify` catches it and never throws it on. */
 export class Refutation extends Error {
   override readonly name = 'Refutation';
   readonly finding: Finding;
@@ -46,7 +46,7 @@ export function refute(
 export class Evidence {
   readonly bytes: Uint8Array;
   readonly #reader: Reader;
-  /** Start and end of each range that a check has accounted for, in the order of the checks. */
+  /** Start and end of each stretch that is accounted for, in the order of the checks. */
   readonly #proved: [start: FileOffset, end: FileOffset][] = [];
 
   constructor(bytes: Uint8Array) {
@@ -54,14 +54,14 @@ export class Evidence {
     this.#reader = new Reader(bytes);
   }
 
-  /** A field as it is. Accounts for nothing. */
+  /** Reads a field, whatever its value. Does not account for it. */
   read<L extends Layout>(what: string, at: FileOffset, layout: L, name: keyof L & string): bigint {
     const [offset, width] = layout[name]!;
     this.#need(`${what}: ${name}`, at + offset, width);
     return this.#reader.uint(at + offset, width, name);
   }
 
-  /** Whether these bytes stand there. Accounts for nothing. */
+  /** Whether the bytes at `at` are these. Does not account for them. */
   holds(at: FileOffset, expected: Uint8Array): boolean {
     const end = at + expected.length;
     return end <= this.bytes.length && firstDifference(this.bytes.subarray(at, end), expected) < 0;
@@ -90,14 +90,14 @@ export class Evidence {
     if (end > start) this.expectBytes(what, start, new Uint8Array(end - start));
   }
 
-  /** Records bytes that a check has compared by itself. */
+  /** Accounts for bytes that a check has examined by itself. */
   accept(start: FileOffset, end: FileOffset): void {
     const last = this.#proved.at(-1);
     if (last !== undefined && last[1] === start) last[1] = end;
     else if (end > start) this.#proved.push([start, end]);
   }
 
-  /** Refutes unless every byte of the file is accounted for, and none twice. */
+  /** Refutes the first byte that no check has accounted for, or that two have. */
   expectAllProved(): void {
     let end = 0;
     for (const [start, next] of this.#proved.toSorted((a, b) => a[0] - b[0])) {

@@ -1,5 +1,5 @@
-/** The ELF header, the program headers, and where the added segment lies in memory. */
-import { PAGE_SIZE, physToVirt, PMD_SIZE } from '../base/addresses.ts';
+/** The checks of what a loader goes by: `elf-header`, `program-headers`, and `placement`, where the added segment lies in memory. */
+import { physToVirt, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { EHDR, PHDR, PHDR_SIZE, SHDR_SIZE, readFields } from '../elf/fields.ts';
@@ -10,13 +10,13 @@ import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import { NEW_NAME_TABLE, placeSections, sectionCount, sectionNames } from './sections.ts';
+import { convertedSectionCount, convertedSectionNames, NEW_NAME_TABLE, placeSections } from './sections.ts';
 import { describeSegment } from './segment.ts';
 import type { ExpectedSegment } from './segment.ts';
 
-/** The added segment, as far as its program header is known to be right: all but the addresses. */
-export interface Added {
-  /** The program headers, of which its own is the last, number `index`. */
+/** The added segment, as far as `checkProgramHeaders` knows it: everything but its addresses. */
+export interface AddedHeader {
+  /** The program headers. The added segment's is the last one, number `index`. */
   readonly phoff: FileOffset;
   readonly index: number;
   readonly offset: FileOffset;
@@ -27,26 +27,26 @@ const nameOf = (index: number): string => `program header ${index}`;
 const headerAt = (phoff: FileOffset, index: number): FileOffset => phoff + index * PHDR_SIZE[64];
 
 /**
- * Everything as it was, but for the place of the program headers and the number of headers of both kinds. e_shoff is left to
- * `checkSectionHeaders`, which knows where they have to be. Gives e_phoff.
+ * Every field is the original's, except the place of the program headers and the number of headers of both kinds. `checkSectionHeaders` checks
+ * e_shoff, because only there is it known where the section headers must be. Returns e_phoff.
  */
 export function checkElfHeader(file: Evidence, { kernel: { elf } }: Original): FileOffset {
   const { header } = elf;
   const { e_shoff: _, ...old } = readFields(elf.bytes, 0, EHDR[64]);
-  const phoff = hasRoom(elf) ? header.phoff : behindSections(file, elf);
-  const count = sectionCount(elf);
+  const phoff = hasRoom(elf) ? header.phoff : offsetAfterSections(file, elf);
+  const count = convertedSectionCount(elf);
   file.expectFields('ELF header', 0, EHDR[64], {
     ...old,
     e_phoff: phoff,
     e_phnum: header.phnum + 1,
-    // More do not fit into the field; the number is in section header 0 then.
+    // If the number does not fit into the field, it is in section header 0.
     e_shnum: count < SHN_LORESERVE ? count : 0,
     ...(header.shnum === 0 && { e_shentsize: SHDR_SIZE[64], e_shstrndx: NEW_NAME_TABLE }),
   });
   return phoff;
 }
 
-/** Whether a program header more fits in place: zeros follow the table that no other structure of the file lays claim to. */
+/** Whether one more program header fits where the table is: zeros follow it, and no other structure of the file claims them. */
 function hasRoom({ header, segments, sections, bytes }: ElfFile): boolean {
   const start = header.phoff + header.phnum * PHDR_SIZE[64];
   const end = start + PHDR_SIZE[64];
@@ -59,14 +59,22 @@ function hasRoom({ header, segments, sections, bytes }: ElfFile): boolean {
   return end <= bytes.length && bytes.subarray(start, end).every((byte) => byte === 0);
 }
 
-/** Program headers that had to move are the last thing in the file. */
-function behindSections(file: Evidence, elf: ElfFile): FileOffset {
+/** Where program headers are that had to move: after the section headers. */
+function offsetAfterSections(file: Evidence, elf: ElfFile): FileOffset {
   const shoff = Number(file.read('ELF header', 0, EHDR[64], 'e_shoff'));
-  return alignUp(shoff + sectionCount(elf) * SHDR_SIZE[64], 8);
+  return alignUp(shoff + convertedSectionCount(elf) * SHDR_SIZE[64], 8);
 }
 
-/** The old headers kept, and one more: a PT_LOAD that starts on the first page boundary after the original. `checkPlacement` checks its addresses. */
-export function checkProgramHeaders(file: Evidence, original: Original, phoff: FileOffset, program: Uint8Array): Added {
+/**
+ * The old headers are unchanged. One is added: a PT_LOAD for the added segment, which starts at the first page boundary after the original's bytes,
+ * or ends the file (`lastInFile`). `checkPlacement` checks its addresses.
+ */
+export function checkProgramHeaders(
+  file: Evidence,
+  original: Original,
+  phoff: FileOffset,
+  program: Uint8Array,
+): AddedHeader {
   const { elf } = original.kernel;
   for (const { index } of elf.segments) {
     const old = readFields(elf.bytes, headerAt(elf.header.phoff, index), PHDR[64]);
@@ -79,7 +87,7 @@ export function checkProgramHeaders(file: Evidence, original: Original, phoff: F
     p_type: PT_LOAD,
     p_flags: PF_R | PF_W | PF_X,
     p_offset: offset,
-    p_align: PMD_SIZE, // the decompressor refuses segments that are aligned to less
+    p_align: PMD_SIZE,
   });
   if (last !== undefined) {
     file.expectFields(nameOf(index), headerAt(phoff, index), PHDR[64], { p_filesz: last.filesz });
@@ -90,10 +98,15 @@ export function checkProgramHeaders(file: Evidence, original: Original, phoff: F
 }
 
 /**
- * A segment that ends the file comes after the new headers, on the first page from which the decompressor moves it without touching its table,
- * and to where all its memory lies within what is unpacked. The table is in the kernel's format, so its size is known.
+ * A segment that ends the file follows the new headers. It starts on the first page for which two things hold: the decompressor moves the segment to
+ * its address without overwriting its table, and all of the segment's memory there lies within the unpacked bytes. The table is in the kernel's
+ * format, so its size is known.
  */
-function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array): Pick<Added, 'offset' | 'filesz'> {
+function lastInFile(
+  original: Original,
+  phoff: FileOffset,
+  program: Uint8Array,
+): Pick<AddedHeader, 'offset' | 'filesz'> {
   const { kernel, table } = original;
   const { elf, imageStart, imageEnd } = kernel;
   const words = table.abs64.length + table.inverse32.length + table.abs32.length + table.lists;
@@ -103,27 +116,28 @@ function lastInFile(original: Original, phoff: FileOffset, program: Uint8Array):
   const { offset: sectionsOffset, end } = placeSections(elf, elf.bytes.length);
   const headersEnd = phoff > sectionsOffset ? phoff + (elf.header.phnum + 1) * PHDR_SIZE[64] : end;
   for (let offset = alignUp(headersEnd, PAGE_SIZE); ; offset += PAGE_SIZE) {
-    const target = congruentBehind(imageEnd, offset) - imageStart;
+    const target = congruentAfter(imageEnd, offset) - imageStart;
     if (target + filesz <= offset + tableAt && target + memsz <= offset + filesz) return { offset, filesz };
   }
 }
 
-/** The first page after the image that is congruent to the offset in the file modulo p_align. */
-function congruentBehind(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
+/** The first page after the image that is congruent to the file offset modulo p_align. */
+function congruentAfter(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
   let paddr = alignUp(imageEnd, PAGE_SIZE);
   while ((paddr - offset) % PMD_SIZE !== 0) paddr += PAGE_SIZE;
   return paddr;
 }
 
 /**
- * How long the table is depends on its format, so nothing outside CONVERTED tells where the segment ends; p_filesz, the parameters' table_end
- * and the section names after it do. Where two of them agree, the third is wrong: p_filesz here, the others where they are checked.
+ * The table's length depends on its format, so only the converted file itself says where the segment ends. It says so in three places: p_filesz, the
+ * parameters' table_end, and the section names, which follow the segment. If p_filesz contradicts the other two, it is refuted here. The other two
+ * are refuted by the checks that they belong to.
  */
-function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: Omit<Added, 'filesz'>): number {
+function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: Omit<AddedHeader, 'filesz'>): number {
   const header = headerAt(phoff, index);
   const found = file.read(nameOf(index), header, PHDR[64], 'p_filesz');
   const tableEnd = file.read('parameters', offset, PARAMETERS, 'table_end');
-  const names = sectionNames(elf);
+  const names = convertedSectionNames(elf);
   const namesFollow = (size: bigint): boolean => file.holds(offset + Number(size), names);
   const [at, width] = PHDR[64].p_filesz;
   const outvoted = found !== tableEnd && !namesFollow(found) && namesFollow(tableEnd);
@@ -134,13 +148,13 @@ function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: O
 }
 
 /**
- * No two segments share memory or addresses; the added one lies outside the image, as close after it as its offset in the file allows (the two
- * are congruent modulo p_align), and is linked where the kernel maps its image.
+ * No two segments share physical memory or virtual addresses. The added one lies outside the image, at the first address after it that is congruent
+ * to its file offset modulo p_align, and is linked where the kernel maps its image.
  */
 export function checkPlacement(
   file: Evidence,
   { kernel }: Original,
-  added: Added,
+  added: AddedHeader,
   program: Uint8Array,
 ): ExpectedSegment {
   const { imageStart, imageEnd } = kernel;
@@ -148,21 +162,21 @@ export function checkPlacement(
   const header = headerAt(phoff, index);
   checkOverlap(file, added, 'p_paddr');
   checkOverlap(file, added, 'p_vaddr');
-  // Between two segments of the image there may be room, but it is the kernel's.
+  // There may be gaps between two segments of the image, but they belong to the kernel.
   const { p_paddr, p_memsz } = readFields(file.bytes, header, PHDR[64]);
   if (p_paddr < imageEnd && p_paddr + p_memsz > imageStart) {
     const expected = `memory outside ${hex(imageStart)} to ${hex(imageEnd)} (_text to _end)`;
     refute(`${nameOf(index)}: p_paddr`, header + PHDR[64].p_paddr[0], { found: p_paddr, expected });
   }
-  const paddr = congruentBehind(imageEnd, offset);
+  const paddr = congruentAfter(imageEnd, offset);
   const segment = describeSegment(added, paddr, program);
   const { memsz } = segment;
   file.expectFields(nameOf(index), header, PHDR[64], { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
   return segment;
 }
 
-/** Over all PT_LOADs. Per-cpu data is linked at virtual 0 and loaded with the rest, so the two kinds of address differ. */
-function checkOverlap(file: Evidence, { phoff, index: last }: Added, field: 'p_paddr' | 'p_vaddr'): void {
+/** Compares all PT_LOADs. Per-cpu data is linked at virtual 0 but loaded with the rest, so `p_paddr` and `p_vaddr` must both be checked. */
+function checkOverlap(file: Evidence, { phoff, index: last }: AddedHeader, field: 'p_paddr' | 'p_vaddr'): void {
   const spans: { index: number; start: bigint; end: bigint }[] = [];
   for (let index = 0; index <= last; index++) {
     const { p_type, p_memsz, [field]: start } = readFields(file.bytes, headerAt(phoff, index), PHDR[64]);
@@ -172,7 +186,7 @@ function checkOverlap(file: Evidence, { phoff, index: last }: Added, field: 'p_p
   for (const [place, span] of spans.entries()) {
     const before = spans[place - 1];
     if (before === undefined || span.start >= before.end) continue;
-    // The added one is the last; if it is neither, the original overlaps by itself.
+    // Blames the later header: the added one is the last. If neither is the added one, the original overlaps by itself.
     const [kept, blamed] = span.index > before.index ? [before, span] : [span, before];
     refute(`${nameOf(blamed.index)}: ${field}`, headerAt(phoff, blamed.index) + PHDR[64][field][0], {
       found: blamed.start,

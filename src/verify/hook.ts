@@ -1,4 +1,4 @@
-/** The original's own bytes, and the five of them that became a jump. */
+/** The checks `original-bytes` and `hook`: the original's own bytes, and the five of them that became a jump. */
 import type { FileOffset } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
@@ -13,7 +13,7 @@ const JMP_REL32 = 0xe9;
 const HOOK = { opcode: [0, 1], displacement: [1, 4] } as const satisfies Layout;
 const HOOK_SIZE = 5;
 
-/** All but what other checks look at: ELF header, program headers where they did not move, and hook. */
+/** Every byte of the original except what other checks cover: the ELF header, the program headers if they did not move, and the hook. */
 export function checkOriginalBytes(file: Evidence, { kernel }: Original, phoff: FileOffset): void {
   const { bytes, header } = kernel.elf;
   const elsewhere = [
@@ -30,7 +30,7 @@ export function checkOriginalBytes(file: Evidence, { kernel }: Original, phoff: 
   }
 }
 
-/** Over the first bytes at e_entry a jump to the program; in the parameters what it puts back there. */
+/** The first bytes at e_entry are a jump to the program. The parameters hold the bytes that the program puts back there. */
 export function checkHook(file: Evidence, { kernel, entryBytes }: Original, segment: ExpectedSegment): void {
   const target = segment.paddr + PARAMS.size;
   file.expectFields('hook', kernel.entryOffset, HOOK, {

@@ -1,4 +1,6 @@
-/** The original: the kernel that was converted. It is read once, with the readers that all commands share, and refused if it cannot have been converted. */
+/**
+ * The kernel that was converted. It is read once, with the readers that all of kslide uses. A kernel that `convert` could not have taken is refused.
+ */
 import { PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import type { KernelInput } from '../kernel/input.ts';
@@ -13,24 +15,26 @@ export interface Original {
   readonly kernel: Vmlinux;
   /** Every site lies inside the image, and no two overlap. */
   readonly table: RelocationTable;
-  /** CONFIG_PHYSICAL_ALIGN where a setup header tells it, else its least value. */
+  /** CONFIG_PHYSICAL_ALIGN from the setup header; without one, its smallest value. */
   readonly slotAlign: number;
   /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
   readonly entryBytes: Uint8Array;
   readonly form: Form;
 }
 
-/** What the conversion is for; it shows in two places. */
+/** What the converted kernel is made for. Two things in the file depend on it. */
 export interface Form {
   /** What the parameters' flags may be (STUB_FLAGS). */
   readonly flags: readonly number[];
-  /** The segment ends the file, and its table is in the form that the kernel's decompressor reads. */
+  /** The added segment ends the file, and its table is in the format that the kernel's decompressor reads. */
   readonly atEnd: boolean;
 }
 
-/** A file to boot directly, which may have come out of a bzImage: after a boot loader that sets no KASLR_FLAG, the flag says nothing. */
+/**
+ * A file to boot directly. It may have been extracted from a bzImage, so both values of the flag are right: a direct loader does not set KASLR_FLAG.
+ */
 export const DIRECT: Form = { flags: [0, STUB_FLAGS.despite_kaslr_flag], atEnd: false };
-/** In a bzImage: after a decompressor with an empty table, after one that reads the segment's table, and without a decompressor. */
+/** In a bzImage: with a decompressor that has an empty table, with one that reads the segment's table, and without a decompressor. */
 export const FORMS = {
   compressed: { flags: [STUB_FLAGS.despite_kaslr_flag], atEnd: false },
   tableAtEnd: { flags: [0], atEnd: true },
@@ -39,11 +43,11 @@ export const FORMS = {
 
 export interface OriginalOptions {
   readonly codecs: Codecs;
-  /** A relocation table in the kernel's format, for a vmlinux that does not carry one; it goes before one that is carried. */
+  /** A relocation table in the kernel's format, for a vmlinux that does not carry one; it takes precedence over one that the vmlinux carries. */
   readonly relocs?: Uint8Array | undefined;
 }
 
-/** Throws KernelImageError when this is not a kernel, or none that can be converted. */
+/** Throws KernelImageError if this is not a kernel, or not one that can be converted. */
 export async function readOriginal(bytes: Uint8Array, options: OriginalOptions): Promise<Original> {
   const hint = 'the kernel that it was made from comes first, the converted one second';
   const opened = await openKernel(bytes, 'prove', { ...options, hint });

@@ -1,31 +1,46 @@
-/** The checks by name, and how far a proof has come. */
+/**
+ * The checks by name, and how far a proof has come.
+ *
+ * verify.ts calls the checks in order, in `prove` and `examineBzImage`. The code of a check is a function named after it (`elf-header` is
+ * `checkElfHeader`), if this table names no other:
+ *
+ *     headers.ts     elf-header, program-headers, placement
+ *     hook.ts        original-bytes, hook
+ *     segment.ts     program, parameters, slots
+ *     table.ts       table; the readers of each format are in table/
+ *     sections.ts    section-names, section-headers, padding
+ *     evidence.ts    nothing-else: `expectAllProved`
+ *     dry-run.ts     dry-run: `dryRun`
+ *     container.ts   payload: `openContainer`; container: `checkDecompressor`, `readKernel`
+ *     segment-loader.ts       container of a bzImage without a decompressor: `checkSegmentLoader`
+ */
 import { KernelImageError } from '../base/errors.ts';
 import { Refutation, shown } from './evidence.ts';
 import type { Finding } from './evidence.ts';
 
-/** Before the others, where CONVERTED is a bzImage. */
+/** These run before the others if the converted file is a bzImage. */
 export const CONTAINER_CHECKS = {
   container:
-    "the original's setup code, header and decompressor, but for what tells of another payload; or the segment loader",
-  payload: 'decodes to an ELF file, followed by what the decompressor needs',
+    "the original's setup code, header and decompressor, except the fields that describe the payload; or the segment loader",
+  payload: 'decodes to an ELF file, followed by what the decompressor expects',
 } as const;
 
-/** In the order in which they run, with what each shows. Names are stable: programs may switch on them. */
+/** In the order in which they run, with what each shows. The names are stable, because programs may switch on them. */
 export const CHECKS = {
-  'elf-header': "the original's, but for where the headers are and how many",
-  'program-headers': "the original's, and one PT_LOAD more",
+  'elf-header': "the original's, except where the header tables are and how many entries they have",
+  'program-headers': "the original's, and one more PT_LOAD",
   placement: 'the added segment lies outside the image; no two segments overlap, physically or virtually',
-  'original-bytes': 'unchanged, but for headers and hook',
+  'original-bytes': 'unchanged, except headers and hook',
   hook: 'leads from e_entry to the program; the bytes under it are saved',
   program: 'the one that this version of kslide writes',
   parameters: 'each has the one value that is right for this kernel',
-  slots: 'as many as the image has room for within KERNEL_IMAGE_SIZE, at its alignment',
+  slots: 'one for each multiple of the alignment by which the image can move within KERNEL_IMAGE_SIZE',
   table: "decodes to the original's relocations",
   'section-names': "the original's, and the added segment's",
   'section-headers': "the original's, and the added segment's with its true ranges",
   padding: 'zero',
   'nothing-else': 'every byte of the file is accounted for',
-  'dry-run': "slides carried out in memory give the image that the original's own table gives",
+  'dry-run': "slides applied in memory give the image that the original's own table gives",
 } as const;
 
 export type CheckName = keyof typeof CHECKS | keyof typeof CONTAINER_CHECKS;
@@ -34,7 +49,7 @@ export const isContainerCheck = (name: CheckName): boolean => name in CONTAINER_
 
 export interface CheckResult {
   readonly name: CheckName;
-  /** null: not looked at, because a check before it was refuted. */
+  /** null: not run, because an earlier check was refuted. */
   readonly ok: boolean | null;
   /** What the check shows. */
   readonly detail: string;
@@ -67,7 +82,7 @@ export class Proof {
     }));
   }
 
-  /** Runs one check and gives what it learned. A refuted one ends the `attempt` that it is part of. */
+  /** Runs one check and returns its result. If the check is refuted, this throws, which ends the `attempt` around it. */
   check<T>(name: CheckName, run: () => T): T {
     this.#onCheck?.(name);
     try {
@@ -83,7 +98,7 @@ export class Proof {
     }
   }
 
-  /** The whole of a proof; undefined when a check was refuted. */
+  /** Runs a whole proof. Undefined if a check was refuted. */
   attempt<T>(prove: () => T): T | undefined {
     try {
       return prove();
@@ -94,7 +109,9 @@ export class Proof {
   }
 }
 
-/** Table readers report what is wrong with the converted file as a KernelImageError. Any other error is a bug of ours, and passes through. */
+/**
+ * What a refutation says, or the KernelImageError that a reader has thrown. Undefined for any other error: that is a bug in kslide and is thrown on.
+ */
 function findingOf(error: unknown): Finding | undefined {
   if (error instanceof Refutation) return error.finding;
   if (!(error instanceof KernelImageError)) return undefined;

@@ -1,8 +1,11 @@
-/** The section headers and their names: no loader needs them, `readelf` and debuggers do. */
-import { PAGE_SIZE, physToVirt } from '../base/addresses.ts';
+/**
+ * The parts of the file that no loader looks at. `section-names` and `section-headers`: `readelf` and debuggers use them. `padding`: the bytes that
+ * only keep other things aligned.
+ */
+import { physToVirt, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { alignUp, ascii } from '../base/bytes.ts';
-import { EHDR, SHDR, SHDR_SIZE, readFields } from '../elf/fields.ts';
+import { EHDR, PHDR_SIZE, SHDR, SHDR_SIZE, readFields } from '../elf/fields.ts';
 import {
   SHF_ALLOC,
   SHF_EXECINSTR,
@@ -20,7 +23,7 @@ import type { Original } from './original.ts';
 import type { ExpectedSegment } from './segment.ts';
 
 const NEW_SECTIONS = ['.kslide.params', '.kslide.text', '.kslide.table', '.kslide.bss'] as const;
-/** A file without sections gets the empty one, number 0, and a name table, number 1. */
+/** A file without sections gets two: the empty section, number 0, and a name table, number 1. */
 export const NEW_NAME_TABLE = 1;
 const FIRST_NAMES = '\0.shstrtab\0';
 const NO_SECTION = readFields(new Uint8Array(SHDR_SIZE[64]), 0, SHDR[64]);
@@ -28,7 +31,7 @@ const NO_SECTION = readFields(new Uint8Array(SHDR_SIZE[64]), 0, SHDR[64]);
 type SectionValues = Record<keyof (typeof SHDR)[64], number | bigint>;
 
 /** How many section headers the converted file has. */
-export function sectionCount({ header }: ElfFile): number {
+export function convertedSectionCount({ header }: ElfFile): number {
   return (header.shnum === 0 ? NEW_NAME_TABLE + 1 : header.shnum) + NEW_SECTIONS.length;
 }
 
@@ -43,8 +46,8 @@ function oldNames(elf: ElfFile): Uint8Array {
   return elf.header.shnum === 0 ? ascii(FIRST_NAMES) : sectionBytes(elf, elf.sections[elf.header.shstrndx]!);
 }
 
-/** The old name table followed by the new names. */
-export function sectionNames(elf: ElfFile): Uint8Array {
+/** The old name table, followed by the new names. */
+export function convertedSectionNames(elf: ElfFile): Uint8Array {
   const added = ascii(NEW_SECTIONS.map((name) => `${name}\0`).join(''));
   const old = oldNames(elf);
   const names = new Uint8Array(old.length + added.length);
@@ -53,38 +56,41 @@ export function sectionNames(elf: ElfFile): Uint8Array {
   return names;
 }
 
-export interface ExpectedSections {
+/** Where the section name table and the section headers must be in the converted file. */
+export interface SectionPlaces {
   readonly namesOffset: FileOffset;
   readonly namesEnd: FileOffset;
-  /** Of the section headers, 8-aligned after the names. */
+  /** The section headers: 8-aligned, after the names. */
   readonly offset: FileOffset;
   readonly end: FileOffset;
 }
 
-/** Names at `namesOffset`, then the headers. */
-export function placeSections(elf: ElfFile, namesOffset: FileOffset): ExpectedSections {
-  const namesEnd = namesOffset + sectionNames(elf).length;
+/** The names are at `namesOffset`; the headers follow them. */
+export function placeSections(elf: ElfFile, namesOffset: FileOffset): SectionPlaces {
+  const namesEnd = namesOffset + convertedSectionNames(elf).length;
   const offset = alignUp(namesEnd, 8);
-  return { namesOffset, namesEnd, offset, end: offset + sectionCount(elf) * SHDR_SIZE[64] };
+  return { namesOffset, namesEnd, offset, end: offset + convertedSectionCount(elf) * SHDR_SIZE[64] };
 }
 
-/** The name table directly after the segment, or after the original where the segment ends the file; the headers follow it. */
+/**
+ * The name table directly follows the added segment; if that segment ends the file, it follows the original instead. The headers follow the names.
+ */
 export function checkSectionNames(
   file: Evidence,
   { kernel: { elf }, form }: Original,
   segment: ExpectedSegment,
-): ExpectedSections {
+): SectionPlaces {
   const sections = placeSections(elf, form.atEnd ? elf.bytes.length : segment.offset + segment.filesz);
-  file.expectBytes('byte of the section name table', sections.namesOffset, sectionNames(elf));
+  file.expectBytes('byte of the section name table', sections.namesOffset, convertedSectionNames(elf));
   return sections;
 }
 
-/** The old ones kept, but for the place and size of the name table; the new ones show the four parts of the segment. */
+/** The old headers are unchanged, except for the name table's place and size. The new ones show the four parts of the added segment. */
 export function checkSectionHeaders(
   file: Evidence,
   { kernel: { elf } }: Original,
   segment: ExpectedSegment,
-  { namesOffset, namesEnd, offset }: ExpectedSections,
+  { namesOffset, namesEnd, offset }: SectionPlaces,
 ): void {
   file.expectFields('ELF header', 0, EHDR[64], { e_shoff: offset });
   const nameTable = elf.header.shnum === 0 ? NEW_NAME_TABLE : elf.header.shstrndx;
@@ -93,7 +99,7 @@ export function checkSectionHeaders(
     file.expectFields(`section header ${index}`, offset + index * SHDR_SIZE[64], SHDR[64], {
       ...values,
       ...(index === nameTable && { sh_offset: namesOffset, sh_size: namesEnd - namesOffset }),
-      // Where the number of sections is when e_shnum has no room for it.
+      // Here is the number of sections when it does not fit into e_shnum.
       ...(index === 0 && headers.length >= SHN_LORESERVE && { sh_size: headers.length }),
     });
   });
@@ -125,4 +131,21 @@ function newHeaders(
     name += NEW_SECTIONS[index]!.length + 1;
   }
   return headers;
+}
+
+/** All padding is zero: nothing can hide there. */
+export function checkPadding(
+  file: Evidence,
+  { kernel: { elf }, form }: Original,
+  segment: ExpectedSegment,
+  { sections, phoff }: { readonly sections: SectionPlaces; readonly phoff: FileOffset },
+): void {
+  const programEnd = PARAMS.size + segment.program.length;
+  // The program headers follow the section headers if they had to move.
+  const moved = phoff > sections.offset;
+  const headersEnd = moved ? phoff + (elf.header.phnum + 1) * PHDR_SIZE[64] : sections.end;
+  file.expectZeros('padding before the added segment', form.atEnd ? headersEnd : elf.bytes.length, segment.offset);
+  file.expectZeros('padding before the table', segment.offset + programEnd, segment.offset + segment.table);
+  file.expectZeros('padding before the section headers', sections.namesEnd, sections.offset);
+  file.expectZeros('padding before the program headers', sections.end, phoff);
 }

@@ -1,4 +1,4 @@
-/** The added segment, but for its table: program, parameters, slots. See segment/layout.ts for what they are. */
+/** What the added segment must be, and the checks of its parts: `program`, `parameters`, `slots`. The table is checked in table.ts. */
 import { KERNEL_IMAGE_SIZE, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
@@ -6,10 +6,10 @@ import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts'
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
-import { formatsFor, TABLE_READERS } from './table-formats.ts';
-import type { TableReader } from './table-reader.ts';
+import { formatsFor, TABLE_READERS } from './table/formats.ts';
+import type { TableReader } from './table/reader.ts';
 
-/** The segment as it has to be; `table`, `scratch` and `memsz` count from its start. */
+/** The added segment as it must be. `table`, `scratch` and `memsz` count from its start. */
 export interface ExpectedSegment {
   readonly offset: FileOffset;
   readonly paddr: PhysAddr;
@@ -20,7 +20,7 @@ export interface ExpectedSegment {
   readonly scratch: number;
 }
 
-/** The program after the parameters, the table after that on 16 bytes, scratch memory on the next page. */
+/** The program follows the parameters; the table follows it, 16-aligned; the scratch memory starts on the next page. */
 export function describeSegment(
   { offset, filesz }: Pick<ExpectedSegment, 'offset' | 'filesz'>,
   paddr: PhysAddr,
@@ -38,12 +38,12 @@ export function describeSegment(
   };
 }
 
-/** No other program is right, whatever it does: this one was tested. */
+/** Only this version's program is accepted: it is the one that was tested. */
 export function checkProgram(file: Evidence, { offset, program }: ExpectedSegment): void {
   file.expectBytes("byte of this version's program", offset + PARAMS.size, program);
 }
 
-/** All but the saved bytes, which `checkHook` has, and the slots. Gives the reader for the table's format. */
+/** Checks all parameters except the saved bytes, which `checkHook` checks, and the slots. Returns the reader for the table's format. */
 export function checkParameters(
   file: Evidence,
   { kernel, form, table }: Original,
@@ -79,8 +79,8 @@ export function checkParameters(
 }
 
 /**
- * As many slots as there are multiples of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE: one more, and a slide
- * would not boot; one less, and entropy is lost.
+ * There must be one slot for each multiple of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE. With one more, a
+ * slide would not boot; with one less, entropy is lost.
  */
 export function checkSlots(file: Evidence, original: Original, { offset }: ExpectedSegment): void {
   file.expectFields('parameters', offset, PARAMETERS, {
@@ -89,7 +89,7 @@ export function checkSlots(file: Evidence, original: Original, { offset }: Expec
   });
 }
 
-/** Counted, not computed. */
+/** Counts one by one; the writer (kaslr/slots.ts) divides. */
 export function countSlots({ kernel, slotAlign }: Original): number {
   let count = 0;
   for (let end = kernel.imageEnd; end <= KERNEL_IMAGE_SIZE; end += slotAlign) count++;

@@ -1,4 +1,9 @@
-/** The table in the file, decoded as the stub in the guest reads it, and compared with the original's, which relocs/tables/kernel-table.ts has read forwards. */
+/**
+ * The check `table`: the table in the file names the same sites, in the same lists, as the original's.
+ *
+ * The file's table is decoded by the readers in table/, in the order in which the program in the guest reads it. The original's was read forwards, by
+ * the core's own reader.
+ */
 import { tableEntryToVirt } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -6,22 +11,22 @@ import type { Sites } from '../relocs/tables/apply.ts';
 import { LISTS } from '../relocs/tables/kernel-table.ts';
 import type { ListName } from '../relocs/tables/kernel-table.ts';
 import { PARAMETERS, PARAMS } from '../segment/layout.ts';
-import { formatsFor, TABLE_READERS } from './table-formats.ts';
-import type { DecodedTable, EntryWatch, TableReader } from './table-reader.ts';
-import { writtenOrder } from './compact-table.ts';
 import { refute, Refutation } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 import type { ExpectedSegment } from './segment.ts';
+import { writtenOrder } from './table/compact.ts';
+import { formatsFor, TABLE_READERS } from './table/formats.ts';
+import type { DecodedTable, EntryWatch, TableReader } from './table/reader.ts';
 
-/** The same sites in the same lists as the original's. */
+/** `read`: the reader for the format that the parameters name. */
 export function checkTable(file: Evidence, original: Original, segment: ExpectedSegment, read: TableReader): void {
   const start = segment.offset + segment.table;
   const end = segment.offset + segment.filesz;
   const bytes = file.bytes.subarray(start, end);
   const decoded = attempt(() => read(bytes, start, watchFor(original.table)));
   if (decoded instanceof Error) {
-    // Where the bytes are a table in another format, the parameters are wrong and not all of these.
+    // If the bytes are a table in another format, it is the format in the parameters that is wrong.
     const offset = segment.offset + PARAMS.table_format;
     const allowed = formatsFor(original.form.atEnd ? original.table.lists : undefined);
     for (const [format, other] of TABLE_READERS) {
@@ -43,7 +48,7 @@ export function checkTable(file: Evidence, original: Original, segment: Expected
   file.accept(start, end);
 }
 
-/** What is found wrong with a table; any other error is a bug of ours. */
+/** Returns the errors that say what is wrong with a table. Any other error is a bug in kslide and is thrown on. */
 function attempt(work: () => DecodedTable): DecodedTable | KernelImageError | Refutation {
   try {
     return work();
@@ -53,7 +58,10 @@ function attempt(work: () => DecodedTable): DecodedTable | KernelImageError | Re
   }
 }
 
-/** Refutes the first entry that is not the original's: what is decoded after it may be no table at all. */
+/**
+ * Refutes the first entry, in written order, that is not the original's. Without this, the decoder would go on with bytes that need not be a table,
+ * and the error would be reported at a later byte.
+ */
 function watchFor(table: Sites): EntryWatch {
   const order = writtenOrder(table);
   const done: Record<ListName, number> = { abs64: 0, inverse32: 0, abs32: 0 };
@@ -77,7 +85,7 @@ function refuteEntry(
   return refute(`relocation table: entry ${index} of the ${title} list`, offset, values);
 }
 
-/** Index of the first entry that is not the same, or is in one list only; -1 for equal lists. */
+/** Index of the first entry that differs, or that only one of the lists has; -1 if the lists are equal. */
 function firstDifferent(a: Uint32Array, b: Uint32Array): number {
   const length = Math.max(a.length, b.length);
   for (let index = 0; index < length; index++) if (a[index] !== b[index]) return index;

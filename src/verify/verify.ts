@@ -1,23 +1,22 @@
 /**
  * Is this file the given kernel, made self-relocating, and nothing else?
  *
- * A rewritten kernel should not be booted on trust, so this does not trust `convert`. It reads both files by itself: of the writer's side it uses the
- * description in segment/layout.ts and the assembled program, and no code that decides anything (a test holds it to that). Readers (ELF, bzImage,
- * the kernel's own table) are shared.
+ * Nobody should have to boot a rewritten kernel on trust, so this does not trust `convert`. It reads both files by itself. From the writer's side it
+ * uses only the description in segment/layout.ts and the assembled program, and no code that decides anything (test/imports.test.ts enforces this).
+ * Readers (ELF, bzImage, the kernel's own table) are shared.
  *
- * A converted file is determined by its original: there is one right value for each byte of it, the relocation table aside. So the proof is by
- * exhaustion. Each check accounts for the bytes that it compared, Evidence keeps the record, and `nothing-else` requires that together they account for
- * the whole file, and for no byte twice. So a change of any byte is refuted, and whatever a check had forgotten would show as a byte that no check
- * accounts for. The table is decoded instead of compared; what matters is that it names the same sites as the original's, and a
- * format has only one way to write them.
+ * The original determines the converted file: except in the relocation table, each byte has one right value. So the proof covers every byte. Each
+ * check accounts for the bytes that it examined, Evidence records them, and `nothing-else` demands that together they cover the whole file, and no
+ * byte twice. So a change of any byte is refuted. A structure that the checks had forgotten would show as bytes that nothing accounts for. The table
+ * is decoded instead of compared: it must name the same sites as the original's, and each format has only one way to write them.
  *
- * The checks run in an order in which each may rely on those before it, and the first that is refuted ends the proof: after a wrong header everything
- * else would be wrong as well. Where two fields contradict each other, which one is named is a guess: the one that a third does not support.
+ * Each check may rely on those before it, and the first that is refuted ends the proof: after a wrong header, everything else would be wrong as well.
+ * When two fields contradict each other, the one that disagrees with the rest of the file is reported; this is a guess.
  *
- * That the file is as it was meant does not show that it does what it should. So `dry-run` has a model of the program carry out slides in
- * memory, and compares the image with what the original's own table makes of the original.
+ * A file that is as intended might still not do what it should. So `dry-run` lets a model of the program apply slides in memory, and compares the
+ * image with what the original's own table makes of the original.
  *
- * What is not shown: that the program's machine code does what the model does (its tests and real boots show that), and that the slides are random
+ * Not shown: that the program's machine code does what the model does (its tests and real boots show that), and that the slides are random
  * (`kslide audit`).
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
@@ -45,8 +44,7 @@ import { checkHook, checkOriginalBytes } from './hook.ts';
 import { checkSegmentLoader } from './segment-loader.ts';
 import { FORMS, readOriginal } from './original.ts';
 import type { Form, Original } from './original.ts';
-import { checkPadding } from './padding.ts';
-import { checkSectionHeaders, checkSectionNames } from './sections.ts';
+import { checkPadding, checkSectionHeaders, checkSectionNames } from './sections.ts';
 import { checkParameters, checkProgram, checkSlots, countSlots } from './segment.ts';
 import { checkTable } from './table.ts';
 
@@ -64,9 +62,9 @@ export interface Examination {
   readonly verdict: 'proved' | 'refuted';
   /** All checks, in the order in which they run. */
   readonly checks: readonly CheckResult[];
-  /** What the first refuted check found; undefined when all is proved. */
+  /** What the first refuted check found. Undefined if everything is proved. */
   readonly offence: Offence | undefined;
-  /** Slides that the dry run carried out. */
+  /** The slides that the dry run applied. */
   readonly slides: readonly Slide[];
 }
 
@@ -80,9 +78,9 @@ export interface Verification extends Examination {
 }
 
 /**
- * Proves or refutes that `converted` is what `convert` makes of `original`: a bzImage, a UKI, or a vmlinux with its table after it or
- * in `relocs`. Throws KernelImageError when there is nothing to examine: the original is no kernel that can be converted, or `converted` no
- * ELF file for x86-64. Whatever else its bytes are, the answer is a verdict.
+ * Proves or refutes that `converted` is what `convert` makes of `original`. The original is a bzImage, a UKI, or a vmlinux with its table after it or
+ * in `relocs`. Throws KernelImageError if there is nothing to examine: the original is not a kernel that can be converted, or `converted` is neither
+ * an ELF file for x86-64 nor, for an original bzImage, a bzImage. For all other bytes the result is a verdict.
  */
 export async function verify(
   original: Uint8Array,
@@ -109,12 +107,12 @@ export async function verify(
 }
 
 export interface ExamineOptions {
-  /** The program that belongs into every converted kernel. */
+  /** The program that every converted kernel must contain. */
   readonly program: Uint8Array;
   readonly onCheck?: ((name: CheckName) => void) | undefined;
 }
 
-/** The part of `verify` that looks at the converted file; throws nothing, whatever is in that. */
+/** The part of `verify` that examines the converted file. It never throws, whatever the file holds. */
 export function examine(original: Original, converted: Uint8Array, { program, onCheck }: ExamineOptions): Examination {
   const proof = new Proof(onCheck);
   const slides = proof.attempt(() => prove(original, new Evidence(converted), program, proof));
@@ -124,11 +122,11 @@ export function examine(original: Original, converted: Uint8Array, { program, on
 
 interface BzImageParts {
   readonly shell: Shell;
-  /** An error where it is no bzImage that can be read. */
+  /** The error, if it cannot be read as a bzImage. */
   readonly opened: Container | KernelImageError;
 }
 
-/** The same for a bzImage: its container first, then the ELF file in it. Offsets in that are told as such. */
+/** The same for a bzImage: first the container, then the ELF file in it. The name of a finding says if its offset counts in the payload. */
 export function examineBzImage(
   original: Original,
   converted: Uint8Array,
@@ -184,15 +182,15 @@ function shellOf({ bzImage: image, header }: KernelInput): Shell | undefined {
   return image && header ? { image, header, payload: readPayload(image, header) } : undefined;
 }
 
-/** A vmlinux out of a bzImage with its table at the end has its segment last in the file. */
+/** Recognizes a vmlinux that was extracted from a bzImage with its table at the end: the added segment ends the file. */
 function withFormOf(converted: Uint8Array, original: Original): Original {
   const last = lastSegment(converted);
-  const end = original.kernel.elf.bytes.length + PAGE_SIZE;
-  const atEnd = last !== undefined && last.offset >= end && last.offset + last.filesz === converted.length;
+  const afterOriginal = original.kernel.elf.bytes.length + PAGE_SIZE;
+  const atEnd = last !== undefined && last.offset >= afterOriginal && last.offset + last.filesz === converted.length;
   return atEnd ? { ...original, form: FORMS.tableAtEnd } : original;
 }
 
-/** Undefined where the headers do not say: the checks will find out why. */
+/** Undefined if the headers cannot be read; then the checks will say why. */
 function lastSegment(converted: Uint8Array): Segment | undefined {
   try {
     return readElf(converted).segments.at(-1);
@@ -204,10 +202,10 @@ function lastSegment(converted: Uint8Array): Segment | undefined {
 
 /** The proof, check by check. */
 function prove(original: Original, file: Evidence, program: Uint8Array, proof: Proof): Slide[] {
-  // Headers first: they say where all else is.
+  // Headers first: they say where everything else is.
   const phoff = proof.check('elf-header', () => checkElfHeader(file, original));
   const added = proof.check('program-headers', () => checkProgramHeaders(file, original, phoff, program));
-  // From here it is known what a loader loads, and where the added segment has to have what.
+  // From here it is known what a loader loads, and where each part of the added segment must be.
   const segment = proof.check('placement', () => checkPlacement(file, original, added, program));
 
   proof.check('original-bytes', () => checkOriginalBytes(file, original, phoff));
@@ -217,23 +215,23 @@ function prove(original: Original, file: Evidence, program: Uint8Array, proof: P
   proof.check('slots', () => checkSlots(file, original, segment));
   proof.check('table', () => checkTable(file, original, segment, readTable));
 
-  // Behind the segment: what loaders do not look at.
+  // What no loader looks at.
   const sections = proof.check('section-names', () => checkSectionNames(file, original, segment));
   proof.check('section-headers', () => checkSectionHeaders(file, original, segment, sections));
   proof.check('padding', () => checkPadding(file, original, segment, { sections, phoff }));
   proof.check('nothing-else', () => file.expectAllProved());
 
-  // From here every byte is known to be as it should; the model needs no checks of its own.
+  // From here every byte is proved, so the model needs no checks of its own.
   return proof.check('dry-run', () => dryRun(original, file.bytes));
 }
 
 const CONVERTED = 'an ELF file for x86-64, as `kslide convert` writes it, or a bzImage made from a bzImage';
 
-/** Only what makes it pointless to look further: anything that is ELF for x86-64 gets a verdict. */
+/** Refuses only files for which a verdict would be pointless. Every ELF file for x86-64 gets one. */
 async function refuseForeign(bytes: Uint8Array, { input }: Original, codecs: Codecs): Promise<void> {
   if (isBzImage(bytes) && input.bzImage !== undefined) return;
   if (!isElf(bytes)) {
-    // Throws in its own words, unless this is the original's container.
+    // Throws the reader's own error, unless the file is a kernel in another container.
     const { kind } = await readInput(bytes, { codecs });
     throw new KernelImageError({ code: 'not-a-kernel', what: 'file', found: `a ${kind}`, expected: CONVERTED });
   }
@@ -256,7 +254,7 @@ async function refuseForeign(bytes: Uint8Array, { input }: Original, codecs: Cod
   }
 }
 
-/** Says in errors which of the two files they are about. */
+/** Adds to errors which of the two files they are about. */
 async function about<T>(file: string, read: () => Promise<T>): Promise<T> {
   try {
     return await read();

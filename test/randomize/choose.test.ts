@@ -94,7 +94,7 @@ test('each rule in its words, with the nearest that works', () => {
   refused(
     PVH.note,
     { virt: 4 * MIB, phys: 8 * MIB },
-    /physical slide is 0x800000, expected the same as the virtual slide, or the virtual one 0, for the PVH entry of this kernel; the nearest/,
+    /physical slide is 0x800000, expected the same as the virtual slide, unless the virtual slide is 0, for the PVH entry of this kernel; the nearest/,
   );
   refused(
     NONE,
@@ -124,7 +124,7 @@ test('each rule in its words, with the nearest that works', () => {
   refused(
     NONE,
     { virt: 0, phys: 2 * GIB, memory: 8 * GIB, identityMap: 4 * GIB },
-    /: devices may have what is from 2048 MiB to 4 GiB; the nearest/,
+    /: devices may use the addresses from 2048 MiB to 4 GiB; the nearest/,
   );
   refused(
     NONE,
@@ -137,22 +137,22 @@ test('random where nothing is random is refused', () => {
   refused(
     PVH.linked,
     { virt: 'random', phys: 0 },
-    /^would not boot: virtual slide is random, the other one not, expected the physical one to be the same as the virtual slide: .*; the nearest that works: a physical slide that may follow the virtual one, or entry linux64$/,
+    /^would not boot: virtual slide is random, but the other slide is not, expected the physical one to be the same as the virtual slide: .*; the nearest that works: a physical slide that may follow the virtual one, or entry linux64$/,
   );
   refused(
     PVH.linked,
     { virt: 0, phys: 'random' },
-    /physical slide is random, the other one not, .*; the nearest that works: a virtual slide that is random, or entry linux64$/,
+    /physical slide is random, but the other slide is not, .*; the nearest that works: a virtual slide that is random, or entry linux64$/,
   );
   refused(
     NONE,
     { virt: 0, phys: 'random', memory: 70 * MIB },
-    /^would not boot: physical slide is random, expected two to choose from at least: guest memory is 70 MiB; the nearest that works: memory from 87 MiB on$/,
+    /^would not boot: physical slide is random, expected at least two to choose from: guest memory is 70 MiB; the nearest that works: memory of 87 MiB or more$/,
   );
   refused(
     PVH.linked,
     { virt: 'random', memory: 69 * MIB },
-    /virtual slide is random, expected two to choose from at least: guest memory is 69 MiB, and the physical slide has to be the same as .*; the nearest that works: memory from 87 MiB on, or entry linux64$/,
+    /virtual slide is random, expected at least two to choose from: guest memory is 69 MiB, and the physical slide must be the same as .*; the nearest that works: memory of 87 MiB or more, or entry linux64$/,
   );
 });
 

@@ -33,7 +33,7 @@ function regionsOf({ kernel }: Original, elf: ElfFile): Region[] {
   const added = header.phoff + (header.phnum - 1) * PHDR_SIZE[64];
   const [text, table] = [section('.kslide.text'), section('.kslide.table')];
   return [
-    // Where the program headers had to move behind the section headers, e_phoff is looked at first, and the two may contradict each other.
+    // If the program headers had to move after the section headers, e_phoff is checked first, and the two may contradict each other.
     region(header.phoff === 64 ? 'section-headers' : ['section-headers', 'elf-header'], EHDR[64].e_shoff[0], 8),
     region('elf-header', 0, 64),
     region('placement', added + PHDR[64].p_vaddr[0], 16),

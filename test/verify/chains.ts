@@ -40,7 +40,7 @@ export function naiveList(sites: readonly PhysAddr[], lengths: readonly number[]
   return [...batches.flatMap((chainsOfOne) => batch(...chainsOfOne)), 0];
 }
 
-/** Cut where a site is more than 255 bytes behind the one before it. */
+/** Cut where a site is more than 255 bytes after the one before it. */
 export function piecesOf(sites: readonly PhysAddr[]): PhysAddr[][] {
   const pieces: PhysAddr[][] = [];
   for (const [index, site] of sites.entries()) {

@@ -60,20 +60,20 @@ test('proved: every check with a tick, exit code 0', () => {
     code: 0,
     stderr: '',
     stdout: `${HEAD}
-✓ elf-header       the original's, but for where the headers are and how many
-✓ program-headers  the original's, and one PT_LOAD more
+✓ elf-header       the original's, except where the header tables are and how many entries they have
+✓ program-headers  the original's, and one more PT_LOAD
 ✓ placement        the added segment lies outside the image; no two segments overlap, physically or virtually
-✓ original-bytes   unchanged, but for headers and hook
+✓ original-bytes   unchanged, except headers and hook
 ✓ hook             leads from e_entry to the program; the bytes under it are saved
 ✓ program          the one that this version of kslide writes
 ✓ parameters       each has the one value that is right for this kernel
-✓ slots            as many as the image has room for within KERNEL_IMAGE_SIZE, at its alignment
+✓ slots            one for each multiple of the alignment by which the image can move within KERNEL_IMAGE_SIZE
 ✓ table            decodes to the original's relocations
 ✓ section-names    the original's, and the added segment's
 ✓ section-headers  the original's, and the added segment's with its true ranges
 ✓ padding          zero
 ✓ nothing-else     every byte of the file is accounted for
-✓ dry-run          slides carried out in memory give the image that the original's own table gives
+✓ dry-run          slides applied in memory give the image that the original's own table gives
 
 proved: the original, made self-relocating, and nothing else; slides tried: 0x0 0x200000 0x14e00000 0x29e00000 0x3ee00000
 `,
@@ -85,14 +85,14 @@ test('refuted: the offence, exit code 1', () => {
     code: 1,
     stderr: '',
     stdout: `${HEAD}
-✓ elf-header       the original's, but for where the headers are and how many
-✓ program-headers  the original's, and one PT_LOAD more
+✓ elf-header       the original's, except where the header tables are and how many entries they have
+✓ program-headers  the original's, and one more PT_LOAD
 ✓ placement        the added segment lies outside the image; no two segments overlap, physically or virtually
-✓ original-bytes   unchanged, but for headers and hook
+✓ original-bytes   unchanged, except headers and hook
 ✓ hook             leads from e_entry to the program; the bytes under it are saved
 ✓ program          the one that this version of kslide writes
 ✓ parameters       each has the one value that is right for this kernel
-✗ slots            as many as the image has room for within KERNEL_IMAGE_SIZE, at its alignment
+✗ slots            one for each multiple of the alignment by which the image can move within KERNEL_IMAGE_SIZE
 - table            not checked
 - section-names    not checked
 - section-headers  not checked

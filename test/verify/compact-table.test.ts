@@ -7,7 +7,7 @@ import { tableEntryToPhys } from '../../src/base/addresses.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import type { Sites } from '../../src/relocs/tables/apply.ts';
 import { encodeCompactTable, readCompactTable } from '../../src/relocs/tables/compact.ts';
-import { walkCompactTable } from '../../src/verify/compact-table.ts';
+import { decodeCompactTable } from '../../src/verify/table/compact.ts';
 import { at, tables } from '../relocs/compact-tables.ts';
 import { batch, LENGTHS, naiveList, piecesOf } from './chains.ts';
 import type { Chain } from './chains.ts';
@@ -69,12 +69,12 @@ test('the examples of the specification', () => {
     abs64: at(0x1000000, 0x1000008, 0x10001f8, 0x1000210, 0x1001000, 0x1002000, 0x2000001),
   };
   const bytes = bytesOf(`${chains} 00 ${items}`);
-  assert.deepEqual(sitesOf(walkCompactTable(bytes, 0)), table);
+  assert.deepEqual(sitesOf(decodeCompactTable(bytes, 0)), table);
   assert.deepEqual(encodeCompactTable(table), bytes);
   assert.deepEqual(naiveList(addresses(table.abs32), LENGTHS.abs32), [...bytesOf(chains)]);
   for (let length = 0; length < bytes.length; length++)
     assert.throws(
-      () => walkCompactTable(bytes.subarray(0, length), 0),
+      () => decodeCompactTable(bytes.subarray(0, length), 0),
       /is the end of the table, expected 0x[124] bytes/,
     );
 });
@@ -82,7 +82,7 @@ test('the examples of the specification', () => {
 test('it reads what the encoder writes', () => {
   fc.assert(
     fc.property(tables, (table) => {
-      assert.deepEqual(sitesOf(walkCompactTable(encodeCompactTable(table), 0)), sitesOf(table));
+      assert.deepEqual(sitesOf(decodeCompactTable(encodeCompactTable(table), 0)), sitesOf(table));
     }),
     { numRuns: 150 },
   );
@@ -94,7 +94,7 @@ test('chains as the specification has them are what is written, and read', () =>
       const table = { abs32: at(...first), inverse32: at(...second), abs64: none };
       const naive = [...naiveList(first, LENGTHS.abs32), ...naiveList(second, LENGTHS.inverse32), ...END64];
       const bytes = Uint8Array.from(naive);
-      assert.deepEqual(sitesOf(walkCompactTable(bytes, 0)), table);
+      assert.deepEqual(sitesOf(decodeCompactTable(bytes, 0)), table);
       assert.deepEqual(encodeCompactTable(table), bytes);
     }),
     { numRuns: 60 },
@@ -132,7 +132,7 @@ test('any other chains of the same sites are refused', () => {
         if (!same) others++;
         const expected = same ? { abs32: at(...sites), inverse32: none, abs64: none } : undefined;
         assert.deepEqual(
-          attempt(() => walkCompactTable(bytes, 0)),
+          attempt(() => decodeCompactTable(bytes, 0)),
           expected,
         );
         assert.deepEqual(
@@ -152,7 +152,7 @@ test('both readers take and refuse the same bytes', () => {
     fc.property(tables, fc.nat(), fc.integer({ min: 1, max: 255 }), (table, where, flip) => {
       const changed = encodeCompactTable(table);
       changed[where % changed.length]! ^= flip;
-      const [ours, theirs] = [attempt(() => readCompactTable(changed)), attempt(() => walkCompactTable(changed, 0))];
+      const [ours, theirs] = [attempt(() => readCompactTable(changed)), attempt(() => decodeCompactTable(changed, 0))];
       // Sites of different remainders that overlap are for the comparison with the original to find.
       if (ours !== undefined || theirs === undefined) assert.deepEqual(theirs, ours);
       else assert.ok(theirs.abs64.some((site, index) => site < theirs.abs64[index - 1]! + 8));
@@ -169,18 +169,19 @@ test('an entry is found where it is written', () => {
     inverse32: at(0x100_0100),
     abs64: at(0x100_0300, 0x100_0308, 0x100_0a01),
   };
-  const decoded = walkCompactTable(encodeCompactTable(table), 0x1000);
+  const decoded = decodeCompactTable(encodeCompactTable(table), 0x1000);
   const offsets = (['abs32', 'inverse32', 'abs64'] as const).map((list) =>
     [...decoded[list].keys()].map((index) => decoded.offsetOf(list, index) - 0x1000),
   );
-  // A batch of a chain of two: its u16 behind 4 bytes, its byte; one of three chains; end. One chain, end; address and bitmap for two, the same for the third.
+  // A batch of a chain of two: its u16 after 4 bytes, its byte; one of three chains; end. One chain, end; address and bitmap for two, the same for
+  // the third.
   assert.deepEqual(offsets, [[4, 6, 11, 13, 15], [22], [30, 30, 44]]);
 });
 
 const L = 0x100_0000;
 /** A table of this 32-bit list and nothing else. */
 const only = (...batches: number[][]): Uint8Array => Uint8Array.from([...batches.flat(), 0, 0, ...END64]);
-/** So many chains, each so far behind the one before it. */
+/** `count` chains, each `apart` bytes after the one before it. */
 const row = (count: number, apart: number, chain: Chain = [0]): Chain[] =>
   Array.from({ length: count }, (_, index) => chain.map((site) => L + index * apart + site));
 const every = (count: number, step: number): Chain => Array.from({ length: count }, (_, index) => index * step);
@@ -294,7 +295,7 @@ test('each rule of chains has words of its own', () => {
     ['far more', [1, 1, 0xff, 0xff, 0xff, 0xff], /is 0xffffffff, expected at most 16777216 sites, below 0x40000000$/],
     ['in its second site', [1, 2, 0xff, 0x3f, 0xfc, 0xff, 4], /site of the 32-bit list at offset 0x1006 is 0x40000000/],
   ] as const) {
-    const read = (): unknown => walkCompactTable(Uint8Array.from(bytes), 0x1000);
+    const read = (): unknown => decodeCompactTable(Uint8Array.from(bytes), 0x1000);
     assert.throws(read, { name: 'KernelImageError', message }, what);
   }
 });
@@ -310,7 +311,7 @@ test('what is at the edge of a rule of chains is right', () => {
     only([1, 1, 0, 0, 0, 0]),
     only([1, 1, 0xff, 0x3f, 0xfc, 0xff]),
   ]) {
-    const read = sitesOf(walkCompactTable(bytes, 0));
+    const read = sitesOf(decodeCompactTable(bytes, 0));
     assert.ok(read.abs32.length > 0);
     assert.deepEqual(sitesOf(readCompactTable(bytes)), read);
   }
@@ -338,9 +339,9 @@ test('a list has 2^24 sites at most', () => {
     bytes.set(end, length);
     return bytes.subarray(0, length + end.length);
   };
-  assert.equal(walkCompactTable(ending(14, 2), 0).abs32.length, most);
+  assert.equal(decodeCompactTable(ending(14, 2), 0).abs32.length, most);
   const message = /site of the 32-bit list at .* is 0x4000000, expected at most 16777216 sites/;
-  assert.throws(() => walkCompactTable(ending(14, 3), 0), message);
+  assert.throws(() => decodeCompactTable(ending(14, 3), 0), message);
 });
 
 test('each rule of items has words of its own', () => {
@@ -363,7 +364,7 @@ test('each rule of items has words of its own', () => {
     [`ff`, /is the end of the table, expected 0x4 bytes/],
   ] as const) {
     assert.throws(
-      () => walkCompactTable(bytesOf(`00 00 ${text}`), 0x1000),
+      () => decodeCompactTable(bytesOf(`00 00 ${text}`), 0x1000),
       { name: 'KernelImageError', message },
       text,
     );

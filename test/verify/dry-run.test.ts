@@ -7,7 +7,7 @@ import { applyTable } from '../../src/relocs/tables/apply.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
 import { dryRun } from '../../src/verify/dry-run.ts';
 import { Refutation } from '../../src/verify/evidence.ts';
-import { simulateStub } from '../../src/verify/stub-model.ts';
+import { simulateProgram } from '../../src/verify/program-model.ts';
 import { DATA, ENTRY, entryAt, LINK, PERCPU, TABLE, TEXT } from '../make-vmlinux.ts';
 import { forge, original } from './forge.ts';
 
@@ -53,7 +53,7 @@ test('slides from the smallest to the largest, as many as there are', () => {
 test('the model puts the entry right, and relocates each kind of site by its rule', () => {
   const memory = loaded(right);
   const before = new Reader(memory.bytes.slice());
-  assert.equal(simulateStub(memory, ENTRY, 3), 3 * PMD);
+  assert.equal(simulateProgram(memory, ENTRY, 3), 3 * PMD);
   const after = new Reader(memory.bytes);
   const changed = new Set<number>();
   const word = (reader: Reader, entry: number, width: 4 | 8): bigint => {
@@ -77,11 +77,11 @@ test('the model puts the entry right, and relocates each kind of site by its rul
 
 test('the model and applyTable agree after any number of slides', () => {
   const memory = loaded(right);
-  simulateStub(memory, ENTRY, 0);
+  simulateProgram(memory, ENTRY, 0);
   const expected = memory.bytes.slice();
   for (const slot of [1, 2, 250, 503]) {
     const moved = loaded(right);
-    const slide = simulateStub(moved, ENTRY, slot);
+    const slide = simulateProgram(moved, ENTRY, slot);
     const applied = expected.slice();
     applyTable(applied, TABLE, { slide, base: LINK });
     assert.deepEqual(moved.bytes, applied);

@@ -67,7 +67,7 @@ export function movedTo(paddr: number): Forgery {
   };
 }
 
-/** Bytes put in at `offset`, the rest behind them. */
+/** Inserts bytes at `offset`; the rest follows them. */
 export function inserted(bytes: Uint8Array, offset: number, ...values: number[]): Uint8Array {
   return joinParts([bytes.subarray(0, offset), Uint8Array.from(values), bytes.subarray(offset)]);
 }

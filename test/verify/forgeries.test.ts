@@ -1,6 +1,6 @@
 /**
- * Converted kernels that are wrong and agree with themselves: no field contradicts another, many of them would even boot. Each is refuted by the check
- * that it was made for.
+ * Converted kernels that are wrong and agree with themselves: no field contradicts another, many of them would even boot. Each is refuted by the
+ * check that it was made for.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -32,7 +32,7 @@ function refuted(bytes: Uint8Array, check: CheckName, message: RegExp, of: Origi
   const text = `${offence!.what} at ${offence!.offset.toString(16)} is ${offence!.found}, expected ${offence!.expected}`;
   assert.equal(offence!.check, check, text);
   assert.match(text, message);
-  // Those before it hold, those behind it were not looked at.
+  // The checks before it hold; those after it were not run.
   const order = Object.keys(CHECKS);
   assert.deepEqual(
     checks.map(({ ok }) => ok),
@@ -126,7 +126,7 @@ test('parameters and program moved apart, the hook knowing it', () => {
   );
 });
 
-test('the table moved behind more padding than it needs', () => {
+test('the table moved, with more padding before it than it needs', () => {
   forged(
     {
       segment: (segment) => ({
@@ -471,9 +471,9 @@ test('what nothing accounts for', () => {
     'padding',
     /^padding before the added segment at 7fff is 0x90, expected 0x0$/,
   );
-  const behindProgram = added.offset + PARAMS.size + program.length;
+  const afterProgram = added.offset + PARAMS.size + program.length;
   refuted(
-    edited((elf) => elf.u8(behindProgram, 0x90)),
+    edited((elf) => elf.u8(afterProgram, 0x90)),
     'padding',
     /^padding before the table/,
   );
@@ -491,7 +491,7 @@ test('program headers that moved, and did not need to or not there', async () =>
   const further = inserted(moved, phoff, 0, 0, 0, 0, 0, 0, 0, 0);
   new Writer(further).u64(32, phoff + 8);
   refuted(further, 'elf-header', /e_phoff at 20/, crowded);
-  const behind = joinParts([right, right.subarray(64, addedHeader + 56)]);
-  new Writer(behind).u64(32, right.length);
-  refuted(behind, 'elf-header', /e_phoff at 20 is 0x[0-9a-f]+, expected 0x40/);
+  const atEnd = joinParts([right, right.subarray(64, addedHeader + 56)]);
+  new Writer(atEnd).u64(32, right.length);
+  refuted(atEnd, 'elf-header', /e_phoff at 20 is 0x[0-9a-f]+, expected 0x40/);
 });

@@ -46,7 +46,7 @@ async function unusable(image: Uint8Array, file: Uint8Array, message: RegExp): P
 test('what convert makes is proved, whatever the original came in', async () => {
   for (const image of [original, bzImage, uki]) await proved(image, right);
   await proved(bare, right, relocs);
-  // A table given apart goes before the one behind the file, as in convert.
+  // As in convert, a table that is given takes precedence over the one after the file.
   const other = encodeRelocationTable({ ...TABLE, abs32: new Uint32Array(0) });
   await proved(original, await converted(original, other), other);
   assert.equal((await verify(original, right, { codecs, relocs: other })).offence?.check, 'table');

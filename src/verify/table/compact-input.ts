@@ -1,23 +1,23 @@
-/** What the readers of the compact table's lists share: bytes that are read checked, and sites with where they come from. */
-import { KERNEL_IMAGE_SIZE, physToTableEntry } from '../base/addresses.ts';
-import type { FileOffset, PhysAddr } from '../base/addresses.ts';
-import { viewOf } from '../base/bytes.ts';
-import { hex } from '../base/errors.ts';
-import type { ListName } from '../relocs/tables/kernel-table.ts';
-import { badTable } from './table-reader.ts';
-import type { EntryWatch } from './table-reader.ts';
+/** What the readers of the compact table's lists share: checked reads from the table's bytes, and lists of sites with the places they came from. */
+import { KERNEL_IMAGE_SIZE, physToTableEntry } from '../../base/addresses.ts';
+import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
+import { viewOf } from '../../base/bytes.ts';
+import { hex } from '../../base/errors.ts';
+import type { ListName } from '../../relocs/tables/kernel-table.ts';
+import { badTable } from './reader.ts';
+import type { EntryWatch } from './reader.ts';
 
 const SITES_AT_MOST = 2 ** 24;
 
-/** What is said of a list. */
-export interface ListForm {
+/** Which of the three lists is read. `title` names it in messages; `width` is the size of its sites in bytes. */
+export interface ListRules {
   readonly name: ListName;
   readonly title: string;
   readonly width: 4 | 8;
 }
 
-/** A list in the making: sites, and where in the table each of them comes from. */
-export class Found {
+/** A list that grows as it is decoded: its sites, and the offset in the table of each. */
+export class DecodedSites {
   sites: Uint32Array;
   offsets: Uint32Array;
   length = 0;
@@ -41,24 +41,27 @@ export class Found {
     if (index >= this.length) this.length = index + 1;
   }
 
-  /** Those of another list from `first` to `end`; where there is room. */
-  append({ sites, offsets }: Found, first: number, end: number): void {
+  /** Appends another list's sites from index `first` up to `end`. The caller has made the room. */
+  append({ sites, offsets }: DecodedSites, first: number, end: number): void {
     this.sites.set(sites.subarray(first, end), this.length);
     this.offsets.set(offsets.subarray(first, end), this.length);
     this.length += end - first;
   }
 }
 
-/** A part of what was read, from the index `first` on to `end`: chains of `length` sites, ascending by their first ones. */
-export interface Group {
+/** Indices `first` up to `end` of a decoded list: chains of `length` sites each, whose first sites ascend. */
+export interface ChainGroup {
   readonly first: number;
   end: number;
   readonly length: number;
 }
 
-/** One list that ascends of groups that do; `lengths` gets the length of each chain, at the index of its first site. */
-export function merge(read: Found, groups: readonly Group[], lengths?: Uint8Array): Found {
-  const merged = new Found(read.length);
+/**
+ * Merges groups into one list in which the chains' first sites ascend. `lengths`, if given, gets the length of each chain at the index of its first
+ * site.
+ */
+export function mergeGroups(read: DecodedSites, groups: readonly ChainGroup[], lengths?: Uint8Array): DecodedSites {
+  const merged = new DecodedSites(read.length);
   const heads = groups.map(({ first }) => first);
   while (merged.length < read.length) {
     let least = -1;
@@ -76,8 +79,8 @@ export function merge(read: Found, groups: readonly Group[], lengths?: Uint8Arra
   return merged;
 }
 
-/** Through the bytes of a table, forwards. Offsets count from its start. */
-export class Walk {
+/** Reads the bytes of a table forwards. Offsets count from the table's start. */
+export class TableInput {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #origin: FileOffset;
@@ -91,8 +94,8 @@ export class Walk {
     this.#watch = watch;
   }
 
-  /** A site that was read, and from where. */
-  put(read: Found, index: number, site: PhysAddr, offset: number, { name, title, width }: ListForm): void {
+  /** Records a site that was decoded from `offset`. */
+  put(read: DecodedSites, index: number, site: PhysAddr, offset: number, { name, title, width }: ListRules): void {
     if (site + width > KERNEL_IMAGE_SIZE || index >= SITES_AT_MOST) {
       const expected = `at most ${SITES_AT_MOST} sites, below ${hex(KERNEL_IMAGE_SIZE)}`;
       this.refuse(`site of the ${title} list`, offset, site, expected);

@@ -1,18 +1,21 @@
-/** The 64-bit list of a compact table: items, each a bitmap or a run, cut into four pieces that take turns. */
-import type { PhysAddr } from '../base/addresses.ts';
-import { hex } from '../base/errors.ts';
-import { Found, merge } from './compact-reader.ts';
-import type { ListForm, Group, Walk } from './compact-reader.ts';
+/** Decodes the 64-bit list of a compact table. It consists of items, each a bitmap or a run, in four pieces that are written by turns. */
+import type { PhysAddr } from '../../base/addresses.ts';
+import { hex } from '../../base/errors.ts';
+import { DecodedSites, mergeGroups } from './compact-input.ts';
+import type { ChainGroup, ListRules, TableInput } from './compact-input.ts';
 
-const ABS64: ListForm = { name: 'abs64', title: '64-bit', width: 8 };
+const ABS64: ListRules = { name: 'abs64', title: '64-bit', width: 8 };
+/** First bytes that are no skip: of a run, and of an address. */
 const RUN = 254;
 const ADDRESS = 255;
+/** Sites: the fewest that make a run, and what its length is a multiple of. */
 const RUN_LEAST = 128;
 const RUN_STEP = 16;
+/** Bytes of memory that a bitmap covers. */
 const SPAN = 512;
 const PIECES = 4;
 
-/** An item of the 64-bit list: `first` is the index of its first site, `end` that of the one after its last, `units` the length of a run. */
+/** An item of the 64-bit list: its sites have the indices `first` up to `end`. `units`: a run's length, in RUN_STEP sites; undefined for a bitmap. */
 interface Item {
   readonly offset: number;
   readonly first: number;
@@ -20,45 +23,45 @@ interface Item {
   readonly units: number | undefined;
 }
 
-/** The 64-bit list, ascending over all. */
-export function readItems(walk: Walk): Found {
+/** Gives the list's sites, ascending over all pieces and remainders. */
+export function readItems(input: TableInput): DecodedSites {
   const { title } = ABS64;
-  const read = new Found();
+  const read = new DecodedSites();
   const written: Item[] = [];
   const cursors = Array.from({ length: PIECES }, (): PhysAddr => 0);
   let address: { readonly offset: number; readonly value: PhysAddr } | undefined;
   for (let piece = 0; ;) {
-    const offset = walk.at;
+    const offset = input.at;
     const cursor = cursors[piece]!;
-    const first = walk.u8(title);
+    const first = input.u8(title);
     if (first === ADDRESS) {
-      const value = walk.u32(title);
-      if (address !== undefined) walk.refuse('address in the 64-bit list', offset, first, 'an item after an address');
+      const value = input.u32(title);
+      if (address !== undefined) input.refuse('address in the 64-bit list', offset, first, 'an item after an address');
       if (value === 0) break;
       address = { offset, value };
       continue;
     }
     const isRun = first === RUN;
     const site = (address?.value ?? cursor) + (isRun ? 0 : first * 8);
-    expectReach(walk, address, cursor, isRun ? 1 : RUN * 8);
-    if (address !== undefined && !isRun && first !== 0) walk.refuse('skip after an address', offset, first, '0');
+    expectReach(input, address, cursor, isRun ? 1 : RUN * 8);
+    if (address !== undefined && !isRun && first !== 0) input.refuse('skip after an address', offset, first, '0');
     const before = read.length;
     let units: number | undefined;
     if (isRun) {
-      units = walk.u32(title);
-      if (units === 0) walk.refuse('run of the 64-bit list', offset + 1, 0, `${RUN_LEAST / RUN_STEP} or more`);
+      units = input.u32(title);
+      if (units === 0) input.refuse('run of the 64-bit list', offset + 1, 0, `${RUN_LEAST / RUN_STEP} or more`);
       for (let index = 0; index < units * RUN_STEP; index++)
-        walk.put(read, read.length, site + index * 8, offset, ABS64);
+        input.put(read, read.length, site + index * 8, offset, ABS64);
       cursors[piece] = site + units * RUN_STEP * 8;
     } else {
       for (let half = 0; half < 2; half++) {
-        const bits = walk.u32(title);
+        const bits = input.u32(title);
         for (let bit = 0; bit < 32; bit++)
-          if (((bits >>> bit) & 1) === 1) walk.put(read, read.length, site + half * 256 + bit * 8, offset, ABS64);
+          if (((bits >>> bit) & 1) === 1) input.put(read, read.length, site + half * 256 + bit * 8, offset, ABS64);
       }
       cursors[piece] = site + SPAN;
       if (read.sites[before] !== site || read.length === before)
-        walk.refuse('bitmap of the 64-bit list', offset + 1, 'no site in its first bit', 'one');
+        input.refuse('bitmap of the 64-bit list', offset + 1, 'no site in its first bit', 'one');
     }
     written.push({ offset, first: before, end: read.length, units });
     address = undefined;
@@ -66,15 +69,17 @@ export function readItems(walk: Walk): Found {
   }
   const items: Item[] = [];
   for (const [place, index] of turns(written.length).entries()) items[index] = written[place]!;
-  const found = new Found(read.length);
+  const found = new DecodedSites(read.length);
   for (const { first, end } of items) found.append(read, first, end);
-  expectItems(walk, found, items);
-  return merge(found, groupByRemainder(found));
+  expectItems(input, found, items);
+  return mergeGroups(found, groupByRemainder(found));
 }
 
-/** An address stands where an item cannot do without. */
+/**
+ * An address is allowed only where the item after it could not be reached without one. `cursor`: the position of the piece, which skips count from.
+ */
 function expectReach(
-  walk: Walk,
+  input: TableInput,
   address: { offset: number; value: PhysAddr } | undefined,
   cursor: PhysAddr,
   reach: number,
@@ -83,28 +88,28 @@ function expectReach(
   const { offset, value } = address;
   const skip = value - cursor;
   if (skip >= 0 && skip < reach && skip % 8 === 0)
-    walk.refuse('address in the 64-bit list', offset, value, `an item that reaches it from ${hex(cursor)}`);
+    input.refuse('address in the 64-bit list', offset, value, `an item that reaches it from ${hex(cursor)}`);
 }
 
 /**
- * `items` in the order of the list, each of one site or more: runs where there are runs, as long as they can be; bitmaps elsewhere, which leave out
- * nothing that they could hold.
+ * Checks that `items`, in the order of the list and with one site or more each, are the ones that the format prescribes: runs wherever a run is
+ * possible, each as long as possible; bitmaps elsewhere, each with every site that it can hold.
  */
-function expectItems(walk: Walk, { sites, length }: Found, items: readonly Item[]): void {
+function expectItems(input: TableInput, { sites, length }: DecodedSites, items: readonly Item[]): void {
   const ordered = sites.subarray(0, length);
   let start = 0;
   for (const { offset, first, end } of items) {
     const [before, site] = [ordered[start - 1], ordered[start]!];
     if (before !== undefined && (site % 8 < before % 8 || (site % 8 === before % 8 && site <= before)))
-      walk.refuse('item of the 64-bit list', offset, site, `a site after ${hex(before)}`);
+      input.refuse('item of the 64-bit list', offset, site, `a site after ${hex(before)}`);
     start += end - first;
   }
   let place = 0;
-  for (const { first, end, units, row } of rightItems(ordered)) {
+  for (const { first, end, units, row } of prescribedItems(ordered)) {
     const item = items[place++]!;
     const shown = (size: number | undefined): string => (size === undefined ? 'a bitmap' : `a run of ${size} × 16`);
     if (item.units !== units)
-      walk.refuse(
+      input.refuse(
         'item of the 64-bit list',
         item.offset,
         shown(item.units),
@@ -112,7 +117,7 @@ function expectItems(walk: Walk, { sites, length }: Found, items: readonly Item[
       );
     if (item.end - item.first === end - first) continue;
     const follower = ordered[first + item.end - item.first]!;
-    walk.refuse(
+    input.refuse(
       'item of the 64-bit list',
       items[place]!.offset,
       follower,
@@ -121,9 +126,9 @@ function expectItems(walk: Walk, { sites, length }: Found, items: readonly Item[
   }
 }
 
-/** The groups that sites in the order of the 64-bit list make: those of each remainder modulo 8. All but the first are small. */
-function groupByRemainder({ sites, length }: Found): Group[] {
-  const groups: Group[] = [];
+/** Groups sites, in the order of the 64-bit list, by their remainder modulo 8. All groups but the first are small. */
+function groupByRemainder({ sites, length }: DecodedSites): ChainGroup[] {
+  const groups: ChainGroup[] = [];
   for (let index = 0; index < length; index++) {
     if (index > 0 && sites[index]! % 8 === sites[index - 1]! % 8) groups.at(-1)!.end++;
     else groups.push({ first: index, end: index + 1, length: 1 });
@@ -131,12 +136,12 @@ function groupByRemainder({ sites, length }: Found): Group[] {
   return groups;
 }
 
-/** Items by turns, of each its sites. */
+/** The indices of ascending sites in the order in which they are written: items by turns, and the sites of each item. */
 export function orderOfItems(list: Uint32Array): Uint32Array {
   const byRemainder = Uint32Array.from(list.keys()).toSorted((a, b) => (list[a]! % 8) - (list[b]! % 8) || a - b);
   const sites = byRemainder.map((index) => list[index]!);
   const firsts: number[] = [];
-  for (const { first } of rightItems(sites)) firsts.push(first);
+  for (const { first } of prescribedItems(sites)) firsts.push(first);
   const order = new Uint32Array(list.length);
   let place = 0;
   for (const item of turns(firsts.length)) {
@@ -148,8 +153,8 @@ export function orderOfItems(list: Uint32Array): Uint32Array {
 }
 
 /**
- * 0 to `count` − 1 by turns: a list of items is cut into four pieces, the first ones longer by one where they cannot be equal, and what is written is the
- * first of each, the second of each, and so on.
+ * The numbers 0 to `count` − 1, by turns: the list of items is cut into four pieces, the first of them longer by one if they cannot be equal. Written
+ * are the first item of each piece, then the second of each, and so on.
  */
 function turns(count: number): Uint32Array {
   const order = new Uint32Array(count);
@@ -161,8 +166,8 @@ function turns(count: number): Uint32Array {
   return order;
 }
 
-/** The items that sites in the order of the 64-bit list have to be written in; `units` of those that are runs. */
-function* rightItems(sites: Uint32Array): Generator<{
+/** Cuts sites, in the order of the 64-bit list, into the items that the format prescribes. `row`: how many sites follow each other in steps of 8. */
+function* prescribedItems(sites: Uint32Array): Generator<{
   readonly first: number;
   readonly end: number;
   readonly units: number | undefined;
@@ -178,13 +183,13 @@ function* rightItems(sites: Uint32Array): Generator<{
   }
 }
 
-/** How many sites from `first` on one bitmap holds. */
+/** How many sites, from `first` on, one bitmap holds. */
 function bitmapLength(sites: Uint32Array, first: number): number {
   const site = sites[first]!;
   let end = first + 1;
   for (; end < sites.length; end++) {
     const distance = sites[end]! - site;
-    // Those of the next remainder are never in it, wherever they lie.
+    // Sites with the next remainder are never in the same bitmap, wherever they lie.
     if (distance < 0 || distance >= SPAN || distance % 8 !== 0) break;
   }
   return end - first;
