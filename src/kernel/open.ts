@@ -7,7 +7,8 @@
  *   3. ELF header, program headers and section headers inside the file                 elf/read.ts
  *   4. whether kslide has rewritten the kernel before                                  here
  *   5. segments, entry, PVH note                                                       vmlinux.ts
- *   6. for a kernel that is to be rewritten: whether headers and entry can be          here
+ *   6. for a kernel that is to be rewritten: no file bytes loaded twice, room for       here
+ *      another program header, 8 whole bytes at the entry
  *
  * The relocations, and each of their sites, are checked next, by relocs/find.ts.
  */

@@ -6,6 +6,8 @@
  * nothing from the others, and spread by a circular multiply with that file's constant. CPUID says which instructions exist. Where CPUID
  * itself faults (in a confidential guest before its kernel is up), each instruction is tried under guard; there RDRAND is the only source
  * that the host cannot choose.
+ *
+ * A change here needs the same one in test/boot/leaks.test.ts (`foretell`), which computes the entropy a second time to look for it in memory.
  */
 import type { Assembler } from '../asm/assembler.ts';
 import { byte, dword, mem, qword } from '../asm/operands.ts';
