@@ -9,11 +9,16 @@ import { once } from 'node:events';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Readable, Writable } from 'node:stream';
 
 const PROGRAM = 'chromium';
 /** A busy machine takes its time. */
 const ANSWER_MS = 120_000;
+/** After this long the browser is ended by a signal. */
+const CLOSE_MS = 30_000;
+/** Attempts to remove the profile, 0.1 s apart. */
+const REMOVALS = 100;
 
 export interface View {
   readonly width: number;
@@ -27,6 +32,19 @@ interface Message {
   readonly params?: Readonly<Record<string, unknown>>;
   readonly result?: Readonly<Record<string, unknown>>;
   readonly error?: { readonly message: string };
+}
+
+/** Removes a folder into which a process that is ending may still write. */
+async function removeFolder(path: string): Promise<void> {
+  for (let tries = 1; ; tries++) {
+    try {
+      rmSync(path, { recursive: true, force: true });
+      return;
+    } catch (error) {
+      if (tries === REMOVALS) throw error;
+      await sleep(100);
+    }
+  }
 }
 
 export class Browser {
@@ -107,11 +125,18 @@ export class Browser {
     return Buffer.from(String(data), 'base64');
   }
 
+  /**
+   * Asks the browser to end, so that its child processes end before it does: one that outlives it still writes into the profile, and rmSync then fails
+   * with ENOTEMPTY, however often it retries (it lists the folder only once).
+   */
   async close(): Promise<void> {
     const closed = once(this.#child, 'close');
-    this.#child.kill('SIGKILL');
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), CLOSE_MS);
+    this.#session = undefined; // the request is to the browser, not to the page
+    await this.#ask('Browser.close').catch(() => this.#child.kill('SIGKILL'));
     await closed;
-    rmSync(this.#profile, { recursive: true, force: true, maxRetries: 10 });
+    clearTimeout(timer);
+    await removeFolder(this.#profile);
   }
 
   async #ask(
