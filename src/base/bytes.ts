@@ -80,6 +80,13 @@ export class Reader {
     });
   }
 
+  /** Little-endian, of any width. Throws `bad-value` from 2^53 on. */
+  number(offset: number, width: 1 | 2 | 4 | 8, field: string): number {
+    if (width === 8) return this.u64AsNumber(offset, field);
+    if (width === 4) return this.u32(offset, field);
+    return width === 2 ? this.u16(offset, field) : this.u8(offset, field);
+  }
+
   /** Little-endian, of any width. */
   uint(offset: number, width: 1 | 2 | 4 | 8, field: string): bigint {
     if (width === 8) return this.u64(offset, field);

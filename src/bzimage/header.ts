@@ -182,10 +182,7 @@ function checkKind(reader: Reader, protocol: number): void {
 }
 
 function readField(reader: Reader, { name, offset, width }: SetupField): number {
-  if (width === 1) return reader.u8(offset, name);
-  if (width === 2) return reader.u16(offset, name);
-  if (width === 4) return reader.u32(offset, name);
-  return reader.u64AsNumber(offset, name);
+  return reader.number(offset, width, name);
 }
 
 function badField(field: SetupField, found: number, expected: string | number): KernelImageError {

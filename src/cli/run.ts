@@ -1,6 +1,6 @@
 /** Runs one command line: parses it, runs the command, and turns what that throws into one line and an exit code (failure.ts). */
 import { Command, CommanderError } from 'commander';
-import { describeFailure } from './failure.ts';
+import { describeFailure, EXIT } from './failure.ts';
 import { print } from './print.ts';
 import { version } from './version.ts';
 
@@ -27,13 +27,13 @@ export async function run(args: readonly string[], commands: Commands): Promise<
   for (const load of one === undefined ? Object.values(commands) : [one]) (await load()).default(program, setExitCode);
   if (args.length === 0) {
     process.stderr.write(program.helpInformation());
-    return 2;
+    return EXIT.unusable;
   }
   try {
     await program.parseAsync(args, { from: 'user' });
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError && error.exitCode === 0) return 0; // --help, --version
+    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done; // --help, --version
     const failure = describeFailure(error);
     process.stderr.write(`kslide: ${failure.text}\n`);
     return failure.exitCode;

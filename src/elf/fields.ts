@@ -145,9 +145,7 @@ export function readField(reader: Reader, at: FileOffset, [offset, width]: Field
 
 /** The same for a count or an offset, as a number. Throws `bad-value` for 2^53 and more. */
 export function readNumber(reader: Reader, at: FileOffset, [offset, width]: Field, name: string): number {
-  if (width === 8) return reader.u64AsNumber(at + offset, name);
-  if (width === 4) return reader.u32(at + offset, name);
-  return width === 2 ? reader.u16(at + offset, name) : reader.u8(at + offset, name);
+  return reader.number(at + offset, width, name);
 }
 
 /** Reads every field of the structure at `at`. */
@@ -158,7 +156,7 @@ export function readFields<L extends Layout>(bytes: Uint8Array, at: FileOffset, 
   return values as Record<keyof L, bigint>;
 }
 
-export function writeField(writer: Writer, at: FileOffset, [offset, width]: Field, value: number | bigint): void {
+function writeField(writer: Writer, at: FileOffset, [offset, width]: Field, value: number | bigint): void {
   writer.uint(at + offset, width, value);
 }
 

@@ -17,6 +17,7 @@ import {
   PT_NOTE,
   SHN_XINDEX,
   SHT_NOBITS,
+  SHT_STRTAB,
 } from './constants.ts';
 import { EHDR, EHDR_SIZE, NHDR, NHDR_SIZE, PHDR, PHDR_SIZE, readField, readNumber, SHDR, SHDR_SIZE } from './fields.ts';
 import type { Field } from './fields.ts';
@@ -207,6 +208,32 @@ export function sectionName(elf: ElfFile, section: Section): string {
   if (names === undefined || section.nameOffset >= names.size) return '';
   if (names.offset + names.size > elf.bytes.length) return '';
   return cString(elf.bytes.subarray(names.offset, names.offset + names.size), section.nameOffset);
+}
+
+/** The section name table; undefined in a file without sections. Throws KernelImageError when e_shstrndx names no SHT_STRTAB section. */
+export function findSectionNames({ header, sections }: ElfFile): Section | undefined {
+  if (header.shnum === 0) return undefined;
+  const names = sections[header.shstrndx];
+  if (names?.type === SHT_STRTAB) return names;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'e_shstrndx',
+    offset: EHDR[header.bits].e_shstrndx[0],
+    found: header.shstrndx,
+    expected: 'the number of a SHT_STRTAB section',
+  });
+}
+
+/** Throws KernelImageError when e_phnum cannot count one more program header. */
+export function expectCountableHeader({ header }: ElfFile): void {
+  if (header.phnum + 1 < PN_XNUM) return;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'e_phnum',
+    offset: EHDR[header.bits].e_phnum[0],
+    found: header.phnum,
+    expected: 'room for one more program header',
+  });
 }
 
 export function findSection(elf: ElfFile, name: string): Section | undefined {

@@ -9,18 +9,9 @@ import { physToVirt, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { alignUp, ascii, copyOf, isZero, joinParts, Writer } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
-import {
-  PN_XNUM,
-  PT_LOAD,
-  SHF_ALLOC,
-  SHN_LORESERVE,
-  SHT_NOBITS,
-  SHT_NULL,
-  SHT_PROGBITS,
-  SHT_STRTAB,
-} from './constants.ts';
+import { PT_LOAD, SHF_ALLOC, SHN_LORESERVE, SHT_NOBITS, SHT_NULL, SHT_PROGBITS, SHT_STRTAB } from './constants.ts';
 import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, SHDR, SHDR_SIZE, writeFields } from './fields.ts';
-import { sectionBytes } from './read.ts';
+import { expectCountableHeader, findSectionNames, sectionBytes } from './read.ts';
 import type { ElfFile } from './read.ts';
 
 export interface Patch {
@@ -87,15 +78,7 @@ function placeHeaders(elf: ElfFile, namesAt: FileOffset, namesSize: number, adde
 export function addSegment(elf: ElfFile, segment: NewSegment, patches: readonly Patch[]): Uint8Array[] {
   const { header, bytes } = elf;
   if (header.bits !== 64) throw new RangeError('addSegment writes ELF64 only');
-  if (header.phnum + 1 >= PN_XNUM) {
-    throw new KernelImageError({
-      code: 'unsupported',
-      what: 'e_phnum',
-      offset: EHDR[64].e_phnum[0],
-      found: header.phnum,
-      expected: 'room for one more program header',
-    });
-  }
+  expectCountableHeader(elf);
   // Layout: everything new, in file order.
   const filesz = segment.content.reduce((sum, part) => sum + part.length, 0);
   const names = sectionNames(elf, segment.sections);
@@ -260,20 +243,10 @@ interface SectionNames {
 
 /** The old name table followed by the new names. If there was none, a new table, which is section 1. */
 function sectionNames(elf: ElfFile, added: readonly { readonly name: string }[]): SectionNames {
-  const old = elf.sections[elf.header.shstrndx];
-  const known = elf.header.shnum > 0 && old !== undefined && old.type === SHT_STRTAB;
-  if (elf.header.shnum > 0 && !known) {
-    throw new KernelImageError({
-      code: 'bad-value',
-      what: 'e_shstrndx',
-      offset: EHDR[64].e_shstrndx[0],
-      found: elf.header.shstrndx,
-      expected: 'the number of a SHT_STRTAB section',
-    });
-  }
-  const oldBytes = known ? sectionBytes(elf, old) : new Uint8Array(0);
+  const old = findSectionNames(elf);
+  const oldBytes = old !== undefined ? sectionBytes(elf, old) : new Uint8Array(0);
   const start = oldBytes.length;
-  if (known && oldBytes.at(-1) !== 0) {
+  if (old !== undefined && oldBytes.at(-1) !== 0) {
     throw new KernelImageError({
       code: 'bad-value',
       what: 'last byte of the section name table',
@@ -282,14 +255,14 @@ function sectionNames(elf: ElfFile, added: readonly { readonly name: string }[])
       expected: '0',
     });
   }
-  let text = known ? '' : '\0.shstrtab\0';
+  let text = old !== undefined ? '' : '\0.shstrtab\0';
   const offsets = added.map(({ name }) => {
     const at = start + text.length;
     text += `${name}\0`;
     return at;
   });
   const bytes = joinParts([oldBytes, ascii(text)]);
-  return { bytes, index: known ? elf.header.shstrndx : 1, offsets };
+  return { bytes, index: old?.index ?? 1, offsets };
 }
 
 interface SectionRow {

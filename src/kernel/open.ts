@@ -14,9 +14,8 @@
  */
 import type { Watch } from '../codecs/formats.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { PN_XNUM, SHT_STRTAB } from '../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
-import { readElf } from '../elf/read.ts';
+import { expectCountableHeader, findSectionNames, readElf } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { ENTRY_BYTES } from '../segment/layout.ts';
 import { findSegment, kindOfKernel, readSlides } from '../segment/read.ts';
@@ -60,7 +59,8 @@ export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string)
   const kernel = readVmlinuxFrom(elf);
   if (purpose === 'rewrite') expectBytesOfTheirOwn(kernel);
   if (unchanged) {
-    expectRoomForHeaders(elf);
+    expectCountableHeader(elf);
+    findSectionNames(elf);
     expectWholeEntry(kernel);
   }
   return { input, kernel };
@@ -116,28 +116,6 @@ function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
       });
     }
     taken.push({ what: `program header ${index}`, start: offset, end: offset + filesz });
-  }
-}
-
-/** One more program header must be countable, and the new sections' names need a name table. */
-function expectRoomForHeaders({ header, sections }: ElfFile): void {
-  if (header.phnum + 1 >= PN_XNUM) {
-    throw new KernelImageError({
-      code: 'unsupported',
-      what: 'e_phnum',
-      offset: EHDR[64].e_phnum[0],
-      found: header.phnum,
-      expected: 'room for one more program header',
-    });
-  }
-  if (header.shnum > 0 && sections[header.shstrndx]?.type !== SHT_STRTAB) {
-    throw new KernelImageError({
-      code: 'bad-value',
-      what: 'e_shstrndx',
-      offset: EHDR[64].e_shstrndx[0],
-      found: header.shstrndx,
-      expected: 'the number of a SHT_STRTAB section',
-    });
   }
 }
 

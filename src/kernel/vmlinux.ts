@@ -5,7 +5,7 @@
  * from _text to _end. All of it is linked at physical address + __START_KERNEL_map, except the per-cpu segment of kernels before 6.15,
  * which is linked at 0 but loaded with the rest. Relocations name places by link address; this file resolves them by physical address.
  */
-import { KERNEL_IMAGE_SIZE, physToVirt, START_KERNEL_MAP, virtToPhys } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, physToVirt, START_KERNEL_MAP } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EM_X86_64, ET_DYN, ET_EXEC, PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
@@ -182,12 +182,6 @@ function readPvhEntry(elf: ElfFile, loads: readonly Segment[]): PhysAddr | undef
 export function fileOffsetOf(loads: readonly Segment[], address: PhysAddr): FileOffset | undefined {
   const load = loads.find(({ paddr, filesz }) => address >= paddr && address < paddr + filesz);
   return load === undefined ? undefined : load.offset + (address - load.paddr);
-}
-
-/** The same for a virtual link address inside the kernel's map. */
-export function fileOffsetOfVirt(loads: readonly Segment[], address: VirtAddr): FileOffset | undefined {
-  const physical = virtToPhys(address);
-  return physical === undefined ? undefined : fileOffsetOf(loads, physical);
 }
 
 /** The kernel without the segment that kslide added. Throws KernelImageError if no segment is left. */

@@ -10,8 +10,8 @@
  */
 import fs from 'node:fs';
 import { Reader } from '../../base/bytes.ts';
-import { PT_LOAD, PT_NOTE } from '../../elf/constants.ts';
-import { EHDR, EHDR_SIZE, PHDR_SIZE, SHDR_SIZE } from '../../elf/fields.ts';
+import { ELFCLASS64, PT_LOAD, PT_NOTE } from '../../elf/constants.ts';
+import { EHDR, EHDR_SIZE, PHDR_SIZE, readNumber, SHDR_SIZE } from '../../elf/fields.ts';
 import { endOfElf, isElf, readElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
@@ -88,12 +88,12 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
   };
   try {
     load(0, HEAD);
-    if (!isElf(bytes) || bytes[4] !== 2) return undefined;
-    const header = new Reader(bytes);
-    const phnum = header.u16(EHDR[64].e_phnum[0], 'e_phnum');
-    const shnum = header.u16(EHDR[64].e_shnum[0], 'e_shnum');
-    load(header.u64AsNumber(EHDR[64].e_phoff[0], 'e_phoff'), (phnum + 1) * PHDR_SIZE[64]);
-    load(header.u64AsNumber(EHDR[64].e_shoff[0], 'e_shoff'), Math.max(1, shnum) * SHDR_SIZE[64]);
+    const reader = new Reader(bytes);
+    const field = (name: keyof (typeof EHDR)[64]): number => readNumber(reader, 0, EHDR[64][name], name);
+    if (!isElf(bytes) || field('EI_CLASS') !== ELFCLASS64) return undefined;
+    const shnum = field('e_shnum');
+    load(field('e_phoff'), (field('e_phnum') + 1) * PHDR_SIZE[64]);
+    load(field('e_shoff'), Math.max(1, shnum) * SHDR_SIZE[64]);
     if (shnum === 0) return undefined; // counted elsewhere, or none: rare
     const elf = readElf(bytes);
     const end = endOfElf(elf);

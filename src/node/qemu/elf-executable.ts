@@ -19,7 +19,7 @@ import {
   PT_NOTE,
   XEN_ELFNOTE_PHYS32_ENTRY,
 } from '../../elf/constants.ts';
-import { EHDR_SIZE, PHDR_SIZE } from '../../elf/fields.ts';
+import { EHDR, EHDR_SIZE, NHDR, NHDR_SIZE, PHDR, PHDR_SIZE, writeFields } from '../../elf/fields.ts';
 
 export interface ExecutableSegment {
   /** Both p_paddr and p_vaddr. */
@@ -78,28 +78,29 @@ export function buildElf({ entry, note = new Uint8Array(), segments }: Executabl
 /** XEN_ELFNOTE_PHYS32_ENTRY: where a PVH loader enters, in 32-bit protected mode. The descriptor has a pointer's size. */
 export function pvhNote(entry: PhysAddr): Uint8Array {
   const name = ascii('Xen\0');
-  const note = new Writer(new Uint8Array(12 + name.length + 8));
-  note.u32(0, name.length);
-  note.u32(4, 8);
-  note.u32(8, XEN_ELFNOTE_PHYS32_ENTRY);
-  note.copy(12, name);
-  note.u64(12 + name.length, entry);
+  const descAt = NHDR_SIZE + name.length;
+  const note = new Writer(new Uint8Array(descAt + 8));
+  writeFields(note, 0, NHDR, { n_namesz: name.length, n_descsz: 8, n_type: XEN_ELFNOTE_PHYS32_ENTRY });
+  note.copy(NHDR_SIZE, name);
+  note.u64(descAt, entry);
   return note.bytes;
 }
 
 function writeHeader(file: Writer, entry: number, phnum: number): void {
-  file.u32(0, ELF_MAGIC); // e_ident
-  file.u8(4, ELFCLASS64);
-  file.u8(5, ELFDATA2LSB);
-  file.u8(6, EV_CURRENT);
-  file.u16(16, ET_EXEC); // e_type
-  file.u16(18, EM_X86_64); // e_machine
-  file.u32(20, EV_CURRENT); // e_version
-  file.u64(24, entry); // e_entry
-  file.u64(32, EHDR_SIZE[64]); // e_phoff
-  file.u16(52, EHDR_SIZE[64]); // e_ehsize
-  file.u16(54, PHDR_SIZE[64]); // e_phentsize
-  file.u16(56, phnum); // e_phnum
+  writeFields(file, 0, EHDR[64], {
+    EI_MAG: ELF_MAGIC,
+    EI_CLASS: ELFCLASS64,
+    EI_DATA: ELFDATA2LSB,
+    EI_VERSION: EV_CURRENT,
+    e_type: ET_EXEC,
+    e_machine: EM_X86_64,
+    e_version: EV_CURRENT,
+    e_entry: entry,
+    e_phoff: EHDR_SIZE[64],
+    e_ehsize: EHDR_SIZE[64],
+    e_phentsize: PHDR_SIZE[64],
+    e_phnum: phnum,
+  });
 }
 
 interface ProgramHeader {
@@ -113,13 +114,14 @@ interface ProgramHeader {
 }
 
 function writeProgramHeader(file: Writer, index: number, header: ProgramHeader): void {
-  const at = EHDR_SIZE[64] + PHDR_SIZE[64] * index;
-  file.u32(at, header.type);
-  file.u32(at + 4, header.flags);
-  file.u64(at + 8, header.offset);
-  file.u64(at + 16, header.address);
-  file.u64(at + 24, header.address);
-  file.u64(at + 32, header.filesz);
-  file.u64(at + 40, header.memsz);
-  file.u64(at + 48, header.align);
+  writeFields(file, EHDR_SIZE[64] + PHDR_SIZE[64] * index, PHDR[64], {
+    p_type: header.type,
+    p_flags: header.flags,
+    p_offset: header.offset,
+    p_vaddr: header.address,
+    p_paddr: header.address,
+    p_filesz: header.filesz,
+    p_memsz: header.memsz,
+    p_align: header.align,
+  });
 }

@@ -30,7 +30,6 @@ export const STAY = {
   /** Without relocations: something may be a reference to it, or a reference to it may mean something else. */
   'doubtful reference': 9,
 } as const;
-export type StayReason = Exclude<keyof typeof STAY, 'none'>;
 
 /** By rising address, none overlapping. */
 export interface Pieces {

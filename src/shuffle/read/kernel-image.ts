@@ -4,7 +4,7 @@ import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
 import { copyOf, viewOf, Writer } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
 import { SHT_RELA, SHT_SYMTAB } from '../../elf/constants.ts';
-import { EHDR } from '../../elf/fields.ts';
+import { EHDR, writeFields } from '../../elf/fields.ts';
 import type { Segment } from '../../elf/read.ts';
 import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
@@ -18,9 +18,7 @@ export function withoutSymbols(kernel: Vmlinux): Vmlinux {
   if (!elf.sections.some(({ type }) => type === SHT_SYMTAB || type === SHT_RELA)) return kernel;
   const end = elf.segments.reduce((last, { offset, filesz }) => Math.max(last, offset + filesz), 0);
   const writer = new Writer(copyOf(elf.bytes.subarray(0, end)));
-  writer.u64(EHDR[64].e_shoff[0], 0);
-  writer.u16(EHDR[64].e_shnum[0], 0);
-  writer.u16(EHDR[64].e_shstrndx[0], 0);
+  writeFields(writer, 0, EHDR[64], { e_shoff: 0, e_shnum: 0, e_shstrndx: 0 });
   return readVmlinux(writer.bytes);
 }
 

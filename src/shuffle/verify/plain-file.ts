@@ -6,7 +6,7 @@
  */
 import { alignUp, ascii, copyOf, Writer } from '../../base/bytes.ts';
 import { SHN_LORESERVE } from '../../elf/constants.ts';
-import { EHDR, SHDR_SIZE } from '../../elf/fields.ts';
+import { EHDR, PHDR_SIZE, SHDR_SIZE, writeFields } from '../../elf/fields.ts';
 import { findSection } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { ENTRY_BYTES, PARAMS, PARAMS_MAGIC } from '../../segment/layout.ts';
@@ -67,13 +67,15 @@ export function extractPlain(shuffled: ElfFile, original: Vmlinux): PlainKernel 
     refute(`section ${MOVES}`, moves.offset, { found: moves.size, expected: 'section headers after it' });
   const writer = new Writer(copyOf(bytes.subarray(0, end)));
   const { header } = original.elf;
-  writer.u64(EHDR[64].e_phoff[0], header.phoff);
-  writer.u16(EHDR[64].e_phnum[0], header.phnum);
-  writer.u64(EHDR[64].e_shoff[0], shoff);
-  writer.u16(EHDR[64].e_shnum[0], shnumOf(shuffledSectionCount(original.elf)));
+  writeFields(writer, 0, EHDR[64], {
+    e_phoff: header.phoff,
+    e_phnum: header.phnum,
+    e_shoff: shoff,
+    e_shnum: shnumOf(shuffledSectionCount(original.elf)),
+  });
   // One more program header may have been written after the old ones, over the original's bytes.
-  const afterHeaders = header.phoff + header.phnum * 56;
-  writer.copy(afterHeaders, original.elf.bytes.subarray(afterHeaders, afterHeaders + 56));
+  const afterHeaders = header.phoff + header.phnum * PHDR_SIZE[64];
+  writer.copy(afterHeaders, original.elf.bytes.subarray(afterHeaders, afterHeaders + PHDR_SIZE[64]));
   writer.copy(original.entryOffset, bytes.subarray(hook, hook + ENTRY_BYTES));
   return { bytes: writer.bytes, selfRelocating: true };
 }

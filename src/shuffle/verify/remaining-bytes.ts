@@ -4,7 +4,7 @@
  */
 import { copyOf, firstDifference, Writer } from '../../base/bytes.ts';
 import { SHT_PROGBITS, SHT_STRTAB } from '../../elf/constants.ts';
-import { EHDR, SHDR_SIZE } from '../../elf/fields.ts';
+import { EHDR, SHDR_SIZE, writeFields } from '../../elf/fields.ts';
 import { findSection } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { refute } from '../../verify/evidence.ts';
@@ -18,12 +18,8 @@ export function checkRemainingBytes(images: ImagePair, before: ElfFile, after: E
   const moves = findSection(after, MOVES)!; // exists: the claim was read from it
   const { namesAt, shoff, end } = tailOf(before, moves);
   const header = new Writer(copyOf(before.bytes.subarray(0, HEADER)));
-  header.u64(EHDR[64].e_shoff[0], shoff);
-  header.u16(EHDR[64].e_shnum[0], shnumOf(shuffledSectionCount(before)));
-  if (before.header.shnum === 0) {
-    header.u16(EHDR[64].e_shentsize[0], SHDR_SIZE[64]);
-    header.u16(EHDR[64].e_shstrndx[0], 1);
-  }
+  writeFields(header, 0, EHDR[64], { e_shoff: shoff, e_shnum: shnumOf(shuffledSectionCount(before)) });
+  if (before.header.shnum === 0) writeFields(header, 0, EHDR[64], { e_shentsize: SHDR_SIZE[64], e_shstrndx: 1 });
   const names = shuffledSectionNames(before);
   expect(after, 'ELF header', 0, header.bytes);
   const unchanged = images.expectRestUnchanged(HEADER);
