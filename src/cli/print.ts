@@ -14,10 +14,17 @@ export interface ResultOptions {
   readonly quiet?: true | undefined;
   /** Where the command writes its file: with `-`, standard output is the file's, and a text report goes to standard error. */
   readonly output?: string | undefined;
+  /** What the user must know even when nothing else is printed: a line each on standard error. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 /** The result of a command: as JSON, as text, or not at all. */
-export function printResult(result: object, report: () => string, { json, quiet, output }: ResultOptions): void {
+export function printResult(
+  result: object,
+  report: () => string,
+  { json, quiet, output, warnings = [] }: ResultOptions,
+): void {
+  for (const warning of warnings) process.stderr.write(`kslide: warning: ${warning}\n`);
   if (json) print(`${JSON.stringify(result, null, 2)}\n`);
   else if (!quiet && output === '-') process.stderr.write(report());
   else if (!quiet) print(report());

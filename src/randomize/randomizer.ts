@@ -14,6 +14,7 @@ import { addSegment, appendOffset } from '../elf/write.ts';
 import { drawFrom } from '../kaslr/draw.ts';
 import type { Draw } from '../kaslr/draw.ts';
 import { slotsOf } from '../kaslr/slots.ts';
+import { readImageLimit } from '../kernel/image-limit.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import { readPvh } from '../kernel/pvh.ts';
 import type { PvhEntry } from '../kernel/pvh.ts';
@@ -101,6 +102,8 @@ interface Part {
 export class KernelRandomizer implements Randomizer {
   readonly #input: KernelInput;
   readonly #align: number | undefined;
+  /** Where the image, slide included, must end. */
+  readonly #limit: number;
   readonly #kernel: Vmlinux;
   readonly #pvh: PvhEntry | undefined;
   readonly #parts: readonly Part[];
@@ -118,6 +121,7 @@ export class KernelRandomizer implements Randomizer {
     const { elf, loads } = kernel;
     this.#input = input;
     this.#align = input.header?.kernelAlignment ?? align;
+    this.#limit = readImageLimit(kernel).bytes;
     this.#kernel = kernel;
     this.#pvh = readPvh(kernel, table);
     this.#parts = loads.map((load) => partOf(kernel, load, table));
@@ -166,7 +170,8 @@ export class KernelRandomizer implements Randomizer {
   #choose(options: RandomizeOptions): { choice: Choice; loadEnd: PhysAddr } {
     const kernel = this.#kernel;
     const movable: MovableKernel = {
-      slots: slotsOf(kernel.imageEnd, this.#align),
+      slots: slotsOf({ imageEnd: kernel.imageEnd, limit: this.#limit, align: this.#align }),
+      limit: this.#limit,
       loadEnd: (options.flag ?? true) ? this.#flagAddress + this.#flagLayout.memsz : kernel.imageEnd,
       pvh: this.#pvh,
     };
