@@ -98,7 +98,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
       await file!.finish(copied ? pieces.overCopy() : moved);
       moved.close?.();
       progress.clear();
-      printResult(moved.summary, () => reportRandomize(moved.summary), options);
+      await printResult(moved.summary, () => reportRandomize(moved.summary), options);
       return EXIT.done;
     });
   } finally {

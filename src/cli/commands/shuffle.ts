@@ -98,7 +98,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan), { secret: true });
     if (output === undefined && !exec) {
       progress.clear();
-      printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
+      await printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
       return EXIT.done;
     }
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
@@ -111,7 +111,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     progress.clear();
     const hexSeed = Buffer.from(seed).toString('hex');
     const { summary } = shuffled;
-    printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
+    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
     return EXIT.done;
   });
 }

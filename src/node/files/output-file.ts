@@ -13,11 +13,12 @@ import fs from 'node:fs';
 import { open } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { isatty } from 'node:tty';
-import { AtomicFile, writeFully } from './atomic-file.ts';
+import { AtomicFile } from './atomic-file.ts';
 import { removeLeftovers } from './leftovers.ts';
 import { isStandardOutput, resolveTarget, STDOUT } from './target.ts';
 import type { NamedTarget, OpenTarget } from './target.ts';
-import { DiskError, isSystemError, outputError, OutputFileError } from '../errors.ts';
+import { writeFully } from './write-fully.ts';
+import { DiskError, isSystemError, outputError, OutputFileError, streamError } from '../errors.ts';
 
 export interface WriteOptions {
   /** Permission bits of a new file, less the umask. An existing file keeps its own, and its owner. */
@@ -82,8 +83,8 @@ export class OutputFile {
     try {
       await this.#finish(chunks);
     } catch (error) {
-      const name = isStandardOutput(this.#path) ? 'standard output' : this.#path;
-      throw isSystemError(error) ? outputError(name, error) : error;
+      if (!isSystemError(error)) throw error;
+      throw isStandardOutput(this.#path) ? streamError('standard output', error) : outputError(this.#path, error);
     } finally {
       await this.discard();
     }
