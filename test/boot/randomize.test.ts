@@ -53,7 +53,8 @@ async function movable(item: KernelPackage): Promise<Movable> {
   const kernelTable = relocs();
   const read = readVmlinux(vmlinux);
   const pvh = readPvh(read, readRelocationTable(kernelTable))!;
-  const load = read.loads.find(({ offset, filesz }) => pvh.desc.offset >= offset && pvh.desc.offset < offset + filesz)!;
+  const [desc] = pvh.notes;
+  const load = read.loads.find(({ offset, filesz }) => desc!.offset >= offset && desc!.offset < offset + filesz)!;
   return {
     ...kernel,
     vmlinux: read,
@@ -62,7 +63,7 @@ async function movable(item: KernelPackage): Promise<Movable> {
     largest: kernel.summary.slots.largest,
     free: pvh.relocatesItself,
     pvhEntry: pvh.entry,
-    note: load.paddr + pvh.desc.offset - load.offset,
+    note: load.paddr + desc!.offset - load.offset,
   };
 }
 
