@@ -12,7 +12,8 @@
  * - Since 6.13 the code reads the link address from the kernel's own loaded PHYS32_ENTRY note, and stores the difference in phys_base as 32
  *   bits without a sign. So P must be at least V. kslide allows only P = V (booted on 7.3) and V = 0; the rest was not tried.
  *
- * So the loaded note must hold entry + V, and the note that the loader reads must hold entry + P.
+ * So the note that the loader reads must hold entry + P, and since 6.13 the loaded note must hold entry + V. Before that the loaded note stays as it
+ * was linked: nothing but loaders needs it, and every user of the guest can read it.
  */
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { physToTableEntry, PMD_SIZE } from '../base/addresses.ts';
@@ -111,4 +112,9 @@ function countLinkAddresses({ elf, loads }: Vmlinux, entry: PhysAddr, { abs32 }:
 /** Whether the PVH entry works at these slides, as far as the kernel decides that. */
 export function pvhAllows({ range, relocatesItself }: PvhEntry, virt: Slide, phys: Slide): boolean {
   return virt === phys || (range !== undefined && phys % range.align === 0 && (relocatesItself || virt === 0));
+}
+
+/** Whether the entry's code takes its link address from the loaded note: since 6.13. */
+export function readsNote({ range, relocatesItself }: PvhEntry): boolean {
+  return range !== undefined && !relocatesItself;
 }

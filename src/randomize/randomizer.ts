@@ -16,12 +16,13 @@ import { drawFrom } from '../kaslr/draw.ts';
 import type { Draw } from '../kaslr/draw.ts';
 import { slotsOf } from '../kaslr/slots.ts';
 import type { KernelInput } from '../kernel/input.ts';
-import { readPvh } from '../kernel/pvh.ts';
+import { readPvh, readsNote } from '../kernel/pvh.ts';
 import type { PvhEntry } from '../kernel/pvh.ts';
 import type { PvhNote, Vmlinux } from '../kernel/vmlinux.ts';
+import type { TableWithoutNotes } from '../relocs/note-sites.ts';
 import { changeSlide, prepareCheckedTable } from '../relocs/tables/apply.ts';
 import type { PreparedTable } from '../relocs/tables/apply.ts';
-import { countRelocations, LISTS } from '../relocs/tables/kernel-table.ts';
+import { countRelocations, LISTS, lowerBound } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { buildFlagSegment, buildHook, layOutFlagSegment } from '../segment/build.ts';
 import { ENTRY_BYTES, segmentAddress } from '../segment/layout.ts';
@@ -48,6 +49,10 @@ export interface RandomizeSummary extends Choice {
   readonly text: { readonly virt: string; readonly phys: PhysAddr };
   readonly flag: boolean;
   readonly relocations: number;
+  /** Sites in notes, which were left out (relocs/note-sites.ts). */
+  readonly noteSites: number;
+  /** Whether /sys/kernel/notes tells the virtual slide to every user of the guest: the PVH entry of kernels since 6.13 needs it there. */
+  readonly slideInNotes: boolean;
   /** Where everything that is loaded ends. A guest needs more memory than that. */
   readonly loadEnd: PhysAddr;
   readonly output: number;
@@ -108,6 +113,7 @@ export class KernelRandomizer implements Randomizer {
   readonly #copies: readonly NotesCopy[];
   readonly #parts: readonly Part[];
   readonly #sites: number;
+  readonly #noteSites: number;
   readonly #identity: Uint8Array;
   /** The original's ELF header and program headers. */
   readonly #headers: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
@@ -117,7 +123,7 @@ export class KernelRandomizer implements Randomizer {
   /** The virtual slide of the image in memory at the moment. */
   #virt: Slide = 0;
 
-  constructor(input: KernelInput, kernel: Vmlinux, table: RelocationTable, align: number | undefined) {
+  constructor(input: KernelInput, kernel: Vmlinux, { table, left }: TableWithoutNotes, align: number | undefined) {
     const { elf, loads } = kernel;
     this.#input = input;
     this.#align = input.header?.kernelAlignment ?? align;
@@ -126,6 +132,7 @@ export class KernelRandomizer implements Randomizer {
     this.#copies = this.#pvh === undefined ? [] : copiesOf(this.#pvh);
     this.#parts = loads.map((load) => partOf(kernel, load, table));
     this.#sites = countRelocations(table);
+    this.#noteSites = left;
     this.#identity = identify(kernel, table);
     this.#headers = [
       { offset: 0, size: EHDR_SIZE[64] },
@@ -236,9 +243,15 @@ export class KernelRandomizer implements Randomizer {
   }
 
   /**
-   * Writes into each loaded note the address that the kernel must take for its link address. Returns copies for loaders if they must read another one.
+   * The slide that the loaded PVH note must show. Every user of the guest can read that note (/sys/kernel/notes), so it shows none unless the entry's
+   * code takes its link address from there.
    */
-  #writeNotes({ entry, virt, phys }: Choice): Uint8Array | undefined {
+  #noteSlide({ entry, virt }: Choice): Slide {
+    return entry !== 'linux64' && this.#pvh !== undefined && readsNote(this.#pvh) ? virt : 0;
+  }
+
+  /** Writes the loaded notes. Returns copies for loaders if they must read another address there. */
+  #writeNotes(choice: Choice): Uint8Array | undefined {
     if (this.#pvh === undefined) return undefined;
     const { notes, entry: pvhEntry } = this.#pvh;
     const write = (bytes: Uint8Array, { offset, size }: PvhNote, origin: FileOffset, address: number): void => {
@@ -246,12 +259,13 @@ export class KernelRandomizer implements Randomizer {
       if (size === 8) writer.u64(offset - origin, address);
       else writer.u32(offset - origin, address);
     };
-    for (const note of notes) write(this.#kernel.elf.bytes, note, 0, pvhEntry + virt);
-    if (entry === 'linux64' || virt === phys) return undefined;
+    const loaded = this.#noteSlide(choice);
+    for (const note of notes) write(this.#kernel.elf.bytes, note, 0, pvhEntry + loaded);
+    if (choice.entry === 'linux64' || choice.phys === loaded) return undefined;
     const copies = new Uint8Array(sizeOf(this.#copies));
     for (const { at, offset, length, notes: own } of this.#copies) {
-      const copy = this.#moved({ offset, length }, virt);
-      for (const note of own) write(copy, note, offset, pvhEntry + phys);
+      const copy = this.#moved({ offset, length }, choice.virt);
+      for (const note of own) write(copy, note, offset, pvhEntry + choice.phys);
       copies.set(copy, at);
     }
     return copies;
@@ -328,6 +342,8 @@ export class KernelRandomizer implements Randomizer {
       },
       flag,
       relocations: this.#sites,
+      noteSites: this.#noteSites,
+      slideInNotes: this.#noteSlide(choice) !== 0,
       loadEnd: loadEnd + choice.phys,
       output: parts.reduce((sum, part) => sum + part.length, 0),
     };
@@ -397,16 +413,6 @@ function partOf({ elf }: Vmlinux, load: Segment, table: RelocationTable): Part {
     base: load.paddr,
     table: prepareCheckedTable({ abs64, inverse32, abs32 }),
   };
-}
-
-function lowerBound(list: Uint32Array, value: number): number {
-  let [low, high] = [0, list.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (list[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** Bytes that identify this kernel: its notes, which hold the build ID, and where its first sites are. */
