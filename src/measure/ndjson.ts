@@ -21,18 +21,26 @@ export interface Lines<T> {
 export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
   const bytes = await readInputFile(path);
   const length = bytes.lastIndexOf(0x0a) + 1;
-  const lines = new TextDecoder().decode(bytes.subarray(0, length)).split('\n').slice(0, -1);
-  const values = lines.map((text, index) => {
-    const value = read(parsed(text));
-    if (value === undefined) throw new InputFileError(path, `line ${index + 1} is not a result that kslide wrote`);
-    return value;
-  });
+  const values: T[] = [];
+  for (let start = 0; start < length;) {
+    const end = bytes.indexOf(0x0a, start);
+    const value = end - start > LONGEST_LINE ? undefined : read(parsed(bytes.subarray(start, end)));
+    if (value === undefined)
+      throw new InputFileError(path, `line ${values.length + 1} is not a result that kslide wrote`);
+    values.push(value);
+    start = end + 1;
+  }
   return { values, length, torn: length < bytes.length };
 }
 
-function parsed(text: string): unknown {
+/** A result has 2,000 characters of console at most, of up to 6 bytes each. The rest is the user's command line. */
+const LONGEST_LINE = 0x1_0000;
+/** Neither a byte order mark nor bytes that are no UTF-8 are what kslide wrote. */
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function parsed(line: Uint8Array): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(UTF8.decode(line));
   } catch {
     return undefined;
   }
