@@ -75,7 +75,7 @@ test('results come back as they were written', async () => {
     record(2, { slide: null, end: 'timeout', tail: 'Oops\r\n"' }),
     record(3, { slide: 'disabled' }),
   ];
-  for (const all of [records, records.map((each) => ({ ...each, slots: null }))]) {
+  for (const all of [records, Array.from(records, (each) => ({ ...each, slots: null }))]) {
     const path = written(all);
     assert.deepEqual(await readAuditFile(path), { values: all, length: statSync(path).size, torn: false });
   }
@@ -288,7 +288,7 @@ test('too few boots: neither good nor bad', () => {
   const failed = summarizeAudit([...random(206).slice(1), record(999, { slide: null, end: 'timeout' })]);
   assert.equal(failed.verdict, 'found');
   // Where the range is not known, only a kernel that never moves can be found.
-  const unknown = (boots: number): AuditRecord[] => random(boots).map((each) => ({ ...each, slots: null }));
+  const unknown = (boots: number): AuditRecord[] => Array.from(random(boots), (each) => ({ ...each, slots: null }));
   assert.deepEqual(
     [3, 4].map((boots) => summarizeAudit(unknown(boots)).verdict),
     ['not-enough-boots', 'nothing-found'],
