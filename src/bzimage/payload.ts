@@ -13,6 +13,7 @@ import {
   detectCompression,
   type Codecs,
   type Compression,
+  type Differs,
   type Encoders,
   type Watch,
 } from '../codecs/formats.ts';
@@ -74,8 +75,9 @@ export async function decodePayload(
   { compression, data, claimedSize }: Payload,
   codecs: Codecs,
   watch?: Watch,
+  differs?: Differs,
 ): Promise<Uint8Array> {
-  return compression === undefined ? data : codecs[compression](data, claimedSize, watch);
+  return compression === undefined ? data : codecs[compression](data, claimedSize, watch, differs);
 }
 
 /** Makes a payload as a kernel's build does: compressed, then the size word. */

@@ -9,8 +9,9 @@
  * Why not libzstd as WebAssembly (zstddec 0.3.4): see bench/codecs.ts. Measured with Debian's 6.12 kernel, 57 MB, Node 20, cold: 300 ms
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
  */
-import { Arena } from './arena.ts';
-import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
+import { hex } from '../base/errors.ts';
+import { Arena, EXTRA_WITH_ZSTD } from './arena.ts';
+import { Faults, magicBytes, type Differs, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
 import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
@@ -32,6 +33,10 @@ const MAGIC = 0xfd2fb528;
 const HEADERS_MAX = 32;
 /** How much of the payload is in memory at a time. */
 const WINDOW = 4 * BLOCK_MAX;
+
+/** ZSTD_WINDOWLOG_MAX in kernels up to 5.15; newer ones have 31. */
+const KERNEL_WINDOW_LOG = 27;
+const KERNEL_WINDOW_MAX = 2 ** KERNEL_WINDOW_LOG;
 
 const BLOCK_RAW = 0;
 const BLOCK_RLE = 1;
@@ -128,9 +133,11 @@ class ZstdReader {
     while (!last) {
       this.#loadBlock();
       const offset = this.#at;
+      const from = arena.offsetOf(offset);
       const block = this.#take(3, 'block header');
       last = (block & 1) === 1;
       this.#readBlock((block >> 1) & 3, block >> 3, header.blockMax, offset);
+      arena.pace(from);
       // Now, while the block is in the cache.
       hash?.update(arena.end);
       arena.settle();
@@ -197,6 +204,10 @@ class ZstdReader {
     if (!single) {
       const byte = this.#take(1, 'window descriptor');
       const base = 2 ** (10 + (byte >> 3));
+      if (base > KERNEL_WINDOW_MAX) {
+        const expected = `at most ${hex(((KERNEL_WINDOW_LOG - 10) << 3) | 7)}, a window of less than 256 MiB`;
+        this.#arena.differs('window descriptor', { offset: this.#at - 1 - this.#arena.input, found: byte, expected });
+      }
       window = base + (base / 8) * (byte & 7);
     }
     const dictionary = this.#take([0, 1, 2, 4][descriptor & 3]!, 'dictionary ID');
@@ -380,7 +391,7 @@ class ZstdReader {
   }
 }
 
-async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+async function decodeZstd(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
   const arena = await Arena.create({
     program,
     faults,
@@ -389,6 +400,8 @@ async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promis
     workspace: ZSTD_WORKSPACE.SIZE,
     window: WINDOW,
     watch,
+    differs,
+    extra: EXTRA_WITH_ZSTD,
   });
   return new ZstdReader(arena, data.length).decode(size);
 }

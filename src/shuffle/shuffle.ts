@@ -178,13 +178,13 @@ function roomAt({ elf }: Vmlinux, vmlinux: Uint8Array, image: Uint8Array, size: 
 }
 
 function convertShuffled(
-  { kind, bzImage, header, compression }: KernelInput,
+  { kind, bzImage, header, compression, payloadDiffers }: KernelInput,
   kernelVersion: string | undefined,
   vmlinux: Uint8Array,
   table: RelocationTable,
   size: number,
 ): Converted {
-  const input = { kind, bzImage, header, compression, kernelVersion, vmlinux, relocs: undefined };
+  const input = { kind, bzImage, header, compression, payloadDiffers, kernelVersion, vmlinux, relocs: undefined };
   return convertKernel(checkKernel(input, 'rewrite'), size, { relocations: table });
 }
 

@@ -93,7 +93,7 @@ export async function verify(
   const count = countSlots(kernel);
   const options = { program: assembleStub().code, onCheck };
   const shell = shellOf(input);
-  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
+  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted) } : undefined;
   return {
     ...(container === undefined
       ? examine(withFormOf(converted, kernel), converted, options)
@@ -169,9 +169,9 @@ function checkContainer(
   return { elf, form: atEnd ? FORMS.tableAtEnd : FORMS.compressed };
 }
 
-async function tryOpen(converted: Uint8Array, codecs: Codecs): Promise<Container | KernelImageError> {
+async function tryOpen(converted: Uint8Array): Promise<Container | KernelImageError> {
   try {
-    return await openContainer(converted, codecs);
+    return await openContainer(converted);
   } catch (error) {
     if (error instanceof KernelImageError) return error;
     throw error;

@@ -88,8 +88,8 @@ test('the decoder of that compression gets data and size, and who watches', asyn
   assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }), makeVmlinux(0x100));
   assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }, watch), makeVmlinux(0x100));
   assert.deepEqual(calls, [
-    [payload.data, 0x100, undefined],
-    [payload.data, 0x100, watch],
+    [payload.data, 0x100, undefined, undefined],
+    [payload.data, 0x100, watch, undefined],
   ]);
 });
 

@@ -25,6 +25,7 @@ function describeKernel(inspection: Inspection): Row[] {
   return [
     ['kernel', inspection.kernelVersion ?? 'version unknown'],
     ['file', describeFile(inspection)],
+    ...(inspection.setup?.payload.note ? ([['payload', inspection.setup.payload.note]] as const) : []),
     ['vmlinux', describeVmlinux(inspection)],
     [
       'image',
