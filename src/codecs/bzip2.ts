@@ -103,6 +103,10 @@ class Bzip2Reader {
   /** Returns the block size. */
   #readHeader(): number {
     const { bytes, input } = this.#arena;
+    const wrong = MAGIC.findIndex((byte, i) => bytes[input + i] !== byte);
+    if (wrong >= 0) {
+      throw faults.corrupt('magic', { offset: wrong, found: bytes[input + wrong], expected: MAGIC[wrong] });
+    }
     const level = bytes[input + 3]! - 0x30;
     if (level < 1 || level > 9) {
       throw faults.corrupt('block size', { offset: 3, found: bytes[input + 3], expected: "'1' to '9'" });

@@ -17,8 +17,10 @@ import { Xxh64 } from './xxh64.ts';
 import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
 import {
   buildTable,
+  KERNEL_TABLE_MIN,
   readDistribution,
   readHuffman,
+  TABLE_MIN_EXPECTED,
   type Distribution,
   type Limits,
   type TablePlace,
@@ -34,9 +36,17 @@ const HEADERS_MAX = 32;
 /** How much of the payload is in memory at a time. */
 const WINDOW = 4 * BLOCK_MAX;
 
-/** ZSTD_WINDOWLOG_MAX in kernels up to 5.15; newer ones have 31. */
-const KERNEL_WINDOW_LOG = 27;
-const KERNEL_WINDOW_MAX = 2 ** KERNEL_WINDOW_LOG;
+/*
+ * Kernels up to 5.15 have zstd 1.3.1, which refuses some streams that the format allows and newer versions read. Compressors avoid what it does not
+ * read. Newer kernels have no such limit but the first, of 31 bits.
+ */
+const KERNEL_WINDOW_MAX = 2 ** 27;
+/** A compressed block must be smaller than this: 1.5.4 and older. */
+const KERNEL_BLOCK_END = BLOCK_MAX;
+/** The highest code of offsets in a table. */
+const KERNEL_OFFSET_CODE = 28;
+/** Bytes of a block from the modes of the sequences on. */
+const KERNEL_SEQUENCES_MIN = 4;
 
 const BLOCK_RAW = 0;
 const BLOCK_RLE = 1;
@@ -166,6 +176,17 @@ class ZstdReader {
     return faults.corrupt(field, { offset: this.#arena.offsetOf(address), ...details });
   }
 
+  #differs(field: string, address: number, found: number | string, expected: string): void {
+    this.#arena.differs(field, { offset: this.#arena.offsetOf(address), found, expected });
+  }
+
+  /** `code`: the highest that occurs in a table. */
+  #checkCodes(part: SequencePart, code: number, offset: number): void {
+    if (part === OFFSETS && code > KERNEL_OFFSET_CODE) {
+      this.#differs('offset code', offset, code, `at most ${KERNEL_OFFSET_CODE}, for kernels up to 5.15`);
+    }
+  }
+
   #need(count: number, end: number, field: string): void {
     if (count > end - this.#at) throw faults.ends(field, this.#arena.offsetOf(end));
   }
@@ -204,10 +225,6 @@ class ZstdReader {
     if (!single) {
       const byte = this.#take(1, 'window descriptor');
       const base = 2 ** (10 + (byte >> 3));
-      if (base > KERNEL_WINDOW_MAX) {
-        const expected = `at most ${hex(((KERNEL_WINDOW_LOG - 10) << 3) | 7)}, a window of less than 256 MiB`;
-        this.#arena.differs('window descriptor', { offset: this.#at - 1 - this.#arena.input, found: byte, expected });
-      }
       window = base + (base / 8) * (byte & 7);
     }
     const dictionary = this.#take([0, 1, 2, 4][descriptor & 3]!, 'dictionary ID');
@@ -220,6 +237,10 @@ class ZstdReader {
       throw this.#corrupt('frame content size', offset, { found: contentSize, expected: size });
     }
     if (single) window = contentSize;
+    if (window > KERNEL_WINDOW_MAX) {
+      const expected = `a window of at most ${hex(KERNEL_WINDOW_MAX)}, for kernels up to 5.15`;
+      this.#arena.differs('frame header', { offset: 4, found: hex(window), expected });
+    }
     return { blockMax: Math.min(window, BLOCK_MAX), hasChecksum: (descriptor & 0x04) !== 0 };
   }
 
@@ -237,6 +258,7 @@ class ZstdReader {
       arena.appendRun(this.#take(1, 'block'), size);
     } else if (type === BLOCK_COMPRESSED) {
       this.#need(size, arena.inputEnd, 'block');
+      if (size >= KERNEL_BLOCK_END) this.#differs('block size', offset, size, `less than ${hex(KERNEL_BLOCK_END)}`);
       // How much it decodes to is not known yet; the loop gets the room that is left.
       const room = Math.min(blockMax, arena.limit - arena.end);
       arena.reserve(room);
@@ -260,6 +282,10 @@ class ZstdReader {
       return;
     }
     const modesAt = this.#at;
+    const left = end - modesAt;
+    if (left < KERNEL_SEQUENCES_MIN) {
+      this.#differs('sequences', modesAt, `${left} bytes`, `at least ${KERNEL_SEQUENCES_MIN}`);
+    }
     const modes = this.#take(1, 'symbol compression modes', end);
     if (modes & 3) throw this.#corrupt('symbol compression modes', modesAt, { found: modes });
     let logs = 0;
@@ -319,6 +345,10 @@ class ZstdReader {
     }
     if (format === 0) this.#readLiterals1(stop, size);
     else this.#readLiterals4(stop, size);
+    // With a new table, in four streams.
+    if (format !== 0 && type !== LITERALS_TREELESS && compressed >= size) {
+      this.#differs('literals', headerAt, `${hex(compressed)} bytes for ${hex(size)}`, 'fewer');
+    }
     this.#at = stop;
     return { start: ZSTD_WORKSPACE.LITERALS, end: ZSTD_WORKSPACE.LITERALS + size };
   }
@@ -375,10 +405,20 @@ class ZstdReader {
     } else if (mode === MODE_RLE) {
       const code = this.#take(1, `${field} code`, end);
       if (code > maxSymbol) throw this.#corrupt(`${field} code`, offset, { found: code });
+      this.#checkCodes(part, code, offset);
       distribution = { log: 0, counts: [...zeros(code), 1] };
     } else if (mode === MODE_FSE) {
       const described = readDistribution(this.#arena.bytes, offset, end, part.limits, faults);
       this.#at = described.end;
+      if (end - offset < KERNEL_TABLE_MIN) {
+        this.#differs(
+          `${field} table`,
+          offset,
+          `${end - offset} bytes before the end of its block`,
+          TABLE_MIN_EXPECTED,
+        );
+      }
+      this.#checkCodes(part, described.counts.length - 1, offset);
       distribution = described;
     } else {
       const log = this.#logs.get(part);
