@@ -126,7 +126,7 @@ export class Arena {
     this.#watch = options.watch;
     this.#differs = options.differs;
     const { data, size, extra = EXTRA } = options;
-    this.#mostAhead = size + (size >>> 8) + extra - data.length - SIZE_WORD;
+    this.#mostAhead = Math.max(0, size - data.length - SIZE_WORD) + (size >>> 8) + extra;
     this.input = layout.input;
     this.start = layout.start;
     this.end = layout.start;
