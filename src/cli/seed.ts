@@ -18,7 +18,6 @@ export const SEED_OPTIONS = {
 export interface SeedArguments {
   readonly seed?: string;
   readonly seedFile?: string;
-  readonly quiet?: true;
 }
 
 const EXPECTED = `expected ${SEED_MIN_BYTES} to ${SEED_MAX_BYTES} bytes in hex`;
@@ -32,10 +31,10 @@ export function refuseBadSeed({ seed, seedFile }: SeedArguments): void {
     );
 }
 
-/** Without either option, a random seed of the greatest length. Warns of a file that others can read. Throws UsageError or InputFileError. */
+/** Without either option, a random seed of the greatest length. Warns of a file that others can read, also under --quiet. Throws UsageError or InputFileError. */
 export async function readSeed(options: SeedArguments): Promise<Uint8Array> {
   refuseBadSeed(options);
-  const { seed, seedFile, quiet } = options;
+  const { seed, seedFile } = options;
   if (seed !== undefined) return parseSeed(seed)!;
   if (seedFile === undefined) return randomBytes(SEED_MAX_BYTES);
   const bytes = await readInputFile(seedFile);
@@ -53,7 +52,7 @@ export async function readSeed(options: SeedArguments): Promise<Uint8Array> {
       seedFile === '-' ? 'standard input' : seedFile,
       `${bytes.length} bytes, ${EXPECTED} and at most a newline, for example from: openssl rand -hex ${SEED_MAX_BYTES}`,
     );
-  if (quiet !== true) await warnOfReaders(seedFile);
+  await warnOfReaders(seedFile);
   return found;
 }
 

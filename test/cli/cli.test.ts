@@ -14,7 +14,7 @@ import { convert } from '../../src/convert.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
-import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { DATA, makeVmlinux, TABLE } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-cli-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -237,4 +237,16 @@ test('standard output that is a file is written where it stands, by any name, an
   const lost = command(['convert', input, '-o', output]);
   assert.equal(lost.stderr.toString(), `kslide: -o ${output} is where standard output goes, and the report with it\n`);
   assert.equal(readFileSync(output, 'utf8'), 'beforeafter');
+});
+
+test('convert warns of a kernel with one slot, also when it prints nothing else', () => {
+  const immovable = file(makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x3fe0_1000 - DATA.paddr) }));
+  const warning =
+    'this kernel will never move: it has only one slot, 0. Its image ends at 0x3fe01000, moves by multiples of 0x200000, and must end at 0x40000000 or below';
+  const quiet = kslide(['convert', immovable, '-o', file(), '--quiet']);
+  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, `kslide: warning: ${warning}\n`]);
+  const json = kslide(['convert', immovable, '-o', file(), '--json']);
+  assert.deepEqual((JSON.parse(json.stdout.toString()) as { warnings: unknown }).warnings, [warning]);
+  const text = kslide(['convert', immovable, '-o', file()]);
+  assert.match(text.stdout.toString(), /^slots +1: the kernel can never move$/m);
 });

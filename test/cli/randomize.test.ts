@@ -168,7 +168,7 @@ test('--seed-file: others who can read it are named; what is no seed is refused 
     const ran = kslide(input, '-o', output, '--seed-file', seedFile);
     assert.equal(ran.code, 0);
     assert.equal(ran.stderr, `kslide: warning: others can read ${seedFile}, which holds the seed; run: chmod 600\n`);
-    assert.equal(kslide(input, '-o', output, '--seed-file', seedFile, '--quiet').stderr, '');
+    assert.equal(kslide(input, '-o', output, '--seed-file', seedFile, '--quiet').stderr, ran.stderr);
   }
   chmodSync(seedFile, 0o600);
   for (const [text, bytes] of [

@@ -115,7 +115,10 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     // What a file kept from others is not printed.
     const hexSeed = options.seedFile === undefined ? Buffer.from(seed).toString('hex') : undefined;
     const { summary } = shuffled;
-    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
+    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), {
+      ...options,
+      warnings: summary.converted?.warnings,
+    });
     return EXIT.done;
   });
 }
