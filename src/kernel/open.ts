@@ -15,6 +15,7 @@
  */
 import type { Watch } from '../codecs/formats.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { short } from '../base/text.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
 import { SHF_EXECINSTR, SHT_NOBITS } from '../elf/constants.ts';
 import { expectCountableHeader, findSectionNames, readElf, sectionName } from '../elf/read.ts';
@@ -77,7 +78,7 @@ function refuseDebugFile(elf: ElfFile): void {
   throw new KernelImageError({
     code: 'not-a-kernel',
     what: 'vmlinux',
-    found: `debug information only: section ${first.index} (${sectionName(elf, first)}) holds no bytes (SHT_NOBITS)`,
+    found: `debug information only: section ${first.index} (${short(sectionName(elf, first))}) holds no bytes (SHT_NOBITS)`,
     hint: 'give the vmlinux that it was split from, or the bzImage of the same build',
   });
 }
