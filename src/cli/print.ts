@@ -25,14 +25,17 @@ export interface ResultOptions {
   readonly quiet?: true | undefined;
   /** Where the command writes its file. When that is standard output, a text report goes to standard error. */
   readonly output?: string | undefined;
+  /** What the user must know even when nothing else is printed: a line each on standard error. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 /** The result of a command: as JSON, as text, or not at all. */
 export async function printResult(
   result: object,
   report: () => string,
-  { json, quiet, output }: ResultOptions,
+  { json, quiet, output, warnings = [] }: ResultOptions,
 ): Promise<void> {
+  for (const warning of warnings) await remark(`warning: ${warning}`);
   if (json) await printJson(result);
   else if (!quiet) await writeStandard(isStandardOutput(output) ? 'error' : 'output', lines(report()));
 }

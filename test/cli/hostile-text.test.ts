@@ -100,11 +100,11 @@ function makeHostileElf(): Buffer {
   const source = join(folder, 'k.s');
   writeFileSync(
     source,
-    `.section .text,"ax"\n.globl ${name}\n${name}: nop\n.set absolute_${name}, 0x1234\n.globl absolute_${name}\n.section .data.${name},"aw"\n.quad ${name}\n.quad absolute_${name}\n.word ${name} - 0xffffffff81000000\n`,
+    `.section .text,"ax"\n.globl ${name}\n${name}: nop\n.section .data.${name},"aw"\n.quad ${name}\n.quad absolute_${name}\n.word ${name} - 0xffffffff81000000\n`,
   );
   writeFileSync(
     join(folder, 'k.lds'),
-    `SECTIONS { . = 0xffffffff81000000; .text : AT(0x1000000) { *(.text) } .data.${name} : AT(0x1200000) { *(.data.*) } }`,
+    `absolute_${name} = 0x1234; SECTIONS { . = 0xffffffff81000000; .text : AT(0x1000000) { *(.text) } .data.${name} : AT(0x1200000) { *(.data.*) } }`,
   );
   execFileSync('as', [source, '-o', join(folder, 'k.o')]);
   execFileSync('ld', ['-T', join(folder, 'k.lds'), '--emit-relocs', join(folder, 'k.o'), '-o', join(folder, 'k')]);

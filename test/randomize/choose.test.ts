@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { KERNEL_IMAGE_SIZE } from '../../src/base/addresses.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { choose } from '../../src/randomize/choose.ts';
 import type { Choice, MovableKernel, SlideRequest } from '../../src/randomize/choose.ts';
@@ -30,8 +31,8 @@ const PVH: Record<'linked' | 'free' | 'note', PvhEntry> = (() => {
 })();
 const NONE = undefined;
 
-function kernel(pvh: PvhEntry | undefined, align = 2 * MIB): MovableKernel {
-  return { slots: slotsOf(IMAGE_END, align), loadEnd: LOAD_END, pvh };
+function kernel(pvh: PvhEntry | undefined, align = 2 * MIB, limit = KERNEL_IMAGE_SIZE): MovableKernel {
+  return { slots: slotsOf({ imageEnd: IMAGE_END, limit, align }), limit, loadEnd: LOAD_END, pvh };
 }
 
 function chosen(pvh: PvhEntry | undefined, request: SlideRequest, seed = SEED): Choice {

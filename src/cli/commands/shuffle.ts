@@ -111,7 +111,10 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     progress.clear();
     const hexSeed = Buffer.from(seed).toString('hex');
     const { summary } = shuffled;
-    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
+    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), {
+      ...options,
+      warnings: summary.converted?.warnings,
+    });
     return EXIT.done;
   });
 }

@@ -2,7 +2,7 @@
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import { count, rows, size } from '../text.ts';
-import { countSites, kernelAndFile, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
@@ -20,6 +20,7 @@ export function reportConvert(summary: ConvertSummary): string {
     ],
     ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
+    ...limitRows(slots),
     [
       'added',
       `${size(sizes.added)} (${TABLES[summary.tableFormat]} ${size(sizes.table)}) at physical ${hex(segment.paddr)}`,
