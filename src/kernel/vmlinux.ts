@@ -95,6 +95,7 @@ function readLoads(elf: ElfFile): Segment[] {
     throw new KernelImageError({
       code: 'not-a-kernel',
       what: 'program headers',
+      found: elf.header.type === ET_DYN ? 'those of a shared object or another program' : 'those of another program',
       expected: `a PT_LOAD at ${hex(START_KERNEL_MAP)} (__START_KERNEL_map) or above`,
     });
   }
