@@ -120,19 +120,26 @@ function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
   const taken = [
     { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
     { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
-  ];
-  for (const { index, offset, filesz } of loads) {
-    if (filesz === 0) continue;
-    const other = taken.find(({ start, end }) => offset < end && offset + filesz > start);
-    if (other !== undefined) {
-      throw new KernelImageError({
-        code: 'unsupported',
-        what: `program header ${index}: p_offset`,
-        found: offset,
-        expected: `file bytes of its own: those of ${other.what} are loaded with it`,
-      });
-    }
-    taken.push({ what: `program header ${index}`, start: offset, end: offset + filesz });
+    ...loads.map(({ index, offset, filesz }) => ({
+      what: `program header ${index}`,
+      start: offset,
+      end: offset + filesz,
+    })),
+  ]
+    .map(({ what, start, end }, rank) => ({ what, start, end, rank }))
+    .filter(({ start, end }) => end > start)
+    .toSorted((a, b) => a.start - b.start || a.rank - b.rank);
+  // Neighbours are enough: if any two overlap, so do two neighbours. Comparing all pairs would take seconds for a file of 65,000 headers.
+  for (const [place, next] of taken.entries()) {
+    const before = taken[place - 1];
+    if (before === undefined || before.end <= next.start) continue;
+    const [other, blamed] = before.rank < next.rank ? [before, next] : [next, before];
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: `${blamed.what}: p_offset`,
+      found: blamed.start,
+      expected: `file bytes of its own: those of ${other.what} are loaded with it`,
+    });
   }
 }
 

@@ -17,16 +17,24 @@ export interface Lines<T> {
   readonly torn: boolean;
 }
 
+/** Bytes. A result has one kilobyte, or some more with the end of a console's output. */
+const LINE_AT_MOST = 1 << 20;
+
 /** `read` turns parsed JSON into a value, or returns undefined if it is something else. Throws InputFileError with the line's number. */
 export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
   const bytes = await readInputFile(path);
   const length = bytes.lastIndexOf(0x0a) + 1;
-  const lines = new TextDecoder().decode(bytes.subarray(0, length)).split('\n').slice(0, -1);
-  const values = lines.map((text, index) => {
-    const value = read(parsed(text));
-    if (value === undefined) throw new InputFileError(path, `line ${index + 1} is not a result that kslide wrote`);
-    return value;
-  });
+  // Line by line: all of it need not fit into a string, which has 512 MiB at most.
+  const decoder = new TextDecoder();
+  const values: T[] = [];
+  for (let at = 0; at < length;) {
+    const end = bytes.indexOf(0x0a, at);
+    const value = end - at > LINE_AT_MOST ? undefined : read(parsed(decoder.decode(bytes.subarray(at, end))));
+    if (value === undefined)
+      throw new InputFileError(path, `line ${values.length + 1} is not a result that kslide wrote`);
+    values.push(value);
+    at = end + 1;
+  }
   return { values, length, torn: length < bytes.length };
 }
 
