@@ -8,12 +8,13 @@
  *   4. whether kslide has rewritten the kernel before                                  here
  *   5. segments, entry, PVH note                                                       vmlinux.ts
  *   6. for a kernel that is to be rewritten: no file bytes loaded twice, room for       here
- *      another program header, 8 whole bytes at the entry
+ *      another program header, 8 whole bytes at the entry that no note shares
  *
  * The relocations, and each of their sites, are checked next, by relocs/find.ts.
  */
 import type { Watch } from '../codecs/formats.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { PT_NOTE, SHT_NOTE } from '../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
 import { expectCountableHeader, findSectionNames, readElf } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
@@ -62,6 +63,7 @@ export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string)
     expectCountableHeader(elf);
     findSectionNames(elf);
     expectWholeEntry(kernel);
+    expectEntryOutsideNotes(kernel);
   }
   return { input, kernel };
 }
@@ -129,5 +131,26 @@ function expectWholeEntry({ loads, entry, entryOffset }: Vmlinux): void {
     offset: EHDR[64].e_entry[0],
     found: entry,
     expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
+  });
+}
+
+/**
+ * The first of these bytes are another jump in the converted file. In memory the program puts them back, but a loader reads notes from the file: where the
+ * two overlap, it would find another PVH entry, or none.
+ */
+function expectEntryOutsideNotes({ elf, entry, entryOffset }: Vmlinux): void {
+  const hits = ({ offset, size }: { readonly offset: number; readonly size: number }): boolean =>
+    offset < entryOffset + ENTRY_BYTES && offset + size > entryOffset;
+  const note =
+    elf.segments.some(({ type, offset, filesz }) => type === PT_NOTE && hits({ offset, size: filesz })) ||
+    elf.sections.some((section) => section.type === SHT_NOTE && hits(section));
+  if (!note) return;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'e_entry',
+    offset: EHDR[64].e_entry[0],
+    found: entry,
+    expected:
+      'an entry outside the notes: loaders read these from the file, where the first bytes of the entry become a jump',
   });
 }
