@@ -8,7 +8,7 @@
  */
 import type { PhysAddr } from '../base/addresses.ts';
 import { PMD_SIZE } from '../base/addresses.ts';
-import { firstDifference } from '../base/bytes.ts';
+import { copyOf, firstDifference } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { PHDR, PHDR_SIZE } from '../elf/fields.ts';
@@ -19,7 +19,7 @@ import { refute } from './evidence.ts';
 export function checkUnpacking(unpacked: Uint8Array, loadAddress: PhysAddr, tableSize: number): void {
   const { header, segments } = readElf(unpacked);
   const loads = segments.filter(({ type }) => type === PT_LOAD);
-  const buffer = unpacked.slice();
+  const buffer = copyOf(unpacked); // A Node decoder returns a Buffer, whose slice() is no copy.
   const fieldAt = (index: number, name: 'p_align' | 'p_paddr' | 'p_memsz'): number =>
     header.phoff + index * PHDR_SIZE[64] + PHDR[64][name][0];
   for (const { index, offset, paddr, filesz, memsz, align } of loads) {

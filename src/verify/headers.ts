@@ -1,5 +1,5 @@
 /** The checks of what a loader goes by: `elf-header`, `program-headers`, and `placement`, where the added segment lies in memory. */
-import { KERNEL_IMAGE_SIZE, physToVirt, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
+import { physToVirt, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { EHDR, PHDR, PHDR_SIZE, SHDR_SIZE, readFields } from '../elf/fields.ts';
@@ -153,7 +153,7 @@ function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: O
  */
 export function checkPlacement(
   file: Evidence,
-  { kernel }: Original,
+  { kernel, limit }: Original,
   added: AddedHeader,
   program: Uint8Array,
 ): ExpectedSegment {
@@ -173,8 +173,8 @@ export function checkPlacement(
   const { memsz } = segment;
   file.expectFields(nameOf(index), header, PHDR[64], { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
   // The page tables that PVH starts on map no more than this.
-  if (paddr + memsz > KERNEL_IMAGE_SIZE) {
-    const expected = `an end at ${hex(KERNEL_IMAGE_SIZE)} (KERNEL_IMAGE_SIZE) or before`;
+  if (paddr + memsz > limit) {
+    const expected = `an end at ${hex(limit)} (KERNEL_IMAGE_SIZE) or before`;
     refute(`${nameOf(index)}: p_memsz`, header + PHDR[64].p_memsz[0], { found: memsz, expected });
   }
   return segment;

@@ -104,7 +104,7 @@ export async function verify(
   await about('converted', () => refuseForeign(converted, kernel, codecs));
   const { input, table, slotAlign: align } = kernel;
   const count = countSlots(kernel);
-  const options = { program: assembleStub().code, onCheck };
+  const options = { program: stubProgram(), onCheck };
   const shell = shellOf(input);
   const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
   return {
@@ -127,6 +127,13 @@ function premisesOf(ownTable: boolean, bzImage: boolean): string[] {
     "the program's machine code does what the model of it does: its tests and real boots show that, not this proof",
     ...(bzImage ? ["the original's setup code and decompressor do what those of the kernel's source do"] : []),
   ];
+}
+
+let stubCode: Uint8Array | undefined;
+
+/** Assembled once: that takes longer than all checks of a small kernel. */
+function stubProgram(): Uint8Array {
+  return (stubCode ??= assembleStub().code);
 }
 
 export interface ExamineOptions {
