@@ -21,7 +21,7 @@
  * (`kslide audit`).
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
-import type { Slide } from '../base/addresses.ts';
+import type { FileOffset, Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EHDR } from '../elf/fields.ts';
 import type { Codecs, Compression } from '../codecs/formats.ts';
@@ -70,13 +70,15 @@ export interface Examination {
   readonly offence: Offence | undefined;
   /** The slides that the dry run applied. */
   readonly slides: readonly Slide[];
-  /** What exactly is proved: in this form every byte has one right value, except the compressed ones of a bzImage. Undefined if refuted. */
+  /** What exactly is proved: in this form every byte has one right value, except those of `compressed`. Undefined if refuted. */
   readonly form: ProvedForm | undefined;
 }
 
 export interface ProvedForm {
   readonly name: FormName;
   readonly table: keyof typeof TABLE_FORMAT;
+  /** A bzImage's compressed bytes. They are proved by what they decode to, and other bytes may decode to the same. */
+  readonly compressed?: { readonly offset: FileOffset; readonly length: number };
 }
 
 /** The shape of `kslide verify --json`. All numbers here are the original's own, not read from the converted file. */
@@ -172,7 +174,9 @@ export function examineBzImage(
     });
     const file = new Evidence(converted);
     const { elf, form } = proof.check('container', () => checkContainer(file, original, shell, container));
-    return prove({ ...original, form }, new Evidence(elf), program, proof);
+    const inside = prove({ ...original, form }, new Evidence(elf), program, proof);
+    const { compression, offset, length } = container.payload;
+    return compression === undefined ? inside : { ...inside, form: { ...inside.form, compressed: { offset, length } } };
   });
   const { checks, offence } = proof;
   const inside = offence !== undefined && !isContainerCheck(offence.check);

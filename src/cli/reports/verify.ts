@@ -18,11 +18,17 @@ export function reportVerify(result: Verification): string {
   const verdict =
     offence === undefined
       ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}
-form: ${form!.name} (${FORM_NAMES[form!.name]}); table: ${form!.table}
+form: ${form!.name} (${FORM_NAMES[form!.name]}); table: ${form!.table}${describeCompressed(form!)}
 taken as given:
 ${premises.map((premise) => `- ${premise}`).join('\n')}`
       : describeOffence(offence);
   return `${kernel}\n${checks}\n${verdict}\n`;
+}
+
+function describeCompressed({ compressed }: NonNullable<Verification['form']>): string {
+  if (compressed === undefined) return '';
+  const { offset, length } = compressed;
+  return `; bytes ${hex(offset)} to ${hex(offset + length)} are compressed, and proved by what they decode to`;
 }
 
 const FORM_NAMES: Readonly<Record<NonNullable<Verification['form']>['name'], string>> = {
