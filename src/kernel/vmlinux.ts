@@ -88,7 +88,8 @@ export function readVmlinuxFrom(elf: ElfFile): Vmlinux {
  */
 function readLoads(elf: ElfFile): Segment[] {
   const loads = elf.segments
-    .filter((segment) => segment.type === PT_LOAD && segment.memsz > 0)
+    // Without memory it is nothing to QEMU. But Firecracker and the decompressor go by p_filesz alone and would load it.
+    .filter(({ type, memsz, filesz }) => type === PT_LOAD && (memsz > 0 || filesz > 0))
     .toSorted((a, b) => a.paddr - b.paddr);
   // Distinguishes a kernel from any other program for x86-64.
   if (!loads.some(({ vaddr }) => vaddr >= START_KERNEL_MAP)) {

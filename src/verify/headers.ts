@@ -152,7 +152,7 @@ function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: O
  */
 export function checkPlacement(
   file: Evidence,
-  { kernel }: Original,
+  { kernel, limit }: Original,
   added: AddedHeader,
   program: Uint8Array,
 ): ExpectedSegment {
@@ -171,6 +171,11 @@ export function checkPlacement(
   const segment = describeSegment(added, paddr, program);
   const { memsz } = segment;
   file.expectFields(nameOf(index), header, PHDR[64], { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
+  // The page tables that PVH starts on map no more than this.
+  if (paddr + memsz > limit) {
+    const expected = `an end at ${hex(limit)} (KERNEL_IMAGE_SIZE) or before`;
+    refute(`${nameOf(index)}: p_memsz`, header + PHDR[64].p_memsz[0], { found: memsz, expected });
+  }
   return segment;
 }
 
