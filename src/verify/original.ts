@@ -9,11 +9,12 @@ import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { readRelocations } from '../relocs/find.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { ENTRY_BYTES, STUB_FLAGS } from '../segment/layout.ts';
+import { tableWithoutNotes } from './notes.ts';
 
 export interface Original {
   readonly input: KernelInput;
   readonly kernel: Vmlinux;
-  /** Every site lies inside the image, and no two overlap. */
+  /** Without sites in notes (notes.ts). Every site lies inside the image, and no two overlap. */
   readonly table: RelocationTable;
   /** CONFIG_PHYSICAL_ALIGN from the setup header; without one, its smallest value. */
   readonly slotAlign: number;
@@ -56,7 +57,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   return {
     input,
     kernel,
-    table: readRelocations(opened),
+    table: tableWithoutNotes(readRelocations(opened), kernel),
     slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: DIRECT,

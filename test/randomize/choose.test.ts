@@ -20,7 +20,7 @@ const SEED = new Uint8Array(16);
 /** As pvh.ts tells them: up to 6.11, 6.12, and since 6.13. */
 const PVH: Record<'linked' | 'free' | 'note', PvhEntry> = (() => {
   const segment = { index: 0, type: 4, flags: 0, offset: 0, vaddr: 0n, paddr: 0, filesz: 0, memsz: 0, align: 4 };
-  const entry = { entry: 16 * MIB, desc: { offset: 0, size: 8 }, segment } as const;
+  const entry = { entry: 16 * MIB, notes: [{ entry: 16 * MIB, offset: 0, size: 8, segment }] } as const;
   const range = { align: 2 * MIB, min: 16 * MIB, max: GIB };
   return {
     linked: { ...entry, range: undefined, relocatesItself: false },

@@ -2,7 +2,7 @@
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import { count, rows, size } from '../text.ts';
-import { countSites, kernelAndFile, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
@@ -18,6 +18,7 @@ export function reportConvert(summary: ConvertSummary): string {
       'relocations',
       `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
+    ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
     [
       'added',

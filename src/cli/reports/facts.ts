@@ -49,3 +49,14 @@ export function describeOffence(offence: {
   const { check, what, offset, found, expected } = offence;
   return `refuted by ${check}: ${what} at offset ${hex(offset)} is ${found}, expected ${expected}`;
 }
+
+/** A row for sites that were left out; none if there were none. */
+export function noteSitesRow({ noteSites }: { readonly noteSites: number }): [string, string][] {
+  if (noteSites === 0) return [];
+  return [
+    [
+      'left out',
+      `${count(noteSites)} ${noteSites === 1 ? 'site' : 'sites'} in notes, which would tell every user the slide (/sys/kernel/notes)`,
+    ],
+  ];
+}

@@ -2,7 +2,7 @@
 import { hex } from '../../base/errors.ts';
 import type { RebuildSummary } from '../../rebuild.ts';
 import { count, rows, size } from '../text.ts';
-import { countSites, kernelAndFile, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 /** The compressor's part is reported because it is most of the time. */
 export interface RebuildSeconds {
@@ -16,6 +16,7 @@ export function reportRebuild(summary: RebuildSummary, seconds: RebuildSeconds):
   const pairs: [string, string][] = [
     ['kernel', kernelAndFile(summary)],
     ['relocations', `${count(countSites(relocations))}, from a table of ${size(sizes.table)} in the image`],
+    ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
     ['payload', describePayload(payload)],
     ['init_size', `${hex(initSize.before)} before, ${hex(initSize.now)} now`],
