@@ -12,7 +12,10 @@
  *
  * What is not shown: that there is no reference of a kind which neither a relocation nor an instruction reveals. Only real boots speak against that.
  */
+import { firstDifference } from '../../base/bytes.ts';
+import { hex } from '../../base/errors.ts';
 import type { Codecs } from '../../codecs/formats.ts';
+import { PHDR_SIZE } from '../../elf/fields.ts';
 import { readElf } from '../../elf/read.ts';
 import { readInput } from '../../kernel/input.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
@@ -22,7 +25,7 @@ import { checkSites, encodeRelocationTable, readRelocationTable } from '../../re
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { assembleStub } from '../../stub/program.ts';
-import { Refutation } from '../../verify/evidence.ts';
+import { refute, Refutation } from '../../verify/evidence.ts';
 import { readOriginal } from '../../verify/original.ts';
 import { examine } from '../../verify/verify.ts';
 import { confirmDebugKernel } from '../confirm/confirm.ts';
@@ -182,6 +185,7 @@ function readClaim(
   makeDisassembler: (code: Uint8Array) => Disassembler,
 ): Claim {
   const { text } = debug;
+  expectSameSegments(original, plain);
   const layout = readClaimedLayout(plain.elf, text);
   const images = new ImagePair(new ImageBytes(original), new ImageBytes(plain));
   const code = images.before.range(text.start, text.end, '.text');
@@ -190,6 +194,26 @@ function readClaim(
   const originalText = { code, symbols, extents: text.extents };
   const paddingEnds = checkOverwritten(layout, originalText, makeDisassembler(code), offset);
   return { count: layout.starts.length, layout, images, plain, code, symbols, paddingEnds };
+}
+
+/** From here on a place lies at one offset of both files, inside both. */
+function expectSameSegments(original: Vmlinux, plain: Vmlinux): void {
+  const { phoff, phnum } = original.elf.header;
+  const size = phnum * PHDR_SIZE[64];
+  const before = original.elf.bytes.subarray(phoff, phoff + size);
+  const after = plain.elf.bytes.subarray(phoff, phoff + size);
+  const same = plain.elf.header.phoff === phoff && plain.elf.header.phnum === phnum && after.length === size;
+  const at = same ? firstDifference(before, after) : 0;
+  if (!same || at >= 0)
+    refute('program headers', phoff + Math.max(at, 0), {
+      found: same ? after[at]! : 'elsewhere, or another number of them',
+      expected: same ? before[at]! : "the original's",
+    });
+  if (plain.elf.bytes.length < original.elf.bytes.length)
+    refute('size of the file', plain.elf.bytes.length, {
+      found: plain.elf.bytes.length,
+      expected: `${hex(original.elf.bytes.length)} or more`,
+    });
 }
 
 /** The places of all symbols in .text, rising. */
