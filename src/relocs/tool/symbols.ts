@@ -19,6 +19,8 @@ export interface SymbolTable {
   size(symbol: number): bigint;
   info(symbol: number): number;
   other(symbol: number): number;
+  /** Whether it has a name of its own. */
+  isNamed(symbol: number): boolean;
   /** The symbol's name, one character for each byte. Symbols without a name, such as section symbols, have their section's. */
   name(symbol: number): string;
   /** Number of the first symbol with this name, or -1. */
@@ -70,6 +72,7 @@ export function makeSymbolTable(parts: SymbolTableParts): SymbolTable {
     size: (symbol) => address(symbol, layout.st_size),
     info: (symbol) => view.getUint8(symbol * size + layout.st_info[0]),
     other: (symbol) => view.getUint8(symbol * size + layout.st_other[0]),
+    isNamed: (symbol) => view.getUint32(symbol * size + nameOffset, true) !== 0,
     name(symbol) {
       const offset = view.getUint32(symbol * size + nameOffset, true);
       if (offset === 0) return sectionTitle(sectionIndex(symbol));
