@@ -17,19 +17,15 @@ export interface Lines<T> {
   readonly torn: boolean;
 }
 
-/** Bytes. A result has one kilobyte, or some more with the end of a console's output. */
-const LINE_AT_MOST = 1 << 20;
-
 /** `read` turns parsed JSON into a value, or returns undefined if it is something else. Throws InputFileError with the line's number. */
 export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
   const bytes = await readInputFile(path);
   const length = bytes.lastIndexOf(0x0a) + 1;
   // Line by line: all of it need not fit into a string, which has 512 MiB at most.
-  const decoder = new TextDecoder();
   const values: T[] = [];
   for (let at = 0; at < length;) {
     const end = bytes.indexOf(0x0a, at);
-    const value = end - at > LINE_AT_MOST ? undefined : read(parsed(decoder.decode(bytes.subarray(at, end))));
+    const value = end - at > LONGEST_LINE ? undefined : read(parsed(bytes.subarray(at, end)));
     if (value === undefined)
       throw new InputFileError(path, `line ${values.length + 1} is not a result that kslide wrote`);
     values.push(value);
@@ -38,9 +34,14 @@ export async function readLines<T>(path: string, read: (json: unknown) => T | un
   return { values, length, torn: length < bytes.length };
 }
 
-function parsed(text: string): unknown {
+/** A result has 2,000 characters of console at most, of up to 6 bytes each. The rest is the user's command line. */
+const LONGEST_LINE = 0x1_0000;
+/** Neither a byte order mark nor bytes that are no UTF-8 are what kslide wrote. */
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function parsed(line: Uint8Array): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(UTF8.decode(line));
   } catch {
     return undefined;
   }

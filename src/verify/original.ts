@@ -67,11 +67,11 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
-  const table = readRelocations(opened);
+  const table = tableWithoutNotes(readRelocations(opened), kernel);
   return {
     input,
     kernel,
-    table: tableWithoutNotes(table, kernel),
+    table,
     slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
     limit: limitOf(kernel, table),
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
