@@ -69,13 +69,15 @@ function random(boots: number, choose = (slot: number): number => slot): AuditRe
   });
 }
 
+const withUnknownRange = (record: AuditRecord): AuditRecord => ({ ...record, slots: null });
+
 test('results come back as they were written', async () => {
   const records = [
     record(1),
     record(2, { slide: null, end: 'timeout', tail: 'Oops\r\n"' }),
     record(3, { slide: 'disabled' }),
   ];
-  for (const all of [records, Array.from(records, (each) => ({ ...each, slots: null }))]) {
+  for (const all of [records, records.map(withUnknownRange)]) {
     const path = written(all);
     assert.deepEqual(await readAuditFile(path), { values: all, length: statSync(path).size, torn: false });
   }
@@ -220,12 +222,7 @@ test('all failed: there is still a summary', () => {
 test('the page stands alone, and is escaped', () => {
   const names = { title: `<script>alert('"&')</script>` };
   const records = [...random(1000), record(1001, { slide: null, slots: SLOTS, end: 'timeout' })];
-  for (const list of [
-    records,
-    records.map((each) => ({ ...each, slots: null })),
-    records.slice(-1),
-    records.slice(0, 1),
-  ]) {
+  for (const list of [records, records.map(withUnknownRange), records.slice(-1), records.slice(0, 1)]) {
     const page = reportAuditPage(summarizeAudit(list), list, names);
     assert.doesNotMatch(page, /<script|https?:|src=|@import|url\(|NaN|undefined|Infinity/);
     assert.match(page, /&lt;script&gt;alert\(&#39;&quot;&amp;&#39;\)/);
@@ -288,7 +285,7 @@ test('too few boots: neither good nor bad', () => {
   const failed = summarizeAudit([...random(206).slice(1), record(999, { slide: null, end: 'timeout' })]);
   assert.equal(failed.verdict, 'found');
   // Where the range is not known, only a kernel that never moves can be found.
-  const unknown = (boots: number): AuditRecord[] => Array.from(random(boots), (each) => ({ ...each, slots: null }));
+  const unknown = (boots: number): AuditRecord[] => random(boots).map(withUnknownRange);
   assert.deepEqual(
     [3, 4].map((boots) => summarizeAudit(unknown(boots)).verdict),
     ['not-enough-boots', 'nothing-found'],
