@@ -15,7 +15,7 @@ import type { KernelInput } from './kernel/input.ts';
 import { openKernel } from './kernel/open.ts';
 import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
-import { readRelocations } from './relocs/find.ts';
+import { readCheckedRelocations } from './relocs/find.ts';
 import { encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
 import { buildHook, buildSegment } from './segment/build.ts';
@@ -48,6 +48,8 @@ export interface ConvertSummary {
   readonly kernelVersion: string | undefined;
   readonly entries: readonly ('linux64' | 'pvh')[];
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
+  /** What the file holds after its table or its end, and is neither: padding, a signature. Undefined: nothing. */
+  readonly ignored: string | undefined;
   readonly slots: { readonly count: number; readonly align: number; readonly largest: number; readonly bits: number };
   readonly tableFormat: StubTableName;
   /** The added segment's physical link address, and how much memory it takes until the kernel runs. */
@@ -86,7 +88,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   const { input, kernel } = opened;
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
-  const relocations = readRelocations(opened, options.relocations);
+  const { table: relocations, ignored } = readCheckedRelocations(opened, { known: options.relocations });
 
   options.onPass?.('write');
   const table = encodeTable(kernel, relocations, options);
@@ -95,7 +97,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   expectWithinMap(segment);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
-  const summary = summarize(opened, { size, relocations, slots, table, segment, parts });
+  const summary = summarize(opened, { size, relocations, ignored, slots, table, segment, parts });
   return { parts, summary, bytes: () => joinParts(parts) };
 }
 
@@ -141,6 +143,7 @@ function expectWithinMap({ paddr, memsz }: NewSegment): void {
 interface Made {
   readonly size: number;
   readonly relocations: RelocationTable;
+  readonly ignored: string | undefined;
   readonly slots: Slots;
   readonly table: StubTable;
   readonly segment: NewSegment;
@@ -148,7 +151,7 @@ interface Made {
 }
 
 function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary {
-  const { size, relocations, slots, table, segment, parts } = made;
+  const { size, relocations, ignored, slots, table, segment, parts } = made;
   const output = parts.reduce((sum, part) => sum + part.length, 0);
   const vmlinux = kernel.elf.bytes.length;
   return {
@@ -161,6 +164,7 @@ function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary 
       inverse32: relocations.inverse32.length,
       abs32: relocations.abs32.length,
     },
+    ignored,
     slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots) },
     tableFormat: table.name,
     segment: { paddr: segment.paddr, memory: segment.memsz },

@@ -56,7 +56,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   return {
     input,
     kernel,
-    table: readRelocations(opened),
+    table: readRelocations(opened, { thoroughness: 'all' }),
     slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: DIRECT,
