@@ -9,6 +9,8 @@ import { physToVirt } from './base/addresses.ts';
 import type { Codecs } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { hex } from './base/errors.ts';
+import { readImageLimit } from './kernel/image-limit.ts';
+import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
 import { readSegment } from './segment/read.ts';
 import type { AddedSegment } from './segment/read.ts';
@@ -67,6 +69,8 @@ export interface Inspection {
     readonly alignAssumed: boolean;
     readonly largest: number;
     readonly bits: number;
+    /** Where the image, slide included, must end, and whether the kernel's page tables say so. */
+    readonly limit: ImageLimit;
   };
   readonly segments: readonly SegmentFacts[];
   readonly sections: SectionFacts;
@@ -161,10 +165,11 @@ function describeSetup(header: SetupHeader): SetupFacts {
 }
 
 function describeSlots(kernel: Vmlinux, { header }: KernelInput, added: AddedSegment | undefined): Inspection['slots'] {
-  const slots = slotsOf(kernel.imageEnd, added?.slots.align ?? header?.kernelAlignment);
+  const limit = readImageLimit(kernel);
+  const align = added?.slots.align ?? header?.kernelAlignment;
+  const slots = slotsOf({ imageEnd: kernel.imageEnd, limit: limit.bytes, align });
   const alignAssumed = added === undefined && header === undefined;
-  const { count, align } = slots;
-  return { count, align, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots) };
+  return { ...slots, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots), limit };
 }
 
 function describeAdded({ layout, flags, segment, slots, table }: AddedSegment): ConvertedFacts {

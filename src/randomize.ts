@@ -14,6 +14,7 @@ import { readVmlinux } from './kernel/vmlinux.ts';
 import { KernelRandomizer } from './randomize/randomizer.ts';
 import type { Randomized, RandomizeOptions, Randomizer } from './randomize/randomizer.ts';
 import { readRelocations } from './relocs/find.ts';
+import { leaveOutNotes } from './relocs/note-sites.ts';
 
 export { SITE_SIZE } from './randomize/randomizer.ts';
 export type { MovePlan, Randomized, RandomizeOptions, Randomizer, RandomizeSummary } from './randomize/randomizer.ts';
@@ -36,7 +37,8 @@ export async function randomize(image: Uint8Array, options: RandomizerOptions & 
 export async function openRandomizer(image: Uint8Array, options: RandomizerOptions): Promise<Randomizer> {
   const { input, kernel: given } = await openKernel(image, 'rewrite', options);
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
-  const table = readRelocations({ input, kernel: given }, { read: options.read });
+  const whole = readRelocations({ input, kernel: given }, { read: options.read });
+  const table = leaveOutNotes(whole, given);
 
   const shared = input.vmlinux.buffer === image.buffer;
   const kernel = shared && options.inPlace !== true ? readVmlinux(copyOf(given.elf.bytes)) : given;

@@ -18,9 +18,10 @@ function run(
   main: string,
   args: readonly string[] = [],
   environment = {},
+  where = '2>&1 | { sleep 0.2; cat; }',
 ): { readonly code: number; readonly output: string } {
   writeFileSync(join(root, 'dist/cli/kslide.cjs'), `exports.main = async (args) => { ${main} };`);
-  const script = '{ "$@"; echo $? > "$0"; } | { sleep 0.2; cat; }';
+  const script = `{ "$@"; echo $? > "$0"; } ${where}`;
   const code = join(root, 'code');
   const command = [process.execPath, join(root, 'bin/kslide.js'), ...args];
   const options = { encoding: 'utf8', maxBuffer: 1 << 24, env: { ...process.env, ...environment } } as const;
@@ -51,6 +52,28 @@ test('the process ends when its work is done, and not before all is written', ()
   assert.deepEqual(run(late), { code: 0, output: 'late' });
   const listener = `process.on('exit', (code) => require('node:fs').writeSync(1, 'exit ' + code)); return 5;`;
   assert.deepEqual(run(listener), { code: 5, output: 'exit 5' });
+});
+
+test('what nobody has caught is one line without source, and exit code 70; a stream that fails is 3', () => {
+  for (const main of [
+    `throw new TypeError('an\\n odd one');`,
+    `setTimeout(() => { throw new TypeError('an\\n odd one'); }, 10); return 0;`,
+    `Promise.reject(new TypeError('an\\n odd one')); return new Promise((done) => setTimeout(done, 1000));`,
+  ]) {
+    const { code, output } = run(main);
+    assert.match(output, /^kslide: internal error, please report it: TypeError: an odd one at [^\n]*\n$/);
+    assert.ok(!output.includes('async (args)'));
+    assert.equal(code, 70);
+    assert.deepEqual(run(main, [], {}, '>/dev/full 2>&1'), { code: 3, output: '' });
+  }
+  const reject = 'return Promise.reject(undefined);';
+  assert.match(run(reject).output, /^kslide: internal error, please report it: .*undefined.*\n$/);
+  const write = `process.stdout.write('x'.repeat(1e6)); return 0;`;
+  for (const [where, error] of [
+    ['2>&1 >/dev/full | cat', 'ENOSPC'],
+    ['2>"$0.err" | true; cat "$0.err"', 'EPIPE'],
+  ] as const)
+    assert.deepEqual(run(write, [], {}, where), { code: 3, output: `kslide: output failed: ${error}\n` });
 });
 
 test("packages and Node's modules can be required, and a missing package is an error", () => {

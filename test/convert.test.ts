@@ -110,7 +110,14 @@ test('the summary says what was found and made', async () => {
   assert.equal(summary.kernelVersion, KERNEL_VERSION);
   assert.deepEqual(summary.entries, ['linux64', 'pvh']);
   assert.deepEqual(summary.relocations, { abs64: 3, inverse32: 1, abs32: 2 });
-  assert.deepEqual(summary.slots, { count: 504, align: 0x20_0000, largest: 503 * 0x20_0000, bits: Math.log2(504) });
+  assert.deepEqual(summary.slots, {
+    count: 504,
+    align: 0x20_0000,
+    largest: 503 * 0x20_0000,
+    bits: Math.log2(504),
+    limit: { bytes: 0x4000_0000, source: 'assumed' },
+  });
+  assert.deepEqual(summary.warnings, []);
   assert.equal(summary.sizes.input, image.length);
   assert.equal(summary.sizes.vmlinux, elfEnd);
   assert.equal(summary.sizes.output, output);

@@ -73,6 +73,7 @@ export class Assembler<Step extends string = string> {
   readonly push = push(this.#out);
   readonly pop = pop(this.#out);
   readonly pushfq = plain(this.#out, 'pushf', [0x9c], { only: 64 });
+  readonly popfq = plain(this.#out, 'popf', [0x9d], { only: 64 });
 
   // Arithmetic and logic. The number is the digit of "/digit".
   readonly add = arithmetic(this.#out, 'add', 0);

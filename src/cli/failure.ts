@@ -5,7 +5,7 @@
  *     0     done
  *     1     a finding: `verify` refutes, `audit` finds a fault, the guest of `boot` neither panics nor powers off, `offset` finds no slide
  *     2     unusable input or arguments
- *     3     the environment failed: no QEMU, disk full, out of memory
+ *     3     the environment failed: no QEMU, disk full, out of memory, a standard stream that cannot be written
  *     70    a bug in kslide (EX_SOFTWARE of sysexits.h)
  *
  * Two exceptions. `relocs` replaces the kernel's own tool in build scripts, so it exits with 1 for everything that the kernel's tool refuses,
@@ -47,7 +47,8 @@ export function describeFailure(error: unknown): Failure {
     return { text: 'out of memory', exitCode: EXIT.environment };
   if (error instanceof RelocsError) return { text: error.message, exitCode: error.exitCode };
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  return { text: `internal error, please report it: ${stack}`, exitCode: EXIT.bug };
+  // bin/kslide.js words what happens outside of a command the same way.
+  return { text: `internal error, please report it: ${stack.replaceAll(/\s*\n\s*/g, ' ')}`, exitCode: EXIT.bug };
 }
 
 function firstLine(text: string): string {

@@ -1,13 +1,23 @@
+import { writeSync } from 'node:fs';
+import { isatty } from 'node:tty';
+
+const STDERR = 2;
+
 /** One line of progress on standard error, rewritten in place, and only when standard error is a terminal. */
 export class Progress {
   readonly #on: boolean;
 
   constructor(quiet: boolean) {
-    this.#on = !quiet && process.stderr.isTTY === true;
+    this.#on = !quiet && isatty(STDERR);
   }
 
   show(text: string): void {
-    if (this.#on) process.stderr.write(`\r\x1b[K${text}`);
+    if (!this.#on) return;
+    try {
+      writeSync(STDERR, `\r\x1b[K${text}`);
+    } catch {
+      // A terminal that is gone or busy misses a line of progress, and nothing else.
+    }
   }
 
   clear(): void {

@@ -1,7 +1,8 @@
 /** Runs one command line: parses it, runs the command, and turns what that throws into one line and an exit code (failure.ts). */
 import { Command, CommanderError } from 'commander';
 import { describeFailure, EXIT } from './failure.ts';
-import { print } from './print.ts';
+import { print, remark } from './print.ts';
+import { writeStandard } from '../node/files/standard-streams.ts';
 import { version } from './version.ts';
 
 /** A file of commands/: its default export adds the command to the program, whose action passes an exit code other than 0 to `setExitCode`. */
@@ -14,28 +15,41 @@ export type Commands = Readonly<Record<string, () => Promise<CommandModule>>>;
 
 /** Runs one command line and gives its exit code; prints, but never exits. */
 export async function run(args: readonly string[], commands: Commands): Promise<number> {
+  let help = '';
   const program = new Command('kslide')
     .description('Makes uncompressed x86-64 Linux kernels randomize themselves: no rebuild, no VMM change.')
     .version(version)
     .exitOverride()
-    .configureOutput({ writeOut: print, outputError: () => {} }); // errors are worded below, on one line, as everything else
+    .configureOutput({ writeOut: (text) => void (help += text), outputError: () => {} }); // errors are worded below, on one line, as everything else
   let exitCode = 0;
   const setExitCode = (code: number): void => {
     exitCode = code;
   };
   const one = commands[args[0] ?? ''];
   for (const load of one === undefined ? Object.values(commands) : [one]) (await load()).default(program, setExitCode);
-  if (args.length === 0) {
-    process.stderr.write(program.helpInformation());
-    return EXIT.unusable;
-  }
   try {
-    await program.parseAsync(args, { from: 'user' });
+    if (args.length === 0) {
+      await writeStandard('error', program.helpInformation());
+      return EXIT.unusable;
+    }
+    await parse(program, args);
+    await print(help);
     return exitCode;
   } catch (error) {
-    if (error instanceof CommanderError && error.exitCode === 0) return EXIT.done; // --help, --version
-    const failure = describeFailure(error);
-    process.stderr.write(`kslide: ${failure.text}\n`);
-    return failure.exitCode;
+    const { text, exitCode: failed } = describeFailure(error);
+    // When there is nowhere to say it, the environment has failed, whatever else has.
+    return remark(text).then(
+      () => failed,
+      () => EXIT.environment,
+    );
+  }
+}
+
+/** commander throws after it has printed what --help or --version asks for. */
+async function parse(program: Command, args: readonly string[]): Promise<void> {
+  try {
+    await program.parseAsync(args, { from: 'user' });
+  } catch (error) {
+    if (!(error instanceof CommanderError && error.exitCode === 0)) throw error;
   }
 }

@@ -4,7 +4,7 @@
  * All input is untrusted. Counts and offsets are checked against the file before they are used. Whether a section's or segment's bytes lie in the
  * file is checked when a caller asks for them. Nothing is copied: `bytes` fields are views.
  */
-import { cString, Reader } from '../base/bytes.ts';
+import { alignUp, cString, Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
 import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import {
@@ -243,40 +243,143 @@ export function findSection(elf: ElfFile, name: string): Section | undefined {
 /** Kernels have 500 bytes of notes. Without a limit, a small file could cause any amount of work by naming the same bytes in many segments. */
 const NOTES_AT_MOST = 0x10_0000;
 
-/** All notes of all PT_NOTE segments. As in loaders, a malformed note ends its segment's notes. */
-export function readNotes(elf: ElfFile): Note[] {
-  const notes: Note[] = [];
+/**
+ * Where a note's descriptor and the next note begin. `at`, and both results, count from the start of the segment. Readers differ in this wherever
+ * p_align is not 4:
+ *
+ * - `byFour`: name and descriptor are padded to 4 bytes each. Linux, Xen (libelf), and what linkers write in practice: ld gives a PT_NOTE the largest
+ *   alignment of its sections, so a .note.gnu.property makes it 8, but each note stays padded to 4 within.
+ * - `byEight`: a genuine PT_NOTE of p_align 8. Descriptor and next note begin at multiples of 8, counted from the start: with name "Xen", 16 bytes
+ *   after the note's header begins, not 20 (gABI; binutils; Linux's .note.gnu.property).
+ * - `byAlignment`: each size is rounded up to p_align by itself. QEMU (include/hw/elf_ops.h.inc) and rust-vmm's linux-loader, which Firecracker and
+ *   Cloud Hypervisor use. It is no note format, but those programs find notes by it.
+ */
+type Reading = (at: number, nameSize: number, descSize: number) => { readonly desc: number; readonly next: number };
+
+const byFour: Reading = (at, nameSize, descSize) => {
+  const desc = at + NHDR_SIZE + alignUp(nameSize, 4);
+  return { desc, next: desc + alignUp(descSize, 4) };
+};
+
+const byEight: Reading = (at, nameSize, descSize) => {
+  const desc = alignUp(at + NHDR_SIZE + nameSize, 8);
+  return { desc, next: alignUp(desc + descSize, 8) };
+};
+
+const byAlignment =
+  (align: number): Reading =>
+  (at, nameSize, descSize) => {
+    const desc = at + NHDR_SIZE + alignUp(nameSize, align);
+    return { desc, next: desc + alignUp(descSize, align) };
+  };
+
+/** A note's header in its segment. `desc` and `next` need not lie in the segment, nor in the file. */
+interface NotePlace {
+  readonly at: number;
+  readonly nameSize: number;
+  readonly descSize: number;
+  readonly type: number;
+  readonly desc: number;
+}
+
+/**
+ * All headers that begin in the segment, by one way of reading; the last may reach beyond it. `whole`: the notes fill the segment, and none reaches
+ * beyond it. `file`: the bytes from the segment's start to the end of the file.
+ */
+function walkNotes(
+  file: Reader,
+  end: number,
+  read: Reading,
+): { readonly places: NotePlace[]; readonly whole: boolean } {
+  const places: NotePlace[] = [];
+  let at = 0;
+  while (at < end && at + NHDR_SIZE <= file.length) {
+    const nameSize = readNumber(file, at, NHDR.n_namesz, 'n_namesz');
+    const descSize = readNumber(file, at, NHDR.n_descsz, 'n_descsz');
+    const type = readNumber(file, at, NHDR.n_type, 'n_type');
+    const { desc, next } = read(at, nameSize, descSize);
+    places.push({ at, nameSize, descSize, type, desc });
+    if (at + NHDR_SIZE > end || desc + descSize > end) return { places, whole: false };
+    at = next;
+  }
+  return { places, whole: at >= end };
+}
+
+function noteSegments(elf: ElfFile): Segment[] {
+  const notes = elf.segments.filter(({ type }) => type === PT_NOTE);
   let total = 0;
-  for (const segment of elf.segments) {
-    if (segment.type !== PT_NOTE) continue;
-    total += segment.filesz;
-    if (total > NOTES_AT_MOST) {
-      throw new KernelImageError({
-        code: 'too-large',
-        what: 'size of all PT_NOTE segments',
-        found: total,
-        expected: `at most 0x${NOTES_AT_MOST.toString(16)}`,
-      });
-    }
-    const reader = new Reader(segmentBytes(elf, segment), segment.offset);
-    // p_align 8 pads to 8 bytes (gABI), everything else to 4 (what Linux emits).
-    const padding = segment.align === 8 ? 8 : 4;
-    const padded = (size: number): number => Math.ceil(size / padding) * padding;
-    for (let at = 0; at + NHDR_SIZE <= reader.length;) {
-      const nameSize = readNumber(reader, at, NHDR.n_namesz, 'n_namesz');
-      const descSize = readNumber(reader, at, NHDR.n_descsz, 'n_descsz');
-      const descAt = at + NHDR_SIZE + padded(nameSize);
-      if (descAt + descSize > reader.length) break;
-      notes.push({
-        owner: cString(reader.slice(at + NHDR_SIZE, nameSize, 'note name'), 0),
-        type: readNumber(reader, at, NHDR.n_type, 'n_type'),
-        desc: reader.slice(descAt, descSize, 'note descriptor'),
-        descOffset: segment.offset + descAt,
-      });
-      at = descAt + padded(descSize);
-    }
+  for (const { filesz } of notes) {
+    total += filesz;
+    if (total <= NOTES_AT_MOST) continue;
+    throw new KernelImageError({
+      code: 'too-large',
+      what: 'size of all PT_NOTE segments',
+      found: total,
+      expected: `at most 0x${NOTES_AT_MOST.toString(16)}`,
+    });
   }
   return notes;
+}
+
+/**
+ * All notes of all PT_NOTE segments, as their linker meant them: padded to 4, or to 8 if p_align is 8 and only that fills the segment. A malformed
+ * note ends its segment's notes.
+ */
+export function readNotes(elf: ElfFile): Note[] {
+  return noteSegments(elf).flatMap((segment) => {
+    const reader = new Reader(segmentBytes(elf, segment), segment.offset);
+    let walk = walkNotes(reader, reader.length, byFour);
+    if (!walk.whole && segment.align === 8) {
+      const other = walkNotes(reader, reader.length, byEight);
+      if (other.whole) walk = other;
+    }
+    return walk.places
+      .filter(({ desc, descSize }) => desc + descSize <= reader.length)
+      .map(({ at, nameSize, descSize, type, desc }) => ({
+        owner: cString(reader.slice(at + NHDR_SIZE, nameSize, 'note name'), 0),
+        type,
+        desc: reader.slice(desc, descSize, 'note descriptor'),
+        descOffset: segment.offset + desc,
+      }));
+  });
+}
+
+/** A place where some boot loader finds a note's descriptor. It may lie after the end of its segment, but begins in the file. */
+export interface LoaderNote {
+  readonly segment: Segment;
+  readonly descOffset: FileOffset;
+  readonly descSize: number;
+}
+
+/**
+ * Every place where a boot loader may find the descriptor of a note of this type. Loaders look for one type and differ in everything else. So this is
+ * wider than `readNotes`:
+ *
+ * - each way of reading counts, whatever p_align is. QEMU and linux-loader cannot read a PT_NOTE of p_align 0 (the one divides by it, the other refuses
+ *   it), so only `byFour` is left for that;
+ * - the owner does not count, nor whether its name ends in NUL: QEMU compares neither;
+ * - the note may be cut off by the segment's end: QEMU and linux-loader check that its header begins in the segment, and read on in the file.
+ *
+ * What lies after the segment is not searched for headers. (QEMU's loop does so if no note has the type.)
+ */
+export function findLoaderNotes(elf: ElfFile, type: number): LoaderNote[] {
+  const found: LoaderNote[] = [];
+  for (const segment of noteSegments(elf)) {
+    const { align, offset, filesz } = segment;
+    segmentBytes(elf, segment);
+    const file = new Reader(elf.bytes.subarray(offset), offset);
+    const readings = [byFour];
+    if (align !== 0 && align !== 4) readings.push(byAlignment(align));
+    if (align === 8) readings.push(byEight);
+    const seen = new Set<FileOffset>();
+    for (const place of readings.flatMap((read) => walkNotes(file, filesz, read).places)) {
+      const descOffset = offset + place.desc;
+      if (place.type !== type || seen.has(descOffset) || descOffset >= elf.bytes.length) continue;
+      seen.add(descOffset);
+      found.push({ segment, descOffset, descSize: place.descSize });
+    }
+  }
+  return found;
 }
 
 /**

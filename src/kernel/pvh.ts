@@ -12,24 +12,25 @@
  * - Since 6.13 the code reads the link address from the kernel's own loaded PHYS32_ENTRY note, and stores the difference in phys_base as 32
  *   bits without a sign. So P must be at least V. kslide allows only P = V (booted on 7.3) and V = 0; the rest was not tried.
  *
- * So the loaded note must hold entry + V, and the note that the loader reads must hold entry + P.
+ * So the note that the loader reads must hold entry + P, and since 6.13 the loaded note must hold entry + V. Before that the loaded note stays as it
+ * was linked: nothing but loaders needs it, and every user of the guest can read it.
  */
-import type { FileOffset, PhysAddr, Slide } from '../base/addresses.ts';
-import { physToTableEntry } from '../base/addresses.ts';
+import type { PhysAddr, Slide } from '../base/addresses.ts';
+import { physToTableEntry, PMD_SIZE } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
-import { PT_NOTE, XEN_ELFNOTE_PHYS32_ENTRY, XEN_ELFNOTE_PHYS32_RELOC } from '../elf/constants.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { XEN_ELFNOTE_PHYS32_RELOC } from '../elf/constants.ts';
 import { readNotes } from '../elf/read.ts';
-import type { Segment } from '../elf/read.ts';
+import type { ElfFile, Note } from '../elf/read.ts';
 import type { Sites } from '../relocs/tables/apply.ts';
-import { fileOffsetOf } from './vmlinux.ts';
-import type { Vmlinux } from './vmlinux.ts';
+import { fileOffsetOf, findPvhNotes } from './vmlinux.ts';
+import type { PvhNote, Vmlinux } from './vmlinux.ts';
 
 export interface PvhEntry {
   /** Physical link address of pvh_start_xen. */
   readonly entry: PhysAddr;
-  /** The note's descriptor in the file, 4 or 8 bytes. `segment`: the PT_NOTE that holds it. */
-  readonly desc: { readonly offset: FileOffset; readonly size: 4 | 8 };
-  readonly segment: Segment;
+  /** Every place where a loader may find the entry. */
+  readonly notes: readonly PvhNote[];
   /** What XEN_ELFNOTE_PHYS32_RELOC says: the image may be loaded at any multiple of `align` from `min`, to end at `max` or before. */
   readonly range: { readonly align: number; readonly min: PhysAddr; readonly max: PhysAddr } | undefined;
   /** Whether the code takes its link address from relocation sites, as in 6.12. */
@@ -39,29 +40,57 @@ export interface PvhEntry {
 /** Undefined if the kernel has no PVH entry. The caller has checked that `sites` lie in the image. */
 export function readPvh(kernel: Vmlinux, sites: Sites): PvhEntry | undefined {
   if (kernel.pvhEntry === undefined) return undefined;
-  const notes = readNotes(kernel.elf).filter(({ owner }) => owner === 'Xen');
-  const { desc, descOffset } = notes.find(({ type }) => type === XEN_ELFNOTE_PHYS32_ENTRY)!;
-  const segment = kernel.elf.segments.find(
-    ({ type, offset, filesz }) => type === PT_NOTE && descOffset >= offset && descOffset < offset + filesz,
-  )!;
-  const range = notes.find(({ type, desc: bytes }) => type === XEN_ELFNOTE_PHYS32_RELOC && bytes.length === 12);
   return {
     entry: kernel.pvhEntry,
-    desc: { offset: descOffset, size: desc.length >= 8 ? 8 : 4 },
-    segment,
-    range: range && readRange(range.desc),
+    notes: findPvhNotes(kernel.elf, kernel.loads),
+    range: findRange(kernel.elf),
     relocatesItself: countLinkAddresses(kernel, kernel.pvhEntry, sites) >= 2,
   };
 }
 
-/** Three u32 (include/xen/interface/elfnote.h); `max` is the last byte. */
-function readRange(desc: Uint8Array): NonNullable<PvhEntry['range']> {
-  const reader = new Reader(desc);
-  const [align, min, last] = [0, 4, 8].map((at) => reader.u32(at, 'XEN_ELFNOTE_PHYS32_RELOC')) as [
-    number,
-    number,
-    number,
-  ];
+/**
+ * Only Xen reads this note, by owner and padded to 4. QEMU and linux-loader ignore it, so their ways to read notes do not matter here. Throws
+ * KernelImageError if two such notes differ.
+ */
+function findRange(elf: ElfFile): PvhEntry['range'] {
+  const notes = readNotes(elf).filter(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_RELOC);
+  const [first] = notes;
+  if (first === undefined) return undefined;
+  const range = readRange(first);
+  const other = notes.find((note) => !sameRange(readRange(note), range));
+  if (other === undefined) return range;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'XEN_ELFNOTE_PHYS32_RELOC',
+    offset: other.descOffset,
+    found: 'another range',
+    expected: `what the note has whose descriptor is at ${hex(first.descOffset)}`,
+  });
+}
+
+type Range = NonNullable<PvhEntry['range']>;
+
+function sameRange(a: Range, b: Range): boolean {
+  return a.align === b.align && a.min === b.min && a.max === b.max;
+}
+
+/** Up to three u32 (include/xen/interface/elfnote.h), with these defaults; the last is the last byte. Linux writes all three. */
+const RANGE_DEFAULTS = [PMD_SIZE, 0, 0xffff_ffff] as const;
+
+function readRange({ desc, descOffset }: Note): Range {
+  const reader = new Reader(desc, descOffset);
+  const [align, min, last] = RANGE_DEFAULTS.map((usual, index) =>
+    desc.length < (index + 1) * 4 ? usual : reader.u32(index * 4, 'XEN_ELFNOTE_PHYS32_RELOC'),
+  ) as [number, number, number];
+  if (align === 0) {
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: 'XEN_ELFNOTE_PHYS32_RELOC: alignment',
+      offset: descOffset,
+      found: align,
+      expected: 'at least 1',
+    });
+  }
   return { align, min, max: last + 1 };
 }
 
@@ -83,4 +112,9 @@ function countLinkAddresses({ elf, loads }: Vmlinux, entry: PhysAddr, { abs32 }:
 /** Whether the PVH entry works at these slides, as far as the kernel decides that. */
 export function pvhAllows({ range, relocatesItself }: PvhEntry, virt: Slide, phys: Slide): boolean {
   return virt === phys || (range !== undefined && phys % range.align === 0 && (relocatesItself || virt === 0));
+}
+
+/** Whether the entry's code takes its link address from the loaded note: since 6.13. */
+export function readsNote({ range, relocatesItself }: PvhEntry): boolean {
+  return range !== undefined && !relocatesItself;
 }

@@ -10,7 +10,7 @@ import type { FileOffset, PhysAddr, VirtAddr } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EM_X86_64, ET_DYN, ET_EXEC, PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
 import { EHDR } from '../elf/fields.ts';
-import { endOfElf, readElf, readNotes, segmentBytes } from '../elf/read.ts';
+import { endOfElf, findLoaderNotes, readElf, segmentBytes } from '../elf/read.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 
@@ -78,7 +78,7 @@ export function readVmlinuxFrom(elf: ElfFile): Vmlinux {
     imageEnd: last.paddr + last.memsz,
     entry,
     entryOffset,
-    pvhEntry: readPvhEntry(elf, loads),
+    pvhEntry: findPvhNotes(elf, loads)[0]?.entry,
   };
 }
 
@@ -170,12 +170,42 @@ function locateEntry(elf: ElfFile, loads: readonly Segment[]): { entry: PhysAddr
   });
 }
 
-function readPvhEntry(elf: ElfFile, loads: readonly Segment[]): PhysAddr | undefined {
-  const note = readNotes(elf).find(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY);
-  if (note === undefined) return undefined;
-  // The descriptor has 8 bytes in a 64-bit kernel. Loaders also accept 4.
-  const entry = new Reader(note.desc, note.descOffset).u32(0, 'XEN_ELFNOTE_PHYS32_ENTRY');
-  return fileOffsetOf(loads, entry) === undefined ? undefined : entry;
+/** A note XEN_ELFNOTE_PHYS32_ENTRY whose address is loaded from the file: loaders enter the kernel there. */
+export interface PvhNote {
+  readonly entry: PhysAddr;
+  /** The descriptor in the file. A 64-bit kernel's has 8 bytes; loaders also accept 4. */
+  readonly offset: FileOffset;
+  readonly size: 4 | 8;
+  /** The PT_NOTE that it was found by. */
+  readonly segment: Segment;
+}
+
+/**
+ * All of them, wherever a loader may find one (elf/read.ts, `findLoaderNotes`). They name the same entry: throws KernelImageError if two differ, because
+ * it would depend on the loader which entry is taken. Those that name no loaded byte are no entries: one way to read a note may find a
+ * descriptor where another finds padding.
+ */
+export function findPvhNotes(elf: ElfFile, loads: readonly Segment[]): PvhNote[] {
+  const what = 'XEN_ELFNOTE_PHYS32_ENTRY';
+  const reader = new Reader(elf.bytes);
+  const notes: PvhNote[] = [];
+  for (const { segment, descOffset: offset, descSize } of findLoaderNotes(elf, XEN_ELFNOTE_PHYS32_ENTRY)) {
+    const size = descSize >= 8 && offset + 8 <= elf.bytes.length ? 8 : 4;
+    if (offset + size > elf.bytes.length) continue;
+    const entry = reader.u32(offset, what);
+    if (fileOffsetOf(loads, entry) === undefined) continue;
+    notes.push({ entry, offset, size, segment });
+  }
+  const [first] = notes;
+  const other = notes.find(({ entry }) => entry !== first!.entry);
+  if (first === undefined || other === undefined) return notes;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what,
+    offset: other.offset,
+    found: other.entry,
+    expected: `${hex(first.entry)}, as in the note whose descriptor is at ${hex(first.offset)}: loaders differ in which one they take`,
+  });
 }
 
 /** Where the byte at a physical link address lies in the file, or undefined if no file byte is loaded there. */

@@ -110,6 +110,11 @@ const WRONG_PATH = new Set([
 /** The error for a system error that came while writing to `name`. */
 export function outputError(name: string, error: NodeJS.ErrnoException): FileError {
   if (WRONG_PATH.has(error.code ?? '')) return new OutputFileError(name, reasonOf(error), error);
+  return streamError(name, error);
+}
+
+/** The same for a standard stream, which has no other path: whatever goes wrong is the machine's. */
+export function streamError(name: string, error: NodeJS.ErrnoException): DiskError {
   return new DiskError(name, error.code === 'EPIPE' ? 'its reader closed it' : reasonOf(error), error);
 }
 

@@ -3,7 +3,7 @@
  *
  * The following slides are refused. For each rule, a boot that fails shows that it is needed (test/boot/randomize.test.ts):
  *
- * - a virtual slide with which the image would end above 0xffffffffc0000000;
+ * - a virtual slide with which the image would end above 0xffffffffc0000000, or 0xffffffffa0000000 without CONFIG_RANDOMIZE_BASE;
  * - a physical slide with which anything loaded would end beyond the guest's memory, in the devices' gap below 4 GiB, in the initrd
  *   that the loader puts at the top of low memory, or beyond the identity map. The 64-bit protocol requires a loader to map only the kernel;
  *   Firecracker's map ends at 1 GiB, as does the PVH entry's own;
@@ -11,7 +11,7 @@
  *
  * A request for a random slide is also refused if only one slide is left. Otherwise the caller would believe that it was random.
  */
-import { MIB, GIB } from '../base/addresses.ts';
+import { GIB, MIB, physToVirt } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -40,6 +40,8 @@ export interface SlideRequest {
 /** The properties of the kernel that the choice depends on. */
 export interface MovableKernel {
   readonly slots: Slots;
+  /** Where the image, virtual slide included, must end (kernel/image-limit.ts). */
+  readonly limit: number;
   /** Where everything that is loaded ends before it is moved: the image and the added segment. */
   readonly loadEnd: PhysAddr;
   readonly pvh: PvhEntry | undefined;
@@ -140,7 +142,7 @@ class Rules {
     const largest = this.#largest.virt;
     if (virt > largest) {
       throw wouldNotBoot('virtual slide', virt, {
-        reason: `at most ${hex(largest)}: the image must end at 0xffffffffc0000000 or below, where modules begin`,
+        reason: `at most ${hex(largest)}: the image must end at ${hex(physToVirt(this.#kernel.limit))} or below, where modules begin`,
         nearest: hex(largest),
       });
     }

@@ -5,6 +5,7 @@
 import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts';
 import { physToTableEntry, physToVirt } from '../base/addresses.ts';
 import { alignUp, ascii, bytesOfWords, copyOf, joinParts, Writer } from '../base/bytes.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
 import type { Compression } from '../codecs/formats.ts';
 import { PT_NOTE, PT_NULL } from '../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, writeFields } from '../elf/fields.ts';
@@ -14,13 +15,15 @@ import { addSegment, appendOffset } from '../elf/write.ts';
 import { drawFrom } from '../kaslr/draw.ts';
 import type { Draw } from '../kaslr/draw.ts';
 import { slotsOf } from '../kaslr/slots.ts';
+import { readImageLimit } from '../kernel/image-limit.ts';
 import type { KernelInput } from '../kernel/input.ts';
-import { readPvh } from '../kernel/pvh.ts';
+import { readPvh, readsNote } from '../kernel/pvh.ts';
 import type { PvhEntry } from '../kernel/pvh.ts';
-import type { Vmlinux } from '../kernel/vmlinux.ts';
+import type { PvhNote, Vmlinux } from '../kernel/vmlinux.ts';
+import type { TableWithoutNotes } from '../relocs/note-sites.ts';
 import { changeSlide, prepareCheckedTable } from '../relocs/tables/apply.ts';
 import type { PreparedTable } from '../relocs/tables/apply.ts';
-import { countRelocations, LISTS } from '../relocs/tables/kernel-table.ts';
+import { countRelocations, LISTS, lowerBound } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { buildFlagSegment, buildHook, layOutFlagSegment } from '../segment/build.ts';
 import { ENTRY_BYTES, segmentAddress } from '../segment/layout.ts';
@@ -47,6 +50,10 @@ export interface RandomizeSummary extends Choice {
   readonly text: { readonly virt: string; readonly phys: PhysAddr };
   readonly flag: boolean;
   readonly relocations: number;
+  /** Sites in notes, which were left out (relocs/note-sites.ts). */
+  readonly noteSites: number;
+  /** Whether /sys/kernel/notes tells the virtual slide to every user of the guest: the PVH entry of kernels since 6.13 needs it there. */
+  readonly slideInNotes: boolean;
   /** Where everything that is loaded ends. A guest needs more memory than that. */
   readonly loadEnd: PhysAddr;
   readonly output: number;
@@ -101,10 +108,15 @@ interface Part {
 export class KernelRandomizer implements Randomizer {
   readonly #input: KernelInput;
   readonly #align: number | undefined;
+  /** Where the image, slide included, must end. */
+  readonly #limit: number;
   readonly #kernel: Vmlinux;
   readonly #pvh: PvhEntry | undefined;
+  /** Of the notes, for loaders that must read another address than the kernel does. */
+  readonly #copies: readonly NotesCopy[];
   readonly #parts: readonly Part[];
   readonly #sites: number;
+  readonly #noteSites: number;
   readonly #identity: Uint8Array;
   /** The original's ELF header and program headers. */
   readonly #headers: readonly { readonly offset: number; readonly bytes: Uint8Array }[];
@@ -114,20 +126,23 @@ export class KernelRandomizer implements Randomizer {
   /** The virtual slide of the image in memory at the moment. */
   #virt: Slide = 0;
 
-  constructor(input: KernelInput, kernel: Vmlinux, table: RelocationTable, align: number | undefined) {
+  constructor(input: KernelInput, kernel: Vmlinux, { table, left }: TableWithoutNotes, align: number | undefined) {
     const { elf, loads } = kernel;
     this.#input = input;
     this.#align = input.header?.kernelAlignment ?? align;
+    this.#limit = readImageLimit(kernel).bytes;
     this.#kernel = kernel;
     this.#pvh = readPvh(kernel, table);
+    this.#copies = this.#pvh === undefined ? [] : copiesOf(this.#pvh);
     this.#parts = loads.map((load) => partOf(kernel, load, table));
     this.#sites = countRelocations(table);
+    this.#noteSites = left;
     this.#identity = identify(kernel, table);
     this.#headers = [
       { offset: 0, size: EHDR_SIZE[64] },
       { offset: elf.header.phoff, size: elf.header.phnum * PHDR_SIZE[64] },
     ].map(({ offset, size }) => ({ offset, bytes: copyOf(elf.bytes.subarray(offset, offset + size)) }));
-    this.#flagLayout = layOutFlagSegment(FLAG_PROGRAM, this.#pvh?.segment.filesz ?? 0);
+    this.#flagLayout = layOutFlagSegment(FLAG_PROGRAM, sizeOf(this.#copies));
     this.#flagAddress = segmentAddress(kernel.imageEnd, appendOffset(elf));
   }
 
@@ -144,7 +159,7 @@ export class KernelRandomizer implements Randomizer {
     const { parts, summary } = this.#write(choice, loadEnd, options);
     const { bytes: original } = this.#kernel.elf;
     const written: Stretch[] = this.#headers.map(({ offset, bytes }) => ({ offset, length: bytes.length }));
-    if (this.#pvh !== undefined) written.push({ offset: this.#pvh.desc.offset, length: this.#pvh.desc.size });
+    for (const { offset, size } of this.#pvh?.notes ?? []) written.push({ offset, length: size });
     return {
       parts: parts.map((part) =>
         part.buffer === original.buffer ? { offset: part.byteOffset - original.byteOffset, length: part.length } : part,
@@ -166,7 +181,8 @@ export class KernelRandomizer implements Randomizer {
   #choose(options: RandomizeOptions): { choice: Choice; loadEnd: PhysAddr } {
     const kernel = this.#kernel;
     const movable: MovableKernel = {
-      slots: slotsOf(kernel.imageEnd, this.#align),
+      slots: slotsOf({ imageEnd: kernel.imageEnd, limit: this.#limit, align: this.#align }),
+      limit: this.#limit,
       loadEnd: (options.flag ?? true) ? this.#flagAddress + this.#flagLayout.memsz : kernel.imageEnd,
       pvh: this.#pvh,
     };
@@ -232,21 +248,32 @@ export class KernelRandomizer implements Randomizer {
   }
 
   /**
-   * Writes into the loaded note the address that the kernel must take for its link address. Returns a copy for loaders if they must read another one.
+   * The slide that the loaded PVH note must show. Every user of the guest can read that note (/sys/kernel/notes), so it shows none unless the entry's
+   * code takes its link address from there.
    */
-  #writeNotes({ entry, virt, phys }: Choice): Uint8Array | undefined {
+  #noteSlide({ entry, virt }: Choice): Slide {
+    return entry !== 'linux64' && this.#pvh !== undefined && readsNote(this.#pvh) ? virt : 0;
+  }
+
+  /** Writes the loaded notes. Returns copies for loaders if they must read another address there. */
+  #writeNotes(choice: Choice): Uint8Array | undefined {
     if (this.#pvh === undefined) return undefined;
-    const { desc, segment, entry: pvhEntry } = this.#pvh;
-    const write = (bytes: Uint8Array, at: number, address: number): void => {
+    const { notes, entry: pvhEntry } = this.#pvh;
+    const write = (bytes: Uint8Array, { offset, size }: PvhNote, origin: FileOffset, address: number): void => {
       const writer = new Writer(bytes);
-      if (desc.size === 8) writer.u64(at, address);
-      else writer.u32(at, address);
+      if (size === 8) writer.u64(offset - origin, address);
+      else writer.u32(offset - origin, address);
     };
-    write(this.#kernel.elf.bytes, desc.offset, pvhEntry + virt);
-    if (entry === 'linux64' || virt === phys) return undefined;
-    const notes = this.#moved({ offset: segment.offset, length: segment.filesz }, virt);
-    write(notes, desc.offset - segment.offset, pvhEntry + phys);
-    return notes;
+    const loaded = this.#noteSlide(choice);
+    for (const note of notes) write(this.#kernel.elf.bytes, note, 0, pvhEntry + loaded);
+    if (choice.entry === 'linux64' || choice.phys === loaded) return undefined;
+    const copies = new Uint8Array(sizeOf(this.#copies));
+    for (const { at, offset, length, notes: own } of this.#copies) {
+      const copy = this.#moved({ offset, length }, choice.virt);
+      for (const note of own) write(copy, note, offset, pvhEntry + choice.phys);
+      copies.set(copy, at);
+    }
+    return copies;
   }
 
   /** Writes load addresses. If PVH was not requested, hides the PVH entry, so that no loader uses it. */
@@ -259,8 +286,9 @@ export class KernelRandomizer implements Randomizer {
       if (paddr >= imageStart && paddr < imageEnd)
         writeFields(file, this.#headerAt(index), PHDR[64], { p_paddr: paddr + phys });
     }
-    if (this.#pvh !== undefined && entry === 'linux64')
-      writeFields(file, this.#headerAt(this.#pvh.segment.index), PHDR[64], { p_type: PT_NULL });
+    if (entry !== 'linux64') return;
+    for (const { segment } of this.#pvh?.notes ?? [])
+      writeFields(file, this.#headerAt(segment.index), PHDR[64], { p_type: PT_NULL });
   }
 
   #headerAt(index: number): number {
@@ -295,10 +323,12 @@ export class KernelRandomizer implements Randomizer {
 
   #pointToNotes({ offset, paddr, vaddr }: { offset: number; paddr?: PhysAddr; vaddr?: VirtAddr }): void {
     const file = new Writer(this.#kernel.elf.bytes);
-    const at = this.#headerAt(this.#pvh!.segment.index);
-    writeFields(file, at, PHDR[64], { p_offset: offset });
-    if (paddr !== undefined) writeFields(file, at, PHDR[64], { p_paddr: paddr });
-    if (vaddr !== undefined) writeFields(file, at, PHDR[64], { p_vaddr: vaddr });
+    for (const { at, segment } of this.#copies) {
+      const header = this.#headerAt(segment.index);
+      writeFields(file, header, PHDR[64], { p_offset: offset + at });
+      if (paddr !== undefined) writeFields(file, header, PHDR[64], { p_paddr: paddr + at });
+      if (vaddr !== undefined) writeFields(file, header, PHDR[64], { p_vaddr: vaddr + BigInt(at) });
+    }
   }
 
   #summarize(choice: Choice, flag: boolean, loadEnd: PhysAddr, parts: readonly Uint8Array[]): RandomizeSummary {
@@ -317,10 +347,58 @@ export class KernelRandomizer implements Randomizer {
       },
       flag,
       relocations: this.#sites,
+      noteSites: this.#noteSites,
+      slideInNotes: this.#noteSlide(choice) !== 0,
       loadEnd: loadEnd + choice.phys,
       output: parts.reduce((sum, part) => sum + part.length, 0),
     };
   }
+}
+
+/** A PT_NOTE's bytes in the file, up to the end of the last PVH note that begins in it, and where their copy lies among the copies. */
+interface NotesCopy extends Stretch {
+  readonly segment: Segment;
+  readonly notes: readonly PvhNote[];
+  readonly at: number;
+}
+
+/** Kernels have 500 bytes of notes, in one PT_NOTE. */
+const COPIES_AT_MOST = 0x10_0000;
+
+/**
+ * One for each PT_NOTE by which a loader finds the entry. Throws KernelImageError if they are too large: the same bytes may be named by many
+ * PT_NOTEs, and a note that its segment cuts off may reach to the end of the file.
+ */
+function copiesOf({ notes }: PvhEntry): NotesCopy[] {
+  const bySegment = new Map<Segment, PvhNote[]>();
+  for (const note of notes) {
+    const others = bySegment.get(note.segment);
+    if (others === undefined) bySegment.set(note.segment, [note]);
+    else others.push(note);
+  }
+  const copies: NotesCopy[] = [];
+  let end = 0;
+  for (const [segment, own] of bySegment) {
+    const at = alignUp(end, 8);
+    const reach = own.reduce(
+      (most, { offset, size }) => Math.max(most, offset + size - segment.offset),
+      segment.filesz,
+    );
+    copies.push({ segment, notes: own, at, offset: segment.offset, length: reach });
+    end = at + reach;
+  }
+  if (end <= COPIES_AT_MOST) return copies;
+  throw new KernelImageError({
+    code: 'too-large',
+    what: 'size of all PT_NOTE segments with a PVH note',
+    found: end,
+    expected: `at most ${hex(COPIES_AT_MOST)}`,
+  });
+}
+
+function sizeOf(copies: readonly NotesCopy[]): number {
+  const last = copies.at(-1);
+  return last === undefined ? 0 : last.at + last.length;
 }
 
 /** Lists are sorted, so the sites of a segment are one stretch of each list. */
@@ -340,16 +418,6 @@ function partOf({ elf }: Vmlinux, load: Segment, table: RelocationTable): Part {
     base: load.paddr,
     table: prepareCheckedTable({ abs64, inverse32, abs32 }),
   };
-}
-
-function lowerBound(list: Uint32Array, value: number): number {
-  let [low, high] = [0, list.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (list[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 /** Bytes that identify this kernel: its notes, which hold the build ID, and where its first sites are. */

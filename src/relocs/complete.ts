@@ -22,7 +22,7 @@ import { hex } from '../base/errors.ts';
 import { PF_W, PF_X } from '../elf/constants.ts';
 import type { Segment } from '../elf/read.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { boundsOf, Finds, int32At, isAddress, lowerBound, refusal, runsOf } from './plausible.ts';
+import { boundsOf, Finds, int32At, isAddress, firstSiteFrom, refusal, runsOf } from './plausible.ts';
 import type { Bounds, ImageReader, ReadBytes, Run, Thoroughness } from './plausible.ts';
 import { LISTS } from './tables/kernel-table.ts';
 import type { ListName, RelocationTable } from './tables/kernel-table.ts';
@@ -176,7 +176,7 @@ function findPointers(
     const from = segment === undefined ? 0 : first / 4;
     const stop = from + length / 4;
     const origin = base + skip + first - from * 4;
-    let listed = lowerBound(sites, origin + from * 4);
+    let listed = firstSiteFrom(sites, origin + from * 4);
     for (let index = from + 1; index < stop; index += 2) {
       const high = halves[index]!;
       if (high === -1) {
@@ -185,7 +185,7 @@ function findPointers(
         const site = origin + (index - 1) * 4;
         while (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) < site) listed++;
         if (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) === site) continue;
-        const near = lowerBound(others, site - 3);
+        const near = firstSiteFrom(others, site - 3);
         if (near < others.length && (others[near]! ^ INT32_ENTRY_TO_PHYS) < site + WORD) continue;
         pointers.add(site, bytesOf(halves), (index - 1) * 4, WORD);
       } else if (high === 0 && pageTables !== undefined) {
@@ -208,7 +208,7 @@ function bytesOf({ buffer, byteOffset, length }: Int32Array): Uint8Array {
 }
 
 function isListed(sites: Int32Array, site: PhysAddr): boolean {
-  const index = lowerBound(sites, site);
+  const index = firstSiteFrom(sites, site);
   return index < sites.length && (sites[index]! ^ INT32_ENTRY_TO_PHYS) === site;
 }
 
@@ -220,7 +220,7 @@ function findMoves({ sites, to, base, load }: Run, range: Range, read: ReadBytes
   const text = bounds.start ^ INT32_ENTRY_TO_PHYS;
   const code = read(load.offset + range.start, range.end - range.start);
   const origin = base + range.start;
-  let listed = lowerBound(sites, origin);
+  let listed = firstSiteFrom(sites, origin);
   // indexOf is native: as fast as a compiled loop, from the first call on.
   for (let at = code.indexOf(0xc7, 1); at >= 0 && at + 10 <= code.length; at = code.indexOf(0xc7, at + 1)) {
     const rex = code[at - 1]!;
@@ -253,7 +253,7 @@ function findPerCpuUses(
 ): void {
   const code = read(load.offset + range.start, range.end - range.start);
   const origin = base + range.start;
-  let listed = lowerBound(sites, origin);
+  let listed = firstSiteFrom(sites, origin);
   for (let at = code.indexOf(0x65); at >= 0 && at + 8 <= code.length; at = code.indexOf(0x65, at + 1)) {
     const field = (code[at + 1]! & 0xf0) === 0x40 ? at + 4 : at + 3;
     if ((code[field - 1]! & 0xc7) !== 0x05) continue;

@@ -100,11 +100,11 @@ function expectMany(count: number, bytes: number, what: string): void {
 }
 
 function countBetween(sites: Int32Array, from: PhysAddr, to: PhysAddr): number {
-  return lowerBound(sites, to) - lowerBound(sites, from);
+  return firstSiteFrom(sites, to) - firstSiteFrom(sites, from);
 }
 
 /** Index of the first site at or above `address`. */
-export function lowerBound(sites: Int32Array, address: PhysAddr): number {
+export function firstSiteFrom(sites: Int32Array, address: PhysAddr): number {
   let [low, high] = [0, sites.length];
   while (low < high) {
     const middle = (low + high) >>> 1;
@@ -127,7 +127,8 @@ export function* runsOf(list: Uint32Array, { loads }: Vmlinux): Generator<Run> {
   const sites = int32Entries(list);
   for (const load of loads) {
     const { paddr: base, filesz } = load;
-    if (filesz > 0) yield { sites, from: lowerBound(sites, base), to: lowerBound(sites, base + filesz), base, load };
+    if (filesz > 0)
+      yield { sites, from: firstSiteFrom(sites, base), to: firstSiteFrom(sites, base + filesz), base, load };
   }
 }
 

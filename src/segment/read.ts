@@ -91,8 +91,14 @@ export function readSegment(elf: ElfFile): AddedSegment | undefined {
     flags: Number(values.flags),
     slots: readSlots(elf, segment),
     table: { format: decoder.name, offset: origin + start, bytes: length },
-    sites: decoder.read(bytes, origin + start),
+    sites: decoder.read(bytes, origin + start, sitesAtMost(elf)),
   };
+}
+
+/** How many sites the bytes that the file loads have room for: no two share a byte, and the narrowest has 4. */
+function sitesAtMost({ bytes, segments }: ElfFile): number {
+  const loaded = segments.reduce((sum, { type, filesz }) => (type === PT_LOAD ? sum + filesz : sum), 0);
+  return Math.ceil(Math.min(loaded, bytes.length) / 4);
 }
 
 /** The slots that the program chooses from. Throws KernelImageError for numbers that no kernel can have. */

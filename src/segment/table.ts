@@ -30,8 +30,11 @@ export function encodeStubTable(table: RelocationTable, name: StubTableName): St
 export interface TableDecoder {
   /** The name that `inspect` shows. */
   readonly name: keyof typeof TABLE_FORMAT;
-  /** `origin`: where the table starts in its file, for errors. Throws KernelImageError for bytes that are not a table in this format. */
-  readonly read: (bytes: Uint8Array, origin: FileOffset) => Sites;
+  /**
+   * `origin`: where the table starts in its file, for errors. `sitesAtMost`: how many the kernel's bytes have room for. Throws KernelImageError for bytes that are
+   * not a table in this format.
+   */
+  readonly read: (bytes: Uint8Array, origin: FileOffset, sitesAtMost: number) => Sites;
 }
 
 /** By their numbers in the parameters. `verify` has readers of its own, written from the specification: docs/formats.md. */

@@ -33,9 +33,12 @@ import {
 } from '../asm/registers.ts';
 import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import type { StubLabels } from './labels.ts';
+import { emitGuardEnd } from './traps.ts';
 
 export function emitLeave(a: Assembler, labels: StubLabels): void {
   a.bind(labels.leave);
+  // A step that decides to leave may be under guard. From here on no fault is expected.
+  emitGuardEnd(a);
   const keepCr0 = a.label('keep_cr0');
   a.mov(rcx, cr0);
   a.mov(rax, qword(rbp, SCRATCH.saved_cr0));

@@ -5,19 +5,25 @@
  * guest even CPUID faults (#VC under SEV-ES, #VE under TDX). So it runs on an IDT of its own. The IDT's one handler resumes at the address in
  * SCRATCH.resume, which means "this source is absent". A fault where none is expected stops the machine instead of resetting it.
  *
- * Delivering a fault loads CS from the GDT. Loaders need not leave a readable GDT for the selectors that they loaded (the kernel loads its
- * own GDT first), so the program brings one that has a code segment at the selector in CS.
+ * Delivering a fault or an NMI loads CS from the GDT, and the IRETQ that ends an NMI loads SS from it. Loaders need not leave a readable GDT for the
+ * selectors that they loaded (the kernel loads its own GDT first), so the program brings one: GDT_ENTRIES data segments, with a code segment at the
+ * selector in CS. Its base is set so that this works for whatever selector CS holds. Where SS holds a selector that it does not have, SS becomes the
+ * null selector, which IRETQ takes in 64-bit mode (SDM vol. 2, IRET; the kernel loads SS before it uses it). Otherwise an NMI ended in a #GP.
+ *
+ * What is left as it is without the stub: an NMI before our IDT is loaded and after it is put back meets the loader's IDT, as it does at startup_64.
  */
 import type { Assembler, Label } from '../asm/assembler.ts';
 import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
 import { mem, qword, word } from '../asm/operands.ts';
-import { cs, dx, eax, ecx, edx, r8, rax, rbp, rcx, rdi, rdx, rsp } from '../asm/registers.ts';
+import { cs, cx, dl, dx, eax, ecx, edx, rax, rbp, rcx, rdi, rdx, rsp, ss } from '../asm/registers.ts';
 import { GDT_ENTRIES, IDT_VECTORS, SCRATCH } from '../segment/layout.ts';
 import type { StubLabels } from './labels.ts';
 
 /** A gate's type and present bits, in position: 64-bit interrupt gate, DPL 0, IST 0 (SDM vol. 3, figure 6-8). */
 const INTERRUPT_GATE = 0x8e00n << 32n;
 const NMI_VECTOR = 2;
+/** A selector's table indicator: the LDT. */
+const SELECTOR_TI = 1 << 2;
 
 /** Until `emitGuardEnd`, a fault continues at `resume`. Clobbers RAX. */
 export function emitGuard(a: Assembler, resume: Label): void {
@@ -34,6 +40,8 @@ export function emitInstallTraps(a: Assembler, labels: StubLabels): void {
   a.sidt(mem(rbp, SCRATCH.saved_idtr));
   a.sgdt(mem(rbp, SCRATCH.saved_gdtr));
   emitGuardEnd(a);
+  // The GDT first: the gates of our IDT need it.
+  emitInstallGdt(a);
 
   const fill = a.label('fill_idt');
   emitGate(a, labels.fault);
@@ -48,24 +56,49 @@ export function emitInstallTraps(a: Assembler, labels: StubLabels): void {
   emitGate(a, labels.nmi);
   a.mov(qword(rbp, SCRATCH.idt + NMI_VECTOR * 16), rax);
   a.mov(qword(rbp, SCRATCH.idt + NMI_VECTOR * 16 + 8), rdx);
-  emitDescriptorPointer(a, SCRATCH.idtr, SCRATCH.idt, IDT_VECTORS * 16);
+  a.mov(word(rbp, SCRATCH.idtr), IDT_VECTORS * 16 - 1);
+  a.lea(rax, mem(rbp, SCRATCH.idt));
+  a.mov(qword(rbp, SCRATCH.idtr + 2), rax);
   a.lidt(mem(rbp, SCRATCH.idtr));
+}
 
-  // A selector outside our small table (or in an LDT) keeps the loader's GDT.
-  const keepGdt = a.label('keep_gdt');
-  a.mov(ecx, cs);
-  a.test(ecx, 0xffff_ff07);
-  a.jnz(keepGdt);
-  a.mov(r8, rcx);
+/**
+ * A GDT that has a code segment at the selector in CS, and data segments at the others that differ from it in the low byte only. Its base lies as far
+ * before our descriptors as the first of these selectors is from 0. Nothing before the descriptors is ever read.
+ */
+function emitInstallGdt(a: Assembler): void {
+  const nullStack = a.label('null_ss');
+  const loadStack = a.label('load_ss');
+  a.note('GDT');
   a.mov(rax, DATA_DESCRIPTOR);
   a.lea(rdi, mem(rbp, SCRATCH.gdt));
   a.mov(ecx, GDT_ENTRIES);
   a.rep.stosq();
+  // A selector in an LDT keeps the loader's GDT and LDT.
+  a.mov(edx, cs);
+  a.test(edx, SELECTOR_TI);
+  a.jnz(nullStack);
+  a.movzx(ecx, dl);
   a.mov(rax, CODE64_DESCRIPTOR);
-  a.mov(qword(rbp, r8, 1, SCRATCH.gdt), rax);
-  emitDescriptorPointer(a, SCRATCH.gdtr, SCRATCH.gdt, GDT_ENTRIES * 8);
+  a.mov(qword(rbp, rcx, 1, SCRATCH.gdt), rax);
+  a.mov(ecx, edx);
+  a.or(ecx, GDT_ENTRIES * 8 - 1);
+  a.mov(word(rbp, SCRATCH.gdtr), cx);
+  a.lea(rax, mem(rbp, SCRATCH.gdt + GDT_ENTRIES * 8 - 1));
+  a.sub(rax, rcx);
+  a.mov(qword(rbp, SCRATCH.gdtr + 2), rax);
   a.lgdt(mem(rbp, SCRATCH.gdtr));
-  a.bind(keepGdt);
+
+  a.note('SS');
+  a.mov(eax, ss);
+  a.xor(edx, eax);
+  a.jz(nullStack);
+  a.test(edx, ~(GDT_ENTRIES * 8 - 8));
+  a.jz(loadStack);
+  a.bind(nullStack);
+  a.xor(eax, eax);
+  a.bind(loadStack);
+  a.mov(ss, eax);
 }
 
 /** Makes an interrupt gate to `handler` in RDX:RAX, with the current CS. Clobbers RCX. */
@@ -84,20 +117,14 @@ function emitGate(a: Assembler, handler: Label): void {
   a.shr(rdx, 32);
 }
 
-/** Fills a pseudo-descriptor: limit u16, base u64. Clobbers RAX. */
-function emitDescriptorPointer(a: Assembler, pointer: number, table: number, size: number): void {
-  a.mov(word(rbp, pointer), size - 1);
-  a.lea(rax, mem(rbp, table));
-  a.mov(qword(rbp, pointer + 2), rax);
-}
-
 export function emitTrapHandlers(a: Assembler, labels: StubLabels): void {
   const dead = a.label('dead');
   a.bind(labels.fault);
   a.note('a fault: resume where the step said');
+  // First the stack: where HLT itself faults (in a TDX guest), the machine comes here again and again.
+  a.lea(rsp, mem(rbp, SCRATCH.stack_top));
   a.cmp(qword(rbp, SCRATCH.resume), 0);
   a.jz(dead);
-  a.lea(rsp, mem(rbp, SCRATCH.stack_top));
   a.jmp(qword(rbp, SCRATCH.resume));
   a.bind(dead);
   a.hlt();

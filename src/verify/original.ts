@@ -9,14 +9,18 @@ import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { readRelocations } from '../relocs/find.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { ENTRY_BYTES, STUB_FLAGS } from '../segment/layout.ts';
+import { limitOf } from './image-limit.ts';
+import { tableWithoutNotes } from './notes.ts';
 
 export interface Original {
   readonly input: KernelInput;
   readonly kernel: Vmlinux;
-  /** Every site lies inside the image, and no two overlap. */
+  /** Without sites in notes (notes.ts). Every site lies inside the image, and no two overlap. */
   readonly table: RelocationTable;
   /** CONFIG_PHYSICAL_ALIGN from the setup header; without one, its smallest value. */
   readonly slotAlign: number;
+  /** Where the image, slide included, must end: KERNEL_IMAGE_SIZE, as the kernel's page tables have it. */
+  readonly limit: number;
   /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
   readonly entryBytes: Uint8Array;
   readonly form: Form;
@@ -53,11 +57,13 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
+  const table = readRelocations(opened, { thoroughness: 'all' });
   return {
     input,
     kernel,
-    table: readRelocations(opened, { thoroughness: 'all' }),
+    table: tableWithoutNotes(table, kernel),
     slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
+    limit: limitOf(kernel, table),
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: DIRECT,
   };

@@ -33,7 +33,7 @@ export function simulateProgram({ bytes, base }: GuestMemory, entry: PhysAddr, s
   // relocate.ts.
   const [start, end] = [params + u64(params + PARAMS.table), params + u64(params + PARAMS.table_end)];
   const format = view.getUint32(params + PARAMS.table_format - base, true);
-  const table = TABLE_READERS.get(format)!(bytes.subarray(start - base, end - base), 0);
+  const table = TABLE_READERS.get(format)!(bytes.subarray(start - base, end - base), 0, { sitesAtMost: bytes.length });
   const at = (site: number): number => site - START_KERNEL_MAP_LOW - base;
   const low = Number(BigInt.asUintN(32, slide));
   for (const site of table.abs32) view.setUint32(at(site), view.getUint32(at(site), true) + low, true);

@@ -1,5 +1,5 @@
 /** What the added segment must be, and the checks of its parts: `program`, `parameters`, `slots`. The table is checked in table.ts. */
-import { KERNEL_IMAGE_SIZE, PAGE_SIZE } from '../base/addresses.ts';
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
@@ -79,7 +79,7 @@ export function checkParameters(
 }
 
 /**
- * There must be one slot for each multiple of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE. With one more, a
+ * There must be one slot for each multiple of the alignment by which the image can move and still end within what the kernel's page tables map. With one more, a
  * slide would not boot; with one less, entropy is lost.
  */
 export function checkSlots(file: Evidence, original: Original, { offset }: ExpectedSegment): void {
@@ -90,8 +90,8 @@ export function checkSlots(file: Evidence, original: Original, { offset }: Expec
 }
 
 /** Counts one by one; the writer (kaslr/slots.ts) divides. */
-export function countSlots({ kernel, slotAlign }: Original): number {
+export function countSlots({ kernel, slotAlign, limit }: Original): number {
   let count = 0;
-  for (let end = kernel.imageEnd; end <= KERNEL_IMAGE_SIZE; end += slotAlign) count++;
+  for (let end = kernel.imageEnd; end <= limit; end += slotAlign) count++;
   return count;
 }

@@ -91,7 +91,7 @@ export async function verify(
   await about('converted', () => refuseForeign(converted, kernel, codecs));
   const { input, table, slotAlign: align } = kernel;
   const count = countSlots(kernel);
-  const options = { program: assembleStub().code, onCheck };
+  const options = { program: stubProgram(), onCheck };
   const shell = shellOf(input);
   const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
   return {
@@ -104,6 +104,13 @@ export async function verify(
     relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
     slots: { count, align, largest: (count - 1) * align, bits: Math.log2(count) },
   };
+}
+
+let stubCode: Uint8Array | undefined;
+
+/** Assembled once: that takes longer than all checks of a small kernel. */
+function stubProgram(): Uint8Array {
+  return (stubCode ??= assembleStub().code);
 }
 
 export interface ExamineOptions {

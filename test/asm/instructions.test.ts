@@ -148,6 +148,7 @@ const CODE_64: Row[] = [
   row('pop    r13', (a) => a.pop(r13)),
   row('pop    QWORD PTR [r12]', (a) => a.pop(qword(r12))),
   row('pushf', (a) => a.pushfq()),
+  row('popf', (a) => a.popfq()),
 
   row('add    rax,rbx', (a) => a.add(rax, rbx)),
   row('add    rax,0x7f', (a) => a.add(rax, 127)),

@@ -95,6 +95,7 @@ export function asIced(text: string): string {
   }
   if (mnemonic === 'retf') return 'ret far';
   if (mnemonic === 'pushf') return 'pushfq';
+  if (mnemonic === 'popf') return 'popfq';
   const far = /^(0x[0-9a-f]+):(0x[0-9a-f]+)$/.exec(operands);
   if (far !== null) return `jmp far ${far[2]},${far[1]}`;
 

@@ -7,6 +7,7 @@ import { Assembler, byte, mem, qword } from '../../src/asm/assembler.ts';
 import {
   al,
   cr3,
+  cs,
   dx,
   eax,
   ecx,
@@ -26,6 +27,7 @@ import {
   rdx,
   rsi,
   rsp,
+  ss,
 } from '../../src/asm/registers.ts';
 import { BOOT_PARAMS } from '../../src/base/boot-params.ts';
 import { Writer } from '../../src/base/bytes.ts';
@@ -45,6 +47,8 @@ const REGISTERS = { rax, rbx, rcx, rdx, rsi, rdi, rbp, rsp, r8, r9, r10, r11, r1
 const FIELDS = [
   ...Object.keys(REGISTERS),
   'cr3',
+  'cs',
+  'ss',
   'rflags',
   'idtr',
   'gdtr',
@@ -106,6 +110,10 @@ function assembleProbe(scratch: number): Uint8Array {
   a.mov(slot('rflags'), rax);
   a.mov(rax, cr3);
   a.mov(slot('cr3'), rax);
+  for (const [name, register] of Object.entries({ cs, ss } as const)) {
+    a.mov(eax, register);
+    a.mov(slot(name as ProbeField), rax);
+  }
   // Limit in the low 16 bits, the low 48 bits of the base above.
   a.sidt(mem(block, FIELDS.indexOf('idtr') * 8));
   a.sgdt(mem(block, FIELDS.indexOf('gdtr') * 8));

@@ -15,7 +15,7 @@ import { extract } from '../../src/extract.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
 import type { KernelPackage } from '../../scripts/kernels/debian.ts';
 import type { BootOptions } from '../../src/node/qemu/qemu.ts';
-import { readPvh } from '../../src/kernel/pvh.ts';
+import { readPvh, readsNote } from '../../src/kernel/pvh.ts';
 import { openRandomizer, randomize } from '../../src/randomize.ts';
 import type { Randomizer, RandomizeOptions, RandomizeSummary } from '../../src/randomize.ts';
 import { readRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
@@ -43,6 +43,8 @@ interface Movable extends Kernel {
   /** Physical link addresses of the PVH entry and of the note that says so. */
   readonly pvhEntry: number;
   readonly note: number;
+  /** Whether the PVH entry takes its link address from that note. */
+  readonly readsNote: boolean;
 }
 
 async function movable(item: KernelPackage): Promise<Movable> {
@@ -53,7 +55,8 @@ async function movable(item: KernelPackage): Promise<Movable> {
   const kernelTable = relocs();
   const read = readVmlinux(vmlinux);
   const pvh = readPvh(read, readRelocationTable(kernelTable))!;
-  const load = read.loads.find(({ offset, filesz }) => pvh.desc.offset >= offset && pvh.desc.offset < offset + filesz)!;
+  const [desc] = pvh.notes;
+  const load = read.loads.find(({ offset, filesz }) => desc!.offset >= offset && desc!.offset < offset + filesz)!;
   return {
     ...kernel,
     vmlinux: read,
@@ -62,7 +65,8 @@ async function movable(item: KernelPackage): Promise<Movable> {
     largest: kernel.summary.slots.largest,
     free: pvh.relocatesItself,
     pvhEntry: pvh.entry,
-    note: load.paddr + pvh.desc.offset - load.offset,
+    readsNote: readsNote(pvh),
+    note: load.paddr + desc!.offset - load.offset,
   };
 }
 
@@ -83,7 +87,9 @@ function moved(kernel: Movable, options: RandomizeOptions): { image: Uint8Array;
   const hook = entry - imageStart;
   expected.set(memory.subarray(hook, hook + 5), hook);
   const { note, pvhEntry } = kernel;
-  new Writer(expected).u64(note - imageStart, pvhEntry + virt);
+  const told = kernel.readsNote && result.summary.entry !== 'linux64';
+  new Writer(expected).u64(note - imageStart, pvhEntry + (told ? virt : 0));
+  assert.equal(result.summary.slideInNotes, told && virt !== 0);
   assert.ok(Buffer.compare(memory, expected) === 0, 'not what the table makes of it');
   return { image, summary: result.summary };
 }

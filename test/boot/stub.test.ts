@@ -63,7 +63,8 @@ test('registers carry boot_params and nothing else; the loader has its tables an
   assert.equal(report['rflags']! & 0x600n, 0n);
   // An unconverted probe, entered by the same loader, says what the loader had.
   const before = await probe({ image: makeProbe(0) });
-  for (const name of ['rsi', 'rsp', 'cr3', 'idtr', 'gdtr', 'entry']) assert.equal(report[name], before[name], name);
+  for (const name of ['rsi', 'rsp', 'cs', 'ss', 'cr3', 'idtr', 'gdtr', 'entry'])
+    assert.equal(report[name], before[name], name);
 });
 
 test('slides differ from boot to boot', async () => {

@@ -13,7 +13,7 @@ import { convert } from '../../src/convert.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
-import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { DATA, makeVmlinux, TABLE } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-cli-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -190,4 +190,16 @@ test('the input is never the output, by whatever name', () => {
 
 test('a disk that is full is an environment failure', () => {
   refused(['convert', file(bzImage), '-o', '/dev/full', '--quiet'], /^kslide: \/dev\/full: no space left on device/, 3);
+});
+
+test('convert warns of a kernel with one slot, also when it prints nothing else', () => {
+  const immovable = file(makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x3fe0_1000 - DATA.paddr) }));
+  const warning =
+    'this kernel will never move: it has only one slot, 0. Its image ends at 0x3fe01000, moves by multiples of 0x200000, and must end at 0x40000000 or below';
+  const quiet = kslide(['convert', immovable, '-o', file(), '--quiet']);
+  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, `kslide: warning: ${warning}\n`]);
+  const json = kslide(['convert', immovable, '-o', file(), '--json']);
+  assert.deepEqual((JSON.parse(json.stdout.toString()) as { warnings: unknown }).warnings, [warning]);
+  const text = kslide(['convert', immovable, '-o', file()]);
+  assert.match(text.stdout.toString(), /^slots +1: the kernel can never move$/m);
 });

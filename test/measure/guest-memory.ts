@@ -59,7 +59,7 @@ async function dump(path: string, file: string, size: number): Promise<string> {
   return String(registers);
 }
 
-class Qmp {
+export class Qmp {
   readonly #socket: Socket;
   readonly #lines: AsyncIterator<string>;
 

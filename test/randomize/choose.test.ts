@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { KERNEL_IMAGE_SIZE } from '../../src/base/addresses.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { choose } from '../../src/randomize/choose.ts';
 import type { Choice, MovableKernel, SlideRequest } from '../../src/randomize/choose.ts';
@@ -20,7 +21,7 @@ const SEED = new Uint8Array(16);
 /** As pvh.ts tells them: up to 6.11, 6.12, and since 6.13. */
 const PVH: Record<'linked' | 'free' | 'note', PvhEntry> = (() => {
   const segment = { index: 0, type: 4, flags: 0, offset: 0, vaddr: 0n, paddr: 0, filesz: 0, memsz: 0, align: 4 };
-  const entry = { entry: 16 * MIB, desc: { offset: 0, size: 8 }, segment } as const;
+  const entry = { entry: 16 * MIB, notes: [{ entry: 16 * MIB, offset: 0, size: 8, segment }] } as const;
   const range = { align: 2 * MIB, min: 16 * MIB, max: GIB };
   return {
     linked: { ...entry, range: undefined, relocatesItself: false },
@@ -30,8 +31,8 @@ const PVH: Record<'linked' | 'free' | 'note', PvhEntry> = (() => {
 })();
 const NONE = undefined;
 
-function kernel(pvh: PvhEntry | undefined, align = 2 * MIB): MovableKernel {
-  return { slots: slotsOf(IMAGE_END, align), loadEnd: LOAD_END, pvh };
+function kernel(pvh: PvhEntry | undefined, align = 2 * MIB, limit = KERNEL_IMAGE_SIZE): MovableKernel {
+  return { slots: slotsOf({ imageEnd: IMAGE_END, limit, align }), limit, loadEnd: LOAD_END, pvh };
 }
 
 function chosen(pvh: PvhEntry | undefined, request: SlideRequest, seed = SEED): Choice {

@@ -47,10 +47,10 @@ export interface Forgery {
 }
 
 /** Without any changes, what `convert` writes. */
-export function forge({ kernel, table }: Original, forgery: Forgery = {}): Uint8Array {
+export function forge({ kernel, table, limit }: Original, forgery: Forgery = {}): Uint8Array {
   const encoded = encodeStubTable({ ...table, ...forgery.table }, forgery.format ?? 'compact');
   const stubTable = { ...encoded, bytes: forgery.tableBytes ?? encoded.bytes };
-  const slots = forgery.slots ?? slotsOf(kernel.imageEnd);
+  const slots = forgery.slots ?? slotsOf({ imageEnd: kernel.imageEnd, limit });
   const { offset } = forgery;
   const built = buildSegment(kernel, program, slots, stubTable, { offset });
   const segment = forgery.segment?.(built) ?? built;

@@ -74,7 +74,7 @@ async function run(path: string | undefined, options: AuditArguments): Promise<n
     const title = path ?? options.merge?.join(', ') ?? '';
     await writeText(options.html, reportAuditPage(summary, records, { title }));
   }
-  printResult(summary, () => reportAudit(summary), options);
+  await printResult(summary, () => reportAudit(summary), options);
   return summary.findings.length === 0 ? EXIT.done : EXIT.finding;
 }
 

@@ -83,5 +83,5 @@ async function run(path: string, options: BenchArguments): Promise<void> {
     ),
   );
   if (options.html !== undefined) await writeText(options.html, reportBenchPage(summary));
-  printResult(summary, () => reportBench(summary), options);
+  await printResult(summary, () => reportBench(summary), options);
 }

@@ -9,7 +9,7 @@ import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
 import { readIfGiven } from '../paths.ts';
-import { print } from '../print.ts';
+import { print, remark } from '../print.ts';
 
 interface BootArguments {
   readonly entry: string;
@@ -52,6 +52,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
   if (physicalSlide !== undefined && entry !== 'linux64') throw new UsageError('--phys needs --entry linux64');
   if (physicalSlide !== undefined && physicalSlide % (2 * MIB) !== 0)
     throw new UsageError('--phys must be a multiple of 2 MiB');
+  const console = new ConsolePrinter();
   const ask: BootOptions = {
     image: await readInputFile(image),
     entry,
@@ -64,9 +65,10 @@ async function run(image: string, options: BootArguments): Promise<number> {
     machine: options.machine,
     accel: readAccel(options.accel),
     timeoutMs: readTimeout(options.timeout),
-    ...(options.quiet || options.json ? {} : { onConsole: (text: string) => void print(text) }),
+    ...(options.quiet || options.json ? {} : { onConsole: (text: string) => console.print(text) }),
   };
-  const result = await interruptible((signal) => boot({ ...ask, signal }));
+  const result = await interruptible((signal) => boot({ ...ask, signal: AbortSignal.any([signal, console.failed]) }));
+  await console.done();
   const { end, slide, milliseconds, accel } = result;
   const seconds = (milliseconds / 1000).toFixed(1);
   if (options.json) {
@@ -79,13 +81,32 @@ async function run(image: string, options: BootArguments): Promise<number> {
       milliseconds: Math.round(milliseconds),
       release: result.report.release ?? null,
     };
-    print(`${JSON.stringify(json, null, 2)}\n`);
+    await print(`${JSON.stringify(json, null, 2)}\n`);
   } else {
     const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
-    print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
+    await print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
   }
-  if (end === 'qemu-error') process.stderr.write(`kslide: QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}\n`);
+  if (end === 'qemu-error') await remark(`QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}`);
   // A guest that printed its slide and ended has done what was asked. Any other end is a finding, or QEMU's failure.
   if (end === 'qemu-error') return EXIT.environment;
   return end === 'panic' || end === 'poweroff' ? EXIT.done : EXIT.finding;
+}
+
+/** Prints the console in the order in which it comes. When that fails, `failed` ends the guest, because nobody sees it, and `done` throws the reason. */
+class ConsolePrinter {
+  readonly #failed = new AbortController();
+  #printing = Promise.resolve();
+
+  get failed(): AbortSignal {
+    return this.#failed.signal;
+  }
+
+  print(text: string): void {
+    this.#printing = this.#printing.then(() => print(text));
+    this.#printing.catch(() => this.#failed.abort());
+  }
+
+  async done(): Promise<void> {
+    await this.#printing;
+  }
 }

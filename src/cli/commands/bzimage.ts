@@ -78,7 +78,10 @@ async function run(input: string, options: BzImageArguments): Promise<void> {
     return rebuilt.summary;
   });
   const seconds = { total: clock.total(), compressor: clock.of('compress') };
-  printResult({ ...summary, seconds }, () => reportRebuild(summary, seconds), options);
+  await printResult({ ...summary, seconds }, () => reportRebuild(summary, seconds), {
+    ...options,
+    warnings: summary.warnings,
+  });
 }
 
 /** How long each pass took, in seconds. */

@@ -69,7 +69,7 @@ async function run(input: string, options: ConvertArguments): Promise<void> {
       await file.finish(converted.parts);
       return converted.summary;
     });
-    printResult(summary, () => reportConvert(summary), options);
+    await printResult(summary, () => reportConvert(summary), { ...options, warnings: summary.warnings });
   } finally {
     await file.discard();
   }

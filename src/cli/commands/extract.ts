@@ -1,10 +1,12 @@
 /** `kslide extract IN`: the vmlinux in a bzImage or UKI, as it was linked, and its relocation table. */
+import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import { extract } from '../../extract.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';
+import { STDOUT } from '../../node/files/target.ts';
 import { UsageError } from '../failure.ts';
 import { SHARED } from '../options.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin } from '../paths.ts';
@@ -30,8 +32,7 @@ async function run(input: string, { output, relocsOut, relocs }: ExtractArgument
   const vmlinuxOut = output ?? (relocsOut === undefined ? '-' : undefined);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': vmlinuxOut, '--relocs-out': relocsOut });
-  if (vmlinuxOut === '-' && process.stdout.isTTY)
-    throw new UsageError('standard output is a terminal; name a file with -o');
+  if (vmlinuxOut === '-' && isatty(STDOUT)) throw new UsageError('standard output is a terminal; name a file with -o');
   const image = await readInputFile(input, { onHead: expectInput });
   const given = await readIfGiven(relocs);
   const file = vmlinuxOut === undefined ? undefined : new OutputFile(vmlinuxOut);

@@ -33,5 +33,5 @@ async function run(path: string, options: InspectArguments): Promise<void> {
     const file = await readInputFile(path);
     return inspect(file, { codecs: nodeCodecs, relocs: await readIfGiven(relocs) });
   });
-  printResult(inspection, () => reportInspect(inspection), options);
+  await printResult(inspection, () => reportInspect(inspection), options);
 }

@@ -8,7 +8,7 @@ import { InputFileError } from '../../node/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
 import { EXIT } from '../failure.ts';
-import { print } from '../print.ts';
+import { print, remark } from '../print.ts';
 import { rows } from '../text.ts';
 
 interface OffsetArguments {
@@ -47,9 +47,8 @@ async function run(file: string, { vmlinux, json }: OffsetArguments): Promise<nu
   // latin1 keeps every byte: noise on a console need not be UTF-8.
   const search = findOffsets(Buffer.from(log.buffer, log.byteOffset, log.length).toString('latin1'), text);
   const report = reportOffset(search, { vmlinux, json: json === true });
-  print(report.output);
-  if (report.remark !== undefined)
-    process.stderr.write(`kslide: ${file === '-' ? 'standard input' : file}: ${report.remark}\n`);
+  await print(report.output);
+  if (report.remark !== undefined) await remark(`${file === '-' ? 'standard input' : file}: ${report.remark}`);
   return report.exitCode;
 }
 

@@ -76,7 +76,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
 
-  const file = output === undefined ? undefined : new OutputFile(output);
+  const file = output === undefined ? undefined : new OutputFile(output, { secret: true });
   try {
     return await withProgress(quiet === true || exec === true, async (progress) => {
       const all = { codecs: nodeCodecs, relocs: await readIfGiven(relocs), inPlace: true, ...wish };
@@ -98,7 +98,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
       await file!.finish(copied ? pieces.overCopy() : moved);
       moved.close?.();
       progress.clear();
-      printResult(moved.summary, () => reportRandomize(moved.summary), options);
+      await printResult(moved.summary, () => reportRandomize(moved.summary), options);
       return EXIT.done;
     });
   } finally {

@@ -3,12 +3,15 @@
  *
  * Build scripts check exit codes, so this command has those of the kernel's tool: 1 for everything that the tool refuses, bad command lines included.
  */
+import { isatty } from 'node:tty';
 import type { Command, CommanderError } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
 import { InputFileError } from '../../node/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
+import { writeStandard } from '../../node/files/standard-streams.ts';
+import { STDOUT } from '../../node/files/target.ts';
 import { runRelocsTool } from '../../relocs/tool/tool.ts';
 import type { RelocsToolOptions } from '../../relocs/tool/tool.ts';
 import { RelocsError } from '../failure.ts';
@@ -88,7 +91,7 @@ async function print(input: string, options: RelocsArguments, lists: 2 | 3 | und
     const pieces = runRelocsTool(source, { print: what, realMode: options.realmode === true, lists });
     if (output !== '-') return await writeFileAtomic(output, [...pieces]);
     for (const piece of pieces) {
-      if (what !== 'table' && process.stdout.isTTY) process.stdout.write(piece);
+      if (what !== 'table' && isatty(STDOUT)) await writeStandard('output', piece);
       else await writeFileAtomic('-', [piece]);
     }
   } finally {

@@ -95,23 +95,26 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
     ]);
     const plan = saved ?? (await makePlan(image, debug ?? input, options, onPass));
-    if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan));
+    if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan), { secret: true });
     if (output === undefined && !exec) {
       progress.clear();
-      printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
+      await printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
       return EXIT.done;
     }
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
     // The kernel is written last: once OUT exists, all outputs do.
-    if (symbols !== undefined && map !== undefined) await writeFileAtomic(symbols, [map], { mode: 0o600 });
+    if (symbols !== undefined && map !== undefined) await writeFileAtomic(symbols, [map], { secret: true });
     if (exec) return runWithImage(shuffled.parts, words, execDir);
-    await writeFileAtomic(output!, shuffled.parts);
+    await writeFileAtomic(output!, shuffled.parts, { secret: true });
     progress.clear();
     const hexSeed = Buffer.from(seed).toString('hex');
     const { summary } = shuffled;
-    printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
+    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), {
+      ...options,
+      warnings: summary.converted?.warnings,
+    });
     return EXIT.done;
   });
 }

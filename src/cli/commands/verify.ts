@@ -10,7 +10,7 @@ import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/i
 import { verify } from '../../verify/verify.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { readIfGiven, refuseSharedStdin } from '../paths.ts';
-import { printResult } from '../print.ts';
+import { printResult, remark } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportVerify, reportVerifyShuffled } from '../reports/verify.ts';
 
@@ -60,25 +60,24 @@ async function run(original: string, converted: string, options: VerifyArguments
     if (shuffled) {
       const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, recover, onCheck });
       progress.clear();
-      printResult(result, () => reportVerifyShuffled(result), options);
+      await printResult(result, () => reportVerifyShuffled(result), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
     const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, onCheck });
     progress.clear();
-    printResult(result, () => reportVerify(result), options);
+    await printResult(result, () => reportVerify(result), options);
     if (result.verdict === 'proved') return EXIT.done;
-    if (!quiet) explainIfMoved(file);
+    if (!quiet) await explainIfMoved(file);
     return EXIT.finding;
   });
 }
 
 /** The usual mistake is to verify what `randomize` wrote. The refutation is right, but does not name that cause: this line does. */
-function explainIfMoved(converted: Uint8Array): void {
+async function explainIfMoved(converted: Uint8Array): Promise<void> {
   try {
     if (isElf(converted)) refuseMoved(readElf(converted));
   } catch (error) {
-    if (error instanceof KernelImageError && error.code === 'unsupported')
-      process.stderr.write(`kslide: ${error.message}\n`);
+    if (error instanceof KernelImageError && error.code === 'unsupported') await remark(error.message);
   }
 }
 

@@ -3,7 +3,7 @@ import { hex } from '../../base/errors.ts';
 import type { Inspection, RelocationFacts } from '../../inspect.ts';
 import { STUB_FLAGS } from '../../segment/layout.ts';
 import { count, printable, rows, size, table } from '../text.ts';
-import { countSites, slotsAndEntropy } from './facts.ts';
+import { countSites, limitRows, slotsAndEntropy } from './facts.ts';
 
 /** At most this many sections are listed; a -ffunction-sections build has tens of thousands. */
 const MOST_SECTIONS = 24;
@@ -33,6 +33,7 @@ function describeKernel(inspection: Inspection): Row[] {
     ['entries', `linux64 ${hex(linux64)}, ${pvh === null ? 'no pvh' : `pvh ${hex(pvh)}`}`],
     ['notes', describeNotes(inspection)],
     ['slots', slotsAndEntropy(slots)],
+    ...limitRows(slots),
     ['converted', converted === null ? 'no' : describeConverted(converted)],
     ['relocations', describeRelocations(inspection)],
   ];

@@ -3,7 +3,7 @@ import { MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import type { RandomizeSummary } from '../../randomize.ts';
 import { count, rows, size } from '../text.ts';
-import { kernelAndFile } from './facts.ts';
+import { kernelAndFile, noteSitesRow } from './facts.ts';
 
 export function reportRandomize(summary: RandomizeSummary): string {
   const { entry, virt, phys, ways, text, flag, loadEnd } = summary;
@@ -15,10 +15,22 @@ export function reportRandomize(summary: RandomizeSummary): string {
     ['guest memory', `more than ${Math.ceil(loadEnd / MIB)} MiB`],
     ['KASLR_FLAG', flag ? 'set at the entry: the kernel randomizes the rest of its memory' : 'not set (--no-flag)'],
     ['relocations', count(summary.relocations)],
+    ...noteSitesRow(summary),
+    ...slideInNotesRow(summary),
     ['size', size(summary.output)],
   ]);
 }
 
 function drawn(ways: number): string {
   return ways === 1 ? '' : `, one of ${count(ways)}: ${Math.log2(ways).toFixed(2)} bits`;
+}
+
+function slideInNotesRow({ slideInNotes }: RandomizeSummary): [string, string][] {
+  if (!slideInNotes) return [];
+  return [
+    [
+      'notes',
+      'tell every user of the guest the slide (/sys/kernel/notes): PVH needs it there; --entry linux64 avoids it',
+    ],
+  ];
 }

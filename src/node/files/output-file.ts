@@ -11,17 +11,21 @@
  */
 import fs from 'node:fs';
 import { open } from 'node:fs/promises';
-import process from 'node:process';
+import type { FileHandle } from 'node:fs/promises';
 import { isatty } from 'node:tty';
-import { AtomicFile, writeFully } from './atomic-file.ts';
-import { isSystemError, outputError, OutputFileError } from '../errors.ts';
+import { AtomicFile } from './atomic-file.ts';
+import { removeLeftovers } from './leftovers.ts';
+import { isStandardOutput, resolveTarget, STDOUT } from './target.ts';
+import type { NamedTarget, OpenTarget } from './target.ts';
+import { writeFully } from './write-fully.ts';
+import { DiskError, isSystemError, outputError, OutputFileError, streamError } from '../errors.ts';
 
 export interface WriteOptions {
-  /** Permission bits of a new file, less the umask. An existing file keeps its own. */
+  /** Permission bits of a new file, less the umask. An existing file keeps its own, and its owner. */
   readonly mode?: number;
+  /** The file tells a slide or a layout: 0600 at most, also when it replaces a file that more may read. */
+  readonly secret?: boolean;
 }
-
-const STDOUT = 1;
 
 /**
  * Writes `chunks` one after the other without copying them. Throws OutputFileError or DiskError. In that case, and when SIGINT, SIGTERM or SIGHUP ends
@@ -41,14 +45,16 @@ export async function writeFileAtomic(
  */
 export class OutputFile {
   readonly #path: string;
-  readonly #mode: number;
+  readonly #options: { readonly mode: number; readonly secret: boolean };
   /** What is written before `finish`. */
   #early: EarlyBytes | EarlyCopy | undefined;
+  /** Done meanwhile, and waited for in the end. */
+  #tidying: Promise<void> | undefined;
 
   /** Does not touch the file system: the first bytes do. */
-  constructor(path: string, { mode = 0o666 }: WriteOptions = {}) {
+  constructor(path: string, { mode = 0o666, secret = false }: WriteOptions = {}) {
     this.#path = path;
-    this.#mode = mode;
+    this.#options = { mode, secret };
   }
 
   /**
@@ -62,7 +68,7 @@ export class OutputFile {
 
   /** The same for the whole file at `source`. */
   beginCopy(source: string): void {
-    this.#early ??= new EarlyCopy(source, () => this.#openFile());
+    this.#early ??= new EarlyCopy(source, () => this.#openFile(true));
   }
 
   /** Waits for that copy. False when it failed or does not have `size` bytes: then `finish` needs all bytes, and no `InPlace`. */
@@ -77,8 +83,8 @@ export class OutputFile {
     try {
       await this.#finish(chunks);
     } catch (error) {
-      const name = this.#path === '-' ? 'standard output' : this.#path;
-      throw isSystemError(error) ? outputError(name, error) : error;
+      if (!isSystemError(error)) throw error;
+      throw isStandardOutput(this.#path) ? streamError('standard output', error) : outputError(this.#path, error);
     } finally {
       await this.discard();
     }
@@ -88,10 +94,11 @@ export class OutputFile {
   async discard(): Promise<void> {
     await this.#early?.close();
     this.#early = undefined;
+    await this.#tidying;
+    this.#tidying = undefined;
   }
 
   async #finish(chunks: Iterable<Uint8Array | InPlace>): Promise<void> {
-    if (this.#path === '-') return writeStandardOutput(allBytes(chunks));
     const file = this.#early === undefined ? this.#openFile() : await this.#early.settle();
     if (file === undefined) return writeDirectly(this.#path, allBytes(chunks));
     // While one chunk is written the next is requested, and no further one.
@@ -118,13 +125,16 @@ export class OutputFile {
   }
 
   /** Undefined for what is written directly. */
-  #openFile(): AtomicFile | undefined {
-    const path = this.#path;
-    if (path === '-') return undefined;
-    const existing = fs.statSync(path, { throwIfNoEntry: false });
-    if (existing?.isDirectory()) throw new OutputFileError(path, 'is a directory');
-    if (existing && !existing.isFile()) return undefined;
-    return new AtomicFile(path, existing, this.#mode);
+  #openFile(forCopy = false): AtomicFile | undefined {
+    const target = resolveTarget(this.#path);
+    if ('fd' in target) return undefined;
+    const { directory, existing, isDescriptor } = target;
+    if (isDescriptor || (existing && !existing.isFile())) {
+      directory.close();
+      return undefined;
+    }
+    this.#tidying ??= removeLeftovers(directory.path);
+    return new AtomicFile(target, this.#path, { ...this.#options, forCopy });
   }
 }
 
@@ -230,32 +240,56 @@ class EarlyCopy {
 }
 
 async function writeDirectly(path: string, chunks: Iterable<Uint8Array>): Promise<void> {
-  // Off the main thread: a FIFO opens only when it has a reader.
-  const handle = await open(path, fs.constants.O_WRONLY);
+  const target = resolveTarget(path);
+  if ('fd' in target) return writeOpen(path, target, chunks);
   try {
-    for (const chunk of chunks) await writeFully(handle.fd, chunk);
+    const handle = await openSpecial(path, target);
+    try {
+      for (const chunk of chunks) await writeFully(handle.fd, chunk);
+    } finally {
+      await handle.close();
+    }
   } finally {
-    await handle.close();
+    target.directory.close();
   }
 }
 
-async function writeStandardOutput(chunks: Iterable<Uint8Array>): Promise<void> {
-  if (isatty(STDOUT)) throw new OutputFileError('standard output', 'is a terminal; redirect it, or name a file');
-  const stat = fs.fstatSync(STDOUT);
-  // Node's stream for files drops the rest after a short write. Its stream for pipes is correct, for non-blocking pipes too.
-  if (!stat.isFIFO() && !stat.isSocket()) {
-    for (const chunk of chunks) await writeFully(STDOUT, chunk);
-    return;
-  }
-  process.stdout.on('error', ignore); // the callback gets it too
+/** A device, a FIFO, or what another process has open. */
+async function openSpecial(
+  path: string,
+  { directory, name, existing, isDescriptor }: NamedTarget,
+): Promise<FileHandle> {
+  const { O_WRONLY, O_TRUNC, O_NOFOLLOW } = fs.constants;
+  // Off the main thread: a FIFO opens only when it has a reader.
+  if (isDescriptor) return open(directory.at(name), O_WRONLY | O_TRUNC);
+  const handle = await open(directory.at(name), O_WRONLY | O_NOFOLLOW);
+  const found = await handle.stat();
+  // What was no file when the path was read, and is one now, is somebody's trap.
+  if (!found.isFile() && found.dev === existing?.dev && found.ino === existing.ino) return handle;
+  await handle.close();
+  throw new OutputFileError(path, 'was replaced by something else while it was opened');
+}
+
+/** Standard output, or another descriptor that this process was started with: written from where it stands. */
+async function writeOpen(path: string, { fd }: OpenTarget, chunks: Iterable<Uint8Array>): Promise<void> {
+  const name = fd === STDOUT ? 'standard output' : path;
+  if (isatty(fd)) throw new OutputFileError(name, 'is a terminal; redirect it, or name a file');
+  if (isClosed(fd)) throw new DiskError(name, 'is closed, or is /dev/null opened for reading too');
+  for (const chunk of chunks) await writeFully(fd, chunk);
+}
+
+/**
+ * Node opens /dev/null for reading and writing in place of a standard stream that is closed. A shell's `>/dev/null` is for writing only. Programs that
+ * start others do either, and mean it. So text may go there, but not a kernel that somebody asked for by `-o -`: better said than lost.
+ */
+function isClosed(fd: number): boolean {
   try {
-    for (const chunk of chunks) {
-      await new Promise<void>((resolve, reject) => {
-        process.stdout.write(chunk, (error) => (error ? reject(error) : resolve()));
-      });
-    }
-  } finally {
-    process.stdout.off('error', ignore);
+    const [opened, nothing] = [fs.fstatSync(fd), fs.statSync('/dev/null')];
+    if (!opened.isCharacterDevice() || opened.rdev !== nothing.rdev) return false;
+    const [, flags] = /^flags:\s*([0-7]+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1')) ?? [];
+    return flags !== undefined && (Number.parseInt(flags, 8) & 3) === fs.constants.O_RDWR;
+  } catch {
+    return false; // no such descriptor, or no /proc: writing tells
   }
 }
 

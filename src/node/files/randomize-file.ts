@@ -10,9 +10,9 @@
  */
 import fs from 'node:fs';
 import { Reader } from '../../base/bytes.ts';
-import { ELFCLASS64, PT_LOAD, PT_NOTE, SHT_RELA } from '../../elf/constants.ts';
+import { ELFCLASS64, PT_LOAD, PT_NOTE, SHT_RELA, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE, readNumber, SHDR_SIZE } from '../../elf/fields.ts';
-import { endOfElf, findSection, isElf, readElf } from '../../elf/read.ts';
+import { endOfElf, findLoaderNotes, findSection, isElf, readElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
 import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } from '../../randomize.ts';
@@ -109,6 +109,9 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
       if (type === PT_NOTE) load(offset - SITE_SIZE, filesz + 2 * SITE_SIZE);
       if (type === PT_LOAD) load(offset, Math.min(filesz, SEGMENT_START));
     }
+    // A note that its segment cuts off has its descriptor anywhere after it.
+    for (const { descOffset } of findLoaderNotes(elf, XEN_ELFNOTE_PHYS32_ENTRY))
+      load(descOffset - SITE_SIZE, 3 * SITE_SIZE);
     const { entryOffset, pvhEntry, loads } = readVmlinux(bytes);
     load(entryOffset - SITE_SIZE, ENTRY_CODE);
     if (pvhEntry !== undefined) load(fileOffsetOf(loads, pvhEntry)!, ENTRY_CODE);

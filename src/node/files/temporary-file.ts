@@ -34,6 +34,8 @@ export async function readUnnamedFile(file: FileHandle): Promise<Uint8Array> {
   return bytes.subarray(0, at);
 }
 
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = fs.constants;
+
 /** __O_TMPFILE (asm-generic/fcntl.h), which Node has no name for. It goes together with O_DIRECTORY. */
 const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
 /** Errors of a file system that lacks room or O_TMPFILE, or is not there: the next directory may do. */
@@ -65,7 +67,8 @@ export function openMemoryFile(
       const written = fs.openSync(directory, O_TMPFILE | fs.constants.O_RDWR, 0o600);
       try {
         for (const part of parts) writeAll(written, part);
-        // From here on nobody may write to it. Readers may open it again by /proc/self/fd, whoever they run as.
+        // From here on nobody may write to it. A command that gives up its rights may open it again by its own /proc/self/fd. Others cannot: there is no
+        // name, and another process's descriptors are its own user's.
         fs.fchmodSync(written, 0o444);
         return fs.openSync(`/proc/self/fd/${written}`, 'r');
       } finally {
@@ -79,16 +82,20 @@ export function openMemoryFile(
   throw new DiskError(directories.join(', '), 'no room for a file in memory', failure);
 }
 
-/** A new file of a name that did not exist. The caller removes it. Throws OutputFileError or DiskError. */
+/**
+ * A new file of a name that did not exist, which its owner can read and nobody else: it tells a slide. The caller removes it. Throws OutputFileError or
+ * DiskError.
+ */
 export function createNamedFile(path: string, parts: Iterable<Uint8Array>): void {
   let fd: number;
   try {
-    fd = fs.openSync(path, 'wx', 0o444);
+    fd = fs.openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   } catch (error) {
     throw new OutputFileError(path, 'cannot be made', error);
   }
   try {
     for (const part of parts) writeAll(fd, part);
+    fs.fchmodSync(fd, 0o400);
   } catch (error) {
     throw new DiskError(path, (error as NodeJS.ErrnoException).code ?? 'cannot be written', error);
   } finally {

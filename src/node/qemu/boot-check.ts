@@ -2,7 +2,7 @@
 import { MIB } from '../../base/addresses.ts';
 import { readSetupHeader, isBzImage } from '../../bzimage/header.ts';
 import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
-import { isElf, readElf, readNotes } from '../../elf/read.ts';
+import { findLoaderNotes, isElf, readElf } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 
@@ -34,7 +34,7 @@ export function expectBootable(bytes: Uint8Array, start: Start): ElfFile | undef
 }
 
 function expectPvhEntry(elf: ElfFile): void {
-  if (readNotes(elf).some(({ owner, type }) => owner === 'Xen' && type === XEN_ELFNOTE_PHYS32_ENTRY)) return;
+  if (findLoaderNotes(elf, XEN_ELFNOTE_PHYS32_ENTRY).length > 0) return;
   throw new KernelImageError({
     code: 'would-not-boot',
     what: 'XEN_ELFNOTE_PHYS32_ENTRY note',

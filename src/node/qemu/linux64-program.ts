@@ -39,6 +39,7 @@ import {
   esi,
   rdi,
   rsi,
+  rsp,
   ss,
 } from '../../asm/registers.ts';
 import { BOOT_PARAMS, BOOT_PARAMS_SIZE, KASLR_FLAG, SETUP_DATA, SETUP_RNG_SEED } from '../../base/boot-params.ts';
@@ -60,8 +61,15 @@ export interface Linux64Options {
    * 4 GiB the map need not, so that a test can give a kernel a command line that it cannot read.
    */
   readonly commandLine?: 'as-given' | 'none' | { readonly copiedTo: PhysAddr } | undefined;
-  /** Where the 4 GiB flat descriptors stand in the GDT: the protocol's __BOOT_CS and __BOOT_DS by default; Firecracker uses 0x8 and 0x10. */
-  readonly selectors?: { readonly code: number; readonly data: number } | undefined;
+  /**
+   * Where the 4 GiB flat descriptors stand in the GDT: the protocol's __BOOT_CS and __BOOT_DS by default; Firecracker uses 0x8 and 0x10. `stack`: SS, if
+   * it is not `data`; 0 is the null selector.
+   */
+  readonly selectors?: { readonly code: number; readonly data: number; readonly stack?: number } | undefined;
+  /** Enter with a GDT that cannot be read any more. The protocol does not promise one. */
+  readonly gdtGone?: boolean | undefined;
+  /** Set in RFLAGS. */
+  readonly flags?: number | undefined;
 }
 
 /** struct hvm_start_info, version 1. */
@@ -102,6 +110,9 @@ const BOOT_PROTOCOL_SELECTORS = { code: 0x10, data: 0x18 };
 const CPUID_LA57 = 16;
 const COM1 = 0x3f8;
 
+/** RFLAGS bit 1 is always set. */
+const FLAGS_RESERVED = 2;
+
 const FOUR_GIB = 2 ** 32;
 const IDENTITY_GIB = 4;
 /** Without the accessed and dirty bits: the processor has to set them, in memory that the loader gave. */
@@ -111,9 +122,11 @@ const LARGE = 1n << 7n;
 /** Byte offsets of the loader's parts from its address; the code is at 0. */
 const BOOT_PARAMS_AT = PAGE_SIZE;
 const GDT = BOOT_PARAMS_AT + BOOT_PARAMS_SIZE;
-const GDT_ENTRIES = 8;
+const GDT_ENTRIES = 64;
 const GDT_POINTER = GDT + 8 * GDT_ENTRIES;
-const SEED_NODE = GDT_POINTER + 16;
+/** Zeros: a pseudo-descriptor of a table with room for no descriptor. */
+const NO_TABLE = GDT_POINTER + 16;
+const SEED_NODE = NO_TABLE + 16;
 const TABLES = GDT + PAGE_SIZE;
 
 /** In every register that the protocol leaves undefined: a non-canonical address, so that following it faults, and a different one in each, so that a dump shows which it was. */
@@ -173,6 +186,7 @@ function writeDescriptors(
 ): void {
   image.u64(GDT + selectors.code, CODE64_DESCRIPTOR);
   image.u64(GDT + selectors.data, DATA_DESCRIPTOR);
+  if (selectors.stack !== undefined && selectors.stack !== 0) image.u64(GDT + selectors.stack, DATA_DESCRIPTOR);
   image.u16(GDT_POINTER, 8 * GDT_ENTRIES - 1);
   image.u32(GDT_POINTER + 2, address + GDT);
 }
@@ -198,7 +212,11 @@ function writePageTables(
 /** The program: 32-bit from the PVH entry, EBX = hvm_start_info, to long mode; 64-bit from there to the kernel. */
 function assembleLoader(address: PhysAddr, entry: PhysAddr, options: Linux64Options): Uint8Array {
   const a = new Assembler({ bits: 32, origin: address });
-  const { code: codeSelector, data: dataSelector } = options.selectors ?? BOOT_PROTOCOL_SELECTORS;
+  const {
+    code: codeSelector,
+    data: dataSelector,
+    stack = dataSelector,
+  }: NonNullable<Linux64Options['selectors']> = options.selectors ?? BOOT_PROTOCOL_SELECTORS;
   const bootParams = address + BOOT_PARAMS_AT;
   const fail = a.label('fail');
   const failures: [label: Label, text: string][] = [];
@@ -259,8 +277,16 @@ function assembleLoader(address: PhysAddr, entry: PhysAddr, options: Linux64Opti
   a.bits(64);
   a.bind(longMode);
   a.mov(eax, dataSelector);
-  for (const segment of [ds, es, ss]) a.mov(segment, eax);
+  for (const segment of [ds, es]) a.mov(segment, eax);
+  a.mov(eax, stack);
+  a.mov(ss, eax);
   if (copiedTo !== undefined && copiedTo >= FOUR_GIB) copyCommandLine(a, bootParams, copiedTo);
+  if (options.gdtGone === true) a.lgdt(mem(address + NO_TABLE));
+  if (options.flags !== undefined) {
+    a.mov(rsp, address + PAGE_SIZE);
+    a.push(options.flags | FLAGS_RESERVED);
+    a.popfq();
+  }
   for (const register of GPRS[64]) a.mov(register, GARBAGE | BigInt(register.number));
   a.mov(rsi, bootParams);
   const kernelEntry = a.label('kernel-entry');

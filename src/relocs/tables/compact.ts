@@ -22,8 +22,14 @@ import { LISTS } from './kernel-table.ts';
 
 /** Bytes of the three end marks: the size of an empty table. */
 const ENDS = 1 + 1 + 5;
-/** The most sites in a list. Kernels have some 150,000. Five bytes of a table can claim 2^36, and each site takes memory. */
+/** The most sites in a list, by the format. Kernels have some 150,000. */
 const SITES_AT_MOST = 2 ** 24;
+
+/**
+ * The most sites that a list is read to have if the caller does not say how many the kernel has room for. Five bytes of a table can claim 2^36, and each site takes
+ * memory: so a million, and 16 for each byte. Tables of real kernels have 1.5.
+ */
+const sitesWithout = (bytes: Uint8Array): number => 2 ** 20 + 16 * bytes.length;
 
 /**
  * Encodes a table. Its lists must ascend, their sites must not overlap and must be inside the kernel's map, as `checkSites` ensures; otherwise this throws
@@ -41,10 +47,13 @@ export function encodeCompactTable({ abs32, inverse32, abs64 }: Sites): Uint8Arr
 
 /**
  * Reads a whole table. `origin` is where it starts in its file, for errors. Throws KernelImageError for any bytes that `encodeCompactTable` does not
- * write. The memory that it uses is bounded by the number of sites that a table may have.
+ * write.
+ *
+ * A few bytes can claim any number of sites. `sitesAtMost` bounds each list, and so memory and time: callers that have the kernel give the number that its bytes
+ * have room for.
  */
-export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0): Sites {
-  const decoder = new Decoder(bytes, origin);
+export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0, sitesAtMost = sitesWithout(bytes)): Sites {
+  const decoder = new Decoder(bytes, origin, Math.min(sitesAtMost, SITES_AT_MOST));
   const abs32 = decoder.chains('32-bit').toSorted();
   const inverse32 = decoder.chains('inverse 32-bit').toSorted();
   const abs64 = decoder.items().toSorted();
@@ -64,9 +73,9 @@ export function readCompactTable(bytes: Uint8Array, origin: FileOffset = 0): Sit
   });
 }
 
-function refuseSize(found: number): never {
+function refuseSize(found: number, most = SITES_AT_MOST): never {
   const what = 'relocation table: list';
-  throw new KernelImageError({ code: 'too-large', what, found, expected: `at most ${hex(SITES_AT_MOST)} sites` });
+  throw new KernelImageError({ code: 'too-large', what, found, expected: `at most ${hex(most)} sites` });
 }
 
 function refuseDisorder(list: Uint32Array, width: number, title: string, origin: FileOffset): void {
@@ -90,10 +99,12 @@ class Decoder {
   /** The table entries that have been decoded in this list. */
   #found = new Uint32Array(1024);
   #count = 0;
+  readonly #most: number;
 
-  constructor(bytes: Uint8Array, origin: FileOffset) {
+  constructor(bytes: Uint8Array, origin: FileOffset, most: number) {
     this.#reader = new Reader(bytes, origin);
     this.#origin = origin;
+    this.#most = most;
   }
 
   /** The sites of a 32-bit list, in the order in which they are written. */
@@ -130,7 +141,9 @@ class Decoder {
         continue;
       }
       if (first === ITEM.run) {
-        for (let left = this.#u32(what) * ITEM.runUnit; left > 0; left--, cursor += WORD) this.#add(cursor, what);
+        const sites = this.#u32(what) * ITEM.runUnit;
+        if (this.#count + sites > this.#most) refuseSize(this.#count + sites, this.#most);
+        for (let left = sites; left > 0; left--, cursor += WORD) this.#add(cursor, what);
       } else {
         cursor += first * WORD;
         for (let half = 0; half < 2; half++) {
@@ -165,8 +178,8 @@ class Decoder {
         expected: 'a link address inside the kernel image',
       });
     }
+    if (this.#count === this.#most) refuseSize(this.#count + 1, this.#most);
     if (this.#count === this.#found.length) {
-      if (this.#count === SITES_AT_MOST) refuseSize(this.#count + 1);
       const wider = new Uint32Array(this.#count * 2);
       wider.set(this.#found);
       this.#found = wider;

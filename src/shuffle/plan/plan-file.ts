@@ -10,7 +10,7 @@
  * number is checked against the size of what it indexes (plan-check.ts), so that a wrong plan can give a wrong kernel, but nothing worse.
  */
 import { ascii, bytesOfWords, Reader, wordsIn, wordsOfBytes, Writer } from '../../base/bytes.ts';
-import { KernelImageError } from '../../base/errors.ts';
+import { hex, KernelImageError } from '../../base/errors.ts';
 import { fingerprint } from '../read/identity.ts';
 import { checkPlan } from './plan-check.ts';
 import type { Plan } from './plan.ts';
@@ -18,6 +18,8 @@ import type { Plan } from './plan.ts';
 const MAGIC = 'kslplan1';
 const HEADER = 16;
 const MAX_HEAD = 1 << 20;
+/** Nothing in a plan is nested deeper: the runs are objects in a list in the plan. */
+const DEPTH_AT_MOST = 3;
 
 /** What the head has in place of a column: its length in words, and for a column of bytes its length in bytes. */
 interface ColumnMark {
@@ -67,50 +69,66 @@ export function decodePlan(bytes: Uint8Array): Plan {
   const headLength = reader.u32(8, 'plan: length of its head');
   const body = bytes.subarray(HEADER);
   if (headLength > MAX_HEAD || headLength % 4 !== 0 || headLength > body.length)
-    throw bad('plan: length of its head', headLength, 'a multiple of 4 inside the file');
+    throw bad('plan: length of its head', headLength, 'a multiple of 4 inside the file', 8);
   if (fingerprint(body) !== reader.u32(12, 'plan: fingerprint'))
-    throw bad('plan: fingerprint', 'not that of its contents', 'an undamaged file');
+    throw bad('plan: fingerprint', 'not that of its contents', 'an undamaged file', 12);
+  const head = parseHead(body.subarray(0, headLength));
+  const offsets = new Map<Uint32Array | Uint8Array, number>();
   let at = headLength;
-  const column = (mark: ColumnMark): Uint32Array | Uint8Array => {
-    const length = mark.$words * 4;
-    if (!Number.isInteger(mark.$words) || length < 0 || at + length > body.length)
-      throw bad('plan: a column', 'longer than the file', 'all of it there');
-    const words = wordsIn(body.subarray(at, at + length));
-    at += length;
-    return mark.$bytes === undefined ? words : bytesOfWords(words).subarray(0, mark.$bytes);
+  const takeColumn = ({ $words, $bytes }: ColumnMark): Uint32Array | Uint8Array => {
+    const left = (body.length - at) / 4;
+    if (!Number.isInteger($words) || $words < 0 || $words > left)
+      throw bad(
+        'plan: length of a column',
+        Number.isSafeInteger($words) ? $words : 'no whole number',
+        `a number of words up to ${hex(Math.floor(left))}, the end of the file`,
+        HEADER + at,
+      );
+    if ($bytes !== undefined && !(Number.isInteger($bytes) && $bytes > ($words - 1) * 4 && $bytes <= $words * 4))
+      throw bad('plan: bytes of a column', 'another number', `those of ${hex($words)} words`, HEADER + at);
+    const words = wordsIn(body.subarray(at, at + $words * 4));
+    const column = $bytes === undefined ? words : bytesOfWords(words).subarray(0, $bytes);
+    offsets.set(column, HEADER + at);
+    at += $words * 4;
+    return column;
   };
-  // JSON.parse visits the marks in the order in which JSON.stringify wrote them, and the columns are in the same order.
-  const marks: ColumnMark[] = [];
-  const head = parse(body.subarray(0, headLength), marks);
-  const columns = new Map<ColumnMark, Uint32Array | Uint8Array>();
-  for (const mark of marks) columns.set(mark, column(mark));
-  return checkPlan(replaceMarks(head, columns));
+  const plan = replaceMarks(head, takeColumn, 0);
+  if (at !== body.length) throw bad('plan: end of its columns', HEADER + at, 'the end of the file', HEADER + at);
+  return checkPlan(plan, (column) => offsets.get(column));
 }
 
-function isMark(value: unknown): value is ColumnMark {
-  return typeof value === 'object' && value !== null && '$words' in value && typeof value.$words === 'number';
+function isMark(value: object): value is ColumnMark {
+  return '$words' in value && typeof value.$words === 'number';
 }
 
-function parse(text: Uint8Array, marks: ColumnMark[]): unknown {
+function parseHead(text: Uint8Array): unknown {
   try {
     let head = '';
     for (const byte of text) head += String.fromCharCode(byte);
-    return JSON.parse(head, (_, value: unknown) => {
-      if (isMark(value)) marks.push(value);
-      return value;
-    });
+    return JSON.parse(head);
   } catch (error) {
-    throw bad('plan: its head', 'not JSON', 'what kslide writes', error);
+    throw bad('plan: its head', 'not JSON', 'what kslide writes', HEADER, error);
   }
 }
 
-function replaceMarks(value: unknown, columns: ReadonlyMap<ColumnMark, Uint32Array | Uint8Array>): unknown {
-  if (isMark(value)) return columns.get(value);
-  if (Array.isArray(value)) return value.map((element) => replaceMarks(element, columns));
+/**
+ * The same value with columns in place of marks. Object.entries, JSON.parse and JSON.stringify go through an object in the same order, so the marks come in the
+ * order in which the columns were written.
+ */
+function replaceMarks(value: unknown, column: (mark: ColumnMark) => unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, replaceMarks(field, columns)]));
+  if (isMark(value)) return column(value);
+  if (depth === DEPTH_AT_MOST) throw bad('plan: its head', 'nested too deeply', 'what kslide writes', HEADER);
+  if (Array.isArray(value)) return value.map((element) => replaceMarks(element, column, depth + 1));
+  return Object.fromEntries(Object.entries(value).map(([key, field]) => [key, replaceMarks(field, column, depth + 1)]));
 }
 
-function bad(what: string, found: string | number, expected: string | number, cause?: unknown): KernelImageError {
-  return new KernelImageError({ code: 'bad-value', what, found, expected, cause });
+function bad(
+  what: string,
+  found: string | number,
+  expected: string | number,
+  offset?: number,
+  cause?: unknown,
+): KernelImageError {
+  return new KernelImageError({ code: 'bad-value', what, offset, found, expected, cause });
 }

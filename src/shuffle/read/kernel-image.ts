@@ -1,12 +1,12 @@
 /** The kernel to shuffle: without symbols, and seen by address. */
 import { KERNEL_IMAGE_SIZE } from '../../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../../base/addresses.ts';
-import { copyOf, viewOf, Writer } from '../../base/bytes.ts';
+import { copyOf, isZero, viewOf, Writer } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
 import { SHT_RELA, SHT_SYMTAB } from '../../elf/constants.ts';
 import { EHDR, writeFields } from '../../elf/fields.ts';
 import type { Segment } from '../../elf/read.ts';
-import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
+import { readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 
 /**
@@ -38,9 +38,9 @@ export class ImageBytes {
   /** The file offset of `width` bytes at a place. Throws for a place that no segment loads from the file. */
   at(place: PhysAddr, width: number, what: string): FileOffset {
     const load = this.#load;
-    if (load === undefined || place < load.paddr || place + width > load.paddr + load.filesz) {
+    if (load === undefined || width < 0 || place < load.paddr || place + width > load.paddr + load.filesz) {
       const found = this.loads.find(({ paddr, filesz }) => place >= paddr && place + width <= paddr + filesz);
-      if (found === undefined) {
+      if (found === undefined || width < 0) {
         throw new KernelImageError({
           code: 'bad-value',
           what,
@@ -59,12 +59,24 @@ export class ImageBytes {
     return this.bytes.subarray(at, at + (end - start));
   }
 
+  /** The number of entries in a table from one place to another. Throws for a table that ends before it starts, or inside an entry. */
+  count(start: PhysAddr, end: PhysAddr, entry: number, what: string): number {
+    const count = (end - start) / entry;
+    if (count >= 0 && Number.isInteger(count)) return count;
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `end of ${what}`,
+      found: end,
+      expected: `${hex(start)}, where it starts, and a multiple of ${entry} bytes`,
+    });
+  }
+
+  /** Whether what the file loads there is zero. Looks only at bytes of the file, however far apart the places are. */
   isZero(start: PhysAddr, end: PhysAddr): boolean {
-    for (let place = start; place < end; place++) {
-      const at = fileOffsetOf(this.loads, place);
-      if (at !== undefined && this.bytes[at] !== 0) return false;
-    }
-    return true;
+    return this.loads.every(({ offset, paddr, filesz }) => {
+      const [from, to] = [Math.max(start, paddr), Math.min(end, paddr + filesz)];
+      return from >= to || isZero(this.bytes.subarray(offset + from - paddr, offset + to - paddr));
+    });
   }
 }
 

@@ -30,8 +30,8 @@ export interface ExtableData {
 export function readExtable(debug: DebugKernel, image: ImageBytes, ownerOf: OwnerOf): ExtableData {
   const place = debug.need('__start___ex_table');
   const end = debug.need('__stop___ex_table');
+  const count = image.count(place, end, ENTRY, '__ex_table');
   const offset = image.at(place, end - place, '__ex_table');
-  const count = (end - place) / ENTRY;
   const { view } = image;
   const insns = new Uint32Array(count);
   const fixups = new Uint32Array(count);

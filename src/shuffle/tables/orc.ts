@@ -37,7 +37,7 @@ export function readOrc(debug: DebugKernel, image: ImageBytes, units: Units): Or
   const ipPlace = debug.find('__start_orc_unwind_ip');
   if (ipPlace === undefined) return undefined;
   const ipEnd = debug.need('__stop_orc_unwind_ip');
-  const count = (ipEnd - ipPlace) / IP;
+  const count = image.count(ipPlace, ipEnd, IP, '.orc_unwind_ip');
   const ipOffset = image.at(ipPlace, ipEnd - ipPlace, '.orc_unwind_ip');
   const entryOffset = image.at(debug.need('__start_orc_unwind'), count * ENTRY, '.orc_unwind');
   const [lookup, lookupEnd] = [debug.find('orc_lookup'), debug.find('orc_lookup_end')];

@@ -5,8 +5,9 @@ import { viewOf } from '../../base/bytes.ts';
 import { hex } from '../../base/errors.ts';
 import type { ListName } from '../../relocs/tables/kernel-table.ts';
 import { badTable } from './reader.ts';
-import type { EntryWatch } from './reader.ts';
+import type { EntryWatch, TableReaderOptions } from './reader.ts';
 
+/** In a list, by the format. */
 const SITES_AT_MOST = 2 ** 24;
 
 /** Which of the three lists is read. `title` names it in messages; `width` is the size of its sites in bytes. */
@@ -85,9 +86,12 @@ export class TableInput {
   readonly #view: DataView;
   readonly #origin: FileOffset;
   readonly #watch: EntryWatch | undefined;
+  readonly #sitesAtMost: number;
   #at = 0;
 
-  constructor(bytes: Uint8Array, origin: FileOffset, watch: EntryWatch | undefined) {
+  /** If nobody says how many sites there can be: a million, and 16 for each byte of the table. Tables of real kernels have 1.5. */
+  constructor(bytes: Uint8Array, origin: FileOffset, { watch, sitesAtMost }: TableReaderOptions = {}) {
+    this.#sitesAtMost = Math.min(sitesAtMost ?? 2 ** 20 + 16 * bytes.length, SITES_AT_MOST);
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
     this.#origin = origin;
@@ -96,12 +100,26 @@ export class TableInput {
 
   /** Records a site that was decoded from `offset`. */
   put(read: DecodedSites, index: number, site: PhysAddr, offset: number, { name, title, width }: ListRules): void {
-    if (site + width > KERNEL_IMAGE_SIZE || index >= SITES_AT_MOST) {
-      const expected = `at most ${SITES_AT_MOST} sites, below ${hex(KERNEL_IMAGE_SIZE)}`;
-      this.refuse(`site of the ${title} list`, offset, site, expected);
-    }
+    if (site + width > KERNEL_IMAGE_SIZE || index >= this.#sitesAtMost) this.#refuseSite(site, offset, title);
     this.#watch?.(name, physToTableEntry(site), this.#origin + offset);
     read.put(index, site, offset);
+  }
+
+  /** Before `count` sites are recorded, `width` bytes apart: refuses them if there is no room for all. */
+  expectRoom(
+    count: number,
+    { length }: DecodedSites,
+    site: PhysAddr,
+    offset: number,
+    { title, width }: ListRules,
+  ): void {
+    if (site + count * width > KERNEL_IMAGE_SIZE || length + count > this.#sitesAtMost)
+      this.#refuseSite(site, offset, title);
+  }
+
+  #refuseSite(site: PhysAddr, offset: number, title: string): never {
+    const expected = `at most ${this.#sitesAtMost} sites, below ${hex(KERNEL_IMAGE_SIZE)}`;
+    return this.refuse(`site of the ${title} list`, offset, site, expected);
   }
 
   get at(): number {

@@ -50,6 +50,7 @@ export function readItems(input: TableInput): DecodedSites {
     if (isRun) {
       units = input.u32(title);
       if (units === 0) input.refuse('run of the 64-bit list', offset + 1, 0, `${RUN_LEAST / RUN_STEP} or more`);
+      input.expectRoom(units * RUN_STEP, read, site, offset, ABS64);
       for (let index = 0; index < units * RUN_STEP; index++)
         input.put(read, read.length, site + index * 8, offset, ABS64);
       cursors[piece] = site + units * RUN_STEP * 8;
@@ -72,7 +73,23 @@ export function readItems(input: TableInput): DecodedSites {
   const found = new DecodedSites(read.length);
   for (const { first, end } of items) found.append(read, first, end);
   expectItems(input, found, items);
-  return mergeGroups(found, groupByRemainder(found));
+  return expectApart(input, mergeGroups(found, groupByRemainder(found)));
+}
+
+/** Sites of different remainders may share bytes, which no rule of items excludes. */
+function expectApart(input: TableInput, merged: DecodedSites): DecodedSites {
+  const { sites, offsets, length } = merged;
+  for (let index = 1; index < length; index++) {
+    const free = sites[index - 1]! + ABS64.width;
+    if (sites[index]! < free)
+      input.refuse(
+        'site of the 64-bit list',
+        offsets[index]!,
+        sites[index]!,
+        `${hex(free)} or more, after the site before it`,
+      );
+  }
+  return merged;
 }
 
 /**

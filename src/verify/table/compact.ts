@@ -10,7 +10,7 @@ import { ABS32, INVERSE32, orderOfChains, readChains } from './compact-chains.ts
 import { TableInput } from './compact-input.ts';
 import type { DecodedSites } from './compact-input.ts';
 import { orderOfItems, readItems } from './compact-items.ts';
-import type { DecodedTable, EntryWatch } from './reader.ts';
+import type { DecodedTable, TableReaderOptions } from './reader.ts';
 
 /** For each list of a table, the indices of its entries in the order in which the format writes them. */
 export function writtenOrder({ abs32, inverse32, abs64 }: Sites): Readonly<Record<ListName, Uint32Array>> {
@@ -21,8 +21,8 @@ export function writtenOrder({ abs32, inverse32, abs64 }: Sites): Readonly<Recor
   };
 }
 
-export function decodeCompactTable(bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch): DecodedTable {
-  const input = new TableInput(bytes, origin, watch);
+export function decodeCompactTable(bytes: Uint8Array, origin: FileOffset, options?: TableReaderOptions): DecodedTable {
+  const input = new TableInput(bytes, origin, options);
   const abs32 = readChains(input, ABS32);
   const inverse32 = readChains(input, INVERSE32);
   const abs64 = readItems(input);

@@ -13,13 +13,19 @@ export interface DecodedTable extends Sites {
 /** Called for each entry as it is decoded, with the file offset that it was decoded from. It may throw, to stop the decoding. */
 export type EntryWatch = (list: ListName, entry: number, offset: FileOffset) => void;
 
+export interface TableReaderOptions {
+  readonly watch?: EntryWatch | undefined;
+  readonly sitesAtMost?: number | undefined;
+}
+
 /**
- * `bytes`: the whole table. `origin`: its offset in the file, for errors.
+ * `bytes`: the whole table. `origin`: its offset in the file, for errors. `sitesAtMost`: how many sites a list may have. A few bytes of a compact table can claim
+ * millions, so without this number memory is not bounded by what the kernel has.
  *
  * Throws KernelImageError for bytes that the format does not allow, and for bytes that encode the table in another way than the one that the format
  * prescribes. So every byte of a table is either right or reported. Formats in which one wrong byte makes everything after it wrong call `watch`.
  */
-export type TableReader = (bytes: Uint8Array, origin: FileOffset, watch?: EntryWatch) => DecodedTable;
+export type TableReader = (bytes: Uint8Array, origin: FileOffset, options?: TableReaderOptions) => DecodedTable;
 
 /** The error that table readers throw. `verify` turns it into a finding. */
 export function badTable(

@@ -1,0 +1,22 @@
+/** What `verify` says, as yes or no. */
+import { readElf } from '../../../src/elf/read.ts';
+import { PARAMS } from '../../../src/segment/layout.ts';
+import { findSegment } from '../../../src/segment/read.ts';
+import { verify } from '../../../src/verify/verify.ts';
+import { isRefusal } from '../execute.ts';
+import { codecs } from './kernels.ts';
+
+/** False for a file that is refuted, and for one that `verify` refuses to look at. */
+export async function isProved(original: Uint8Array, file: Uint8Array): Promise<boolean> {
+  try {
+    return (await verify(original, file, { codecs })).verdict === 'proved';
+  } catch (error) {
+    if (isRefusal(error)) return false;
+    throw error;
+  }
+}
+
+/** Where the byte with STUB_FLAGS is: `verify` proves both forms of a file, that for a bzImage and that for a loader. */
+export function flagsOf(converted: Uint8Array): number {
+  return findSegment(readElf(converted))!.offset + PARAMS.flags;
+}

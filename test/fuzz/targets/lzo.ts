@@ -1,0 +1,3 @@
+import { payloadTarget } from '../make/payload.ts';
+
+export default payloadTarget('lzo', 3500);

@@ -1,0 +1,28 @@
+/** `verify` of a mutated file against the original: nothing but what `convert` writes is proved. */
+import assert from 'node:assert/strict';
+import { makeVmlinux } from '../../make-vmlinux.ts';
+import { fieldsAt, elfFields } from '../fields.ts';
+import { converted } from '../make/kernels.ts';
+import { flagsOf, isProved } from '../make/proof.ts';
+import { PARAMETERS, PARAMS } from '../../../src/segment/layout.ts';
+import type { Target } from '../target.ts';
+
+const original = makeVmlinux();
+const genuine = await Promise.all((['compact', 'kernel'] as const).map((table) => converted(original, table)));
+const paramsAt = flagsOf(genuine[0]!) - PARAMS.flags;
+
+const target: Target = {
+  seeds: () => genuine,
+  async run(input) {
+    const plain = input.slice();
+    const flags = paramsAt + PARAMS.flags;
+    if (plain[flags] === 1) plain[flags] = 0;
+    const isGenuine = genuine.some((bytes) => Buffer.from(bytes).equals(plain));
+    const proved = await isProved(original, input);
+    assert.equal(proved, isGenuine, isGenuine ? 'a genuine file is refuted' : 'a forged file is proved');
+    return proved ? 'proved' : 'refuted';
+  },
+  fields: (input) => [...elfFields(input), ...fieldsAt(input, paramsAt, PARAMETERS)],
+  executions: 700,
+};
+export default target;
