@@ -21,6 +21,8 @@ export type ErrorCode =
   | 'corrupt-data'
   /** Allowed by the specification, but not something that kslide does. */
   | 'unsupported'
+  /** A compressed payload that kslide decodes, but that the decompressors in kernels refuse, or decode to other bytes. */
+  | 'read-differently'
   /** The kernel has no relocation table: it was built without CONFIG_RANDOMIZE_BASE, or the table was dropped later. */
   | 'no-relocations'
   /** The kernel has been through `kslide convert` before. */
@@ -52,6 +54,7 @@ const PROBLEM: Record<ErrorCode, string> = {
   'bad-value': 'invalid value',
   'corrupt-data': 'corrupt data',
   unsupported: 'not supported',
+  'read-differently': "the kernel's own decompressor would not read this the same",
   'no-relocations': 'kernel has no relocation table',
   'already-converted': 'kernel is already converted',
   'too-large': 'too large',

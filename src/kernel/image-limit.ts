@@ -13,10 +13,12 @@
  *
  * `verify` reads the limit by itself, from the relocation sites (verify/image-limit.ts).
  */
-import { KERNEL_IMAGE_SIZE, PAGE_SIZE, physToVirt, PMD_SIZE } from '../base/addresses.ts';
-import type { PhysAddr } from '../base/addresses.ts';
+import { isPossibleSlide, KERNEL_IMAGE_SIZE, PAGE_SIZE, physToVirt, PMD_SIZE, virtToPhys } from '../base/addresses.ts';
+import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { PT_LOAD } from '../elf/constants.ts';
 import { segmentBytes } from '../elf/read.ts';
+import type { ElfFile, Segment } from '../elf/read.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
 export interface ImageLimit {
@@ -40,7 +42,37 @@ const [PRESENT, WRITABLE, LARGE] = [0x1, 0x2, 0x80];
  */
 export function readImageLimit({ elf, loads, imageEnd }: Pick<Vmlinux, 'elf' | 'loads' | 'imageEnd'>): ImageLimit {
   const pages = loads.flatMap((load) => pagesOf(segmentBytes(elf, load), load.paddr));
-  const least = Math.ceil(imageEnd / PMD_SIZE);
+  const maps = findMaps(pages, imageEnd);
+  let found: FoundMap | undefined;
+  for (const at of maps.size === 0 ? [] : findUpperEntries(pages)) {
+    const entries = maps.get(at);
+    if (entries === undefined) continue;
+    if (found !== undefined && found.entries !== entries) throw contradiction(found, { entries, at });
+    found = { entries, at };
+  }
+  if (found === undefined) return { bytes: KERNEL_IMAGE_SIZE, source: 'assumed' };
+  return { bytes: found.entries * PMD_SIZE, source: 'page-tables' };
+}
+
+/**
+ * The virtual slide that was applied to an image in a file: 0 for a kernel as it was linked. Entry 510 is a relocation site, so in a moved kernel it
+ * leads to level2_kernel_pgt's link address + slide. Undefined if the image has no such page tables, or they do not agree.
+ */
+export function readAppliedSlide(elf: ElfFile): Slide | undefined {
+  const loads = elf.segments.filter(
+    ({ type, vaddr, memsz }) => type === PT_LOAD && memsz > 0 && virtToPhys(vaddr) !== undefined,
+  );
+  const linkOf = ({ vaddr }: Segment): PhysAddr => virtToPhys(vaddr)!;
+  const pages = loads.flatMap((load) => pagesOf(segmentBytes(elf, load), linkOf(load)));
+  const maps = findMaps(pages, Math.max(0, ...loads.map((load) => linkOf(load) + load.memsz)));
+  const slides = new Set<Slide>();
+  for (const target of maps.size === 0 ? [] : findUpperEntries(pages))
+    for (const at of maps.keys()) if (isPossibleSlide(target - at)) slides.add(target - at);
+  return slides.size === 1 ? [...slides][0] : undefined;
+}
+
+/** Level 2 tables that map at least the image: how many entries each has, by its address. */
+function findMaps(pages: readonly Pages[], imageEnd: PhysAddr): Map<PhysAddr, number> {
   const maps = new Map<PhysAddr, number>();
   for (const { view, at, count, paddr } of pages) {
     for (let page = 0; page < count; page++) {
@@ -49,25 +81,21 @@ export function readImageLimit({ elf, loads, imageEnd }: Pick<Vmlinux, 'elf' | '
       const flags = view.getUint32(start, true);
       if (flags >= PAGE_SIZE || (flags & (PRESENT | WRITABLE | LARGE)) !== (PRESENT | WRITABLE | LARGE)) continue;
       const entries = countMapped(view, start, flags);
-      if (entries >= least) maps.set(paddr + page * PAGE_SIZE, entries);
+      if (entries * PMD_SIZE >= imageEnd) maps.set(paddr + page * PAGE_SIZE, entries);
     }
   }
-  let found: { entries: number; at: PhysAddr } | undefined;
-  if (maps.size === 0) return { bytes: KERNEL_IMAGE_SIZE, source: 'assumed' };
+  return maps;
+}
+
+/** Where entry 510 of each page leads, if it looks like that of a level 3 table. */
+function* findUpperEntries(pages: readonly Pages[]): Generator<PhysAddr> {
   for (const { view, at, count } of pages) {
     for (let page = 0; page < count; page++) {
       const entry = at + page * PAGE_SIZE + KERNEL_MAP_ENTRY * 8;
       const low = view.getUint32(entry, true);
-      if ((low & (PRESENT | LARGE)) !== PRESENT || view.getUint32(entry + 4, true) !== 0) continue;
-      const target = low - (low % PAGE_SIZE);
-      const entries = maps.get(target);
-      if (entries === undefined) continue;
-      if (found !== undefined && found.entries !== entries) throw contradiction(found, { entries, at: target });
-      found = { entries, at: target };
+      if ((low & (PRESENT | LARGE)) === PRESENT && view.getUint32(entry + 4, true) === 0) yield low - (low % PAGE_SIZE);
     }
   }
-  if (found === undefined) return { bytes: KERNEL_IMAGE_SIZE, source: 'assumed' };
-  return { bytes: found.entries * PMD_SIZE, source: 'page-tables' };
 }
 
 /** Whole pages of a segment's bytes, from the byte `at`. */

@@ -26,6 +26,8 @@ export interface KernelInput {
   readonly header: SetupHeader | undefined;
   /** Undefined for a vmlinux, and for a bzImage whose payload is not compressed. */
   readonly compression: Compression | undefined;
+  /** Why the decompressors in kernels would not read the payload as it was decoded here, if there is a reason. */
+  readonly payloadDiffers: KernelImageError | undefined;
   /** "6.12.117+deb12-amd64 (builder@host) #1 SMP …" from the setup header. From a vmlinux's banner, only the part up to the builder. */
   readonly kernelVersion: string | undefined;
   /** The relocation table that the caller gave separately, unchanged. */
@@ -52,6 +54,7 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
       bzImage: undefined,
       header: undefined,
       compression: undefined,
+      payloadDiffers: undefined,
       // A getter, because the banner lies far into the file: it is searched only if a caller asks.
       get kernelVersion() {
         return readBanner(bytes);
@@ -86,10 +89,12 @@ type BzImageContent = Omit<KernelInput, 'kind' | 'relocs'>;
 async function readBzImage(bytes: Uint8Array, codecs: Codecs, watch: Watch | undefined): Promise<BzImageContent> {
   const header = readSetupHeader(bytes);
   const payload = readPayload(bytes, header);
-  const vmlinux = await decodePayload(payload, codecs, watch);
+  let payloadDiffers: KernelImageError | undefined;
+  const vmlinux = await decodePayload(payload, codecs, watch, (difference) => (payloadDiffers ??= difference));
   await within('payload', () => checkElf(vmlinux));
   watch?.(vmlinux, vmlinux.length);
-  return { vmlinux, bzImage: bytes, header, compression: payload.compression, kernelVersion: header.kernelVersion };
+  const { compression } = payload;
+  return { vmlinux, bzImage: bytes, header, compression, payloadDiffers, kernelVersion: header.kernelVersion };
 }
 
 function readUkiKernel(bytes: Uint8Array): Uint8Array {

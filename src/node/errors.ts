@@ -98,6 +98,7 @@ export class DiskError extends FileError {
 /** Errors that another path can avoid. All others are the machine's. */
 const WRONG_PATH = new Set([
   'EACCES',
+  'EEXIST',
   'EISDIR',
   'ELOOP',
   'ENAMETOOLONG',

@@ -67,6 +67,7 @@ test('a vmlinux, with its table in a file of its own', async () => {
     bzImage: undefined,
     header: undefined,
     compression: undefined,
+    payloadDiffers: undefined,
     kernelVersion: undefined,
     relocs,
   });

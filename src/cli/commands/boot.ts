@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { boot } from '../../node/qemu/qemu.ts';
-import type { BootOptions } from '../../node/qemu/qemu.ts';
+import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
@@ -83,13 +83,19 @@ async function run(image: string, options: BootArguments): Promise<number> {
     };
     await printJson(json);
   } else {
-    const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
+    const where = slide === undefined ? unknownSlide(result) : `slide ${hex(slide)}`;
     await print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
   }
   if (end === 'qemu-error') await remark(`QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}`);
   // A guest that printed its slide and ended has done what was asked. Any other end is a finding, or QEMU's failure.
   if (end === 'qemu-error') return EXIT.environment;
   return end === 'panic' || end === 'poweroff' ? EXIT.done : EXIT.finding;
+}
+
+function unknownSlide({ report }: BootResult): string {
+  return report.kaslr === 'off'
+    ? 'slide unknown: the kernel says that its KASLR is disabled, not where it runs'
+    : 'no slide seen';
 }
 
 /** Prints the console in the order in which it comes. When that fails, `failed` ends the guest, because nobody sees it, and `done` throws the reason. */

@@ -26,6 +26,7 @@ function describeKernel(inspection: Inspection): Row[] {
   return [
     ['kernel', short(inspection.kernelVersion ?? 'version unknown', 200)],
     ['file', describeFile(inspection)],
+    ...(inspection.setup?.payload.note ? ([['payload', inspection.setup.payload.note]] as const) : []),
     ['vmlinux', describeVmlinux(inspection)],
     [
       'image',
