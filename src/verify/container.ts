@@ -19,6 +19,7 @@ import { dropSignature, growImage } from '../bzimage/pe.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { endOfElf, readElf } from '../elf/read.ts';
 import { hex } from '../base/errors.ts';
+import { checkUnpacking } from './decompressor-model.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 
@@ -111,15 +112,19 @@ function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffs
 
 /**
  * The unpacked ELF file, and its form. Either it ends with the table that the decompressor reads as well, or zeros follow it: they reach the end of
- * the kernel's memory, and the last of them are an empty table.
+ * the kernel's memory, and the last of them are an empty table. `ownTable`: the size of the original's table.
  */
 export function readKernel(
   { unpacked }: Container,
   { prefAddress = 0 }: SetupHeader,
+  ownTable: number,
 ): { elf: Uint8Array; atEnd: boolean } {
   const elf = readElf(unpacked);
   const end = endOfElf(elf);
-  if (end === unpacked.length) return { elf: unpacked, atEnd: true };
+  if (end === unpacked.length) {
+    checkUnpacking(unpacked, prefAddress, ownTable);
+    return { elf: unpacked, atEnd: true };
+  }
   const loads = elf.segments.filter(({ type }) => type === PT_LOAD);
   const memory = Math.max(...loads.map(({ paddr, memsz }) => paddr + memsz - prefAddress));
   const length = Math.ceil(Math.max(end, memory) / 4) * 4 + EMPTY_TABLE;
@@ -127,5 +132,6 @@ export function readKernel(
     refute('payload: unpacked size', Math.min(length, unpacked.length), { found: unpacked.length, expected: length });
   const nonZero = unpacked.subarray(end).findIndex((byte) => byte !== 0);
   if (nonZero >= 0) refute('payload: empty table', end + nonZero, { found: unpacked[end + nonZero]!, expected: 0 });
+  checkUnpacking(unpacked, prefAddress, EMPTY_TABLE);
   return { elf: unpacked.subarray(0, end), atEnd: false };
 }

@@ -6,7 +6,7 @@ import { count, rows } from '../text.ts';
 import { countSites, describeOffence, kernelAndFile, release } from './facts.ts';
 
 export function reportVerify(result: Verification): string {
-  const { relocations, slots, offence, slides } = result;
+  const { relocations, slots, offence, slides, form, premises } = result;
   const kernel = rows([
     ['original', kernelAndFile(result)],
     ['relocations', count(countSites(relocations))],
@@ -17,18 +17,36 @@ export function reportVerify(result: Verification): string {
   );
   const verdict =
     offence === undefined
-      ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}`
+      ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}
+form: ${form!.name} (${FORM_NAMES[form!.name]}); table: ${form!.table}${describeCompressed(form!)}
+taken as given:
+${premises.map((premise) => `- ${premise}`).join('\n')}`
       : describeOffence(offence);
   return `${kernel}\n${checks}\n${verdict}\n`;
 }
 
+function describeCompressed({ compressed }: NonNullable<Verification['form']>): string {
+  if (compressed === undefined) return '';
+  const { offset, length } = compressed;
+  return `; bytes ${hex(offset)} to ${hex(offset + length)} are compressed, and proved by what they decode to`;
+}
+
+const FORM_NAMES: Readonly<Record<NonNullable<Verification['form']>['name'], string>> = {
+  direct: 'a vmlinux, as `kslide convert` writes it',
+  extracted: 'a vmlinux from a bzImage: it relocates although KASLR_FLAG is set',
+  compressed: 'a bzImage: its decompressor relocates nothing, the stub does',
+  'table-at-end': 'a bzImage, or the vmlinux in it: its decompressor and the stub read the same table',
+  uncompressed: 'a bzImage without a decompressor',
+};
+
 const VERDICTS = {
-  proved: 'proved: the original with its code in other places, and nothing else',
+  proved: 'the original with its code in other places, and nothing else',
   consistent:
-    'consistent: every change is right, and nothing else was changed; without relocations it cannot be proved that no other field had to change',
+    'every change is right, and nothing else was changed; without relocations it cannot be proved that no other field had to change',
 } as const;
 
-export function reportVerifyShuffled(result: ShuffleVerification): string {
+/** `debug`: the name of the debug vmlinux, which the verdict stands on. */
+export function reportVerifyShuffled(result: ShuffleVerification, debug: string): string {
   const { checks, offence } = result;
   const lines = rows(
     checks.map(({ name, ok, detail, count: looked }) => [
@@ -36,11 +54,18 @@ export function reportVerifyShuffled(result: ShuffleVerification): string {
       ok === null ? 'not checked' : `${ok ? `${count(looked)}: ` : ''}${detail}`,
     ]),
   );
-  const verdict =
-    offence === undefined
-      ? VERDICTS[result.verdict === 'consistent' ? 'consistent' : 'proved']
-      : describeOffence(offence);
-  return `original  ${release(result.kernelVersion)}\n\n${lines}\n${verdict}\n`;
+  if (result.verdict === 'refuted' || offence !== undefined)
+    return `original  ${release(result.kernelVersion)}\n\n${lines}\n${describeOffence(offence!)}\n`;
+  const premises = rows(
+    result.premises.map(({ name, statement, count: believed, examples }) => [
+      name,
+      believed === 0
+        ? statement
+        : `${count(believed)}: ${statement}: ${examples.join(', ')}${believed > examples.length ? ', …' : ''}`,
+    ]),
+  );
+  const verdict = `${result.verdict}, if ${debug} is the debug vmlinux of this build: ${VERDICTS[result.verdict]}`;
+  return `original  ${release(result.kernelVersion)}\n\n${lines}\npremises\n${premises}\n${verdict}\n`;
 }
 
 function mark(ok: boolean | null): string {
