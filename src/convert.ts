@@ -48,6 +48,8 @@ export type ConvertPass = 'read' | 'relocations' | 'write';
 export interface ConvertSummary {
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
+  /** Why the kernel's own decompressor would not read the payload as it was decoded here, if there is a reason. */
+  readonly payloadNote: string | undefined;
   readonly kernelVersion: string | undefined;
   readonly entries: readonly ('linux64' | 'pvh')[];
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
@@ -188,6 +190,7 @@ function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary 
   return {
     input: input.kind,
     compression: input.compression,
+    payloadNote: input.payloadDiffers?.message,
     kernelVersion: input.kernelVersion,
     entries: kernel.pvhEntry === undefined ? ['linux64'] : ['linux64', 'pvh'],
     relocations: {

@@ -91,7 +91,11 @@ export interface SetupFacts {
   readonly initSize: number | null;
   readonly cmdlineSize: number;
   /** The compressed kernel, as it is in the file. */
-  readonly payload: { readonly bytes: number };
+  readonly payload: {
+    readonly bytes: number;
+    /** Why the kernel's own decompressor would not read the payload as it was decoded here, if there is a reason. */
+    readonly note: string | null;
+  };
 }
 
 export interface ConvertedFacts {
@@ -135,7 +139,7 @@ export async function inspect(file: Uint8Array, options: InspectOptions): Promis
     compression: input.compression ?? null,
     kernelVersion: input.kernelVersion ?? null,
     sizes: { input: file.length, vmlinux: elf.bytes.length, behind: trailer.length },
-    setup: input.header === undefined ? null : describeSetup(input.header),
+    setup: input.header === undefined ? null : describeSetup(input.header, input),
     image: {
       start: imageStart,
       end: imageEnd,
@@ -152,7 +156,7 @@ export async function inspect(file: Uint8Array, options: InspectOptions): Promis
   };
 }
 
-function describeSetup(header: SetupHeader): SetupFacts {
+function describeSetup(header: SetupHeader, { payloadDiffers }: KernelInput): SetupFacts {
   return {
     protocol: `${header.protocol >> 8}.${header.protocol & 0xff}`,
     alignment: header.kernelAlignment,
@@ -160,7 +164,7 @@ function describeSetup(header: SetupHeader): SetupFacts {
     prefAddress: header.prefAddress ?? null,
     initSize: header.initSize ?? null,
     cmdlineSize: header.cmdlineSize,
-    payload: { bytes: header.payloadLength },
+    payload: { bytes: header.payloadLength, note: payloadDiffers?.message ?? null },
   };
 }
 

@@ -191,14 +191,15 @@ function readSection(reader: Reader, { bits, shoff }: ElfHeader, index: number):
   };
 }
 
-/** The bytes of the segment that the file holds, as a view. */
+/** The bytes of the segment that the file holds, as a view. Where p_filesz is 0, p_offset means nothing and may lie past the end of the file. */
 export function segmentBytes(elf: ElfFile, segment: Segment): Uint8Array {
+  if (segment.filesz === 0) return elf.bytes.subarray(0, 0);
   return new Reader(elf.bytes).slice(segment.offset, segment.filesz, `bytes of program header ${segment.index}`);
 }
 
 /** A section's contents, as a view; empty for SHT_NOBITS. */
 export function sectionBytes(elf: ElfFile, section: Section): Uint8Array {
-  if (section.type === SHT_NOBITS) return new Uint8Array(0);
+  if (section.type === SHT_NOBITS || section.size === 0) return new Uint8Array(0);
   return new Reader(elf.bytes).slice(section.offset, section.size, `bytes of section ${section.index}`);
 }
 
@@ -393,9 +394,9 @@ export function endOfElf(elf: ElfFile): FileOffset {
     header.phoff + header.phnum * PHDR_SIZE[header.bits],
     header.shoff + header.shnum * SHDR_SIZE[header.bits],
   );
-  for (const segment of elf.segments) end = Math.max(end, segment.offset + segment.filesz);
+  for (const segment of elf.segments) if (segment.filesz > 0) end = Math.max(end, segment.offset + segment.filesz);
   for (const section of elf.sections) {
-    if (section.type !== SHT_NOBITS) end = Math.max(end, section.offset + section.size);
+    if (section.type !== SHT_NOBITS && section.size > 0) end = Math.max(end, section.offset + section.size);
   }
   return end;
 }

@@ -96,6 +96,7 @@ function readLoads(elf: ElfFile): Segment[] {
     throw new KernelImageError({
       code: 'not-a-kernel',
       what: 'program headers',
+      found: elf.header.type === ET_DYN ? 'those of a shared object or another program' : 'those of another program',
       expected: `a PT_LOAD at ${hex(START_KERNEL_MAP)} (__START_KERNEL_map) or above`,
     });
   }
@@ -138,7 +139,20 @@ function readLoads(elf: ElfFile): Segment[] {
     end = load.paddr + load.memsz;
   }
   checkVirtual(loads);
+  expectBytesForAll(elf, loads);
   return loads;
+}
+
+/** A small file could load the same bytes to any number of places. What works on the loaded bytes must be linear in the file. */
+function expectBytesForAll({ bytes }: ElfFile, loads: readonly Segment[]): void {
+  const total = loads.reduce((sum, { filesz }) => sum + filesz, 0);
+  if (total <= bytes.length) return;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'p_filesz of all PT_LOADs',
+    found: total,
+    expected: `at most 0x${bytes.length.toString(16)}, the size of the file`,
+  });
 }
 
 /** Segments in the kernel's map that do not overlap physically do not overlap virtually. Those linked below the map (per-cpu data) may. */

@@ -123,6 +123,7 @@ async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: 
   const { input, kernel: original } = await openKernel(image, 'rewrite', { codecs });
   const kernel = withoutSymbols(original);
   expectPlanned(kernel, plan);
+  expectMoves(plan);
 
   // What all layouts share: the classes of units that may change places, and the size of the file.
   const classes = sizeClasses(plan);
@@ -178,18 +179,31 @@ function roomAt({ elf }: Vmlinux, vmlinux: Uint8Array, image: Uint8Array, size: 
 }
 
 function convertShuffled(
-  { kind, bzImage, header, compression }: KernelInput,
+  { kind, bzImage, header, compression, payloadDiffers }: KernelInput,
   kernelVersion: string | undefined,
   vmlinux: Uint8Array,
   table: RelocationTable,
   size: number,
 ): Converted {
-  const input = { kind, bzImage, header, compression, kernelVersion, vmlinux, relocs: undefined };
+  const input = { kind, bzImage, header, compression, payloadDiffers, kernelVersion, vmlinux, relocs: undefined };
   return convertKernel(checkKernel(input, 'rewrite'), size, { relocations: table });
 }
 
 function sizeOf(parts: readonly Uint8Array[]): number {
   return parts.reduce((sum, { length }) => sum + length, 0);
+}
+
+/** A kernel that keeps every function in its place is not shuffled: whoever asked for that must know. */
+function expectMoves({ runs, facts }: Plan): void {
+  if (runs.length > 0) return;
+  const reasons = Object.entries(facts.staying).map(([reason, count]) => `${count} ${reason}`);
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'shuffling a kernel of which nothing can move',
+    found: `all of its ${facts.functions} functions staying: ${reasons.join(', ')}`,
+    expected: 'two functions or more that may change places',
+    hint: '`kslide convert` makes it self-relocating as it is',
+  });
 }
 
 function expectPlanned(kernel: Vmlinux, { kernel: planned }: Plan): void {

@@ -2,14 +2,15 @@
  * The checks of a bzImage around the converted kernel: `payload` (`openContainer`) and, if it has a decompressor, `container` (`checkDecompressor`).
  *
  * Setup code, header and decompressor are the original's, except the fields that describe the payload. Each byte outside the payload has one right
- * value. The compressed bytes have not: they must decode, with the right length, to the kernel that the other checks examine. (How a PE signature is
- * removed is code that this shares with the writer, bzimage/pe.ts.)
+ * value. The compressed bytes have not: they must decode, with the right length, to the kernel that the other checks examine, and be such that the
+ * decompressors in kernels decode them to the same. (How a PE signature is removed is code that this shares with the writer, bzimage/pe.ts.)
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { bytesOfWords, indexOfBytes, Reader } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
-import type { Codecs, Compression } from '../codecs/formats.ts';
+import { stockCodecs } from '../codecs/formats.ts';
+import type { Compression } from '../codecs/formats.ts';
 import { readSetupHeader, SETUP } from '../bzimage/header.ts';
 import type { SetupHeader } from '../bzimage/header.ts';
 import { decodePayload, readPayload } from '../bzimage/payload.ts';
@@ -40,11 +41,11 @@ export interface Shell {
   readonly payload: Payload;
 }
 
-/** Throws KernelImageError for a file that is not a bzImage, or does not decode. */
-export async function openContainer(bytes: Uint8Array, codecs: Codecs): Promise<Container> {
+/** Throws KernelImageError for a file that is not a bzImage, does not decode, or would be decoded otherwise by a kernel's decompressor. */
+export async function openContainer(bytes: Uint8Array): Promise<Container> {
   const header = readSetupHeader(bytes);
   const payload = readPayload(bytes, header);
-  const unpacked = await decodePayload(payload, codecs);
+  const unpacked = await decodePayload(payload, stockCodecs);
   return { header, payload, unpacked };
 }
 

@@ -123,9 +123,8 @@ function lastInFile(
 
 /** The first page after the image that is congruent to the file offset modulo p_align. */
 function congruentAfter(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
-  let paddr = alignUp(imageEnd, PAGE_SIZE);
-  while ((paddr - offset) % PMD_SIZE !== 0) paddr += PAGE_SIZE;
-  return paddr;
+  const paddr = alignUp(imageEnd, PAGE_SIZE);
+  return paddr + ((((offset - paddr) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
 }
 
 /**

@@ -108,7 +108,7 @@ export async function verify(
   const count = countSlots(kernel);
   const options = { program: stubProgram(), onCheck };
   const shell = shellOf(input);
-  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
+  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted) } : undefined;
   return {
     ...(container === undefined
       ? examine({ ...kernel, form: formOf(converted, kernel, extracted) }, converted, options)
@@ -208,9 +208,9 @@ function checkContainer(
   return { elf, form: atEnd ? FORMS['table-at-end'] : FORMS.compressed };
 }
 
-async function tryOpen(converted: Uint8Array, codecs: Codecs): Promise<Container | KernelImageError> {
+async function tryOpen(converted: Uint8Array): Promise<Container | KernelImageError> {
   try {
-    return await openContainer(converted, codecs);
+    return await openContainer(converted);
   } catch (error) {
     if (error instanceof KernelImageError) return error;
     throw error;

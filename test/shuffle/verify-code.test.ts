@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { loadDisassembler } from '../../src/shuffle/disassembler.ts';
 import { checkText } from '../../src/shuffle/verify/text.ts';
 import { ClaimedLayout } from '../../src/shuffle/verify/claimed-layout.ts';
+import { PremiseRecord } from '../../src/shuffle/verify/premises.ts';
 
 const ORIGIN = 0x100_0000;
 const SIZE = 0x120;
@@ -43,6 +44,7 @@ function check(
     offset: 0,
     sites: new Uint8Array(SIZE),
     targetShifts: new Map(),
+    premises: new PremiseRecord(),
     extents,
   };
   const symbols = [ORIGIN, ORIGIN + 0x10];

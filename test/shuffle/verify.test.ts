@@ -52,10 +52,10 @@ const MAY_IMPORT = [
   'relocs/tables/kernel-table.ts',
   'relocs/tool/byte-source.ts',
   'relocs/tool/relocation-entries.ts',
+  'shuffle/confirm/confirm.ts',
   'shuffle/disassembler.ts',
   'shuffle/ranges.ts',
   'shuffle/read/debug-kernel.ts',
-  'shuffle/read/identity.ts',
   'shuffle/read/kernel-image.ts',
   // the proof that one file is the other, converted, and the program that such a file must hold
   'verify/',

@@ -15,7 +15,7 @@ import { readInputFile } from '../../node/files/input-file.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, MOST_BOOTS, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
-import { refuseOverwriting, writeText } from '../paths.ts';
+import { refuseOverwriting, refuseSharedStdout, writeText } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';
@@ -40,6 +40,8 @@ interface AuditArguments {
 }
 
 const MOST_JOBS = 10_000;
+/** Results hold slides, and an image that `randomize` has moved takes the same at each boot. */
+const SLIDES = { secret: true };
 
 export default function addAudit(program: Command, setExitCode: (code: number) => void): void {
   program
@@ -64,17 +66,19 @@ export default function addAudit(program: Command, setExitCode: (code: number) =
 }
 
 async function run(path: string | undefined, options: AuditArguments): Promise<number> {
-  refuseOverwriting([path], { '--out': options.out, '--html': options.html });
+  const { out, html } = options;
+  refuseSharedStdout({ '--html': html }, options);
+  refuseOverwriting([path, ...(options.merge ?? [])], { '--out': out, '--html': html });
   const image = path === undefined ? undefined : readAuditImage(await readInputFile(path));
   const asked = options.merge === undefined ? bootsAsked(options) : undefined;
   const records = asked === undefined ? await merge(image, options) : await bootAll(image, asked, options);
   if (records.length === 0) throw new UsageError('there is no result to judge');
   const summary = summarizeAudit(records, asked);
-  if (options.html !== undefined) {
+  if (html !== undefined) {
     const title = path ?? options.merge?.join(', ') ?? '';
-    await writeText(options.html, reportAuditPage(summary, records, { title }));
+    await writeText(html, reportAuditPage(summary, records, { title }), SLIDES);
   }
-  await printResult(summary, () => reportAudit(summary), options);
+  await printResult(summary, () => reportAudit(summary), { ...options, output: html });
   return summary.findings.length === 0 ? EXIT.done : EXIT.finding;
 }
 
@@ -91,8 +95,7 @@ async function merge(image: AuditImage | undefined, options: AuditArguments): Pr
   const records = await mergeAuditFiles(files);
   refuseOtherImage(files[0] ?? '', records, image);
   if (options.out !== undefined) {
-    refuseOverwriting(files, { '--out': options.out });
-    await writeText(options.out, records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+    await writeText(options.out, records.map((record) => `${JSON.stringify(record)}\n`).join(''), SLIDES);
   }
   return records;
 }

@@ -9,7 +9,7 @@ import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
 import { readIfGiven } from '../paths.ts';
-import { print, remark } from '../print.ts';
+import { print, printJson, remark } from '../print.ts';
 
 interface BootArguments {
   readonly entry: string;
@@ -81,7 +81,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
       milliseconds: Math.round(milliseconds),
       release: result.report.release ?? null,
     };
-    await print(`${JSON.stringify(json, null, 2)}\n`);
+    await printJson(json);
   } else {
     const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
     await print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
@@ -96,13 +96,18 @@ async function run(image: string, options: BootArguments): Promise<number> {
 class ConsolePrinter {
   readonly #failed = new AbortController();
   #printing = Promise.resolve();
+  #held = '';
 
   get failed(): AbortSignal {
     return this.#failed.signal;
   }
 
   print(text: string): void {
-    this.#printing = this.#printing.then(() => print(text));
+    // A line may end in the next piece: its carriage return is shown with its newline, or not at all.
+    const all = this.#held + text;
+    const end = all.endsWith('\r') ? all.length - 1 : all.length;
+    this.#held = all.slice(end);
+    this.#printing = this.#printing.then(() => print(all.slice(0, end)));
     this.#printing.catch(() => this.#failed.abort());
   }
 

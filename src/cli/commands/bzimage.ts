@@ -52,11 +52,11 @@ export default function addBzImage(program: Command): void {
 }
 
 async function run(input: string, options: BzImageArguments): Promise<void> {
-  const { output, relocs, compression, tableAtEnd, json, quiet } = options;
+  const { output, relocs, compression, tableAtEnd, quiet } = options;
   const uncompressed = oneOf('--compression', ['same', 'none'], compression) === 'none';
   if (uncompressed && tableAtEnd)
     throw new UsageError('--table-at-end is for a decompressor: not with --compression none');
-  refuseSharedStdout({ '-o': output }, json);
+  refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
   const clock = new PassClock();

@@ -50,8 +50,8 @@ export default function addConvert(program: Command): void {
 }
 
 async function run(input: string, options: ConvertArguments): Promise<void> {
-  const { output, relocs, table, json, quiet } = options;
-  refuseSharedStdout({ '-o': output }, json);
+  const { output, relocs, table, quiet } = options;
+  refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
   const file = new OutputFile(output);

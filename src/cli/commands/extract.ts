@@ -42,6 +42,8 @@ async function run(input: string, { output, relocsOut, relocs }: ExtractArgument
     // Before the vmlinux is finished: a kernel without a table must not leave a vmlinux either.
     const table = relocsOut === undefined ? undefined : extracted.relocs();
     await file?.finish([extracted.vmlinux]);
+    const { payloadNote } = extracted;
+    if (payloadNote !== undefined) process.stderr.write(`kslide: ${input}: ${payloadNote}\n`);
     if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);
   } finally {
     await file?.discard();

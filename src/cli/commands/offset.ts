@@ -1,6 +1,7 @@
 /** `kslide offset [FILE]`: the slide of a kernel that ran, and the gdb and crash commands for it. */
 import type { Command } from 'commander';
 import { physToVirt } from '../../base/addresses.ts';
+import { jsonText } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import { findOffsets } from '../../measure/offset.ts';
 import type { OffsetFound, OffsetSearch } from '../../measure/offset.ts';
@@ -68,7 +69,7 @@ export function reportOffset(
   const different = new Set(found.map(({ slide }) => slide)).size;
   const commands = commandsFor(last, vmlinux ?? 'vmlinux');
   return {
-    output: json ? `${JSON.stringify({ ...last, ...commands }, null, 2)}\n` : inWords(last, commands),
+    output: json ? `${jsonText({ ...last, ...commands }, 2)}\n` : inWords(last, commands),
     remark: different === 1 ? undefined : `has ${different} different slides; this is the last one`,
     exitCode: EXIT.done,
   };

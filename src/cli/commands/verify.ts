@@ -63,7 +63,7 @@ async function run(original: string, converted: string, options: VerifyArguments
     if (shuffled) {
       const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, recover, onCheck });
       progress.clear();
-      await printResult(result, () => reportVerifyShuffled(result), options);
+      await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
     const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, extracted, onCheck });

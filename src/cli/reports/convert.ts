@@ -10,9 +10,10 @@ const TABLES: Record<ConvertSummary['tableFormat'], string> = {
 };
 
 export function reportConvert(summary: ConvertSummary): string {
-  const { relocations, slots, sizes, segment } = summary;
+  const { relocations, slots, sizes, segment, payloadNote } = summary;
   return rows([
     ['kernel', kernelAndFile(summary)],
+    ...(payloadNote === undefined ? [] : ([['payload', payloadNote]] as const)),
     ['entries', summary.entries.join(', ')],
     [
       'relocations',

@@ -1,12 +1,13 @@
 /** Facts that several summaries report, in the same words everywhere. */
 import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
+import { short } from '../../base/text.ts';
 import type { ImageLimit } from '../../kernel/image-limit.ts';
 import { count } from '../text.ts';
 
 /** "6.12.1-amd64": the version without the builder's name and the date. */
 export function release(version: string | undefined): string {
-  return version?.split(' ')[0] ?? 'version unknown';
+  return short(version?.split(' ')[0] ?? 'version unknown');
 }
 
 /** "6.12.1-amd64 (bzimage, zstd)". */
@@ -57,7 +58,7 @@ export function describeOffence(offence: {
   readonly expected: string;
 }): string {
   const { check, what, offset, found, expected } = offence;
-  return `refuted by ${check}: ${what} at offset ${hex(offset)} is ${found}, expected ${expected}`;
+  return `refuted by ${check}: ${short(what, 300)} at offset ${hex(offset)} is ${short(found, 300)}, expected ${short(expected, 300)}`;
 }
 
 /** A row for sites that were left out; none if there were none. */

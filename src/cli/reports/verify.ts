@@ -40,12 +40,13 @@ const FORM_NAMES: Readonly<Record<NonNullable<Verification['form']>['name'], str
 };
 
 const VERDICTS = {
-  proved: 'proved: the original with its code in other places, and nothing else',
+  proved: 'the original with its code in other places, and nothing else',
   consistent:
-    'consistent: every change is right, and nothing else was changed; without relocations it cannot be proved that no other field had to change',
+    'every change is right, and nothing else was changed; without relocations it cannot be proved that no other field had to change',
 } as const;
 
-export function reportVerifyShuffled(result: ShuffleVerification): string {
+/** `debug`: the name of the debug vmlinux, which the verdict stands on. */
+export function reportVerifyShuffled(result: ShuffleVerification, debug: string): string {
   const { checks, offence } = result;
   const lines = rows(
     checks.map(({ name, ok, detail, count: looked }) => [
@@ -53,11 +54,18 @@ export function reportVerifyShuffled(result: ShuffleVerification): string {
       ok === null ? 'not checked' : `${ok ? `${count(looked)}: ` : ''}${detail}`,
     ]),
   );
-  const verdict =
-    offence === undefined
-      ? VERDICTS[result.verdict === 'consistent' ? 'consistent' : 'proved']
-      : describeOffence(offence);
-  return `original  ${release(result.kernelVersion)}\n\n${lines}\n${verdict}\n`;
+  if (result.verdict === 'refuted' || offence !== undefined)
+    return `original  ${release(result.kernelVersion)}\n\n${lines}\n${describeOffence(offence!)}\n`;
+  const premises = rows(
+    result.premises.map(({ name, statement, count: believed, examples }) => [
+      name,
+      believed === 0
+        ? statement
+        : `${count(believed)}: ${statement}: ${examples.join(', ')}${believed > examples.length ? ', …' : ''}`,
+    ]),
+  );
+  const verdict = `${result.verdict}, if ${debug} is the debug vmlinux of this build: ${VERDICTS[result.verdict]}`;
+  return `original  ${release(result.kernelVersion)}\n\n${lines}\npremises\n${premises}\n${verdict}\n`;
 }
 
 function mark(ok: boolean | null): string {

@@ -61,7 +61,7 @@ function guestReport(text: string): GuestReport {
   const [cpuMask] = all(`cpus=${HEX64}`).flat();
   const modules = all(`module=${HEX64}`).map(([result = '']) => Number(BigInt.asIntN(64, address(result))));
   // A line of /proc/modules as it is, without MARKER: name, size, users, dependents, state, address.
-  const live = [...text.matchAll(/(\w+) \d+ \d+ \S+ Live 0x([0-9a-f]{16})/g)];
+  const live = [...text.matchAll(/(?<!\w)(\w{1,64}) \d{1,20} \d{1,10} \S{1,4096} Live 0x([0-9a-f]{16})/g)];
   return {
     text: textAddress === undefined ? undefined : address(textAddress),
     kcore: all(`kcore ${HEX64} ${HEX64}`).map(([start = '', size = '']) => ({
@@ -71,7 +71,7 @@ function guestReport(text: string): GuestReport {
     cpus: cpuMask === undefined ? undefined : countBits(address(cpuMask)),
     modules,
     moduleAddresses: new Map(live.map(([, name = '', digits = '']) => [name, address(digits)])),
-    physicalText: parsedHex(first(text, /([0-9a-f]{8,})-[0-9a-f]{8,} : Kernel code/)),
+    physicalText: parsedHex(first(text, /(?<![0-9a-f])([0-9a-f]{8,16})-[0-9a-f]{8,16} : Kernel code/)),
     done: line('done').test(text),
   };
 }

@@ -5,6 +5,7 @@
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
+import { confirmDebugKernel } from '../confirm/confirm.ts';
 import { loadDisassembler } from '../disassembler.ts';
 import type { Plan } from '../plan/plan.ts';
 import type { Range } from '../ranges.ts';
@@ -13,7 +14,6 @@ import type { DebugKernel } from '../read/debug-kernel.ts';
 import { fingerprint } from '../read/identity.ts';
 import { ImageBytes } from '../read/kernel-image.ts';
 import { readLinkMap } from '../read/link-map.ts';
-import { expectSameBuildId, expectSameContents } from '../read/same-build.ts';
 import { extablePlaces, readExtable } from '../tables/extable.ts';
 import { readKallsyms } from '../tables/kallsyms.ts';
 import { readMcount } from '../tables/mcount.ts';
@@ -58,10 +58,10 @@ export async function analyse({
   const debug = openDebugKernel(source, { needsRelocations: !recover, hint });
   const image = new ImageBytes(kernel);
 
-  // Is this the debug vmlinux of this kernel? From here its symbols and sections are believed.
+  // Is this the debug vmlinux of this kernel? From here its symbols, sections and relocations are believed.
   onPass?.('compare');
-  const buildId = expectSameBuildId(kernel, debug);
-  expectSameContents(image, debug);
+  confirmDebugKernel({ kernel, image, debug, table, recover, makeDisassembler });
+  const { buildId } = debug;
 
   // Cut the code into pieces, and find what ties them together. From here the pieces are fixed; later passes only pin some.
   onPass?.('disassemble');

@@ -291,10 +291,11 @@ class PlanCheck {
 function object(value: unknown, what: string, fields: readonly string[]): Unknown {
   if (typeof value !== 'object' || value === null || Array.isArray(value) || ArrayBuffer.isView(value))
     return bad(what, shown(value), 'an object');
-  const optional = new Set(fields.filter((name) => name.endsWith('?')).map((name) => name.slice(0, -1)));
-  const missing = fields.find((name) => !name.endsWith('?') && !Object.hasOwn(value, name));
+  const required = fields.filter((name) => !name.endsWith('?'));
+  const allowed = new Set(fields.map((name) => name.replace('?', '')));
+  const missing = required.find((name) => !Object.hasOwn(value, name));
   if (missing !== undefined) bad(`${what}: ${missing}`, 'missing', 'one');
-  if (Object.keys(value).some((name) => !fields.includes(name) && !optional.has(name)))
+  if (!Object.keys(value).every((name) => allowed.has(name)))
     bad(what, 'something with other fields', 'those that kslide writes, and no others');
   return value as Unknown;
 }

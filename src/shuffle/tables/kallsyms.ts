@@ -25,6 +25,8 @@ import type { ImageBytes } from '../read/kernel-image.ts';
 const MARKER_EVERY = 256;
 const SEQ = 3;
 const TOKENS = 256;
+/** KSYM_NAME_LEN (512 since 6.1), and the type. */
+const NAME_AT_MOST = 513;
 
 export interface KallsymsData {
   /** The place that kallsyms_relative_base holds; 0 for a kernel without one, whose offsets are relative to their own places. */
@@ -145,14 +147,20 @@ export function writeKallsyms(bytes: Uint8Array, view: DataView, table: Kallsyms
 export function systemMap(bytes: Uint8Array, table: KallsymsData): Uint8Array {
   const view = viewOf(bytes);
   const tokens = Array.from({ length: TOKENS }, (_, token) =>
-    cString(bytes, table.tokens + view.getUint16(table.tokenIndex + token * 2, true)),
+    cString(bytes, table.tokens + view.getUint16(table.tokenIndex + token * 2, true), NAME_AT_MOST),
   );
   const begins = nameOffsets(bytes, table);
   const lines: string[] = [];
+  let length = 0;
   for (let symbol = 0; symbol < table.count; symbol++) {
     const begin = begins[symbol]!;
+    const first = begin + (bytes[begin]! & 0x80 ? 2 : 1);
     let name = '';
-    for (let at = begin + (bytes[begin]! & 0x80 ? 2 : 1); at < begins[symbol + 1]!; at++) name += tokens[bytes[at]!]!;
+    for (let at = first; at < begins[symbol + 1]! && name.length <= NAME_AT_MOST; at++) name += tokens[bytes[at]!]!;
+    // A name of a byte may stand for a string of any length: the text must not be larger than what it is made from.
+    length += name.length;
+    if (name.length > NAME_AT_MOST || length > bytes.length)
+      throw unsupported('kallsyms_names', `names of up to ${NAME_AT_MOST} characters`, begin);
     const place = symbolPlace(view, table, symbol);
     const address =
       place === ABSOLUTE ? BigInt(view.getInt32(table.offsets + symbol * 4, true)) : START_KERNEL_MAP + BigInt(place);

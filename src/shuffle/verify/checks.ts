@@ -2,6 +2,7 @@
 import { KernelImageError } from '../../base/errors.ts';
 import { Refutation } from '../../verify/evidence.ts';
 import type { Finding } from '../../verify/evidence.ts';
+import type { Premise } from './premises.ts';
 
 /** In the order in which they run, with what each shows. Names are stable: programs may switch on them. */
 export const SHUFFLE_CHECKS = {
@@ -39,6 +40,8 @@ export interface ShuffleVerification {
   readonly kernelVersion: string | undefined;
   readonly selfRelocating: boolean | undefined;
   readonly checks: readonly ShuffleCheckResult[];
+  /** What the verdict presupposes. */
+  readonly premises: readonly Premise[];
   readonly offence: (Finding & { readonly check: ShuffleCheck }) | undefined;
 }
 

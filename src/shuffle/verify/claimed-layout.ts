@@ -65,9 +65,9 @@ export function readClaimedLayout(shuffled: ElfFile, text: Range): ClaimedLayout
   const taken = new Uint8Array(text.end - text.start);
   let last: number = text.start;
   for (let row = 0; row < count; row++) {
-    const start = placeOfLow(view.getUint32(row * ROW, true));
+    const start = virtualPlace(view.getUint32(row * ROW, true));
     const size = view.getUint32(row * ROW + 4, true);
-    const to = placeOfLow(view.getUint32(row * ROW + 8, true));
+    const to = virtualPlace(view.getUint32(row * ROW + 8, true));
     const inside = start >= last && to >= text.start && size > 0 && start + size <= text.end && to + size <= text.end;
     if (!inside || taken.subarray(to - text.start, to - text.start + size).includes(1))
       refute(`row ${row} of ${MOVES}`, section.offset + row * ROW, {
@@ -80,6 +80,11 @@ export function readClaimedLayout(shuffled: ElfFile, text: Range): ClaimedLayout
     ranges.newStarts[row] = to;
   }
   return new ClaimedLayout(ranges, text, taken);
+}
+
+/** The low half of a virtual link address as a place; -1 for anything else. (placeOfLow also takes physical addresses.) */
+function virtualPlace(low: number): number {
+  return low >= 0x8000_0000 ? placeOfLow(low) : -1;
 }
 
 /** The original's .text, its symbols and its sections, all by rising address. */

@@ -8,6 +8,7 @@ import { refute } from '../../verify/evidence.ts';
 import { FLOW } from '../disassembler.ts';
 import type { Disassembler } from '../disassembler.ts';
 import type { ClaimedLayout } from './claimed-layout.ts';
+import type { PremiseRecord } from './premises.ts';
 
 export interface CodePair {
   readonly before: Uint8Array;
@@ -19,6 +20,8 @@ export interface CodePair {
   readonly sites: Uint8Array;
   /** By place of a field: how far the symbol that its relocation names was shifted. Undefined without relocations. */
   readonly targetShifts: ReadonlyMap<number, number> | undefined;
+  /** Told of each field whose meaning only the debug vmlinux tells. */
+  readonly premises: PremiseRecord;
 }
 
 export interface Disassemblers {
@@ -37,7 +40,7 @@ export interface CodeComparer {
 
 /** `isSymbol` says which places have a symbol: without relocations, only those can be what an operand means. */
 export function makeCodeComparer(
-  { before, after, origin, offset, sites, targetShifts }: CodePair,
+  { before, after, origin, offset, sites, targetShifts, premises }: CodePair,
   layout: ClaimedLayout,
   disassemblers: Disassemblers,
   isSymbol: (place: PhysAddr) => boolean,
@@ -77,7 +80,16 @@ export function makeCodeComparer(
     if (targetShifts === undefined && !isBranch)
       expectCertain(layout, at + origin, target, isSymbol, offset + to + field);
     const shift = targetShifts?.get(at + field + origin);
-    const expected = shift === undefined ? layout.newPlaceOf(target) : target + shift;
+    const plain = layout.newPlaceOf(target);
+    const expected = shift === undefined ? plain : target + shift;
+    if (shift !== undefined && expected !== plain) premises.addNamed(at + field + origin);
+    else if (
+      targetShifts !== undefined &&
+      shift === undefined &&
+      !isBranch &&
+      isInner(layout, at + origin, target, isSymbol)
+    )
+      premises.addInner(at + field + origin);
     if (found === expected) return;
     refute('target of a relative field', offset + to + field, {
       found,
@@ -130,12 +142,22 @@ export function expectCertain(
   isSymbol: (place: PhysAddr) => boolean,
   offset: FileOffset,
 ): void {
-  const range = layout.rangeOf(target);
-  if (range < 0 || isSymbol(target) || layout.rangeOf(place) === range) return;
+  if (!isInner(layout, place, target, isSymbol)) return;
   refute('reference', offset, {
     found: `one into code that moved, at 0x${target.toString(16)}`,
     expected: 'a symbol there, or a relocation that says what it means',
   });
+}
+
+/** Whether a target is in a moved range that `place` is not in, and no symbol is there. */
+export function isInner(
+  layout: ClaimedLayout,
+  place: PhysAddr,
+  target: PhysAddr,
+  isSymbol: (place: PhysAddr) => boolean,
+): boolean {
+  const range = layout.rangeOf(target);
+  return range >= 0 && !isSymbol(target) && layout.rangeOf(place) !== range;
 }
 
 /** A RIP-relative operand has a ModRM byte with mod 0 and r/m 5. Without such a byte there is none. */

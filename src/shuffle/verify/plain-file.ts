@@ -58,6 +58,9 @@ export function shuffledSectionNames({ header, sections, bytes }: ElfFile): Uint
 export function extractPlain(shuffled: ElfFile, original: Vmlinux): PlainKernel {
   const moves = findSection(shuffled, MOVES);
   if (moves === undefined) return refute(`section ${MOVES}`, 0, { found: 'missing', expected: 'what moved where' });
+  // Everything below computes with this offset, and may: it has one right value.
+  const expected = alignUp(original.elf.bytes.length, 8);
+  if (moves.offset !== expected) refute(`sh_offset of ${MOVES}`, moves.offset, { found: moves.offset, expected });
   const { bytes } = shuffled;
   const hook = findParameters(shuffled);
   if (hook === undefined) return { bytes, selfRelocating: false };

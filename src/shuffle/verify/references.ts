@@ -18,8 +18,9 @@ import { NOWHERE, STT } from '../read/debug-kernel.ts';
 import type { DebugKernel } from '../read/debug-kernel.ts';
 import { placeOfLow } from '../read/kernel-image.ts';
 import type { ClaimedLayout } from './claimed-layout.ts';
-import { expectCertain } from './code-pair.ts';
+import { expectCertain, isInner } from './code-pair.ts';
 import type { ImagePair } from './image-pair.ts';
+import type { PremiseRecord } from './premises.ts';
 
 const { R_X86_64_PC32, R_X86_64_PLT32, R_X86_64_PC64 } = RELOCATION_TYPES[64];
 const LISTS = [
@@ -68,6 +69,7 @@ export function checkAbsoluteFields(
   targetShifts: ReadonlyMap<number, number> | undefined,
   isSymbol: (place: PhysAddr) => boolean,
   sorted: readonly Range[],
+  premises: PremiseRecord,
 ): { readonly sites: Uint8Array; readonly count: number } {
   const { text } = layout;
   const sites = new Uint8Array(text.end - text.start);
@@ -84,7 +86,12 @@ export function checkAbsoluteFields(
       const value = images.before.view.getUint32(from, true);
       const target = placeOfLow(value);
       if (targetShifts === undefined) expectCertain(layout, place, target, isSymbol, to);
-      const shift = targetShifts?.get(place) ?? shiftOf(layout, target);
+      const named = targetShifts?.get(place);
+      const shift = named ?? shiftOf(layout, target);
+      const isText = place >= text.start && place < text.end;
+      if (named !== undefined && named !== shiftOf(layout, target)) premises.addNamed(place);
+      else if (targetShifts !== undefined && named === undefined && isText && isInner(layout, place, target, isSymbol))
+        premises.addInner(place);
       const expected = (value + shift) >>> 0;
       const found = images.after.view.getUint32(to, true);
       const high =
@@ -129,6 +136,7 @@ export function checkRelativeFields(
   layout: ClaimedLayout,
   targetShifts: ReadonlyMap<number, number>,
   sorted: readonly Range[],
+  premises: PremiseRecord,
 ): number {
   const { text } = layout;
   const scratch = new Uint8Array(PIECE * REL_SIZE[64]);
@@ -154,6 +162,7 @@ export function checkRelativeFields(
         const possible = (executable ? [4, 5, 6, 8] : [0]).map((more) => shiftOf(layout, target + more));
         const shifts = new Set(named === undefined ? possible : [named]);
         const [change = 0] = shifts;
+        if (named !== undefined && !possible.includes(named)) premises.addNamed(place);
         const field = images.before.at(place, type === R_X86_64_PC64 ? 8 : 4, 'field');
         const old = images.before.view.getInt32(field, true);
         const now = images.after.view.getInt32(images.after.at(place, 4, 'field'), true);

@@ -21,6 +21,7 @@ import { placeOfLow } from '../read/kernel-image.ts';
 import type { ClaimedLayout } from './claimed-layout.ts';
 import { makeCodeComparer } from './code-pair.ts';
 import type { ImagePair } from './image-pair.ts';
+import { PremiseRecord } from './premises.ts';
 
 /** Names, types and checksums, which hold no distances. What ORC and kallsyms have of them is checked separately. */
 const NO_DISTANCES = /^(?:\.BTF|\.BTF_ids|__kcrctab|__kcrctab_gpl|__ksymtab_strings|\.orc_header|\.notes)$/;
@@ -85,7 +86,7 @@ function checkOtherCode(
   const offset = two.at(origin, end - origin, name);
   const sites = allSites.subarray(offset, offset + before.length);
   const disassemblers = { before: makeDisassembler(before), after: makeDisassembler(after) };
-  const pair = { before, after, origin, offset, sites, targetShifts: undefined };
+  const pair = { before, after, origin, offset, sites, targetShifts: undefined, premises: new PremiseRecord() };
   const { compare, compareUndecoded, counts } = makeCodeComparer(pair, layout, disassemblers, isSymbol);
   const inside = symbols.filter((place) => place > origin && place < end).map((place) => place - origin);
   const cuts = [...new Set([0, ...inside, before.length])].toSorted((a, b) => a - b);

@@ -8,10 +8,14 @@
  *
  * Without relocations less is shown: see unrelocated-references.ts.
  *
+ * What the debug vmlinux says is held against the original first (confirm/). The rest of it is a premise of the verdict (premises.ts).
+ *
  * What is not shown: that there is no reference of a kind which neither a relocation nor an instruction reveals. Only real boots speak against that.
  */
-import { KernelImageError } from '../../base/errors.ts';
+import { firstDifference } from '../../base/bytes.ts';
+import { hex } from '../../base/errors.ts';
 import type { Codecs } from '../../codecs/formats.ts';
+import { PHDR_SIZE } from '../../elf/fields.ts';
 import { readElf } from '../../elf/read.ts';
 import { readInput } from '../../kernel/input.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
@@ -21,14 +25,14 @@ import { checkSites, encodeRelocationTable, readRelocationTable } from '../../re
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { assembleStub } from '../../stub/program.ts';
-import { Refutation } from '../../verify/evidence.ts';
+import { refute, Refutation } from '../../verify/evidence.ts';
 import { readOriginal } from '../../verify/original.ts';
 import { examine } from '../../verify/verify.ts';
+import { confirmDebugKernel } from '../confirm/confirm.ts';
 import { loadDisassembler } from '../disassembler.ts';
 import type { Disassembler } from '../disassembler.ts';
 import { openDebugKernel } from '../read/debug-kernel.ts';
 import type { DebugKernel } from '../read/debug-kernel.ts';
-import { buildIdOf } from '../read/identity.ts';
 import { ImageBytes, withoutSymbols } from '../read/kernel-image.ts';
 import { CheckRecord } from './checks.ts';
 import type { ShuffleCheck, ShuffleVerification } from './checks.ts';
@@ -36,6 +40,7 @@ import { checkOverwritten, readClaimedLayout } from './claimed-layout.ts';
 import type { ClaimedLayout } from './claimed-layout.ts';
 import { ImagePair } from './image-pair.ts';
 import { extractPlain } from './plain-file.ts';
+import { PremiseRecord } from './premises.ts';
 import {
   checkAbsoluteFields,
   checkRelativeFields,
@@ -64,7 +69,7 @@ export async function verifyShuffled(
   shuffled: Uint8Array,
   options: VerifyShuffledOptions,
 ): Promise<ShuffleVerification> {
-  // Read the original and its debug vmlinux, which are believed.
+  // Read the original and its debug vmlinux. The original is believed, and so is whatever of the debug vmlinux it does not contradict.
   const input = await readInput(original, options);
   const whole = readVmlinux(input.vmlinux);
   const table = findRelocations(whole, input);
@@ -73,10 +78,18 @@ export async function verifyShuffled(
   const { recover = false } = options;
   const hint = '--recover does without, and shows less';
   const debug = openDebugKernel(options.debug, { needsRelocations: !recover, hint });
-  refuseOtherBuild(kernel, debug);
   const makeDisassembler = await loadDisassembler();
+  const confirmed = confirmDebugKernel({
+    kernel,
+    image: new ImageBytes(kernel),
+    debug,
+    table,
+    recover,
+    makeDisassembler,
+  });
 
   const record = new CheckRecord(recover, options.onCheck);
+  const premises = new PremiseRecord();
   let selfRelocating: boolean | undefined;
   let offence: ShuffleVerification['offence'];
   try {
@@ -108,13 +121,13 @@ export async function verifyShuffled(
     const named = new Set(symbols);
     const isSymbol = (place: number): boolean => named.has(place);
     const absolute = await record.run('absolute-fields', () =>
-      checkAbsoluteFields(images, table, layout, targetShifts, isSymbol, sorted),
+      checkAbsoluteFields(images, table, layout, targetShifts, isSymbol, sorted, premises),
     );
     await record.run('code', () => {
       const { start: origin, end, extents } = debug.text;
       const after = images.after.range(origin, end, '.text');
       const offset = images.before.at(origin, end - origin, '.text');
-      const pair = { before: code, after, origin, offset, sites: absolute.sites, targetShifts, extents };
+      const pair = { before: code, after, origin, offset, sites: absolute.sites, targetShifts, extents, premises };
       const disassemblers = { before: makeDisassembler(code), after: makeDisassembler(after) };
       const { instructions } = checkText(pair, layout, symbols, paddingEnds, disassemblers);
       images.markRange(origin, end);
@@ -122,7 +135,7 @@ export async function verifyShuffled(
     });
     if (targetShifts !== undefined)
       await record.run('relative-fields', () => ({
-        count: checkRelativeFields(debug, images, layout, targetShifts, sorted),
+        count: checkRelativeFields(debug, images, layout, targetShifts, sorted, premises),
       }));
 
     // Compare what the sorted tables say.
@@ -147,19 +160,9 @@ export async function verifyShuffled(
     kernelVersion: input.kernelVersion,
     selfRelocating,
     checks: record.results(),
+    premises: premises.results(debug.buildId, confirmed),
     offence,
   };
-}
-
-function refuseOtherBuild(kernel: Vmlinux, debug: DebugKernel): void {
-  const id = buildIdOf(kernel);
-  if (id === debug.buildId) return;
-  throw new KernelImageError({
-    code: 'bad-value',
-    what: 'build-id of the debug vmlinux',
-    found: debug.buildId,
-    expected: `${id ?? 'none'}, that of the original`,
-  });
 }
 
 interface Claim {
@@ -182,6 +185,7 @@ function readClaim(
   makeDisassembler: (code: Uint8Array) => Disassembler,
 ): Claim {
   const { text } = debug;
+  expectSameSegments(original, plain);
   const layout = readClaimedLayout(plain.elf, text);
   const images = new ImagePair(new ImageBytes(original), new ImageBytes(plain));
   const code = images.before.range(text.start, text.end, '.text');
@@ -190,6 +194,26 @@ function readClaim(
   const originalText = { code, symbols, extents: text.extents };
   const paddingEnds = checkOverwritten(layout, originalText, makeDisassembler(code), offset);
   return { count: layout.starts.length, layout, images, plain, code, symbols, paddingEnds };
+}
+
+/** From here on a place lies at one offset of both files, inside both. */
+function expectSameSegments(original: Vmlinux, plain: Vmlinux): void {
+  const { phoff, phnum } = original.elf.header;
+  const size = phnum * PHDR_SIZE[64];
+  const before = original.elf.bytes.subarray(phoff, phoff + size);
+  const after = plain.elf.bytes.subarray(phoff, phoff + size);
+  const same = plain.elf.header.phoff === phoff && plain.elf.header.phnum === phnum && after.length === size;
+  const at = same ? firstDifference(before, after) : 0;
+  if (!same || at >= 0)
+    refute('program headers', phoff + Math.max(at, 0), {
+      found: same ? after[at]! : 'elsewhere, or another number of them',
+      expected: same ? before[at]! : "the original's",
+    });
+  if (plain.elf.bytes.length < original.elf.bytes.length)
+    refute('size of the file', plain.elf.bytes.length, {
+      found: plain.elf.bytes.length,
+      expected: `${hex(original.elf.bytes.length)} or more`,
+    });
 }
 
 /** The places of all symbols in .text, rising. */

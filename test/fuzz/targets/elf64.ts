@@ -21,6 +21,7 @@ const target: Target = {
       bzImage: undefined,
       header: undefined,
       compression: undefined,
+      payloadDiffers: undefined,
       kernelVersion: undefined,
       relocs: undefined,
     } as const;

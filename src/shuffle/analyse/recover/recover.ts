@@ -28,8 +28,8 @@ import type { CodeRelocations } from '../linear-sweep.ts';
 import { pin, STAY } from '../pieces.ts';
 import type { Pieces } from '../pieces.ts';
 import type { DataReferences } from '../relocated-references.ts';
-import { readKnownTables } from './known-tables.ts';
-import { sweepOtherCode } from './other-code.ts';
+import { readKnownTables } from '../../read/known-tables.ts';
+import { sweepOtherCode } from '../../read/other-code.ts';
 import { findUncertainReferences } from './uncertain-references.ts';
 
 const { R_X86_64_64, R_X86_64_32S, R_X86_64_PC32 } = RELOCATION_TYPES[64];

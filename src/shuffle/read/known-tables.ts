@@ -1,16 +1,16 @@
 /**
- * The kernel's tables of PC-relative fields, read by their formats: `.rela` sections would name the same fields, if the file had any.
+ * The kernel's tables of PC-relative fields, read by their formats. `.rela` sections name the same fields, where the file has any.
  *
  * Each field is an s32 relative to its own place. include/asm-generic/vmlinux.lds.h and arch/x86/kernel/vmlinux.lds.S say which sections there are. The targets
  * show whether a table has the expected format: in a table of code, every field must lead to code. Where kernels differ in the size of an
  * entry, the size for which that holds is the right one.
  */
-import type { PhysAddr } from '../../../base/addresses.ts';
-import { hex, KernelImageError } from '../../../base/errors.ts';
-import { inAnyRange } from '../../ranges.ts';
-import type { Range } from '../../ranges.ts';
-import type { DebugKernel } from '../../read/debug-kernel.ts';
-import type { ImageBytes } from '../../read/kernel-image.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import { hex, KernelImageError } from '../../base/errors.ts';
+import { inAnyRange } from '../ranges.ts';
+import type { Range } from '../ranges.ts';
+import type { DebugKernel } from './debug-kernel.ts';
+import type { ImageBytes } from './kernel-image.ts';
 
 interface TableFormat {
   /** Sections of that name, or the range between two symbols. */
@@ -65,6 +65,26 @@ export interface KnownTables {
 
 /** Throws KernelImageError for a table that has another format. */
 export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTables {
+  return readTables(debug, image, (where, { start }) => {
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: `table ${where}`,
+      found: `a field at ${hex(start)} or later that leads to no code`,
+      expected: 'the format that it has up to Linux 7.3',
+    });
+  });
+}
+
+/** The same, without the tables that have another format. */
+export function readTablesOfKnownFormat(debug: DebugKernel, image: ImageBytes): KnownTables {
+  return readTables(debug, image, () => {});
+}
+
+function readTables(
+  debug: DebugKernel,
+  image: ImageBytes,
+  onOtherFormat: (where: string, extent: Range) => void,
+): KnownTables {
   const sections = debug.loadedSections();
   const isCode = inAnyRange(sections.filter(({ executable }) => executable));
   const fields: TableField[] = [];
@@ -73,12 +93,8 @@ export function readKnownTables(debug: DebugKernel, image: ImageBytes): KnownTab
     for (const extent of extentsOf(debug, sections, format)) {
       const found = readTable(image, extent, format, isCode);
       if (found === undefined) {
-        throw new KernelImageError({
-          code: 'unsupported',
-          what: `table ${typeof format.where === 'string' ? format.where : String(format.where)}`,
-          found: `a field at ${hex(extent.start)} or later that leads to no code`,
-          expected: 'the format that it has up to Linux 7.3',
-        });
+        onOtherFormat(typeof format.where === 'string' ? format.where : String(format.where), extent);
+        continue;
       }
       for (const field of found) fields.push(field);
       extents.push(extent);

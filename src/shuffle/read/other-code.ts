@@ -4,13 +4,13 @@
  * Each section is cut at its symbols, and a linear sweep disassembles each part from its start; padding decodes as well. The replacements of alternatives
  * have no symbols, but a table says where each begins. Where code does not decode, everything that four of its bytes could lead to is pinned.
  */
-import type { PhysAddr } from '../../../base/addresses.ts';
-import { viewOf } from '../../../base/bytes.ts';
-import { symbolsBySection } from '../../read/debug-kernel.ts';
-import type { DebugKernel } from '../../read/debug-kernel.ts';
-import { FLOW } from '../../disassembler.ts';
-import type { Disassembler } from '../../disassembler.ts';
-import type { ImageBytes } from '../../read/kernel-image.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import { viewOf } from '../../base/bytes.ts';
+import { symbolsBySection } from './debug-kernel.ts';
+import type { DebugKernel } from './debug-kernel.ts';
+import { FLOW } from '../disassembler.ts';
+import type { Disassembler } from '../disassembler.ts';
+import type { ImageBytes } from './kernel-image.ts';
 import type { TableField } from './known-tables.ts';
 
 export interface OtherCode {

@@ -1,0 +1,69 @@
+/**
+ * What the verdict of `verify --shuffled` stands on besides the two kernels: that the debug vmlinux is the one of this build. confirm/ refuses whatever the kernel
+ * contradicts. What it cannot contradict is stated here, with the number of fields for which it matters.
+ */
+import { START_KERNEL_MAP } from '../../base/addresses.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import { hex } from '../../base/errors.ts';
+import type { Confirmed } from '../confirm/confirm.ts';
+
+/** Names are stable: programs may switch on them. */
+export interface Premise {
+  readonly name: 'debug-file' | 'symbol-targets' | 'inner-targets';
+  /** A sentence that the verdict presupposes. */
+  readonly statement: string;
+  /** How many entries of the debug vmlinux are believed on this premise, without anything in the kernel that confirms them. */
+  readonly count: number;
+  /** Link addresses of the first three. */
+  readonly examples: readonly string[];
+}
+
+const EXAMPLES = 3;
+
+class FieldCount {
+  count = 0;
+  readonly examples: string[] = [];
+
+  add(place: PhysAddr): void {
+    this.count++;
+    if (this.examples.length < EXAMPLES) this.examples.push(hex(START_KERNEL_MAP + BigInt(place)));
+  }
+}
+
+/** Collects the fields whose meaning only the debug vmlinux tells. */
+export class PremiseRecord {
+  readonly #named = new FieldCount();
+  readonly #inner = new FieldCount();
+
+  /** A field that refers to what the symbol of its relocation says, where its value says otherwise. */
+  addNamed(place: PhysAddr): void {
+    this.#named.add(place);
+  }
+
+  /** A field of code that leads into other code, not to a symbol, and that no symbol explains. */
+  addInner(place: PhysAddr): void {
+    this.#inner.add(place);
+  }
+
+  results(buildId: string, { symbols, relocations }: Confirmed): Premise[] {
+    const confirmed = `the kernel confirms ${symbols} of its symbols and ${relocations} of its relocations`;
+    const premises: Premise[] = [
+      {
+        name: 'debug-file',
+        statement: `the debug vmlinux is that of build ${buildId}; ${confirmed}`,
+        count: 0,
+        examples: [],
+      },
+    ];
+    const add = (name: Premise['name'], { count, examples }: FieldCount, statement: string): void => {
+      if (count > 0) premises.push({ name, statement, count, examples });
+    };
+    add(
+      'symbol-targets',
+      this.#named,
+      'these fields mean the symbols that their relocations name, not what is at the address that they hold',
+    );
+    add('inner-targets', this.#inner, 'these fields mean what is inside a function at the address that they hold');
+    return premises;
+  }
+}
