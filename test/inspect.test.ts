@@ -219,7 +219,7 @@ test('names out of the file reach no terminal as they are', async () => {
   };
   const found = await look(makeVmlinux({ edit }));
   assert.equal(found.relocations?.sections[0]?.name, '\u001Btext');
-  assert.match(reportInspect(found), /^\?text /m);
+  assert.match(reportInspect(found), /^\\x1btext /m);
   assert.doesNotMatch(reportInspect(found), /[^\n -~·▁▂▃▄▅▆▇█×]/);
 });
 
