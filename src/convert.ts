@@ -17,7 +17,7 @@ import type { KernelInput } from './kernel/input.ts';
 import { openKernel } from './kernel/open.ts';
 import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
-import { readRelocations } from './relocs/find.ts';
+import { readCheckedRelocations } from './relocs/find.ts';
 import { leaveOutNotes } from './relocs/note-sites.ts';
 import { encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
@@ -53,6 +53,8 @@ export interface ConvertSummary {
   readonly kernelVersion: string | undefined;
   readonly entries: readonly ('linux64' | 'pvh')[];
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
+  /** What the file holds after its table or its end, and is neither: padding, a signature. Undefined: nothing. */
+  readonly ignored: string | undefined;
   /** Sites in notes, which were left out (relocs/note-sites.ts). `relocations` does not count them. */
   readonly noteSites: number;
   readonly slots: {
@@ -102,7 +104,8 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   const { input, kernel } = opened;
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
-  const { table: relocations, left: noteSites } = leaveOutNotes(readRelocations(opened, options.relocations), kernel);
+  const { table: whole, ignored } = readCheckedRelocations(opened, { known: options.relocations });
+  const { table: relocations, left: noteSites } = leaveOutNotes(whole, kernel);
 
   options.onPass?.('write');
   const table = encodeTable(kernel, relocations, options);
@@ -116,7 +119,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   expectWithinMap(segment, limit.bytes);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
-  const summary = summarize(opened, { size, relocations, noteSites, slots, limit, table, segment, parts });
+  const summary = summarize(opened, { size, relocations, noteSites, ignored, slots, limit, table, segment, parts });
   return { parts, summary, bytes: () => joinParts(parts) };
 }
 
@@ -175,6 +178,7 @@ function expectWithinMap({ paddr, memsz }: NewSegment, limit: number): void {
 interface Made {
   readonly size: number;
   readonly relocations: RelocationTable;
+  readonly ignored: string | undefined;
   readonly noteSites: number;
   readonly slots: Slots;
   readonly limit: ImageLimit;
@@ -184,7 +188,7 @@ interface Made {
 }
 
 function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary {
-  const { size, relocations, noteSites, slots, limit, table, segment, parts } = made;
+  const { size, relocations, noteSites, ignored, slots, limit, table, segment, parts } = made;
   const output = parts.reduce((sum, part) => sum + part.length, 0);
   const vmlinux = kernel.elf.bytes.length;
   return {
@@ -198,6 +202,7 @@ function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary 
       inverse32: relocations.inverse32.length,
       abs32: relocations.abs32.length,
     },
+    ignored,
     noteSites,
     slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots), limit },
     warnings: warningsAbout(kernel, slots, limit),

@@ -1,6 +1,6 @@
 /** Takes a kernel apart: the vmlinux as it was linked, and its relocation table. */
 import type { InputOptions } from './kernel/input.ts';
-import { findRelocations } from './relocs/find.ts';
+import { readRelocations } from './relocs/find.ts';
 import { encodeRelocationTable } from './relocs/tables/kernel-table.ts';
 import { openKernel } from './kernel/open.ts';
 
@@ -15,10 +15,10 @@ export interface Extracted {
 
 /** Throws KernelImageError if the input holds no x86-64 kernel. */
 export async function extract(image: Uint8Array, options: InputOptions): Promise<Extracted> {
-  const { input, kernel } = await openKernel(image, 'extract', options);
+  const opened = await openKernel(image, 'extract', options);
   return {
-    vmlinux: kernel.elf.bytes,
-    payloadNote: input.payloadDiffers?.message,
-    relocs: () => encodeRelocationTable(findRelocations(kernel, input)),
+    vmlinux: opened.kernel.elf.bytes,
+    payloadNote: opened.input.payloadDiffers?.message,
+    relocs: () => encodeRelocationTable(readRelocations(opened)),
   };
 }

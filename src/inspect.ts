@@ -23,7 +23,7 @@ import type { FormSizes } from './inspect/sizes.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import { relaStatistics } from './inspect/rela-statistics.ts';
 import type { RelaStatistics } from './inspect/rela-statistics.ts';
-import { hasRela, locateRelocations, readFrom } from './relocs/find.ts';
+import { hasRela, locateRelocations, readRelocations } from './relocs/find.ts';
 import type { RelocationSource } from './relocs/find.ts';
 import {
   countByCell,
@@ -189,9 +189,9 @@ function describeRelocations(
   const source = added !== undefined && input.relocs === undefined ? 'converted' : locateRelocations(kernel, input);
   if (source === undefined) return null;
   const table: RelocationTable =
-    source === 'converted' ? { ...added!.sites, lists: 3 } : readFrom(source, kernel, input);
+    source === 'converted' ? { ...added!.sites, lists: 3 } : readRelocations({ input, kernel });
   // What follows relies on every site being inside the image.
-  checkSites(table, kernel.loads);
+  if (source === 'converted') checkSites(table, kernel.loads);
 
   const merged = mergeSites(table);
   const cell = cellOf(kernel);

@@ -67,7 +67,7 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
-  const table = tableWithoutNotes(readRelocations(opened), kernel);
+  const table = tableWithoutNotes(readRelocations(opened, { thoroughness: 'all' }), kernel);
   return {
     input,
     kernel,

@@ -69,7 +69,7 @@ function random(boots: number, choose = (slot: number): number => slot): AuditRe
   });
 }
 
-const withUnknownRange = (record: AuditRecord): AuditRecord => ({ ...record, slots: null });
+const withUnknownRange = (one: AuditRecord): AuditRecord => ({ ...one, slots: null });
 
 test('results come back as they were written', async () => {
   const records = [

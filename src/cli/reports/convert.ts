@@ -19,6 +19,7 @@ export function reportConvert(summary: ConvertSummary): string {
       'relocations',
       `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
+    ...(summary.ignored === undefined ? [] : [['ignored', summary.ignored] as const]),
     ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
     ...limitRows(slots),

@@ -57,11 +57,11 @@ export function reportVerifyShuffled(result: ShuffleVerification, debug: string)
   if (result.verdict === 'refuted' || offence !== undefined)
     return `original  ${release(result.kernelVersion)}\n\n${lines}\n${describeOffence(offence!)}\n`;
   const premises = rows(
-    result.premises.map(({ name, statement, count: believed, examples }) => [
+    result.premises.map(({ name, statement, count: believed, fields }) => [
       name,
       believed === 0
         ? statement
-        : `${count(believed)}: ${statement}: ${examples.join(', ')}${believed > examples.length ? ', …' : ''}`,
+        : `${count(believed)}: ${statement}: ${fields.slice(0, 3).join(', ')}${believed > 3 ? ', …' : ''}`,
     ]),
   );
   const verdict = `${result.verdict}, if ${debug} is the debug vmlinux of this build: ${VERDICTS[result.verdict]}`;

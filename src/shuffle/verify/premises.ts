@@ -14,19 +14,19 @@ export interface Premise {
   readonly statement: string;
   /** How many entries of the debug vmlinux are believed on this premise, without anything in the kernel that confirms them. */
   readonly count: number;
-  /** Link addresses of the first three. */
-  readonly examples: readonly string[];
+  /** Their link addresses, the first 64 at most. */
+  readonly fields: readonly string[];
 }
 
-const EXAMPLES = 3;
+const FIELDS_AT_MOST = 64;
 
 class FieldCount {
   count = 0;
-  readonly examples: string[] = [];
+  readonly fields: string[] = [];
 
   add(place: PhysAddr): void {
     this.count++;
-    if (this.examples.length < EXAMPLES) this.examples.push(hex(START_KERNEL_MAP + BigInt(place)));
+    if (this.fields.length < FIELDS_AT_MOST) this.fields.push(hex(START_KERNEL_MAP + BigInt(place)));
   }
 }
 
@@ -52,11 +52,11 @@ export class PremiseRecord {
         name: 'debug-file',
         statement: `the debug vmlinux is that of build ${buildId}; ${confirmed}`,
         count: 0,
-        examples: [],
+        fields: [],
       },
     ];
-    const add = (name: Premise['name'], { count, examples }: FieldCount, statement: string): void => {
-      if (count > 0) premises.push({ name, statement, count, examples });
+    const add = (name: Premise['name'], { count, fields }: FieldCount, statement: string): void => {
+      if (count > 0) premises.push({ name, statement, count, fields });
     };
     add(
       'symbol-targets',
