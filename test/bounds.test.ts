@@ -21,6 +21,7 @@ import { inspect } from '../src/inspect.ts';
 import { readAuditFile } from '../src/measure/audit/record.ts';
 import { parseConsole } from '../src/node/qemu/console.ts';
 import { readCompactTable } from '../src/relocs/tables/compact.ts';
+import { encodeRelocationTable } from '../src/relocs/tables/kernel-table.ts';
 import { memorySource } from '../src/relocs/tool/byte-source.ts';
 import { runRelocsTool } from '../src/relocs/tool/tool.ts';
 import { PARAMS } from '../src/segment/layout.ts';
@@ -30,7 +31,7 @@ import { verify } from '../src/verify/verify.ts';
 import { makeBzImage, withSizeWord } from './bzimage/make-image.ts';
 import { compress } from './codecs/tools.ts';
 import { makeUnits, openTables, putSymbols, TEXT as IMAGE } from './fuzz/make/tables.ts';
-import { DATA, makeVmlinux } from './make-vmlinux.ts';
+import { DATA, makeVmlinux, TABLE } from './make-vmlinux.ts';
 import { makeKernel64 } from './relocs/fixtures.ts';
 import { readKallsyms } from '../src/shuffle/tables/kallsyms.ts';
 import { readOrc } from '../src/shuffle/tables/orc.ts';
@@ -183,6 +184,26 @@ test('long names are not read once for each symbol', async () => {
     /the name that st_name of symbol \d+ leads to at offset 0x\w+: expected a NUL after at most 0x1000 bytes/,
     4 * MIB,
   );
+});
+
+test('40,000 sections with one long name take no memory for each', async () => {
+  const count = 40_000;
+  const made = makeVmlinux();
+  const end = readElf(made).header.shoff;
+  const headers = end + 0x2000;
+  const file = new Writer(new Uint8Array(headers + count * 64));
+  file.copy(0, made.subarray(0, end));
+  file.bytes.fill(0x61, end, headers - 1);
+  for (let index = 1; index < count; index++) {
+    const paddr = 0x100_0000 + (index % 0x600) * 8;
+    const values = { sh_type: 1, sh_flags: 2, sh_addr: physToVirt(paddr), sh_offset: 0x1000, sh_size: 8 };
+    writeFields(file, headers + index * 64, SHDR[64], values);
+  }
+  writeFields(file, headers + 64, SHDR[64], { sh_type: 3, sh_flags: 0, sh_offset: end, sh_size: 0x2000 });
+  writeFields(file, 0, EHDR[64], { e_shoff: headers, e_shnum: count, e_shstrndx: 1 });
+  const { sections, relocations } = await inspect(joinParts([file.bytes, encodeRelocationTable(TABLE)]), { codecs });
+  assert.equal(sections.count, count);
+  assert.equal(relocations?.source, 'behind');
 });
 
 test('kallsyms and ORC: counts that the image does not hold', async () => {

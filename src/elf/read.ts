@@ -203,12 +203,15 @@ export function sectionBytes(elf: ElfFile, section: Section): Uint8Array {
   return new Reader(elf.bytes).slice(section.offset, section.size, `bytes of section ${section.index}`);
 }
 
-/** A section's name, or the empty string if the file has no usable name table. That is no error: names never decide what is loaded. */
-export function sectionName(elf: ElfFile, section: Section): string {
+/**
+ * A section's name, or the empty string if the file has no usable name table. That is no error: names never decide what is loaded. At most `limit` bytes of it:
+ * all sections may have the same long name.
+ */
+export function sectionName(elf: ElfFile, section: Section, limit = 1024): string {
   const names = elf.sections[elf.header.shstrndx];
   if (names === undefined || section.nameOffset >= names.size) return '';
   if (names.offset + names.size > elf.bytes.length) return '';
-  return cString(elf.bytes.subarray(names.offset, names.offset + names.size), section.nameOffset);
+  return cString(elf.bytes.subarray(names.offset, names.offset + names.size), section.nameOffset, limit);
 }
 
 /** The section name table; undefined in a file without sections. Throws KernelImageError when e_shstrndx names no SHT_STRTAB section. */
@@ -238,7 +241,7 @@ export function expectCountableHeader({ header }: ElfFile): void {
 }
 
 export function findSection(elf: ElfFile, name: string): Section | undefined {
-  return elf.sections.find((section) => sectionName(elf, section) === name);
+  return elf.sections.find((section) => sectionName(elf, section, name.length + 1) === name);
 }
 
 /** Kernels have 500 bytes of notes. Without a limit, a small file could cause any amount of work by naming the same bytes in many segments. */

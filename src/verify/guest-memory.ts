@@ -46,9 +46,19 @@ export class GuestMemory {
 
   /** The part that holds these bytes. */
   part(address: PhysAddr, width: number): MemoryPart {
-    const holds = ({ start, end }: MemoryPart): boolean => address >= start && address + width <= end;
-    const found = this.parts.find(holds) ?? this.strays.find(holds);
-    if (found !== undefined) return found;
+    const holds = (part: MemoryPart | undefined): part is MemoryPart =>
+      part !== undefined && address >= part.start && address + width <= part.end;
+    // The last part that starts at the address or before it.
+    let [low, high] = [0, this.parts.length];
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.parts[middle]!.start <= address) low = middle + 1;
+      else high = middle;
+    }
+    const found = this.parts[low - 1];
+    if (holds(found)) return found;
+    const known = this.strays.find(holds);
+    if (known !== undefined) return known;
     const stray = partOf(address, new Uint8Array(width));
     this.strays.push(stray);
     return stray;
