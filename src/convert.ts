@@ -4,18 +4,20 @@
  * The converted file depends only on the input and the options: the same input gives the same bytes.
  */
 import { joinParts } from './base/bytes.ts';
-import { KERNEL_IMAGE_SIZE, physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
+import { physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
 import { hex, KernelImageError } from './base/errors.ts';
 import type { Codecs, Compression, Watch } from './codecs/formats.ts';
 import { addSegment } from './elf/write.ts';
 import type { NewSegment } from './elf/write.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import type { Slots } from './kaslr/slots.ts';
+import { readImageLimit } from './kernel/image-limit.ts';
+import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
 import { openKernel } from './kernel/open.ts';
 import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
-import { readRelocations } from './relocs/find.ts';
+import { readCheckedRelocations } from './relocs/find.ts';
 import { leaveOutNotes } from './relocs/note-sites.ts';
 import { encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
@@ -46,13 +48,26 @@ export type ConvertPass = 'read' | 'relocations' | 'write';
 export interface ConvertSummary {
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
+  /** Why the kernel's own decompressor would not read the payload as it was decoded here, if there is a reason. */
+  readonly payloadNote: string | undefined;
   readonly kernelVersion: string | undefined;
   readonly entries: readonly ('linux64' | 'pvh')[];
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
+  /** What the file holds after its table or its end, and is neither: padding, a signature. Undefined: nothing. */
+  readonly ignored: string | undefined;
   /** Sites in notes, which were left out (relocs/note-sites.ts). `relocations` does not count them. */
   readonly noteSites: number;
-  readonly slots: { readonly count: number; readonly align: number; readonly largest: number; readonly bits: number };
+  readonly slots: {
+    readonly count: number;
+    readonly align: number;
+    readonly largest: number;
+    readonly bits: number;
+    /** Where the image, slide included, must end: 1 GiB, or 512 MiB without CONFIG_RANDOMIZE_BASE; and whether the kernel's page tables say so. */
+    readonly limit: ImageLimit;
+  };
   readonly tableFormat: StubTableName;
+  /** What the user should know of the result, a sentence each. Empty for every distribution's kernel. */
+  readonly warnings: readonly string[];
   /** The added segment's physical link address, and how much memory it takes until the kernel runs. */
   readonly segment: { readonly paddr: number; readonly memory: number };
   readonly sizes: {
@@ -89,16 +104,22 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   const { input, kernel } = opened;
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
-  const { table: relocations, left: noteSites } = leaveOutNotes(readRelocations(opened, options.relocations), kernel);
+  const { table: whole, ignored } = readCheckedRelocations(opened, { known: options.relocations });
+  const { table: relocations, left: noteSites } = leaveOutNotes(whole, kernel);
 
   options.onPass?.('write');
   const table = encodeTable(kernel, relocations, options);
-  const slots = slotsOf(kernel.imageEnd, input.header?.kernelAlignment ?? options.align);
+  const limit = readImageLimit(kernel);
+  const slots = slotsOf({
+    imageEnd: kernel.imageEnd,
+    limit: limit.bytes,
+    align: input.header?.kernelAlignment ?? options.align,
+  });
   const segment = buildSegment(kernel, STUB_PROGRAM, slots, table, options.segment);
-  expectWithinMap(segment);
+  expectWithinMap(segment, limit.bytes);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
-  const summary = summarize(opened, { size, relocations, noteSites, slots, table, segment, parts });
+  const summary = summarize(opened, { size, relocations, noteSites, ignored, slots, limit, table, segment, parts });
   return { parts, summary, bytes: () => joinParts(parts) };
 }
 
@@ -130,34 +151,50 @@ function encodeSharedTable(kernel: Vmlinux, table: RelocationTable): StubTable {
   return { name: 'kernel', format, bytes: encodeRelocationTable(table) };
 }
 
+/** With fewer slots than this, the summary warns. Distribution kernels have some 480. */
+const FEW_SLOTS = 64;
+
+function warningsAbout(kernel: Vmlinux, slots: Slots, limit: ImageLimit): string[] {
+  const { align, count } = slots;
+  const end = `its image ends at ${hex(kernel.imageEnd)}, moves by multiples of ${hex(align)}, and must end at ${hex(limit.bytes)} or below`;
+  if (count === 1)
+    return [`this kernel will never move: it has only one slot, 0. ${end[0]!.toUpperCase()}${end.slice(1)}`];
+  if (count < FEW_SLOTS)
+    return [`this kernel has only ${count} slots (${entropyBits(slots).toFixed(2)} bits of entropy): ${end}`];
+  return [];
+}
+
 /** The PVH entry's page tables, and the kernel's own, map no more of the image than KERNEL_IMAGE_SIZE. */
-function expectWithinMap({ paddr, memsz }: NewSegment): void {
-  if (paddr + memsz <= KERNEL_IMAGE_SIZE) return;
+function expectWithinMap({ paddr, memsz }: NewSegment, limit: number): void {
+  if (paddr + memsz <= limit) return;
   throw new KernelImageError({
     code: 'would-not-boot',
     what: "end of the added segment, after the kernel's image",
     found: paddr + memsz,
-    expected: `at most ${hex(KERNEL_IMAGE_SIZE)} (KERNEL_IMAGE_SIZE)`,
+    expected: `at most ${hex(limit)} (KERNEL_IMAGE_SIZE)`,
   });
 }
 
 interface Made {
   readonly size: number;
   readonly relocations: RelocationTable;
+  readonly ignored: string | undefined;
   readonly noteSites: number;
   readonly slots: Slots;
+  readonly limit: ImageLimit;
   readonly table: StubTable;
   readonly segment: NewSegment;
   readonly parts: readonly Uint8Array[];
 }
 
 function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary {
-  const { size, relocations, noteSites, slots, table, segment, parts } = made;
+  const { size, relocations, noteSites, ignored, slots, limit, table, segment, parts } = made;
   const output = parts.reduce((sum, part) => sum + part.length, 0);
   const vmlinux = kernel.elf.bytes.length;
   return {
     input: input.kind,
     compression: input.compression,
+    payloadNote: input.payloadDiffers?.message,
     kernelVersion: input.kernelVersion,
     entries: kernel.pvhEntry === undefined ? ['linux64'] : ['linux64', 'pvh'],
     relocations: {
@@ -165,8 +202,10 @@ function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary 
       inverse32: relocations.inverse32.length,
       abs32: relocations.abs32.length,
     },
+    ignored,
     noteSites,
-    slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots) },
+    slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots), limit },
+    warnings: warningsAbout(kernel, slots, limit),
     tableFormat: table.name,
     segment: { paddr: segment.paddr, memory: segment.memsz },
     sizes: { input: size, vmlinux, added: output - vmlinux, table: table.bytes.length, output },

@@ -9,6 +9,8 @@ import { physToVirt } from './base/addresses.ts';
 import type { Codecs } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { hex } from './base/errors.ts';
+import { readImageLimit } from './kernel/image-limit.ts';
+import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
 import { readSegment } from './segment/read.ts';
 import type { AddedSegment } from './segment/read.ts';
@@ -21,7 +23,7 @@ import type { FormSizes } from './inspect/sizes.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
 import { relaStatistics } from './inspect/rela-statistics.ts';
 import type { RelaStatistics } from './inspect/rela-statistics.ts';
-import { hasRela, locateRelocations, readFrom } from './relocs/find.ts';
+import { hasRela, locateRelocations, readRelocations } from './relocs/find.ts';
 import type { RelocationSource } from './relocs/find.ts';
 import {
   countByCell,
@@ -67,6 +69,8 @@ export interface Inspection {
     readonly alignAssumed: boolean;
     readonly largest: number;
     readonly bits: number;
+    /** Where the image, slide included, must end, and whether the kernel's page tables say so. */
+    readonly limit: ImageLimit;
   };
   readonly segments: readonly SegmentFacts[];
   readonly sections: SectionFacts;
@@ -87,7 +91,11 @@ export interface SetupFacts {
   readonly initSize: number | null;
   readonly cmdlineSize: number;
   /** The compressed kernel, as it is in the file. */
-  readonly payload: { readonly bytes: number };
+  readonly payload: {
+    readonly bytes: number;
+    /** Why the kernel's own decompressor would not read the payload as it was decoded here, if there is a reason. */
+    readonly note: string | null;
+  };
 }
 
 export interface ConvertedFacts {
@@ -131,7 +139,7 @@ export async function inspect(file: Uint8Array, options: InspectOptions): Promis
     compression: input.compression ?? null,
     kernelVersion: input.kernelVersion ?? null,
     sizes: { input: file.length, vmlinux: elf.bytes.length, behind: trailer.length },
-    setup: input.header === undefined ? null : describeSetup(input.header),
+    setup: input.header === undefined ? null : describeSetup(input.header, input),
     image: {
       start: imageStart,
       end: imageEnd,
@@ -148,7 +156,7 @@ export async function inspect(file: Uint8Array, options: InspectOptions): Promis
   };
 }
 
-function describeSetup(header: SetupHeader): SetupFacts {
+function describeSetup(header: SetupHeader, { payloadDiffers }: KernelInput): SetupFacts {
   return {
     protocol: `${header.protocol >> 8}.${header.protocol & 0xff}`,
     alignment: header.kernelAlignment,
@@ -156,15 +164,16 @@ function describeSetup(header: SetupHeader): SetupFacts {
     prefAddress: header.prefAddress ?? null,
     initSize: header.initSize ?? null,
     cmdlineSize: header.cmdlineSize,
-    payload: { bytes: header.payloadLength },
+    payload: { bytes: header.payloadLength, note: payloadDiffers?.message ?? null },
   };
 }
 
 function describeSlots(kernel: Vmlinux, { header }: KernelInput, added: AddedSegment | undefined): Inspection['slots'] {
-  const slots = slotsOf(kernel.imageEnd, added?.slots.align ?? header?.kernelAlignment);
+  const limit = readImageLimit(kernel);
+  const align = added?.slots.align ?? header?.kernelAlignment;
+  const slots = slotsOf({ imageEnd: kernel.imageEnd, limit: limit.bytes, align });
   const alignAssumed = added === undefined && header === undefined;
-  const { count, align } = slots;
-  return { count, align, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots) };
+  return { ...slots, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots), limit };
 }
 
 function describeAdded({ layout, flags, segment, slots, table }: AddedSegment): ConvertedFacts {
@@ -180,9 +189,9 @@ function describeRelocations(
   const source = added !== undefined && input.relocs === undefined ? 'converted' : locateRelocations(kernel, input);
   if (source === undefined) return null;
   const table: RelocationTable =
-    source === 'converted' ? { ...added!.sites, lists: 3 } : readFrom(source, kernel, input);
+    source === 'converted' ? { ...added!.sites, lists: 3 } : readRelocations({ input, kernel });
   // What follows relies on every site being inside the image.
-  checkSites(table, kernel.loads);
+  if (source === 'converted') checkSites(table, kernel.loads);
 
   const merged = mergeSites(table);
   const cell = cellOf(kernel);

@@ -24,6 +24,8 @@ export interface RandomizerOptions extends InputOptions {
   readonly align?: number | undefined;
   /** Move the kernel in the given bytes, which changes them. Otherwise a vmlinux is copied first. */
   readonly inPlace?: boolean | undefined;
+  /** For an image of which only the headers are filled in: reads bytes of the file. What it returns is valid until the next call. */
+  readonly read?: ((offset: number, length: number) => Uint8Array) | undefined;
 }
 
 /** Makes one moved kernel. Throws KernelImageError for a kernel that cannot be moved, or not by the requested slides. */
@@ -35,7 +37,8 @@ export async function randomize(image: Uint8Array, options: RandomizerOptions & 
 export async function openRandomizer(image: Uint8Array, options: RandomizerOptions): Promise<Randomizer> {
   const { input, kernel: given } = await openKernel(image, 'rewrite', options);
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
-  const table = leaveOutNotes(readRelocations({ input, kernel: given }), given);
+  const whole = readRelocations({ input, kernel: given }, { read: options.read });
+  const table = leaveOutNotes(whole, given);
 
   const shared = input.vmlinux.buffer === image.buffer;
   const kernel = shared && options.inPlace !== true ? readVmlinux(copyOf(given.elf.bytes)) : given;

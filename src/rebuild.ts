@@ -10,6 +10,7 @@
  */
 import type { PhysAddr } from './base/addresses.ts';
 import { firstDifference } from './base/bytes.ts';
+import { stockCodecs } from './codecs/formats.ts';
 import type { Codecs, Compression, Encoders } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { encodePayload, readPayload } from './bzimage/payload.ts';
@@ -68,8 +69,9 @@ export interface Rebuilt {
  */
 export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions): Promise<Rebuilt> {
   options.onPass?.('read');
-  const input = await readInput(image, options);
-  if (options.uncompressed) return rebuildUncompressed(input, image.length, options);
+  if (options.uncompressed) return rebuildUncompressed(await readInput(image, options), image.length, options);
+  // A decompressor reads the input, and will read the output: both must be such that it reads them as kslide does.
+  const input = await readInput(image, { ...options, codecs: stockCodecs });
   const { bzImage, header, compression, loadAddress } = expectCompressed(input);
   const opened = checkKernel(input, 'rewrite');
   const old = readPayload(bzImage, header);
@@ -91,7 +93,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
 
   // The compressor is a program of the system. Its output, read through the new headers, must decode to its input.
   options.onPass?.('check');
-  const written = await readInput(bytes, options);
+  const written = await readInput(bytes, { ...options, codecs: stockCodecs });
   if (!sameBytes(written.vmlinux, unpacked))
     throw new RangeError(`${compression}: what was compressed does not decode`);
   return {

@@ -49,6 +49,7 @@ test('a bzImage: its header, the kernel in it, and the table behind that', async
     alignAssumed: false,
     largest: 503 * 0x20_0000,
     bits: Math.log2(504),
+    limit: { bytes: 0x4000_0000, source: 'assumed' },
   });
   assert.equal(found.converted, null);
   assert.deepEqual(
@@ -218,7 +219,7 @@ test('names out of the file reach no terminal as they are', async () => {
   };
   const found = await look(makeVmlinux({ edit }));
   assert.equal(found.relocations?.sections[0]?.name, '\u001Btext');
-  assert.match(reportInspect(found), /^\?text /m);
+  assert.match(reportInspect(found), /^\\x1btext /m);
   assert.doesNotMatch(reportInspect(found), /[^\n -~·▁▂▃▄▅▆▇█×]/);
 });
 
@@ -281,6 +282,7 @@ image        physical 0x1000000 to 0x1009000 (36.9 kB), linked at 0xffffffff8100
 entries      linux64 0x1000230, pvh 0x1000900
 notes        XEN_ELFNOTE_PHYS32_ENTRY 0x1000900
 slots        504, every 2 MiB up to 0x3ee00000: 8.98 bits of entropy
+limit        assumed: the kernel maps 1024 MiB; its page tables were not found
 converted    no
 relocations  6 from the table after the vmlinux, three lists
 

@@ -4,7 +4,7 @@
  */
 import { START_KERNEL_MAP } from '../src/base/addresses.ts';
 import { ascii, Writer } from '../src/base/bytes.ts';
-import { encodeRelocationTable } from '../src/relocs/tables/kernel-table.ts';
+import { encodeRelocationTable, LISTS } from '../src/relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../src/relocs/tables/kernel-table.ts';
 
 export const LINK = 0x100_0000;
@@ -60,7 +60,14 @@ export function makeVmlinux({
   elf.u16(62, sections ? 4 : 0);
   const segments = [
     { type: 1, flags: 5, ...TEXT, vaddr: START_KERNEL_MAP + BigInt(TEXT.paddr), memsz: TEXT.size },
-    { type: 1, flags: 6, ...PERCPU, vaddr: 0n, memsz: PERCPU.size },
+    // Kernels whose per-cpu data is not linked at 0 have tables of two lists.
+    {
+      type: 1,
+      flags: 6,
+      ...PERCPU,
+      vaddr: table.lists === 3 ? 0n : START_KERNEL_MAP + BigInt(PERCPU.paddr),
+      memsz: PERCPU.size,
+    },
     { type: 1, flags: 7, ...DATA, vaddr: START_KERNEL_MAP + BigInt(DATA.paddr) },
     {
       type: 4,
@@ -83,6 +90,7 @@ export function makeVmlinux({
     elf.u64(at + 48, segment.type === 1 ? 0x20_0000 : 4);
   });
   for (let at = TEXT.offset; at < namesAt; at++) elf.u8(at, (at * 7) & 0xff);
+  fillSites(elf, table);
   elf.u32(NOTE.offset, 4);
   elf.u32(NOTE.offset + 4, 8);
   elf.u32(NOTE.offset + 8, 18);
@@ -113,4 +121,18 @@ export function makeVmlinux({
   bytes.set(elf.bytes);
   bytes.set(behind, elf.bytes.length);
   return bytes;
+}
+
+/** Puts at each site what the site of a kernel holds: an address in the image, or the distance to per-cpu data. Sites outside the segments are for tests of that. */
+function fillSites(elf: Writer, table: RelocationTable): void {
+  for (const { name, width } of LISTS)
+    table[name].forEach((entry, index) => {
+      const site = entry - 0x8000_0000;
+      const load = [TEXT, PERCPU, DATA].find(({ paddr, size }) => site >= paddr && site + width <= paddr + size);
+      if (load === undefined) return;
+      const at = load.offset + site - load.paddr;
+      const target = LINK + 0x10 + ((index * 0x48) % 0x2000);
+      if (name === 'abs64') elf.u64(at, START_KERNEL_MAP + BigInt(target));
+      else elf.u32(at, name === 'abs32' ? entryAt(target) : (0x10 - entry - 4) >>> 0);
+    });
 }

@@ -9,6 +9,7 @@ import { readPayload } from '../src/bzimage/payload.ts';
 import { convert } from '../src/convert.ts';
 import { KernelImageError } from '../src/base/errors.ts';
 import { extract } from '../src/extract.ts';
+import { inspect } from '../src/inspect.ts';
 import { readInput } from '../src/kernel/input.ts';
 import { rebuildBzImage } from '../src/rebuild.ts';
 import type { RebuildOptions } from '../src/rebuild.ts';
@@ -249,4 +250,43 @@ test('a changed byte of the container is found, and a container of another kerne
     assert.equal((await verify(image, longer, { codecs })).verdict, 'refuted');
   }
   assert.equal((await verify(image, image, { codecs })).verdict, 'refuted');
+});
+
+/** The gzip member with an extra field of `size` bytes of 0: node:zlib skips it, a kernel takes it for the data. */
+function withExtraField(member: Uint8Array, size: number): Uint8Array {
+  const field = [size & 0xff, size >> 8, ...new Uint8Array(size)];
+  return Uint8Array.from([...member.subarray(0, 3), 4, ...member.subarray(4, 10), ...field, ...member.subarray(10)]);
+}
+
+const DIFFERS =
+  /^the kernel's own decompressor would not read this the same: gzip flags at offset 0x3 is 0x4, expected 0, or 8 for a name$/;
+
+test('a payload that the decompressor would read otherwise: refused as input and as output, refuted by verify, and noted by the others', async () => {
+  const strange = withExtraField(roomy, 4);
+  const kernel = makeKernel({ payload: strange });
+  await refused(kernel, 'read-differently', DIFFERS);
+  const badEncoders = {
+    gzip: async (data: Uint8Array) => withExtraField(gzipSync(data), 4),
+  } as unknown as Encoders;
+  await refused(image, 'read-differently', DIFFERS, { encoders: badEncoders });
+
+  // A right output, and the same with the field.
+  const { bytes, summary } = await rebuild(image);
+  const { offset, length } = readPayload(bytes, readSetupHeader(bytes));
+  const forged = bytes.slice();
+  const payload = withExtraField(forged.slice(offset, offset + length), 4);
+  forged.set(payload, offset);
+  const writer = new Writer(forged);
+  writer.u32(SETUP.payload_length.offset, payload.length);
+  writer.u32(PAIR, payload.length);
+  const { verdict, offence } = await verify(image, forged, { codecs });
+  assert.equal(verdict, 'refuted');
+  assert.equal(offence?.check, 'payload');
+  assert.match(offence.what, /^gzip flags$/);
+  assert.equal(summary.payloadNote, undefined);
+
+  const converted = await convert(kernel, { codecs });
+  assert.match(converted.summary.payloadNote ?? '', DIFFERS);
+  assert.match((await extract(kernel, { codecs })).payloadNote ?? '', DIFFERS);
+  assert.match((await inspect(kernel, { codecs })).setup?.payload.note ?? '', DIFFERS);
 });

@@ -26,6 +26,11 @@ export const PAGE_SIZE = 0x1000;
 /** What one PMD entry maps. The kernel maps its image in pages of this size, so no slide can be finer; also the least CONFIG_PHYSICAL_ALIGN. */
 export const PMD_SIZE = 0x20_0000;
 
+/** Whether a kernel can have been moved by that much: a multiple of 2 MiB below 1 GiB. */
+export function isPossibleSlide(value: number): value is Slide {
+  return value >= 0 && value < KERNEL_IMAGE_SIZE && value % PMD_SIZE === 0;
+}
+
 export function physToVirt(address: PhysAddr): VirtAddr {
   return START_KERNEL_MAP + BigInt(address);
 }

@@ -170,9 +170,10 @@ export function bytesOfWords(words: Uint32Array): Uint8Array {
   return copy;
 }
 
+/** In pieces: a string that grows by a character at a time is a tree of strings, and takes 30 bytes for each. */
 const latin1 = (bytes: Uint8Array): string => {
   let text = '';
-  for (const byte of bytes) text += String.fromCharCode(byte);
+  for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode(...bytes.subarray(at, at + 4096));
   return text;
 };
 

@@ -5,6 +5,7 @@
  * which structure or field (by its name in the specification), where (file offset), what was found and what would have been right.
  * Only this file turns those into text. No code matches on the text.
  */
+import { short } from './text.ts';
 
 /** Stable names: a program may switch on them, so they are never renamed. */
 export type ErrorCode =
@@ -20,6 +21,8 @@ export type ErrorCode =
   | 'corrupt-data'
   /** Allowed by the specification, but not something that kslide does. */
   | 'unsupported'
+  /** A compressed payload that kslide decodes, but that the decompressors in kernels refuse, or decode to other bytes. */
+  | 'read-differently'
   /** The kernel has no relocation table: it was built without CONFIG_RANDOMIZE_BASE, or the table was dropped later. */
   | 'no-relocations'
   /** The kernel has been through `kslide convert` before. */
@@ -51,6 +54,7 @@ const PROBLEM: Record<ErrorCode, string> = {
   'bad-value': 'invalid value',
   'corrupt-data': 'corrupt data',
   unsupported: 'not supported',
+  'read-differently': "the kernel's own decompressor would not read this the same",
   'no-relocations': 'kernel has no relocation table',
   'already-converted': 'kernel is already converted',
   'too-large': 'too large',
@@ -62,16 +66,19 @@ export function hex(value: number | bigint): string {
   return value < 0 ? `-0x${(-value).toString(16)}` : `0x${value.toString(16)}`;
 }
 
+/** Longer than every phrase of ours, so only text from a file is cut. Names are cut where they enter a phrase, by `short`. */
+const LONGEST_PHRASE = 500;
+
 function shown(value: number | bigint | string): string {
-  return typeof value === 'string' ? value : hex(value);
+  return typeof value === 'string' ? short(value, LONGEST_PHRASE) : hex(value);
 }
 
 function words(data: ErrorData): string {
-  let text = `${PROBLEM[data.code]}: ${data.what}`;
+  let text = `${PROBLEM[data.code]}: ${shown(data.what)}`;
   if (data.offset !== undefined) text += ` at offset ${hex(data.offset)}`;
   if (data.found !== undefined) text += ` is ${shown(data.found)}`;
   if (data.expected !== undefined) text += `${data.found === undefined ? ':' : ','} expected ${shown(data.expected)}`;
-  if (data.hint !== undefined) text += `; ${data.hint}`;
+  if (data.hint !== undefined) text += `; ${shown(data.hint)}`;
   return text;
 }
 

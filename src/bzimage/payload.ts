@@ -13,6 +13,7 @@ import {
   detectCompression,
   type Codecs,
   type Compression,
+  type Differs,
   type Encoders,
   type Watch,
 } from '../codecs/formats.ts';
@@ -23,7 +24,7 @@ export interface Payload {
   readonly compression: Compression | undefined;
   /** The input for a decoder: the payload without the size word that the build appended. A view. */
   readonly data: Uint8Array;
-  /** The size after decompression that the image claims. More than 0, and at most KERNEL_IMAGE_SIZE. */
+  /** The size after decompression that the image claims. More than 0, and at most KERNEL_IMAGE_SIZE and what `MOST` allows. */
   readonly claimedSize: number;
   /** The place of the whole payload, size word included. */
   readonly offset: FileOffset;
@@ -31,6 +32,12 @@ export interface Payload {
 }
 
 const SIZE_WORD = 4;
+
+/**
+ * What a payload may decode to: so much for each of its bytes, and a constant. Kernels have 3 to 8, with the longest runs of zeros 20. Without this limit,
+ * a payload of some kilobytes could cost a gigabyte, because all formats but gzip can write that much with it.
+ */
+const MOST = { ratio: 256, constant: 0x400_0000 } as const;
 
 /** Throws KernelImageError for a payload outside the file, with an unknown compression, or with a size that no kernel has. */
 export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
@@ -62,6 +69,7 @@ export function readPayload(bytes: Uint8Array, header: SetupHeader): Payload {
   }
   const claimedSize = new Reader(payload, offset).u32(length - SIZE_WORD, 'uncompressed size');
   checkSize(header, claimedSize, offset + length - SIZE_WORD);
+  checkRatio(length, claimedSize, offset + length - SIZE_WORD);
   const data = compression === 'gzip' ? payload : payload.subarray(0, length - SIZE_WORD);
   return { compression, data, claimedSize, offset, length };
 }
@@ -74,8 +82,9 @@ export async function decodePayload(
   { compression, data, claimedSize }: Payload,
   codecs: Codecs,
   watch?: Watch,
+  differs?: Differs,
 ): Promise<Uint8Array> {
-  return compression === undefined ? data : codecs[compression](data, claimedSize, watch);
+  return compression === undefined ? data : codecs[compression](data, claimedSize, watch, differs);
 }
 
 /** Makes a payload as a kernel's build does: compressed, then the size word. */
@@ -110,6 +119,18 @@ function checkSize(header: SetupHeader, size: number, offset: FileOffset): void 
     offset,
     found: size,
     expected: `at most ${hex(limit)} (${reason})`,
+  });
+}
+
+function checkRatio(length: number, size: number, offset: FileOffset): void {
+  const limit = MOST.constant + MOST.ratio * length;
+  if (size <= limit) return;
+  throw new KernelImageError({
+    code: 'too-large',
+    what: 'uncompressed size',
+    offset,
+    found: size,
+    expected: `at most ${hex(limit)}, for a payload of ${hex(length)} bytes`,
   });
 }
 

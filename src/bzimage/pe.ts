@@ -97,7 +97,8 @@ export interface Unsigned {
 
 /**
  * Restores the image as it was before signing: without the certificates at its end, their entry in the data directory, and the checksum. An image
- * without an EFI stub is not PE and stays unchanged. Throws KernelImageError as readPe does, and for certificates that do not end the file.
+ * without an EFI stub is not PE and stays unchanged. Padding after the certificates goes with them. Throws KernelImageError as readPe does, and for certificates
+ * that anything else follows.
  */
 export function dropSignature(image: Uint8Array): Unsigned {
   if (!isPe(image)) return { bytes: copyOf(image), signed: false };
@@ -105,13 +106,13 @@ export function dropSignature(image: Uint8Array): Unsigned {
   expectPe32Plus(reader, optional);
   const entry = optional + OPTIONAL.CertificateTable;
   const [offset, size] = [reader.u32(entry, 'CertificateTable'), reader.u32(entry + 4, 'CertificateTable size')];
-  if (offset !== 0 && offset + size !== image.length) {
+  if (offset !== 0 && !isPadding(image, offset + size)) {
     throw new KernelImageError({
       code: 'bad-value',
       what: 'CertificateTable',
       offset: entry,
       found: `${hex(offset)} to ${hex(offset + size)}`,
-      expected: `certificates that end the file, at ${hex(image.length)}`,
+      expected: `certificates that end the file, at ${hex(image.length)}, but for padding`,
     });
   }
   const writer = new Writer(copyOf(image.subarray(0, offset === 0 ? image.length : offset)));
@@ -123,6 +124,17 @@ export function dropSignature(image: Uint8Array): Unsigned {
   writer.u64(entry, 0);
   writer.u32(optional + OPTIONAL.CheckSum, 0);
   return { bytes: writer.bytes, signed: true };
+}
+
+/**
+ * Whether nothing but padding follows: zeros, as in a UKI that ukify 257 made from a signed kernel and in a partition that is larger than the kernel, or
+ * 0xff, as in erased flash. False if `start` is beyond the end.
+ */
+function isPadding(image: Uint8Array, start: FileOffset): boolean {
+  const [first = 0] = image.subarray(start);
+  return (
+    start <= image.length && (first === 0 || first === 0xff) && image.subarray(start).every((byte) => byte === first)
+  );
 }
 
 export function isSigned(image: Uint8Array): boolean {

@@ -3,7 +3,7 @@
  *
  *     code  meaning
  *     0     done
- *     1     a finding: `verify` refutes, `audit` finds a fault, the guest of `boot` neither panics nor powers off, `offset` finds no slide
+ *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide
  *     2     unusable input or arguments
  *     3     the environment failed: no QEMU, disk full, out of memory, a standard stream that cannot be written
  *     70    a bug in kslide (EX_SOFTWARE of sysexits.h)
@@ -13,8 +13,7 @@
  */
 import { CommanderError } from 'commander';
 import { KernelImageError } from '../base/errors.ts';
-import { EnvironmentError } from '../node/errors.ts';
-import { DiskError, InputFileError, OutputFileError } from '../node/errors.ts';
+import { DiskError, EnvironmentError, InputFileError, isSystemError, OutputFileError } from '../node/errors.ts';
 
 export const EXIT = { done: 0, finding: 1, unusable: 2, environment: 3, bug: 70 } as const;
 
@@ -45,6 +44,8 @@ export function describeFailure(error: unknown): Failure {
     return { text: firstLine(error.message), exitCode: EXIT.environment };
   if (error instanceof RangeError && /allocation failed/i.test(error.message))
     return { text: 'out of memory', exitCode: EXIT.environment };
+  // One that nobody expected: too many open files, a device that fails.
+  if (isSystemError(error)) return { text: firstLine(error.message), exitCode: EXIT.environment };
   if (error instanceof RelocsError) return { text: error.message, exitCode: error.exitCode };
   const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
   // bin/kslide.js words what happens outside of a command the same way.

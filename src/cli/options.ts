@@ -3,8 +3,6 @@
  *
  * A command takes one with `.option(...SHARED.relocs)`. Where a command means something else by an option, it words the option itself.
  */
-import { randomBytes } from 'node:crypto';
-import { SEED_MAX_BYTES, SEED_MIN_BYTES } from '../kaslr/draw.ts';
 import type { BootOptions } from '../node/qemu/qemu.ts';
 import { UsageError } from './failure.ts';
 
@@ -12,10 +10,6 @@ export const SHARED = {
   input: ['<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input'],
   output: ['-o, --output <OUT>', 'vmlinux to write; - is standard output'],
   relocs: ['--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs), for a vmlinux that carries none"],
-  seed: [
-    '--seed <HEX>',
-    `secret seed for all random choices, ${SEED_MIN_BYTES} to ${SEED_MAX_BYTES} bytes in hex: the same seed gives the same file (default: a new random seed)`,
-  ],
   json: ['--json', 'print the summary as JSON'],
   quiet: ['--quiet', 'print nothing'],
   html: ['--html <FILE>', 'write a report as one HTML page that needs no other file'],
@@ -50,17 +44,6 @@ export function integer(option: string, value: string, least = 0, most = Number.
   if (number >= least && number <= most) return number;
   const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
   throw new UsageError(`${option} is ${JSON.stringify(value)}, expected a whole number ${range}`);
-}
-
-/** The value of `--seed`; without one, a random seed of the greatest length. */
-export function readSeed(text: string | undefined): Uint8Array {
-  if (text === undefined) return randomBytes(SEED_MAX_BYTES);
-  const bytes = text.length / 2;
-  if (/^([0-9a-f]{2})*$/i.test(text) && bytes >= SEED_MIN_BYTES && bytes <= SEED_MAX_BYTES)
-    return Buffer.from(text, 'hex');
-  throw new UsageError(
-    `--seed is ${JSON.stringify(text)}, expected ${SEED_MIN_BYTES} to ${SEED_MAX_BYTES} bytes in hex, for example from: openssl rand -hex ${SEED_MAX_BYTES}`,
-  );
 }
 
 export function readEntry(value: string): (typeof ENTRIES)[number] {

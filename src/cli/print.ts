@@ -1,15 +1,23 @@
 /** What a command says. Nothing else in cli/ writes to the standard streams, but for progress.ts. Each function throws DiskError when its text cannot be written. */
+import { jsonText, lines, short } from '../base/text.ts';
 import { isStandardOutput } from '../node/files/target.ts';
 import { writeStandard } from '../node/files/standard-streams.ts';
 
 /** On standard output. */
 export async function print(text: string): Promise<void> {
-  if (text !== '') await writeStandard('output', text);
+  if (text !== '') await writeStandard('output', lines(text));
 }
+
+export async function printJson(value: object): Promise<void> {
+  await print(`${jsonText(value, 2)}\n`);
+}
+
+/** A path may have 4,096 bytes; the stack of a bug of ours is shorter than this, too. */
+const LONGEST_REMARK = 10_000;
 
 /** One line on standard error. */
 export async function remark(text: string): Promise<void> {
-  await writeStandard('error', `kslide: ${text}\n`);
+  await writeStandard('error', `kslide: ${short(text, LONGEST_REMARK)}\n`);
 }
 
 export interface ResultOptions {
@@ -17,14 +25,17 @@ export interface ResultOptions {
   readonly quiet?: true | undefined;
   /** Where the command writes its file. When that is standard output, a text report goes to standard error. */
   readonly output?: string | undefined;
+  /** What the user must know even when nothing else is printed: a line each on standard error. */
+  readonly warnings?: readonly string[] | undefined;
 }
 
 /** The result of a command: as JSON, as text, or not at all. */
 export async function printResult(
   result: object,
   report: () => string,
-  { json, quiet, output }: ResultOptions,
+  { json, quiet, output, warnings = [] }: ResultOptions,
 ): Promise<void> {
-  if (json) await print(`${JSON.stringify(result, null, 2)}\n`);
-  else if (!quiet) await writeStandard(isStandardOutput(output) ? 'error' : 'output', report());
+  for (const warning of warnings) await remark(`warning: ${warning}`);
+  if (json) await printJson(result);
+  else if (!quiet) await writeStandard(isStandardOutput(output) ? 'error' : 'output', lines(report()));
 }

@@ -1,5 +1,6 @@
 import { writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
+import { oneLine } from '../base/text.ts';
 
 const STDERR = 2;
 
@@ -14,7 +15,7 @@ export class Progress {
   show(text: string): void {
     if (!this.#on) return;
     try {
-      writeSync(STDERR, `\r\x1b[K${text}`);
+      writeSync(STDERR, `\r\x1b[K${oneLine(text)}`);
     } catch {
       // A terminal that is gone or busy misses a line of progress, and nothing else.
     }

@@ -1,5 +1,10 @@
 /** How numbers, sizes and tables look in text output. */
 
+import { oneLine, short } from '../base/text.ts';
+
+/** A row may hold a list. Names in it are cut where they enter it. */
+const LONGEST_VALUE = 2000;
+
 /** 237137 → "237,137". */
 export function count(value: number): string {
   return value.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
@@ -20,20 +25,16 @@ export function size(bytes: number): string {
 /** One line for each label and value, with the values aligned. */
 export function rows(pairs: readonly (readonly [string, string])[]): string {
   const width = Math.max(...pairs.map(([label]) => label.length));
-  return pairs.map(([label, value]) => `${label.padEnd(width)}  ${value}\n`).join('');
+  return pairs.map(([label, value]) => `${oneLine(label).padEnd(width)}  ${short(value, LONGEST_VALUE)}\n`).join('');
 }
 
 /** Lines of cells; each column is as wide as its widest cell. The first column is left-aligned, the others, mostly numbers, right-aligned. */
-export function table(lines: readonly (readonly string[])[]): string {
+export function table(given: readonly (readonly string[])[]): string {
   const widths: number[] = [];
+  const lines = given.map((line) => line.map((cell) => short(cell)));
   for (const line of lines)
     line.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, cell.length)));
   const align = (cell: string, column: number): string =>
     column === 0 ? cell.padEnd(widths[0]!) : cell.padStart(widths[column]!);
   return lines.map((line) => `${line.map(align).join('  ').trimEnd()}\n`).join('');
-}
-
-/** Text from a file, made safe for a terminal: everything but visible ASCII characters becomes a question mark. */
-export function printable(text: string): string {
-  return text.replaceAll(/[^ -~]/g, '?');
 }

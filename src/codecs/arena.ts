@@ -16,7 +16,7 @@
  * reads or writes a few bytes further for speed, there is slack; and whatever a loop does, it cannot leave this memory, which belongs to one decode
  * and holds nothing else. docs/codecs.md has the whole story.
  */
-import { Faults, type Watch } from './codec.ts';
+import { Faults, type Differs, type Watch } from './codec.ts';
 import { wasmPlatform, type DecoderProgram, type WasmExports, type WasmMemory } from './decoder-program.ts';
 import { alignUp, CACHE_LINE } from './workspace.ts';
 
@@ -37,6 +37,9 @@ const SMALLEST = 1 << 20;
 /** Watchers are notified every 4 MiB: writing that much takes 3 ms, decoding it 7 (measured, zstd). */
 const WATCH_STEP = 4 << 20;
 
+/** What the build appends to a payload, which decoders do not get. */
+const SIZE_WORD = 4;
+
 export interface ArenaOptions {
   readonly program: DecoderProgram;
   readonly faults: Faults;
@@ -48,7 +51,17 @@ export interface ArenaOptions {
   /** How many bytes of the payload are in memory at a time; all of them by default. */
   readonly window?: number | undefined;
   readonly watch?: Watch | undefined;
+  readonly differs?: Differs | undefined;
+  /** Kernels decompress in place; see `Arena.pace`. zstd's have more room. */
+  readonly extra?: number | undefined;
 }
+
+/**
+ * Kernels decompress in place: the payload lies at the end of a buffer of this many bytes more than the output, and 1/256 of the output (header.S in
+ * arch/x86/boot, ZO_z_extra_bytes; kernels without zstd's decompressor have 64 KiB, others twice that).
+ */
+const EXTRA = 64 << 10;
+export const EXTRA_WITH_ZSTD = 128 << 10;
 
 /** The addresses of the picture above that do not change. */
 interface MemoryLayout {
@@ -95,6 +108,10 @@ export class Arena {
   readonly #memory: WasmMemory;
   readonly #faults: Faults;
   readonly #watch: Watch | undefined;
+  readonly #differs: Differs | undefined;
+  /** How far the output may be ahead of the input, in bytes, and where it was further ahead. */
+  readonly #mostAhead: number;
+  #tooFarAhead: number | undefined;
   /** Address up to which the watcher has been notified. */
   #shown: number;
   #result: Uint8Array | undefined;
@@ -107,6 +124,9 @@ export class Arena {
     this.#program = options.program;
     this.#faults = options.faults;
     this.#watch = options.watch;
+    this.#differs = options.differs;
+    const { data, size, extra = EXTRA } = options;
+    this.#mostAhead = Math.max(0, size - data.length - SIZE_WORD) + (size >>> 8) + extra;
     this.input = layout.input;
     this.start = layout.start;
     this.end = layout.start;
@@ -191,6 +211,21 @@ export class Arena {
     this.#watch(this.#whole, this.end - this.start);
   }
 
+  /** Reports something that the decompressors in kernels read differently, or not at all. */
+  differs(field: string, details: Parameters<Faults['differs']>[1]): void {
+    this.#differs?.(this.#faults.differs(field, details));
+  }
+
+  /**
+   * Decoders call this when all output so far was made from input before `offset`, or could have been while input from there on was not read yet.
+   *
+   * A kernel's decompressor writes its output over its input. It must have read each byte before it writes there. No compressor makes streams for which
+   * that fails. By hand it is easy: well-compressed data first, and then many blocks that hold next to nothing.
+   */
+  pace(offset: number): void {
+    if (this.end - this.start - offset > this.#mostAhead) this.#tooFarAhead ??= offset;
+  }
+
   get #whole(): Uint8Array {
     return (this.#result ??= this.bytes.subarray(this.start, this.limit));
   }
@@ -226,6 +261,13 @@ export class Arena {
   /** The decoded bytes; throws unless there are exactly `size`. */
   finish(): Uint8Array {
     if (this.end !== this.limit) throw this.#faults.wrongSize(this.end - this.start, this.limit - this.start);
+    if (this.#tooFarAhead !== undefined) {
+      this.differs('payload', {
+        offset: this.#tooFarAhead,
+        found: 'overwritten by its own output, when it is decompressed in place',
+        expected: 'input that gives as much output from here on as it has bytes',
+      });
+    }
     return this.#whole;
   }
 }

@@ -12,6 +12,7 @@
  * Why not libbz2 as WebAssembly (@foxglove/wasm-bz2 0.3.0): when it is loaded, it adds two listeners to the process, for uncaught exceptions and
  * unhandled rejections, and so changes what its host does with them. It reads a file of 1 MB, and is slower (57 MB: 1460 ms).
  */
+import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import {
   BLOCK_UNIT,
@@ -21,7 +22,7 @@ import {
   bzip2Loops,
   codeAddress,
 } from './bzip2-loops.ts';
-import { Faults, type Format } from './codec.ts';
+import { Faults, type Differs, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 
 const faults = new Faults('bzip2');
@@ -73,6 +74,7 @@ class Bzip2Reader {
       const found = this.#readBlock(blockSize);
       if (found !== crc) throw faults.corrupt('block CRC', { offset, found: crc, expected: found });
       sum = (((sum << 1) | (sum >>> 31)) ^ crc) >>> 0;
+      arena.pace(this.#offset);
     }
     const offset = this.#offset;
     if (offset !== this.#end - arena.input) {
@@ -101,6 +103,10 @@ class Bzip2Reader {
   /** Returns the block size. */
   #readHeader(): number {
     const { bytes, input } = this.#arena;
+    const wrong = MAGIC.findIndex((byte, i) => bytes[input + i] !== byte);
+    if (wrong >= 0) {
+      throw faults.corrupt('magic', { offset: wrong, found: bytes[input + wrong], expected: MAGIC[wrong] });
+    }
     const level = bytes[input + 3]! - 0x30;
     if (level < 1 || level > 9) {
       throw faults.corrupt('block size', { offset: 3, found: bytes[input + 3], expected: "'1' to '9'" });
@@ -136,6 +142,13 @@ class Bzip2Reader {
     this.#checkEnd('block');
     if (origin >= count)
       throw faults.corrupt('origin pointer', { offset, found: origin, expected: `less than ${count}` });
+    if (count === blockSize) {
+      arena.differs('block', {
+        offset,
+        found: `a full one of ${hex(count)} bytes`,
+        expected: `less, for kernels up to 6.11`,
+      });
+    }
     this.#link(count);
     return this.#write(origin, count);
   }
@@ -183,9 +196,9 @@ class Bzip2Reader {
   }
 }
 
-async function decodeBzip2(data: Uint8Array, size: number): Promise<Uint8Array> {
+async function decodeBzip2(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
-  const arena = await Arena.create({ program, faults, data, size, workspace: BZIP2_WORKSPACE.SIZE });
+  const arena = await Arena.create({ program, faults, data, size, workspace: BZIP2_WORKSPACE.SIZE, watch, differs });
   return new Bzip2Reader(arena, data.length).decode();
 }
 

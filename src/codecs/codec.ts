@@ -17,14 +17,28 @@ import type { DecoderProgram } from './decoder-program.ts';
  * `data`: the payload without the u32 that the build appends (`size_append` in scripts/Makefile.lib); gzip has its own and keeps it.
  * `size`: what the payload claims to decode to; untrusted.
  * `watch`: sees the bytes while they are decoded.
+ * `differs`: is told where the decompressors in kernels would not read this payload as the decoder does.
  */
-export type Decoder = (data: Uint8Array, size: number, watch?: Watch) => Uint8Array | Promise<Uint8Array>;
+export type Decoder = (
+  data: Uint8Array,
+  size: number,
+  watch?: Watch,
+  differs?: Differs,
+) => Uint8Array | Promise<Uint8Array>;
 
 /**
  * Called when the first `end` of `bytes` are decoded. They will not change, but the rest may still turn out to be corrupt. `bytes` is the array that
  * the decoder returns in the end, the same one in each call. A decoder calls this as often as it likes, or never.
  */
 export type Watch = (bytes: Uint8Array, end: number) => void;
+
+/**
+ * Called with each place where a decompressor in a kernel from 5.4 on (lib/decompress_*.c) would not read the stream as our decoder does: it would
+ * refuse it, or decode other bytes. The decoder goes on, unless this throws.
+ *
+ * Our decoders may read more than the kernel's. What both read, both must read alike: docs/codecs.md, "What kernels read".
+ */
+export type Differs = (difference: KernelImageError) => void;
 
 /** The way back: makes a stream that the kernel's own decompressor reads, without the size word that the build appends. */
 export type Encoder = (data: Uint8Array) => Promise<Uint8Array>;
@@ -63,6 +77,11 @@ export class Faults {
 
   unsupported(field: string, details: Details = {}): KernelImageError {
     return this.#error('unsupported', field, details);
+  }
+
+  /** Something that our decoder reads, and the kernel's reads differently or not at all. */
+  differs(field: string, details: Details): KernelImageError {
+    return this.#error('read-differently', field, details);
   }
 
   /** The payload ends inside `field`. */

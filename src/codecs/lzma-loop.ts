@@ -80,6 +80,8 @@ const WORKSPACE = struct({
   CODE: u32,
   STATE: u32,
   REPS: array(u32, 4),
+  /** The longest distance of a new match so far, less 1. Others repeat one of those. */
+  FARTHEST: u32,
   PROBABILITIES: alignedArray(u8, PROBABILITY.SIZE),
 });
 
@@ -143,6 +145,15 @@ export class LzmaState {
     return this.#arena.get(WORKSPACE.AT);
   }
 
+  /** The longest distance of a match since `reach` was set to 0, if that is 5 or more. */
+  get reach(): number {
+    return this.#arena.get(WORKSPACE.FARTHEST) + 1;
+  }
+
+  forgetReach(): void {
+    this.#arena.set(WORKSPACE.FARTHEST, 0);
+  }
+
   /** Whether the range coder is used up, as it is at the end of a stream. */
   get finished(): boolean {
     return this.#arena.get(WORKSPACE.CODE) === 0;
@@ -171,7 +182,7 @@ export function lzmaLoop(): FunctionBuilder {
   const bounds = f.parameters('end', 'stopAt', 'limit', 'dictionary');
   const { lc, lpMask, pbMask } = f.parameters('lc', 'lpMask', 'pbMask');
   const { at, to, range, code, state } = f.locals('i32', 'at', 'to', 'range', 'code', 'state');
-  const { rep0, rep1, rep2, rep3 } = f.locals('i32', 'rep0', 'rep1', 'rep2', 'rep3');
+  const { rep0, rep1, rep2, rep3, farthest } = f.locals('i32', 'rep0', 'rep1', 'rep2', 'rep3', 'farthest');
   const { prob, bound, zero } = f.locals('i32', 'prob', 'bound', 'zero');
   const { symbol, tree, bit, count, lengths } = f.locals('i32', 'symbol', 'tree', 'bit', 'count', 'lengths');
   const { posState, matched, offset, length, isRep } = f.locals(
@@ -200,6 +211,7 @@ export function lzmaLoop(): FunctionBuilder {
     [rep1, WORKSPACE.REPS + 4],
     [rep2, WORKSPACE.REPS + 8],
     [rep3, WORKSPACE.REPS + 12],
+    [farthest, WORKSPACE.FARTHEST],
   ]);
 
   const addressOf = (kind: number): number => WORKSPACE.PROBABILITIES + kind;
@@ -402,7 +414,11 @@ export function lzmaLoop(): FunctionBuilder {
                 ),
               ],
             ),
-            when(isRep.isZero(), [readDistance(matchKnown)]),
+            when(isRep.isZero(), [
+              readDistance(matchKnown),
+              // Short distances, which leave before here, are never the longest that matter.
+              when(rep0.above(farthest), [farthest.set(rep0)]),
+            ]),
           ]),
           f.failIf(rep0.atLeast(to.sub(bounds.dictionary)), 'a distance to before the dictionary'),
           f.failIf(length.above(bounds.limit.sub(to)), 'more bytes than were announced'),

@@ -13,12 +13,15 @@
  *   (u32 decoded size | u32 compressed size | checksums, as flagged | block) ... u32 0
  *
  * Blocks decode to 256 KiB, the last to less, and are independent of each other. A block that did not shrink is stored.
+ *
+ * The kernel takes the header's fields after the version for those of 0x940, and skips exactly one checksum in each block, whatever the flags say. It
+ * verifies none.
  * Sources: lzop's conf.h and lzop.c (the format's only definition), lib/decompress_unlzo.c, Documentation/staging/lzo.rst.
  */
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import { CRC32, CRC_FIELD, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
-import { Faults, type Format, type Watch } from './codec.ts';
+import { Faults, type Differs, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { struct } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
@@ -96,6 +99,7 @@ class LzopReader {
       if (decodedSize > BLOCK_SIZE) throw this.#corrupt('block size', 4, decodedSize, `at most ${hex(BLOCK_SIZE)}`);
       this.#readBlock(decodedSize, flags);
       arena.settle();
+      arena.pace(this.#at - arena.input);
     }
     if (this.#at !== this.#end) {
       throw faults.corrupt('data', { offset: this.#at - arena.input, found: 'bytes after the last block' });
@@ -130,6 +134,7 @@ class LzopReader {
     const isLong = version >= VERSION_WITH_LEVEL;
     this.#take(2, 'library version');
     if (isLong) this.#take(2, 'version needed to extract');
+    else this.#arena.differs('version', { offset: MAGIC.length, found: version, expected: 'at least 0x940' });
     const method = this.#take(1, 'method');
     if (!METHODS.has(method)) throw faults.unsupported('method', { found: method, expected: 'LZO1X: 1 to 3' });
     if (isLong) this.#take(1, 'level');
@@ -164,6 +169,13 @@ class LzopReader {
       // A stored block has no sums of compressed bytes.
       if ((flags & flag) === 0 || (isStored && !ofDecoded)) continue;
       sums.push({ isCrc, ofDecoded, sum: this.#take(4, 'block checksum'), at: this.#at - 4 });
+    }
+    if (sums.length !== 1) {
+      this.#arena.differs('block checksums', {
+        offset: this.#at - 4 * sums.length - this.#arena.input,
+        found: sums.length === 0 ? 'none' : String(sums.length),
+        expected: 'one in each block, as flagged',
+      });
     }
     this.#need(size, 'block');
     const from = this.#at;
@@ -298,8 +310,8 @@ function decodeLzo1x(): FunctionBuilder {
   ]);
 }
 
-async function decodeLzo(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch });
+async function decodeLzo(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch, differs });
   return new LzopReader(arena, data.length).decode();
 }
 

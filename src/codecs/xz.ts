@@ -9,10 +9,11 @@
  * a dictionary of up to 128 MiB) and reads it with lib/decompress_unxz.c.
  */
 import { Reader } from '../base/bytes.ts';
+import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import { decodeX86 } from './bcj-x86.ts';
 import { CRC32, CRC64, CRC_FIELD, Crc, crcLoops } from './checksums.ts';
-import { Faults, type Format } from './codec.ts';
+import { Faults, type Differs, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { LzmaState, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
 import { array, struct, u8 } from './workspace.ts';
@@ -20,6 +21,8 @@ import { array, struct, u8 } from './workspace.ts';
 const faults = new Faults('xz');
 const program = new DecoderProgram(() => [lzmaLoop(), decodeX86(), ...crcLoops()]);
 
+/** Section 5.3.1: 40 is 4 GiB - 1. */
+const DICTIONARY_MAX = 40;
 /** LZMA2 has at most 4 context bits. */
 const MAX_CONTEXT_BITS = 4;
 /** lzma-loop.ts uses fixed addresses from 0 on, so its part comes first. */
@@ -60,6 +63,8 @@ interface BlockHeader {
   readonly uncompressedSize: bigint | undefined;
   /** The x86 filter's start offset, when it has the filter. */
   readonly x86: number | undefined;
+  /** The dictionary size, and where it stands. */
+  readonly window: { readonly offset: number; readonly size: number };
 }
 
 interface BlockSizes {
@@ -126,6 +131,9 @@ class XzReader {
     if ((flags & 0xf0ff) !== 0) throw faults.unsupported('stream flags', { offset: 6, found: flags });
     this.#at = STREAM_HEADER_SIZE;
     const check = flags >> 8;
+    if (check === CHECK_CRC64) {
+      this.#arena.differs('check', { offset: 7, found: 'CRC64', expected: 'none or CRC32' });
+    }
     if (CHECK_SIZES[check] === undefined) {
       throw faults.unsupported('check', { offset: 7, found: check, expected: 'none, CRC32 or CRC64' });
     }
@@ -161,6 +169,7 @@ class XzReader {
     const uncompressedSize = flags & 0x80 ? this.#vli(end, 'uncompressed size') : undefined;
     const filters = (flags & 3) + 1;
     let x86: number | undefined;
+    let window = { offset: start, size: 0 };
     for (let i = 0; i < filters; i++) {
       const offset = this.#at;
       const id = this.#vli(end, 'filter ID');
@@ -172,15 +181,22 @@ class XzReader {
       if (last && id === FILTER_LZMA2 && length === 1) {
         // The dictionary size: not needed to decode, since the output is the dictionary, but 40 is the largest that there is.
         const dictionary = this.#data[properties]!;
-        if (dictionary > 40) {
+        if (dictionary > DICTIONARY_MAX) {
           throw faults.unsupported('dictionary size', {
             offset: properties,
             found: dictionary,
-            expected: 'at most 0x28',
+            expected: `at most ${hex(DICTIONARY_MAX)}`,
           });
+        }
+        window = { offset: properties, size: (2 + (dictionary & 1)) * 2 ** ((dictionary >> 1) + 11) };
+        if (dictionary === DICTIONARY_MAX) {
+          this.#arena.differs('dictionary size', { offset: properties, found: dictionary, expected: 'at most 0x27' });
         }
       } else if (!last && id === FILTER_X86 && x86 === undefined && (length === 0 || length === 4)) {
         x86 = length === 0 ? 0 : this.#reader.u32(properties, 'start offset');
+        if (length > 0) {
+          this.#arena.differs('x86 filter properties', { offset: properties, found: x86, expected: 'none' });
+        }
       } else {
         throw faults.unsupported('filter', { offset, found: id, expected: 'LZMA2, or x86 and LZMA2' });
       }
@@ -189,7 +205,7 @@ class XzReader {
       throw faults.unsupported('header padding', { offset: this.#at, expected: 'zeros' });
     }
     this.#at = start + headerSize;
-    return { compressedSize, uncompressedSize, x86 };
+    return { compressedSize, uncompressedSize, x86, window };
   }
 
   /** Section 3. */
@@ -199,7 +215,11 @@ class XzReader {
     const header = this.#readBlockHeader();
     const dataStart = this.#at;
     const from = arena.end;
-    this.#readLzma2();
+    const reach = this.#readLzma2();
+    if (reach > header.window.size) {
+      const { offset, size } = header.window;
+      arena.differs('dictionary size', { offset, found: size, expected: `${hex(reach)}, its longest distance` });
+    }
     const compressed = this.#at - dataStart;
     const uncompressed = arena.end - from;
     for (const [field, found, expected] of [
@@ -240,11 +260,14 @@ class XzReader {
    *   01 or 02, u16 size - 1, bytes            stored; 01 resets the dictionary
    *   1rrnnnnn, u16, u16 size - 1, (u8), LZMA  n and the first u16: decoded size - 1; r: resets nothing, the state, the state with new
    *                                            properties in the u8, or that and the dictionary. All big-endian.
+   *
+   * Returns the longest distance.
    */
-  #readLzma2(): void {
+  #readLzma2(): number {
     const arena = this.#arena;
     const data = this.#data;
     const state = new LzmaState(arena);
+    state.forgetReach();
     let dictionary: number | undefined;
     let hasProperties = false;
     let hasState = false;
@@ -256,7 +279,7 @@ class XzReader {
       const offset = this.#at;
       const control = this.#peek('LZMA2 control');
       this.#at++;
-      if (control === LZMA2_END) return;
+      if (control === LZMA2_END) return state.reach;
       if (control > LZMA2_STORED && control < LZMA2_LZMA) throw refuse('control', offset, '0 to 2, or 0x80 on');
       const isStored = control < LZMA2_LZMA;
       if (control === LZMA2_STORED_RESET || control >= LZMA2_LZMA_RESET_DICTIONARY) {
@@ -273,6 +296,7 @@ class XzReader {
         arena.bytes.set(data.subarray(this.#at, this.#at + size), arena.end);
         arena.end += size;
         this.#at += size;
+        arena.pace(offset);
         continue;
       }
 
@@ -309,6 +333,7 @@ class XzReader {
         throw faults.corrupt('LZMA2 chunk', { offset, found: 'data that does not end with the chunk' });
       }
       this.#at += size;
+      arena.pace(offset);
     }
   }
 
@@ -359,8 +384,8 @@ class XzReader {
   }
 }
 
-async function decodeXz(data: Uint8Array, size: number): Promise<Uint8Array> {
-  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE });
+async function decodeXz(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch, differs });
   return new XzReader(arena, data).decode();
 }
 

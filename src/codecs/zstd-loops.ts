@@ -272,6 +272,8 @@ function buildHuffman(): FunctionBuilder {
         ZSTD_WORKSPACE.HUFFMAN_PLACES,
       ),
     ]),
+    // Of the longest codes there are at least two, as they come in pairs. libzstd insists on it.
+    f.failIf(load32(i32(4), ZSTD_WORKSPACE.HUFFMAN_PLACES).isZero(), 'Huffman weights of which none is 1'),
     // Turns the number of places of each weight into the address where they begin: the longest codes, with the smallest weights, first.
     weight.set(1),
     place.set(ZSTD_WORKSPACE.HUFFMAN),

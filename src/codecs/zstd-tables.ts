@@ -92,6 +92,10 @@ export function readDistribution(
   return { log, counts, end: bits.end };
 }
 
+/** zstd 1.3.1, in kernels up to 5.15, refuses descriptions of tables in fewer bytes, even if it needs fewer. */
+export const KERNEL_TABLE_MIN = 4;
+export const TABLE_MIN_EXPECTED = `at least ${KERNEL_TABLE_MIN}, for kernels up to 5.15`;
+
 /** Where a table goes, and what its symbols mean. */
 export interface TablePlace {
   readonly table: number;
@@ -120,6 +124,10 @@ export function readHuffman(arena: Arena, at: number, end: number, faults: Fault
     const distribution = readDistribution(bytes, at + 1, stop, WEIGHT_LIMITS, faults);
     if (distribution.end >= stop || bytes[stop - 1] === 0) throw bad('no bitstream');
     buildTable(arena, distribution, WEIGHT_TABLE);
+    if (header < KERNEL_TABLE_MIN) {
+      const offset = arena.offsetOf(at);
+      arena.differs('Huffman weights', { offset, found: `${header} bytes`, expected: TABLE_MIN_EXPECTED });
+    }
     count = arena.call('readWeights', { start: distribution.end, end: stop, log: distribution.log }, at);
   } else {
     for (let i = 0; i < count; i++)

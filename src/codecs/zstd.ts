@@ -9,15 +9,18 @@
  * Why not libzstd as WebAssembly (zstddec 0.3.4): see bench/codecs.ts. Measured with Debian's 6.12 kernel, 57 MB, Node 20, cold: 300 ms
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
  */
-import { Arena } from './arena.ts';
-import { Faults, magicBytes, type Format, type Watch } from './codec.ts';
+import { hex } from '../base/errors.ts';
+import { Arena, EXTRA_WITH_ZSTD } from './arena.ts';
+import { Faults, magicBytes, type Differs, type Format, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
 import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
 import {
   buildTable,
+  KERNEL_TABLE_MIN,
   readDistribution,
   readHuffman,
+  TABLE_MIN_EXPECTED,
   type Distribution,
   type Limits,
   type TablePlace,
@@ -32,6 +35,18 @@ const MAGIC = 0xfd2fb528;
 const HEADERS_MAX = 32;
 /** How much of the payload is in memory at a time. */
 const WINDOW = 4 * BLOCK_MAX;
+
+/*
+ * Kernels up to 5.15 have zstd 1.3.1, which refuses some streams that the format allows and newer versions read. Compressors avoid what it does not
+ * read. Newer kernels have no such limit but the first, of 31 bits.
+ */
+const KERNEL_WINDOW_MAX = 2 ** 27;
+/** A compressed block must be smaller than this: 1.5.4 and older. */
+const KERNEL_BLOCK_END = BLOCK_MAX;
+/** The highest code of offsets in a table. */
+const KERNEL_OFFSET_CODE = 28;
+/** Bytes of a block from the modes of the sequences on. */
+const KERNEL_SEQUENCES_MIN = 4;
 
 const BLOCK_RAW = 0;
 const BLOCK_RLE = 1;
@@ -128,9 +143,11 @@ class ZstdReader {
     while (!last) {
       this.#loadBlock();
       const offset = this.#at;
+      const from = arena.offsetOf(offset);
       const block = this.#take(3, 'block header');
       last = (block & 1) === 1;
       this.#readBlock((block >> 1) & 3, block >> 3, header.blockMax, offset);
+      arena.pace(from);
       // Now, while the block is in the cache.
       hash?.update(arena.end);
       arena.settle();
@@ -157,6 +174,17 @@ class ZstdReader {
 
   #corrupt(field: string, address: number, details: { found?: string | number; expected?: string | number }): Error {
     return faults.corrupt(field, { offset: this.#arena.offsetOf(address), ...details });
+  }
+
+  #differs(field: string, address: number, found: number | string, expected: string): void {
+    this.#arena.differs(field, { offset: this.#arena.offsetOf(address), found, expected });
+  }
+
+  /** `code`: the highest that occurs in a table. */
+  #checkCodes(part: SequencePart, code: number, offset: number): void {
+    if (part === OFFSETS && code > KERNEL_OFFSET_CODE) {
+      this.#differs('offset code', offset, code, `at most ${KERNEL_OFFSET_CODE}, for kernels up to 5.15`);
+    }
   }
 
   #need(count: number, end: number, field: string): void {
@@ -209,6 +237,10 @@ class ZstdReader {
       throw this.#corrupt('frame content size', offset, { found: contentSize, expected: size });
     }
     if (single) window = contentSize;
+    if (window > KERNEL_WINDOW_MAX) {
+      const expected = `a window of at most ${hex(KERNEL_WINDOW_MAX)}, for kernels up to 5.15`;
+      this.#arena.differs('frame header', { offset: 4, found: hex(window), expected });
+    }
     return { blockMax: Math.min(window, BLOCK_MAX), hasChecksum: (descriptor & 0x04) !== 0 };
   }
 
@@ -226,6 +258,7 @@ class ZstdReader {
       arena.appendRun(this.#take(1, 'block'), size);
     } else if (type === BLOCK_COMPRESSED) {
       this.#need(size, arena.inputEnd, 'block');
+      if (size >= KERNEL_BLOCK_END) this.#differs('block size', offset, size, `less than ${hex(KERNEL_BLOCK_END)}`);
       // How much it decodes to is not known yet; the loop gets the room that is left.
       const room = Math.min(blockMax, arena.limit - arena.end);
       arena.reserve(room);
@@ -249,6 +282,10 @@ class ZstdReader {
       return;
     }
     const modesAt = this.#at;
+    const left = end - modesAt;
+    if (left < KERNEL_SEQUENCES_MIN) {
+      this.#differs('sequences', modesAt, `${left} bytes`, `at least ${KERNEL_SEQUENCES_MIN}`);
+    }
     const modes = this.#take(1, 'symbol compression modes', end);
     if (modes & 3) throw this.#corrupt('symbol compression modes', modesAt, { found: modes });
     let logs = 0;
@@ -308,6 +345,10 @@ class ZstdReader {
     }
     if (format === 0) this.#readLiterals1(stop, size);
     else this.#readLiterals4(stop, size);
+    // With a new table, in four streams.
+    if (format !== 0 && type !== LITERALS_TREELESS && compressed >= size) {
+      this.#differs('literals', headerAt, `${hex(compressed)} bytes for ${hex(size)}`, 'fewer');
+    }
     this.#at = stop;
     return { start: ZSTD_WORKSPACE.LITERALS, end: ZSTD_WORKSPACE.LITERALS + size };
   }
@@ -364,10 +405,20 @@ class ZstdReader {
     } else if (mode === MODE_RLE) {
       const code = this.#take(1, `${field} code`, end);
       if (code > maxSymbol) throw this.#corrupt(`${field} code`, offset, { found: code });
+      this.#checkCodes(part, code, offset);
       distribution = { log: 0, counts: [...zeros(code), 1] };
     } else if (mode === MODE_FSE) {
       const described = readDistribution(this.#arena.bytes, offset, end, part.limits, faults);
       this.#at = described.end;
+      if (end - offset < KERNEL_TABLE_MIN) {
+        this.#differs(
+          `${field} table`,
+          offset,
+          `${end - offset} bytes before the end of its block`,
+          TABLE_MIN_EXPECTED,
+        );
+      }
+      this.#checkCodes(part, described.counts.length - 1, offset);
       distribution = described;
     } else {
       const log = this.#logs.get(part);
@@ -380,7 +431,7 @@ class ZstdReader {
   }
 }
 
-async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promise<Uint8Array> {
+async function decodeZstd(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
   const arena = await Arena.create({
     program,
     faults,
@@ -389,6 +440,8 @@ async function decodeZstd(data: Uint8Array, size: number, watch?: Watch): Promis
     workspace: ZSTD_WORKSPACE.SIZE,
     window: WINDOW,
     watch,
+    differs,
+    extra: EXTRA_WITH_ZSTD,
   });
   return new ZstdReader(arena, data.length).decode(size);
 }

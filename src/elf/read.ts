@@ -191,23 +191,27 @@ function readSection(reader: Reader, { bits, shoff }: ElfHeader, index: number):
   };
 }
 
-/** The bytes of the segment that the file holds, as a view. */
+/** The bytes of the segment that the file holds, as a view. Where p_filesz is 0, p_offset means nothing and may lie past the end of the file. */
 export function segmentBytes(elf: ElfFile, segment: Segment): Uint8Array {
+  if (segment.filesz === 0) return elf.bytes.subarray(0, 0);
   return new Reader(elf.bytes).slice(segment.offset, segment.filesz, `bytes of program header ${segment.index}`);
 }
 
 /** A section's contents, as a view; empty for SHT_NOBITS. */
 export function sectionBytes(elf: ElfFile, section: Section): Uint8Array {
-  if (section.type === SHT_NOBITS) return new Uint8Array(0);
+  if (section.type === SHT_NOBITS || section.size === 0) return new Uint8Array(0);
   return new Reader(elf.bytes).slice(section.offset, section.size, `bytes of section ${section.index}`);
 }
 
-/** A section's name, or the empty string if the file has no usable name table. That is no error: names never decide what is loaded. */
-export function sectionName(elf: ElfFile, section: Section): string {
+/**
+ * A section's name, or the empty string if the file has no usable name table. That is no error: names never decide what is loaded. At most `limit` bytes of it:
+ * all sections may have the same long name.
+ */
+export function sectionName(elf: ElfFile, section: Section, limit = 1024): string {
   const names = elf.sections[elf.header.shstrndx];
   if (names === undefined || section.nameOffset >= names.size) return '';
   if (names.offset + names.size > elf.bytes.length) return '';
-  return cString(elf.bytes.subarray(names.offset, names.offset + names.size), section.nameOffset);
+  return cString(elf.bytes.subarray(names.offset, names.offset + names.size), section.nameOffset, limit);
 }
 
 /** The section name table; undefined in a file without sections. Throws KernelImageError when e_shstrndx names no SHT_STRTAB section. */
@@ -237,7 +241,7 @@ export function expectCountableHeader({ header }: ElfFile): void {
 }
 
 export function findSection(elf: ElfFile, name: string): Section | undefined {
-  return elf.sections.find((section) => sectionName(elf, section) === name);
+  return elf.sections.find((section) => sectionName(elf, section, name.length + 1) === name);
 }
 
 /** Kernels have 500 bytes of notes. Without a limit, a small file could cause any amount of work by naming the same bytes in many segments. */
@@ -393,9 +397,9 @@ export function endOfElf(elf: ElfFile): FileOffset {
     header.phoff + header.phnum * PHDR_SIZE[header.bits],
     header.shoff + header.shnum * SHDR_SIZE[header.bits],
   );
-  for (const segment of elf.segments) end = Math.max(end, segment.offset + segment.filesz);
+  for (const segment of elf.segments) if (segment.filesz > 0) end = Math.max(end, segment.offset + segment.filesz);
   for (const section of elf.sections) {
-    if (section.type !== SHT_NOBITS) end = Math.max(end, section.offset + section.size);
+    if (section.type !== SHT_NOBITS && section.size > 0) end = Math.max(end, section.offset + section.size);
   }
   return end;
 }

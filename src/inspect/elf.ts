@@ -13,7 +13,7 @@ import {
   XEN_ELFNOTE_PHYS32_ENTRY,
   XEN_ELFNOTE_PHYS32_RELOC,
 } from '../elf/constants.ts';
-import { readNotes, sectionName } from '../elf/read.ts';
+import { findSection, readNotes } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { hex } from '../base/errors.ts';
 
@@ -73,7 +73,7 @@ export function describeSections(elf: ElfFile): SectionFacts {
   return {
     count: sections.length,
     symbols: sections.some(({ type, size }) => type === SHT_SYMTAB && size > 0),
-    debug: sections.some((section) => sectionName(elf, section) === '.debug_info'),
+    debug: findSection(elf, '.debug_info') !== undefined,
     rela: sections.some(({ type, info }) => type === SHT_RELA && isLoaded(elf, info)),
   };
 }

@@ -35,7 +35,15 @@ export function loadedSections({ elf, loads }: Vmlinux): LoadedSection[] {
   for (const section of allocated) {
     while (load < low.length && section.addr >= endOf(low[load]!)) load++;
     const start = virtToPhys(section.addr) ?? physIn(low[load], section.addr);
-    if (start !== undefined) placed.push({ name: sectionName(elf, section), start, end: start + section.size });
+    if (start === undefined) continue;
+    placed.push({
+      // Read when it is asked for: few sections have sites.
+      get name() {
+        return sectionName(elf, section);
+      },
+      start,
+      end: start + section.size,
+    });
   }
   return placed.toSorted((a, b) => a.start - b.start);
 }

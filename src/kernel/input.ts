@@ -12,6 +12,8 @@ import { isElf } from '../elf/read.ts';
 import { detectCompression, prepareDecoder, type Codecs, type Compression, type Watch } from '../codecs/formats.ts';
 import { isBzImage, peekPayload, readSetupHeader, type SetupHeader } from '../bzimage/header.ts';
 import { decodePayload, readPayload } from '../bzimage/payload.ts';
+import { describeForeign, foreignKernel } from './foreign.ts';
+import type { ForeignFile } from './foreign.ts';
 import { findPeSection, IMAGE_FILE_MACHINE_AMD64, isPe, readPe } from '../bzimage/pe.ts';
 
 export interface KernelInput {
@@ -24,6 +26,8 @@ export interface KernelInput {
   readonly header: SetupHeader | undefined;
   /** Undefined for a vmlinux, and for a bzImage whose payload is not compressed. */
   readonly compression: Compression | undefined;
+  /** Why the decompressors in kernels would not read the payload as it was decoded here, if there is a reason. */
+  readonly payloadDiffers: KernelImageError | undefined;
   /** "6.12.117+deb12-amd64 (builder@host) #1 SMP …" from the setup header. From a vmlinux's banner, only the part up to the builder. */
   readonly kernelVersion: string | undefined;
   /** The relocation table that the caller gave separately, unchanged. */
@@ -50,6 +54,7 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
       bzImage: undefined,
       header: undefined,
       compression: undefined,
+      payloadDiffers: undefined,
       // A getter, because the banner lies far into the file: it is searched only if a caller asks.
       get kernelVersion() {
         return readBanner(bytes);
@@ -58,13 +63,18 @@ export async function readInput(bytes: Uint8Array, { codecs, relocs, watch }: In
     };
   }
   if (isBzImage(bytes)) return { kind: 'bzimage', ...(await readBzImage(bytes, codecs, watch)), relocs };
-  refuseForeignImage(bytes);
+  const foreign = foreignKernel(bytes);
+  if (foreign !== undefined) throw notReadable(foreign);
   // A bzImage with an EFI stub is PE as well, but its setup header was recognized above.
   if (isPe(bytes)) {
     const kernel = readUkiKernel(bytes);
     return { kind: 'uki', ...(await within('.linux section', () => readBzImage(kernel, codecs, watch))), relocs };
   }
-  throw notAKernel(bytes);
+  throw notReadable(describeForeign(bytes));
+}
+
+function notReadable({ code, found, hint }: ForeignFile): KernelImageError {
+  return new KernelImageError({ code, what: 'file', found, expected: READABLE, hint });
 }
 
 /** For callers that have read only the start of a file: prepares the decoder that reading the whole file will need. Refuses nothing. */
@@ -79,10 +89,12 @@ type BzImageContent = Omit<KernelInput, 'kind' | 'relocs'>;
 async function readBzImage(bytes: Uint8Array, codecs: Codecs, watch: Watch | undefined): Promise<BzImageContent> {
   const header = readSetupHeader(bytes);
   const payload = readPayload(bytes, header);
-  const vmlinux = await decodePayload(payload, codecs, watch);
+  let payloadDiffers: KernelImageError | undefined;
+  const vmlinux = await decodePayload(payload, codecs, watch, (difference) => (payloadDiffers ??= difference));
   await within('payload', () => checkElf(vmlinux));
   watch?.(vmlinux, vmlinux.length);
-  return { vmlinux, bzImage: bytes, header, compression: payload.compression, kernelVersion: header.kernelVersion };
+  const { compression } = payload;
+  return { vmlinux, bzImage: bytes, header, compression, payloadDiffers, kernelVersion: header.kernelVersion };
 }
 
 function readUkiKernel(bytes: Uint8Array): Uint8Array {
@@ -111,12 +123,19 @@ function checkElf(bytes: Uint8Array): void {
   if (!isElf(bytes)) {
     throw new KernelImageError({ code: 'not-a-kernel', what: 'e_ident', offset: 0, expected: '"\\x7fELF"' });
   }
-  for (const { field, code, allowed, names } of ELF_KERNEL) {
+  for (const { field, code, allowed, names, hints } of ELF_KERNEL) {
     const found = readNumber(reader, 0, EHDR[64][field], field);
     if (allowed.includes(found)) continue;
     const [offset] = EHDR[64][field];
     const expected = allowed.map((value) => named(value, names)).join(' or ');
-    throw new KernelImageError({ code, what: field, offset, found: named(found, names), expected });
+    throw new KernelImageError({
+      code,
+      what: field,
+      offset,
+      found: named(found, names),
+      expected,
+      hint: hints?.[found],
+    });
   }
 }
 
@@ -127,6 +146,8 @@ interface Expectation {
   readonly code: ErrorCode;
   readonly allowed: readonly number[];
   readonly names: Names;
+  /** What to do instead, by what was found. */
+  readonly hints?: Names;
 }
 
 /**
@@ -166,6 +187,10 @@ const ELF_KERNEL: readonly Expectation[] = [
     code: 'not-a-kernel',
     allowed: [ET_EXEC, ET_DYN],
     names: { 1: 'ET_REL, an object file or kernel module', 2: 'ET_EXEC', 3: 'ET_DYN', 4: 'ET_CORE, a memory dump' },
+    hints: {
+      1: 'give the kernel that it belongs to: vmlinuz in /boot, or vmlinux of the build',
+      4: 'give the kernel that ran: vmlinuz in /boot, or vmlinux of the build',
+    },
   },
 ];
 
@@ -180,56 +205,6 @@ const PE_MACHINES: Names = {
 function named(value: number, names: Names): string {
   const name = names[value];
   return name === undefined ? hex(value) : `${hex(value)} (${name})`;
-}
-
-interface Magic {
-  readonly what: string;
-  readonly offset: number;
-  readonly magic: string;
-}
-
-/**
- * Kernels for other machines that are neither ELF nor recognized by PE's Machine field: Documentation/arch/{arm64,riscv},
- * drivers/firmware/efi/libstub.
- */
-const FOREIGN_IMAGES: readonly Magic[] = [
-  { what: 'an arm64 Image', offset: 0x38, magic: 'ARM\x64' },
-  { what: 'a RISC-V Image', offset: 0x38, magic: 'RSC\x05' },
-  { what: 'a 32-bit ARM zImage', offset: 0x24, magic: '\x18\x28\x6f\x01' },
-  { what: 'an EFI zboot image (arm64, RISC-V or LoongArch)', offset: 4, magic: 'zimg' },
-];
-
-/** cpio(5): newc, newc with checksums, odc, and the old binary format. */
-const CPIO: readonly Magic[] = ['070701', '070702', '070707', '\xc7\x71'].map((magic) => ({
-  what: 'a cpio archive (an initramfs?)',
-  offset: 0,
-  magic,
-}));
-
-function findMagic(bytes: Uint8Array, magics: readonly Magic[]): Magic | undefined {
-  return magics.find(({ offset, magic }) => ascii(magic).every((byte, at) => bytes[offset + at] === byte));
-}
-
-function refuseForeignImage(bytes: Uint8Array): void {
-  const image = findMagic(bytes, FOREIGN_IMAGES);
-  if (image === undefined) return;
-  throw new KernelImageError({ code: 'wrong-architecture', what: 'file', found: image.what, expected: READABLE });
-}
-
-function notAKernel(bytes: Uint8Array): KernelImageError {
-  const compression = detectCompression(bytes);
-  return new KernelImageError({
-    code: 'not-a-kernel',
-    what: 'file',
-    found: compression === undefined ? kindOf(bytes) : `${compression} data`,
-    expected: READABLE,
-    hint: compression && 'decompress it and try what is inside',
-  });
-}
-
-function kindOf(bytes: Uint8Array): string {
-  if (bytes.length === 0) return 'empty';
-  return findMagic(bytes, CPIO)?.what ?? 'of an unknown kind';
 }
 
 /**

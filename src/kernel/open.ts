@@ -5,17 +5,20 @@
  *   1. the container: UKI, bzImage, payload                                             input.ts
  *   2. what tells an x86-64 kernel from another ELF file: class, byte order, machine, type   input.ts
  *   3. ELF header, program headers and section headers inside the file                 elf/read.ts
+ *      a kernel, not only its debug information                                        here
  *   4. whether kslide has rewritten the kernel before                                  here
  *   5. segments, entry, PVH note                                                       vmlinux.ts
  *   6. for a kernel that is to be rewritten: no file bytes loaded twice, room for       here
- *      another program header, 8 whole bytes at the entry
+ *      another program header, 8 whole bytes at the entry that no note shares
  *
  * The relocations, and each of their sites, are checked next, by relocs/find.ts.
  */
 import type { Watch } from '../codecs/formats.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { short } from '../base/text.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
-import { expectCountableHeader, findSectionNames, readElf } from '../elf/read.ts';
+import { PT_NOTE, SHF_EXECINSTR, SHT_NOBITS, SHT_NOTE } from '../elf/constants.ts';
+import { expectCountableHeader, findSectionNames, readElf, sectionName } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { ENTRY_BYTES } from '../segment/layout.ts';
 import { findSegment, kindOfKernel, readSlides } from '../segment/read.ts';
@@ -53,6 +56,7 @@ export async function openKernel(file: Uint8Array, purpose: Purpose, options: Op
 /** Steps 3 to 6, for a kernel that was taken out of its container. */
 export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string): OpenedKernel {
   const elf = readElf(input.vmlinux);
+  refuseDebugFile(elf);
   const unchanged = purpose === 'rewrite' || purpose === 'prove';
   if (unchanged) refuseConverted(elf, hint);
   if (purpose === 'describe') refuseMoved(elf);
@@ -62,8 +66,22 @@ export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string)
     expectCountableHeader(elf);
     findSectionNames(elf);
     expectWholeEntry(kernel);
+    expectEntryOutsideNotes(kernel);
   }
   return { input, kernel };
+}
+
+/** What `objcopy --only-keep-debug` and `eu-strip -f` write: the headers of the kernel, but neither its code nor its data. */
+function refuseDebugFile(elf: ElfFile): void {
+  const code = elf.sections.filter(({ flags, size }) => (flags & SHF_EXECINSTR) !== 0n && size > 0);
+  const [first] = code;
+  if (first === undefined || code.some(({ type }) => type !== SHT_NOBITS)) return;
+  throw new KernelImageError({
+    code: 'not-a-kernel',
+    what: 'vmlinux',
+    found: `debug information only: section ${first.index} (${short(sectionName(elf, first))}) holds no bytes (SHT_NOBITS)`,
+    hint: 'give the vmlinux that it was split from, or the bzImage of the same build',
+  });
 }
 
 /**
@@ -103,19 +121,26 @@ function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
   const taken = [
     { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
     { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
-  ];
-  for (const { index, offset, filesz } of loads) {
-    if (filesz === 0) continue;
-    const other = taken.find(({ start, end }) => offset < end && offset + filesz > start);
-    if (other !== undefined) {
-      throw new KernelImageError({
-        code: 'unsupported',
-        what: `program header ${index}: p_offset`,
-        found: offset,
-        expected: `file bytes of its own: those of ${other.what} are loaded with it`,
-      });
-    }
-    taken.push({ what: `program header ${index}`, start: offset, end: offset + filesz });
+    ...loads.map(({ index, offset, filesz }) => ({
+      what: `program header ${index}`,
+      start: offset,
+      end: offset + filesz,
+    })),
+  ]
+    .map(({ what, start, end }, rank) => ({ what, start, end, rank }))
+    .filter(({ start, end }) => end > start)
+    .toSorted((a, b) => a.start - b.start || a.rank - b.rank);
+  // Neighbours are enough: if any two overlap, so do two neighbours. Comparing all pairs would take seconds for a file of 65,000 headers.
+  for (const [place, next] of taken.entries()) {
+    const before = taken[place - 1];
+    if (before === undefined || before.end <= next.start) continue;
+    const [other, blamed] = before.rank < next.rank ? [before, next] : [next, before];
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: `${blamed.what}: p_offset`,
+      found: blamed.start,
+      expected: `file bytes of its own: those of ${other.what} are loaded with it`,
+    });
   }
 }
 
@@ -129,5 +154,26 @@ function expectWholeEntry({ loads, entry, entryOffset }: Vmlinux): void {
     offset: EHDR[64].e_entry[0],
     found: entry,
     expected: `at least ${ENTRY_BYTES} bytes before its segment's end`,
+  });
+}
+
+/**
+ * The first of these bytes are another jump in the converted file. In memory the program puts them back, but a loader reads notes from the file: where the
+ * two overlap, it would find another PVH entry, or none.
+ */
+function expectEntryOutsideNotes({ elf, entry, entryOffset }: Vmlinux): void {
+  const hits = ({ offset, size }: { readonly offset: number; readonly size: number }): boolean =>
+    offset < entryOffset + ENTRY_BYTES && offset + size > entryOffset;
+  const note =
+    elf.segments.some(({ type, offset, filesz }) => type === PT_NOTE && hits({ offset, size: filesz })) ||
+    elf.sections.some((section) => section.type === SHT_NOTE && hits(section));
+  if (!note) return;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'e_entry',
+    offset: EHDR[64].e_entry[0],
+    found: entry,
+    expected:
+      'an entry outside the notes: loaders read these from the file, where the first bytes of the entry become a jump',
   });
 }

@@ -88,13 +88,15 @@ export function readVmlinuxFrom(elf: ElfFile): Vmlinux {
  */
 function readLoads(elf: ElfFile): Segment[] {
   const loads = elf.segments
-    .filter((segment) => segment.type === PT_LOAD && segment.memsz > 0)
+    // Without memory it is nothing to QEMU. But Firecracker and the decompressor go by p_filesz alone and would load it.
+    .filter(({ type, memsz, filesz }) => type === PT_LOAD && (memsz > 0 || filesz > 0))
     .toSorted((a, b) => a.paddr - b.paddr);
   // Distinguishes a kernel from any other program for x86-64.
   if (!loads.some(({ vaddr }) => vaddr >= START_KERNEL_MAP)) {
     throw new KernelImageError({
       code: 'not-a-kernel',
       what: 'program headers',
+      found: elf.header.type === ET_DYN ? 'those of a shared object or another program' : 'those of another program',
       expected: `a PT_LOAD at ${hex(START_KERNEL_MAP)} (__START_KERNEL_map) or above`,
     });
   }
@@ -137,7 +139,20 @@ function readLoads(elf: ElfFile): Segment[] {
     end = load.paddr + load.memsz;
   }
   checkVirtual(loads);
+  expectBytesForAll(elf, loads);
   return loads;
+}
+
+/** A small file could load the same bytes to any number of places. What works on the loaded bytes must be linear in the file. */
+function expectBytesForAll({ bytes }: ElfFile, loads: readonly Segment[]): void {
+  const total = loads.reduce((sum, { filesz }) => sum + filesz, 0);
+  if (total <= bytes.length) return;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'p_filesz of all PT_LOADs',
+    found: total,
+    expected: `at most 0x${bytes.length.toString(16)}, the size of the file`,
+  });
 }
 
 /** Segments in the kernel's map that do not overlap physically do not overlap virtually. Those linked below the map (per-cpu data) may. */

@@ -4,10 +4,10 @@
  * Each line is written by one write(2), and nothing is buffered after its newline. So SIGKILL or a full disk can leave at most one last line without
  * a newline. Readers drop that line. Anything else that cannot be read is an error, because this code did not write it.
  */
-import { closeSync, ftruncateSync, openSync, writeSync } from 'node:fs';
-import { getSystemErrorMap } from 'node:util';
-import { DiskError, InputFileError, OutputFileError } from '../node/errors.ts';
+import { closeSync, constants, fstatSync, ftruncateSync, openSync, writeSync } from 'node:fs';
+import { InputFileError, isSystemError, outputError, OutputFileError } from '../node/errors.ts';
 import { readInputFile } from '../node/files/input-file.ts';
+import { resolveTarget } from '../node/files/target.ts';
 
 export interface Lines<T> {
   readonly values: readonly T[];
@@ -21,27 +21,38 @@ export interface Lines<T> {
 export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
   const bytes = await readInputFile(path);
   const length = bytes.lastIndexOf(0x0a) + 1;
-  const lines = new TextDecoder().decode(bytes.subarray(0, length)).split('\n').slice(0, -1);
-  const values = lines.map((text, index) => {
-    const value = read(parsed(text));
-    if (value === undefined) throw new InputFileError(path, `line ${index + 1} is not a result that kslide wrote`);
-    return value;
-  });
+  // Line by line: all of it need not fit into a string, which has 512 MiB at most.
+  const values: T[] = [];
+  for (let at = 0; at < length;) {
+    const end = bytes.indexOf(0x0a, at);
+    const value = end - at > LONGEST_LINE ? undefined : read(parsed(bytes.subarray(at, end)));
+    if (value === undefined)
+      throw new InputFileError(path, `line ${values.length + 1} is not a result that kslide wrote`);
+    values.push(value);
+    at = end + 1;
+  }
   return { values, length, torn: length < bytes.length };
 }
 
-function parsed(text: string): unknown {
+/** A result has 2,000 characters of console at most, of up to 6 bytes each. The rest is the user's command line. */
+const LONGEST_LINE = 0x1_0000;
+/** Neither a byte order mark nor bytes that are no UTF-8 are what kslide wrote. */
+const UTF8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
+
+function parsed(line: Uint8Array): unknown {
   try {
-    return JSON.parse(text);
+    return JSON.parse(UTF8.decode(line));
   } catch {
     return undefined;
   }
 }
 
-/** The path is right, but the machine could not write. */
-const DISK_FAILURES = new Set(['ENOSPC', 'EDQUOT', 'EIO', 'EFBIG']);
+const { O_APPEND, O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
 
-/** An open file that grows by lines. Its methods throw OutputFileError or DiskError. */
+/**
+ * An open file that grows by lines. Its methods throw OutputFileError or DiskError. A new file is its owner's only, because results tell slides; one that is
+ * continued keeps its permissions.
+ */
 export class LineFile {
   readonly #path: string;
   readonly #fd: number;
@@ -49,8 +60,7 @@ export class LineFile {
   /** Keeps the first `length` bytes of an existing file, drops the rest and appends. Without `length` the file must not exist. */
   constructor(path: string, length?: number) {
     this.#path = path;
-    this.#fd = this.#try(() => openSync(path, length === undefined ? 'ax' : 'a', 0o666));
-    if (length !== undefined) this.#try(() => ftruncateSync(this.#fd, length));
+    this.#fd = this.#try(() => openLines(path, length));
   }
 
   append(value: unknown): void {
@@ -68,9 +78,28 @@ export class LineFile {
     try {
       return work();
     } catch (error) {
-      const { code = '', errno = 0 } = error as NodeJS.ErrnoException;
-      const reason = getSystemErrorMap().get(errno)?.[1] ?? code;
-      throw new (DISK_FAILURES.has(code) ? DiskError : OutputFileError)(this.#path, reason, error);
+      throw isSystemError(error) ? outputError(this.#path, error) : error;
     }
+  }
+}
+
+/** Another user's link at that name is not followed (target.ts), and what is no file is not opened for long: opening a FIFO would wait. */
+function openLines(path: string, length: number | undefined): number {
+  const target = resolveTarget(path);
+  if ('fd' in target) throw new OutputFileError(path, 'is no file that can be continued');
+  const { directory, name } = target;
+  try {
+    const flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK;
+    const fd = openSync(directory.at(name), length === undefined ? flags | O_CREAT | O_EXCL : flags, 0o600);
+    try {
+      if (!fstatSync(fd).isFile()) throw new OutputFileError(path, 'is no file that can be continued');
+      if (length !== undefined) ftruncateSync(fd, length);
+      return fd;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
+  } finally {
+    directory.close();
   }
 }

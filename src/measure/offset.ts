@@ -1,51 +1,176 @@
 /**
  * Finds the slide of a kernel that ran in text that it left, for tools that need the slide to find symbols.
  *
- *     Kernel Offset: 0x1c000000 from 0xffffffff81000000     a panic, on the console (arch/x86/kernel/setup.c, dump_kernel_offset)
+ *     Kernel Offset: 0x1c000000 from 0xffffffff81000000     a panic, on the console (node/qemu/kernel-offset.ts)
  *     ffffffff9d000000 T _text                              /proc/kallsyms: minus the address where _text is linked
+ *     kslide-guest: text=ffffffff9d000000                   the same, from kslide's guest program
  *     KERNELOFFSET=1c000000                                 vmcoreinfo (Documentation/admin-guide/kdump/vmcoreinfo.rst)
+ *     SYMBOL(_stext)=ffffffff9d000000                       vmcoreinfo, where the kernel's symbols are known
  *
- * A log may contain several boots, so all slides are found, in order.
+ * A log may contain several boots, so all slides are found, in order; the last boot counts. A boot begins with Linux's first line, or after a panic's
+ * Kernel Offset, which is nearly its last. `disabled` gives no slide: the kernel's own KASLR was off, but the host may have moved it.
  */
-import { KERNEL_IMAGE_SIZE, PMD_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
+import { isPossibleSlide, KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
 import type { Slide, VirtAddr } from '../base/addresses.ts';
+import { KernelImageError } from '../base/errors.ts';
+import { MARKER } from '../node/qemu/console.ts';
+import { KERNEL_OFFSET, readKernelOffset, readSlide } from '../node/qemu/kernel-offset.ts';
 
 /** Where _text is linked when CONFIG_PHYSICAL_START is 16 MiB, as in every kernel that distributions build. */
 export const USUAL_TEXT: VirtAddr = START_KERNEL_MAP + 0x100_0000n;
 
 export interface OffsetFound {
   readonly slide: Slide;
-  readonly source: 'panic' | 'kallsyms' | 'vmcoreinfo';
+  readonly source: 'panic' | 'kallsyms' | 'vmcoreinfo' | 'symbols' | 'file';
 }
 
 export interface OffsetSearch {
   readonly found: readonly OffsetFound[];
   /** Addresses of _text that give no slide: zero, where the kernel hides addresses, or not a possible slide above the link address. */
   readonly useless: readonly VirtAddr[];
+  /** The last boot says that its KASLR is disabled, and nothing else in it tells the slide. */
+  readonly disabled: boolean;
+}
+
+/** What is known of the kernel that left the log. */
+export interface OffsetKernel {
+  /** Where _text is linked. Undefined: USUAL_TEXT. */
+  readonly text?: VirtAddr | undefined;
+  /** Where the image, slide included, must end. Undefined: 1 GiB. */
+  readonly limit?: number | undefined;
+  /** Link addresses of its symbols. */
+  readonly addressOf?: ((name: string) => VirtAddr | undefined) | undefined;
+  /** The slide with which it runs when its KASLR is off. */
+  readonly whenDisabled?: Slide | undefined;
 }
 
 const TRACES = new RegExp(
   [
-    String.raw`Kernel Offset: (?<panic>disabled|0x[0-9a-f]+ from 0x[0-9a-f]{16})`,
-    String.raw`(?<![0-9a-f])(?<kallsyms>[0-9a-f]{16}) [Tt] _text\b`,
-    String.raw`\bKERNELOFFSET=(?<vmcoreinfo>[0-9a-f]+)(?![0-9a-f])`,
+    String.raw`(?<boot>Linux version \d)`,
+    `(?<panic>${KERNEL_OFFSET.source})`,
+    String.raw`(?:(?<![0-9a-f])(?<kallsyms>[0-9a-f]{16}) [Tt] _text\b|${MARKER}text=(?<guest>[0-9a-f]{16})(?![0-9a-f]))`,
+    // A format string in a dump is no value.
+    String.raw`\bKERNELOFFSET=(?<vmcoreinfo>[^\s%][^\s]*)`,
+    String.raw`\bSYMBOL\((?<symbol>\w+)\)=(?<address>[0-9a-f]{16})(?![0-9a-f])`,
+    String.raw`\bNUMBER\((?<foreign>kimage_voffset|va_kernel_pa_offset|satp)\)=`,
   ].join('|'),
   'g',
 );
 
-/** `text`: where the kernel's _text is linked. */
-export function findOffsets(log: string, text: VirtAddr = USUAL_TEXT): OffsetSearch {
+/** Numbers of vmcoreinfo that only one other architecture writes. */
+const FOREIGN_NUMBERS: Readonly<Record<string, string>> = {
+  kimage_voffset: 'arm64',
+  va_kernel_pa_offset: 'riscv',
+  satp: 'riscv',
+};
+
+/**
+ * Throws KernelImageError for a number that no x86-64 kernel can have as its slide, for another architecture's, and for symbols that contradict each
+ * other.
+ */
+export function findOffsets(log: string, kernel: OffsetKernel = {}): OffsetSearch {
+  const { text = USUAL_TEXT, limit = KERNEL_IMAGE_SIZE } = kernel;
   const found: OffsetFound[] = [];
   const useless: VirtAddr[] = [];
-  for (const { groups = {} } of log.matchAll(TRACES)) {
-    const { panic, kallsyms, vmcoreinfo } = groups;
-    if (panic !== undefined)
-      found.push({ source: 'panic', slide: panic === 'disabled' ? 0 : Number.parseInt(panic, 16) });
-    if (vmcoreinfo !== undefined) found.push({ source: 'vmcoreinfo', slide: Number.parseInt(vmcoreinfo, 16) });
-    if (kallsyms === undefined) continue;
-    const slide = Number(BigInt(`0x${kallsyms}`) - text);
-    if (slide >= 0 && slide < KERNEL_IMAGE_SIZE && slide % PMD_SIZE === 0) found.push({ source: 'kallsyms', slide });
-    else useless.push(BigInt(`0x${kallsyms}`));
+  const symbols = new SymbolSlides(kernel);
+  /** Of the boot that is read: whether it says "disabled", and how many slides were found before it. */
+  let disabled = false;
+  let before = 0;
+  const begin = (): void => {
+    disabled = false;
+    before = found.length;
+  };
+  const add = (one: OffsetFound, at: number): void => {
+    // The same source again is another boot, whose first line is not in the log.
+    const sources = found.slice(before);
+    if (sources.some(({ source }) => source === one.source) && one.source !== 'symbols') begin();
+    const other = found.slice(before).find(({ slide }) => slide !== one.slide);
+    if (other !== undefined) throw contradiction(other, one, at);
+    if (one.source !== 'symbols' || sources.at(-1)?.source !== 'symbols') found.push(one);
+  };
+  /** Set when the boot's panic was read: whatever comes next is of another boot. */
+  let ended = false;
+  for (const { groups = {}, index: at, ...match } of log.matchAll(TRACES)) {
+    if (ended || groups['boot'] !== undefined) begin();
+    ended = false;
+    const { panic, vmcoreinfo, symbol, address = '', foreign } = groups;
+    if (panic !== undefined) {
+      ended = true;
+      const [, disabledWord, value = '', base = ''] = KERNEL_OFFSET.exec(panic)!;
+      if (disabledWord === undefined) add({ source: 'panic', slide: readKernelOffset(value, base, at) }, at);
+      else if (found.length === before) disabled = true;
+    }
+    if (vmcoreinfo !== undefined)
+      add(
+        { source: 'vmcoreinfo', slide: readSlide(vmcoreinfo, { what: 'KERNELOFFSET in the log', at, text, limit }) },
+        at,
+      );
+    if (foreign !== undefined) throw foreignLog(match[0], FOREIGN_NUMBERS[foreign]!, at);
+    if (symbol !== undefined) {
+      const slide = symbols.slideOf(symbol, BigInt(`0x${address}`), at);
+      if (slide !== undefined) add({ source: 'symbols', slide }, at);
+    }
+    const seen = groups['kallsyms'] ?? groups['guest'];
+    if (seen === undefined) continue;
+    const slide = Number(BigInt(`0x${seen}`) - text);
+    if (isPossibleSlide(slide) && slide < limit - Number(text - START_KERNEL_MAP))
+      add({ source: 'kallsyms', slide }, at);
+    else useless.push(BigInt(`0x${seen}`));
   }
-  return { found, useless };
+  // Something that tells the slide may come after the panic, without a line that begins a boot: only what was said last counts.
+  if (disabled && found.length === before && kernel.whenDisabled !== undefined)
+    return { found: [...found, { source: 'file', slide: kernel.whenDisabled }], useless, disabled: false };
+  return { found, useless, disabled: disabled && found.length === before };
+}
+
+function contradiction(one: OffsetFound, other: OffsetFound, at: number): KernelImageError {
+  return new KernelImageError({
+    code: 'bad-value',
+    what: `slide by ${other.source} in the log`,
+    offset: at,
+    found: other.slide,
+    expected: `0x${one.slide.toString(16)}, the same boot's by ${one.source}`,
+  });
+}
+
+function foreignLog(found: string, architecture: string, at: number): KernelImageError {
+  return new KernelImageError({
+    code: 'wrong-architecture',
+    what: 'vmcoreinfo in the log',
+    offset: at,
+    found: `${architecture}'s: it has ${found.replace(/=$/, '')}`,
+    expected: "x86-64's",
+  });
+}
+
+/** Slides from the addresses of symbols. All that are known must have moved by the same. */
+class SymbolSlides {
+  readonly #kernel: OffsetKernel;
+  #first: { readonly name: string; readonly slide: Slide } | undefined;
+
+  constructor(kernel: OffsetKernel) {
+    this.#kernel = kernel;
+  }
+
+  /** Undefined for a symbol that the kernel's file does not have. */
+  slideOf(name: string, address: VirtAddr, at: number): Slide | undefined {
+    const linked = this.#kernel.addressOf?.(name);
+    if (linked === undefined || address === 0n) return undefined;
+    const slide = Number(address - linked);
+    const expected = this.#first?.slide;
+    if (isPossibleSlide(slide) && (expected === undefined || slide === expected)) {
+      this.#first ??= { name, slide };
+      return slide;
+    }
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `SYMBOL(${name.slice(0, 64)}) in the log`,
+      offset: at,
+      found: address,
+      expected:
+        this.#first === undefined
+          ? `a possible slide above 0x${linked.toString(16)}: is this the kernel of the log?`
+          : `0x${(linked + BigInt(this.#first.slide)).toString(16)}, as ${this.#first.name.slice(0, 64)} has moved: is this the kernel of the log?`,
+    });
+  }
 }

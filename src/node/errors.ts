@@ -8,6 +8,7 @@
  * A system error of Node (ENOENT, ENOSPC, EPIPE …) becomes one of the file errors here, in the system's own words.
  */
 import { getSystemErrorMap } from 'node:util';
+import { oneLine } from '../base/text.ts';
 
 /** Stable names, as the codes in base/errors.ts. */
 export type EnvironmentProblem = 'missing-program' | 'no-kernel' | 'command-failed';
@@ -73,7 +74,7 @@ class FileError extends Error {
   readonly reason: string;
 
   constructor(path: string, reason: string, cause?: unknown) {
-    super(`${path}: ${reason}`, cause === undefined ? undefined : { cause });
+    super(`${oneLine(path)}: ${oneLine(reason)}`, cause === undefined ? undefined : { cause });
     this.path = path;
     this.reason = reason;
   }
@@ -97,6 +98,7 @@ export class DiskError extends FileError {
 /** Errors that another path can avoid. All others are the machine's. */
 const WRONG_PATH = new Set([
   'EACCES',
+  'EEXIST',
   'EISDIR',
   'ELOOP',
   'ENAMETOOLONG',

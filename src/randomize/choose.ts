@@ -3,7 +3,7 @@
  *
  * The following slides are refused. For each rule, a boot that fails shows that it is needed (test/boot/randomize.test.ts):
  *
- * - a virtual slide with which the image would end above 0xffffffffc0000000;
+ * - a virtual slide with which the image would end above 0xffffffffc0000000, or 0xffffffffa0000000 without CONFIG_RANDOMIZE_BASE;
  * - a physical slide with which anything loaded would end beyond the guest's memory, in the devices' gap below 4 GiB, in the initrd
  *   that the loader puts at the top of low memory, or beyond the identity map. The 64-bit protocol requires a loader to map only the kernel;
  *   Firecracker's map ends at 1 GiB, as does the PVH entry's own;
@@ -11,7 +11,7 @@
  *
  * A request for a random slide is also refused if only one slide is left. Otherwise the caller would believe that it was random.
  */
-import { MIB, GIB } from '../base/addresses.ts';
+import { GIB, MIB, physToVirt } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -40,6 +40,8 @@ export interface SlideRequest {
 /** The properties of the kernel that the choice depends on. */
 export interface MovableKernel {
   readonly slots: Slots;
+  /** Where the image, virtual slide included, must end (kernel/image-limit.ts). */
+  readonly limit: number;
   /** Where everything that is loaded ends before it is moved: the image and the added segment. */
   readonly loadEnd: PhysAddr;
   readonly pvh: PvhEntry | undefined;
@@ -109,6 +111,8 @@ interface Ceiling {
   /** How much a moved kernel must leave free below the end. */
   readonly spare?: number;
   readonly why: string;
+  /** What would let a kernel end at `end`; undefined if nothing would. */
+  readonly remedy?: (end: PhysAddr) => string;
 }
 
 class Rules {
@@ -117,6 +121,8 @@ class Rules {
   /** Undefined if the kernel need not boot by PVH. */
   readonly #pvh: PvhEntry | undefined;
   readonly #largest: { readonly virt: Slide; readonly phys: Slide };
+  readonly #ceilings: readonly Ceiling[];
+  /** The lowest one. */
   readonly #ceiling: Ceiling;
 
   constructor(kernel: MovableKernel, request: SlideRequest, entry: Entry) {
@@ -129,6 +135,7 @@ class Rules {
       return room < 0 ? -align : Math.max(0, Math.floor((room - spare) / align) * align);
     };
     const all = ceilings(request, entry, this.#pvh);
+    this.#ceilings = all;
     this.#ceiling = all.reduce((low, other) => (limit(other) < limit(low) ? other : low));
     const phys = limit(this.#ceiling);
     this.#largest = { virt: largestSlide(kernel.slots), phys };
@@ -140,7 +147,7 @@ class Rules {
     const largest = this.#largest.virt;
     if (virt > largest) {
       throw wouldNotBoot('virtual slide', virt, {
-        reason: `at most ${hex(largest)}: the image must end at 0xffffffffc0000000 or below, where modules begin`,
+        reason: `at most ${hex(largest)}: the image must end at ${hex(physToVirt(this.#kernel.limit))} or below, where modules begin`,
         nearest: hex(largest),
       });
     }
@@ -184,9 +191,10 @@ class Rules {
         },
       );
     }
+    const room = this.#roomFor(this.#kernel.loadEnd + align, true);
     return wouldNotBoot(`${which} slide`, 'random', {
       reason: `at least two to choose from: ${this.#ceiling.why}${follows ? `, and the physical slide must be ${goTogetherAs(this.#pvh)}` : ''}`,
-      nearest: `memory of ${mib(this.#kernel.loadEnd + align + SPARE)} or more${follows ? ', or entry linux64' : ''}`,
+      nearest: follows && !room.includes(LINUX64) ? `${room}, or ${LINUX64}` : room,
     });
   }
 
@@ -221,10 +229,22 @@ class Rules {
     const largest = this.#largest.phys;
     return wouldNotBoot('physical slide', phys, {
       reason: `what is loaded to end at ${hex(end)} or below, not at ${hex(this.#kernel.loadEnd + phys)}: ${why}`,
-      nearest: largest < 0 ? 'more memory' : hex(largest),
+      nearest: largest < 0 ? this.#roomFor(this.#kernel.loadEnd, false) : hex(largest),
     });
   }
+
+  /** What raises every ceiling that is below `end`. A moved kernel also leaves a ceiling's spare room free. */
+  #roomFor(end: PhysAddr, moved: boolean): string {
+    const low = this.#ceilings.filter((ceiling) => ceiling.end - (moved ? (ceiling.spare ?? 0) : 0) < end);
+    const fixed = low.find(({ remedy }) => remedy === undefined);
+    if (fixed !== undefined) return `none: ${fixed.why}`;
+    const remedies = low.map(({ spare = 0, remedy }) => remedy!(end + (moved ? spare : 0)));
+    return [...new Set(remedies)].join(', and ');
+  }
 }
+
+/** What frees a kernel of the rules of its PVH entry. */
+const LINUX64 = 'entry linux64';
 
 function ceilings(
   { virt, phys, memory, initrdSize = 0, identityMap = DEFAULT_IDENTITY_MAP }: SlideRequest,
@@ -233,10 +253,15 @@ function ceilings(
 ): Ceiling[] {
   const all: Ceiling[] = [{ end: 4 * GIB, why: 'no loader enters a kernel above 4 GiB' }];
   if (entry !== 'pvh')
-    all.push({ end: identityMap, why: `the loader maps memory one to one up to ${mib(identityMap)}` });
+    all.push({
+      end: identityMap,
+      why: `the loader maps memory one to one up to ${mib(identityMap)}`,
+      remedy: (end) => `an identity map of ${mib(end)} or more, if the loader has one`,
+    });
   if (pvh !== undefined) {
-    all.push({ end: GIB, why: "the PVH entry's page tables map 1 GiB" });
-    if (pvh.range !== undefined) all.push({ end: pvh.range.max, why: 'the note XEN_ELFNOTE_PHYS32_RELOC says so' });
+    all.push({ end: GIB, why: "the PVH entry's page tables map 1 GiB", remedy: () => LINUX64 });
+    if (pvh.range !== undefined)
+      all.push({ end: pvh.range.max, why: 'the note XEN_ELFNOTE_PHYS32_RELOC says so', remedy: () => LINUX64 });
   }
   // A given slide is not checked against memory if the caller did not say how much there is.
   const drawn =
@@ -249,10 +274,17 @@ function ceilings(
     end: low,
     spare: SPARE,
     why: low < size ? `devices may use the addresses from ${mib(low)} to 4 GiB` : given,
+    ...(low < size ? {} : { remedy: (end: PhysAddr) => `memory of ${mib(end)} or more` }),
   });
   if (initrdSize > 0) {
     const end = low - alignUp(initrdSize, 0x1000);
-    all.push({ end, spare: SPARE, why: `an initrd of ${mib(initrdSize)} lies at the top of low memory` });
+    const remedy = (wanted: PhysAddr): string => `memory of ${mib(wanted + low - end)} or more, or a smaller initrd`;
+    all.push({
+      end,
+      spare: SPARE,
+      why: `an initrd of ${mib(initrdSize)} lies at the top of low memory`,
+      remedy: low < LOW_MEMORY_AT_MOST ? remedy : () => 'a smaller initrd',
+    });
   }
   return all;
 }

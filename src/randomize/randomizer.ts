@@ -15,6 +15,7 @@ import { addSegment, appendOffset } from '../elf/write.ts';
 import { drawFrom } from '../kaslr/draw.ts';
 import type { Draw } from '../kaslr/draw.ts';
 import { slotsOf } from '../kaslr/slots.ts';
+import { readImageLimit } from '../kernel/image-limit.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import { readPvh, readsNote } from '../kernel/pvh.ts';
 import type { PvhEntry } from '../kernel/pvh.ts';
@@ -107,6 +108,8 @@ interface Part {
 export class KernelRandomizer implements Randomizer {
   readonly #input: KernelInput;
   readonly #align: number | undefined;
+  /** Where the image, slide included, must end. */
+  readonly #limit: number;
   readonly #kernel: Vmlinux;
   readonly #pvh: PvhEntry | undefined;
   /** Of the notes, for loaders that must read another address than the kernel does. */
@@ -127,6 +130,7 @@ export class KernelRandomizer implements Randomizer {
     const { elf, loads } = kernel;
     this.#input = input;
     this.#align = input.header?.kernelAlignment ?? align;
+    this.#limit = readImageLimit(kernel).bytes;
     this.#kernel = kernel;
     this.#pvh = readPvh(kernel, table);
     this.#copies = this.#pvh === undefined ? [] : copiesOf(this.#pvh);
@@ -177,7 +181,8 @@ export class KernelRandomizer implements Randomizer {
   #choose(options: RandomizeOptions): { choice: Choice; loadEnd: PhysAddr } {
     const kernel = this.#kernel;
     const movable: MovableKernel = {
-      slots: slotsOf(kernel.imageEnd, this.#align),
+      slots: slotsOf({ imageEnd: kernel.imageEnd, limit: this.#limit, align: this.#align }),
+      limit: this.#limit,
       loadEnd: (options.flag ?? true) ? this.#flagAddress + this.#flagLayout.memsz : kernel.imageEnd,
       pvh: this.#pvh,
     };

@@ -1,66 +1,236 @@
 /**
  * Finds a kernel's relocations. In this order: a table in a file of its own (`--relocs`), a table after the ELF file (as in a bzImage's payload), the
  * `.rela` sections that a vmlinux from a build tree or a debug package still has, and the reserved section that `relocs --keep` has filled.
+ *
+ * Where there are two of them, they must agree. Whatever is found must fit the image (plausible.ts) and be whole (complete.ts).
  */
-import { KernelImageError } from '../base/errors.ts';
+import { tableEntryToPhys, tableEntryToVirt } from '../base/addresses.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA } from '../elf/constants.ts';
+import { sectionName } from '../elf/read.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import type { OpenedKernel } from '../kernel/open.ts';
+import { fileOffsetOf } from '../kernel/vmlinux.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
+import { isPadding, readTableOf, startsLikeTable } from './after-elf.ts';
+import type { FoundTable } from './after-elf.ts';
+import { checkComplete } from './complete.ts';
+import { boundsOf, checkPlausible, int32At, isAddress, perCpuSegment } from './plausible.ts';
+import type { ReadBytes, Thoroughness } from './plausible.ts';
 import { collectRelocations, hasRelocations } from './tool/collect.ts';
+import { leaveOutNotes } from './note-sites.ts';
 import { findFilledSection, readFilledSection } from './reserved-section.ts';
-import { checkSites, readRelocationTable } from './tables/kernel-table.ts';
+import { checkSites, LISTS } from './tables/kernel-table.ts';
 import type { RelocationTable } from './tables/kernel-table.ts';
 
 /** `behind`: the table after the ELF file. The name stays, because `inspect --json` prints it. */
 export type RelocationSource = 'relocs-file' | 'behind' | 'rela' | 'reserved';
 
+type OwnSource = Exclude<RelocationSource, 'relocs-file'>;
+
 type Given = Pick<KernelInput, 'kind' | 'relocs'>;
 
 /** Undefined for a kernel that was built without relocations or stripped of them. */
 export function locateRelocations(kernel: Vmlinux, { relocs }: Pick<Given, 'relocs'>): RelocationSource | undefined {
-  if (relocs !== undefined) return 'relocs-file';
-  if (kernel.trailer.length > 0) return 'behind';
+  return relocs === undefined ? locateOwn(kernel) : 'relocs-file';
+}
+
+/** What follows a file that has its relocations in itself may be anything, unless it starts as a table does. */
+function locateOwn(kernel: Vmlinux): OwnSource | undefined {
+  if (startsLikeTable(kernel.trailer)) return 'behind';
   if (hasRela(kernel)) return 'rela';
-  return findFilledSection(kernel.elf) === undefined ? undefined : 'reserved';
-}
-
-/** Whether the file has relocation sections that apply to loaded ones. A file without section headers has none, and `hasRelocations` may refuse it. */
-export function hasRela({ elf }: Vmlinux): boolean {
-  return elf.header.shnum > 0 && hasRelocations(elf.bytes);
-}
-
-/** Throws KernelImageError if the relocations there are broken. */
-export function readFrom(
-  source: RelocationSource,
-  { elf, trailer }: Vmlinux,
-  { relocs }: Pick<Given, 'relocs'>,
-): RelocationTable {
-  if (source === 'relocs-file') return readRelocationTable(relocs!);
-  if (source === 'behind') return readRelocationTable(trailer, elf.bytes.length);
-  return source === 'rela' ? collectRelocations(elf.bytes) : readFilledSection(findFilledSection(elf)!);
+  if (findFilledSection(kernel.elf) !== undefined) return 'reserved';
+  return isPadding(kernel.trailer) ? undefined : 'behind';
 }
 
 /**
- * Returns the relocations of an opened kernel, or `known` if the caller has them already. Every site has been checked to be inside the image, so they can be
- * applied without further checks. Throws KernelImageError: `no-relocations` with a hint where to find them, or another code if they are broken.
+ * Whether the file has relocation sections, of which one applies to code. Builds of Linux 6.11 to 6.14 strip `.rela` sections but leave those of runtime
+ * constants (`.relaruntime_…`), which are a few of all. A file without section headers has none, and `hasRelocations` may refuse it.
  */
-export function readRelocations({ input, kernel }: OpenedKernel, known?: RelocationTable): RelocationTable {
-  const table = known ?? findRelocations(kernel, input);
-  checkSites(table, kernel.loads);
-  return table;
+export function hasRela(kernel: Vmlinux): boolean {
+  const { elf } = kernel;
+  if (elf.header.shnum === 0 || !hasRelocations(elf.bytes)) return false;
+  return findLeftRela(kernel) === undefined;
 }
 
-/** The same, but the sites are not checked. */
+const LOADED_CODE = SHF_ALLOC | SHF_EXECINSTR;
+
+/** The name of a relocation section that applies to loaded data, in a file without one that applies to loaded code. */
+function findLeftRela({ elf }: Vmlinux): string | undefined {
+  let left: string | undefined;
+  for (const section of elf.sections) {
+    if (section.type !== SHT_RELA || section.size === 0) continue;
+    const target = elf.sections[section.info];
+    // The reader of the sections reports one that applies to none.
+    if (target === undefined || (target.flags & LOADED_CODE) === LOADED_CODE) return undefined;
+    if ((target.flags & SHF_ALLOC) !== 0n) left ??= sectionName(elf, section);
+  }
+  return left;
+}
+
+export interface FoundRelocations extends FoundTable {
+  readonly source: RelocationSource;
+}
+
+export interface ReadOptions {
+  /** The kernel's relocations, if the caller has read them already. */
+  readonly known?: RelocationTable | undefined;
+  /** For a file that is not in memory: `kernel.elf.bytes` then need hold no more than the headers. */
+  readonly read?: ReadBytes | undefined;
+  /** Undefined: `samples`. */
+  readonly thoroughness?: Thoroughness | undefined;
+}
+
+/**
+ * Returns the relocations of an opened kernel. Every site has been checked to be inside the image, so they can be applied without further checks; and they are this
+ * kernel's, as far as its image shows. Throws KernelImageError: `no-relocations` with a hint where to find them, or another code if they are broken.
+ */
+export function readRelocations(opened: OpenedKernel, options: ReadOptions = {}): RelocationTable {
+  return readCheckedRelocations(opened, options).table;
+}
+
+/** The same, with where they were found and what was ignored there. */
+export function readCheckedRelocations({ input, kernel }: OpenedKernel, options: ReadOptions = {}): FoundRelocations {
+  const { known, read = readerOf(kernel) } = options;
+  const found =
+    known === undefined
+      ? findChecked(kernel, input, read)
+      : ({ source: 'relocs-file', table: known, ignored: undefined } as const);
+  checkTable(found.table, kernel, options);
+  return found;
+}
+
+/** Throws KernelImageError for a table that cannot be applied to this kernel, is not its own or not whole. */
+export function checkTable(
+  table: RelocationTable,
+  kernel: Vmlinux,
+  { read, thoroughness = 'samples' }: ReadOptions = {},
+): void {
+  checkSites(table, kernel.loads);
+  const image = { read: read ?? readerOf(kernel), inMemory: read === undefined };
+  checkPlausible(table, kernel, image.read, thoroughness);
+  checkComplete(table, kernel, image, thoroughness);
+}
+
+function readerOf({ elf: { bytes } }: Vmlinux): ReadBytes {
+  return (offset, length) => bytes.subarray(offset, offset + length);
+}
+
+/** The relocations as they are, not checked against the image. Throws KernelImageError where two sources of them differ. */
 export function findRelocations(kernel: Vmlinux, input: Given): RelocationTable {
+  return findChecked(kernel, input, readerOf(kernel)).table;
+}
+
+function findChecked(kernel: Vmlinux, input: Given, read: ReadBytes): FoundRelocations {
   const source = locateRelocations(kernel, input);
-  if (source !== undefined) return readFrom(source, kernel, input);
+  if (source === undefined) throw noRelocations(kernel, input);
+  const found = readFrom(source, kernel, input, read);
+  // A bzImage built by kslide has an empty table, which is padding here.
+  for (const other of ownSources(kernel)) {
+    if (other === source) continue;
+    // Relocs tools before 2024 took sites in notes, so tables of one build may differ there.
+    const [here, there] = [found.table, readFrom(other, kernel, input, read).table].map(
+      (table) => leaveOutNotes(table, kernel).table,
+    ) as [RelocationTable, RelocationTable];
+    expectAgreement(here, there, NAMES[source], NAMES[other]);
+  }
+  return { ...found, ignored: found.ignored ?? nameTrailer(source, kernel) };
+}
+
+/** All tables that the file itself has. */
+function ownSources(kernel: Vmlinux): OwnSource[] {
+  const sources: OwnSource[] = [];
+  if (startsLikeTable(kernel.trailer)) sources.push('behind');
+  if (hasRela(kernel)) sources.push('rela');
+  else if (findFilledSection(kernel.elf) !== undefined) sources.push('reserved');
+  return sources;
+}
+
+function nameTrailer(source: RelocationSource, { trailer }: Vmlinux): string | undefined {
+  if (source === 'behind' || trailer.length === 0 || startsLikeTable(trailer)) return undefined;
+  return `${trailer.length} bytes after the ELF file that are no relocation table`;
+}
+
+/** Throws KernelImageError if the relocations there are broken. */
+function readFrom(
+  source: RelocationSource,
+  kernel: Vmlinux,
+  { relocs }: Pick<Given, 'relocs'>,
+  read: ReadBytes,
+): FoundRelocations {
+  const { elf, trailer, loads } = kernel;
+  const perCpu = perCpuSegment(kernel) !== undefined;
+  if (source === 'rela' || source === 'reserved') {
+    const table =
+      source === 'rela' ? collectRelocations(elf.bytes) : readFilledSection(findFilledSection(elf)!, perCpu);
+    return { source, table, ignored: undefined };
+  }
+  const bounds = boundsOf(kernel);
+  const isSite = (entry: number): boolean => {
+    const site = tableEntryToPhys(entry);
+    const offset = site === undefined ? undefined : fileOffsetOf(loads, site);
+    return offset !== undefined && isAddress(int32At(read(offset, 4), 0), bounds);
+  };
+  const context = { perCpu, isSite };
+  return source === 'relocs-file'
+    ? { source, ...readTableOf(relocs!, context) }
+    : { source, ...readTableOf(trailer, { ...context, origin: elf.bytes.length }) };
+}
+
+const NAMES: Readonly<Record<RelocationSource, string>> = {
+  'relocs-file': 'the relocation table that was given',
+  behind: 'the table after the ELF file',
+  rela: "the file's .rela sections",
+  reserved: "the table in the file's section for one",
+};
+
+/** Throws KernelImageError with the number of differences, and three of them. */
+function expectAgreement(table: RelocationTable, other: RelocationTable, name: string, otherName: string): void {
+  let count = 0;
+  const examples: string[] = [];
+  for (const { name: list } of LISTS) {
+    const [here, there] = [table[list], other[list]];
+    for (let i = 0, j = 0; i < here.length || j < there.length;) {
+      const [a, b] = [here[i] ?? Infinity, there[j] ?? Infinity];
+      if (a === b) {
+        i++;
+        j++;
+        continue;
+      }
+      if (count++ < 3) examples.push(`${hex(tableEntryToVirt(Math.min(a, b)))} in the ${a < b ? 'first' : 'second'}`);
+      if (a < b) i++;
+      else j++;
+    }
+  }
+  if (count === 0) return;
   throw new KernelImageError({
+    code: 'bad-value',
+    what: `${name}, beside ${otherName},`,
+    found: `different: ${count === 1 ? '1 site is' : `${count} sites are`} in one of them only (${examples.join(', ')})`,
+    expected: 'the same sites',
+    hint: 'they are of different builds; leave one out',
+  });
+}
+
+function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
+  const left = findLeftRela(kernel);
+  return new KernelImageError({
     code: 'no-relocations',
-    what: input.kind === 'vmlinux' ? 'vmlinux' : 'payload',
-    expected: input.kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
+    what: kind === 'vmlinux' ? 'vmlinux' : 'payload',
+    found: isDebugOnly(kernel)
+      ? 'debug information only: its code sections have no bytes in the file'
+      : left === undefined
+        ? undefined
+        : `${left}, and no relocation section that applies to code: they were stripped`,
+    expected: kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
-      input.kind === 'vmlinux'
+      kind === 'vmlinux'
         ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)'
         : 'a kernel built without CONFIG_RANDOMIZE_BASE has none and cannot move',
   });
+}
+
+function isDebugOnly({ elf }: Vmlinux): boolean {
+  const code = elf.sections.filter(({ flags }) => (flags & LOADED_CODE) === LOADED_CODE);
+  return code.length > 0 && code.every(({ type }) => type === SHT_NOBITS);
 }

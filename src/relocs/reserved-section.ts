@@ -32,15 +32,16 @@ export function findFilledSection(elf: ElfFile): ReservedSection | undefined {
 }
 
 /**
- * Zeros tell where the table begins: it has two if it has two lists, three if it has three. To tell these apart, look at the word before the last zero
- * but one. A kernel has 64-bit sites, so in a table of three lists that word is a site; in one of two lists it is a zero, or outside the section. Throws KernelImageError for a section that does not end with a table, or has anything but zeros before it.
+ * Zeros tell where the table begins: it has two if it has two lists, three if it has three. The kernel tells which: three where per-cpu data is linked at 0
+ * (`perCpu`); elsewhere two, or three of which the inverse one is empty. Throws KernelImageError for a section that does not end with a table, or has anything but zeros
+ * before it.
  */
-export function readFilledSection({ name, bytes, offset }: ReservedSection): RelocationTable {
+export function readFilledSection({ name, bytes, offset }: ReservedSection, perCpu: boolean): RelocationTable {
   const words = wordsOfBytes(bytes.subarray(bytes.length % 4));
   const before32 = words.lastIndexOf(0);
   const second = before32 > 0 ? words.lastIndexOf(0, before32 - 1) : -1;
   const third = second > 0 ? words.lastIndexOf(0, second - 1) : -1;
-  const start = third >= 0 && second - third > 1 ? third : second;
+  const start = perCpu || (second > 0 && before32 - second === 1) ? third : second;
   if (start < 0 || words.subarray(0, start).some((word) => word !== 0)) {
     throw new KernelImageError({
       code: 'bad-value',

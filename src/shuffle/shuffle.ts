@@ -24,9 +24,9 @@ import { KernelImageError } from '../base/errors.ts';
 import { checkKernel, openKernel } from '../kernel/open.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { findRelocations } from '../relocs/find.ts';
+import { readRelocations } from '../relocs/find.ts';
 import type { ByteSource } from '../relocs/tool/byte-source.ts';
-import { checkSites, encodeRelocationTable } from '../relocs/tables/kernel-table.ts';
+import { encodeRelocationTable } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { analyse } from './analyse/analyse.ts';
 import type { AnalysePass } from './analyse/analyse.ts';
@@ -61,8 +61,7 @@ export type ShufflePass = AnalysePass | 'read' | 'layout' | 'write';
 export async function planShuffle(image: Uint8Array, options: PlanOptions): Promise<Plan> {
   options.onPass?.('read');
   const { input, kernel } = await openKernel(image, 'rewrite', options);
-  const table = findRelocations(kernel, input);
-  checkSites(table, kernel.loads);
+  const table = readRelocations({ input, kernel });
   return analyse({
     kernel: withoutSymbols(kernel),
     table,
@@ -179,13 +178,13 @@ function roomAt({ elf }: Vmlinux, vmlinux: Uint8Array, image: Uint8Array, size: 
 }
 
 function convertShuffled(
-  { kind, bzImage, header, compression }: KernelInput,
+  { kind, bzImage, header, compression, payloadDiffers }: KernelInput,
   kernelVersion: string | undefined,
   vmlinux: Uint8Array,
   table: RelocationTable,
   size: number,
 ): Converted {
-  const input = { kind, bzImage, header, compression, kernelVersion, vmlinux, relocs: undefined };
+  const input = { kind, bzImage, header, compression, payloadDiffers, kernelVersion, vmlinux, relocs: undefined };
   return convertKernel(checkKernel(input, 'rewrite'), size, { relocations: table });
 }
 

@@ -2,14 +2,15 @@
  * The checks of a bzImage around the converted kernel: `payload` (`openContainer`) and, if it has a decompressor, `container` (`checkDecompressor`).
  *
  * Setup code, header and decompressor are the original's, except the fields that describe the payload. Each byte outside the payload has one right
- * value. The compressed bytes have not: they must decode, with the right length, to the kernel that the other checks examine. (How a PE signature is
- * removed is code that this shares with the writer, bzimage/pe.ts.)
+ * value. The compressed bytes have not: they must decode, with the right length, to the kernel that the other checks examine, and be such that the
+ * decompressors in kernels decode them to the same. (How a PE signature is removed is code that this shares with the writer, bzimage/pe.ts.)
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset } from '../base/addresses.ts';
 import { bytesOfWords, indexOfBytes, Reader } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
-import type { Codecs, Compression } from '../codecs/formats.ts';
+import { stockCodecs } from '../codecs/formats.ts';
+import type { Compression } from '../codecs/formats.ts';
 import { readSetupHeader, SETUP } from '../bzimage/header.ts';
 import type { SetupHeader } from '../bzimage/header.ts';
 import { decodePayload, readPayload } from '../bzimage/payload.ts';
@@ -18,6 +19,7 @@ import { dropSignature, growImage } from '../bzimage/pe.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { endOfElf, readElf } from '../elf/read.ts';
 import { hex } from '../base/errors.ts';
+import { checkUnpacking } from './decompressor-model.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 
@@ -39,11 +41,11 @@ export interface Shell {
   readonly payload: Payload;
 }
 
-/** Throws KernelImageError for a file that is not a bzImage, or does not decode. */
-export async function openContainer(bytes: Uint8Array, codecs: Codecs): Promise<Container> {
+/** Throws KernelImageError for a file that is not a bzImage, does not decode, or would be decoded otherwise by a kernel's decompressor. */
+export async function openContainer(bytes: Uint8Array): Promise<Container> {
   const header = readSetupHeader(bytes);
   const payload = readPayload(bytes, header);
-  const unpacked = await decodePayload(payload, codecs);
+  const unpacked = await decodePayload(payload, stockCodecs);
   return { header, payload, unpacked };
 }
 
@@ -110,15 +112,19 @@ function findPair(image: Uint8Array, { length, claimedSize }: Payload): FileOffs
 
 /**
  * The unpacked ELF file, and its form. Either it ends with the table that the decompressor reads as well, or zeros follow it: they reach the end of
- * the kernel's memory, and the last of them are an empty table.
+ * the kernel's memory, and the last of them are an empty table. `ownTable`: the size of the original's table.
  */
 export function readKernel(
   { unpacked }: Container,
   { prefAddress = 0 }: SetupHeader,
+  ownTable: number,
 ): { elf: Uint8Array; atEnd: boolean } {
   const elf = readElf(unpacked);
   const end = endOfElf(elf);
-  if (end === unpacked.length) return { elf: unpacked, atEnd: true };
+  if (end === unpacked.length) {
+    checkUnpacking(unpacked, prefAddress, ownTable);
+    return { elf: unpacked, atEnd: true };
+  }
   const loads = elf.segments.filter(({ type }) => type === PT_LOAD);
   const memory = Math.max(...loads.map(({ paddr, memsz }) => paddr + memsz - prefAddress));
   const length = Math.ceil(Math.max(end, memory) / 4) * 4 + EMPTY_TABLE;
@@ -126,5 +132,6 @@ export function readKernel(
     refute('payload: unpacked size', Math.min(length, unpacked.length), { found: unpacked.length, expected: length });
   const nonZero = unpacked.subarray(end).findIndex((byte) => byte !== 0);
   if (nonZero >= 0) refute('payload: empty table', end + nonZero, { found: unpacked[end + nonZero]!, expected: 0 });
+  checkUnpacking(unpacked, prefAddress, EMPTY_TABLE);
   return { elf: unpacked.subarray(0, end), atEnd: false };
 }

@@ -123,9 +123,8 @@ function lastInFile(
 
 /** The first page after the image that is congruent to the file offset modulo p_align. */
 function congruentAfter(imageEnd: PhysAddr, offset: FileOffset): PhysAddr {
-  let paddr = alignUp(imageEnd, PAGE_SIZE);
-  while ((paddr - offset) % PMD_SIZE !== 0) paddr += PAGE_SIZE;
-  return paddr;
+  const paddr = alignUp(imageEnd, PAGE_SIZE);
+  return paddr + ((((offset - paddr) % PMD_SIZE) + PMD_SIZE) % PMD_SIZE);
 }
 
 /**
@@ -153,7 +152,7 @@ function checkFileSize(file: Evidence, elf: ElfFile, { phoff, index, offset }: O
  */
 export function checkPlacement(
   file: Evidence,
-  { kernel }: Original,
+  { kernel, limit }: Original,
   added: AddedHeader,
   program: Uint8Array,
 ): ExpectedSegment {
@@ -172,6 +171,11 @@ export function checkPlacement(
   const segment = describeSegment(added, paddr, program);
   const { memsz } = segment;
   file.expectFields(nameOf(index), header, PHDR[64], { p_paddr: paddr, p_vaddr: physToVirt(paddr), p_memsz: memsz });
+  // The page tables that PVH starts on map no more than this.
+  if (paddr + memsz > limit) {
+    const expected = `an end at ${hex(limit)} (KERNEL_IMAGE_SIZE) or before`;
+    refute(`${nameOf(index)}: p_memsz`, header + PHDR[64].p_memsz[0], { found: memsz, expected });
+  }
   return segment;
 }
 

@@ -1,9 +1,13 @@
 /** The checks `original-bytes` and `hook`: the original's own bytes, and the five of them that became a jump. */
 import type { FileOffset } from '../base/addresses.ts';
+import { physToTableEntry, tableEntryToVirt } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
+import { hex } from '../base/errors.ts';
+import { LISTS } from '../relocs/tables/kernel-table.ts';
 import { EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
 import type { Layout } from '../elf/fields.ts';
-import { PARAMETERS, PARAMS } from '../segment/layout.ts';
+import { ENTRY_BYTES, PARAMETERS, PARAMS } from '../segment/layout.ts';
+import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import type { Original } from './original.ts';
 import type { ExpectedSegment } from './segment.ts';
@@ -31,7 +35,8 @@ export function checkOriginalBytes(file: Evidence, { kernel }: Original, phoff: 
 }
 
 /** The first bytes at e_entry are a jump to the program. The parameters hold the bytes that the program puts back there. */
-export function checkHook(file: Evidence, { kernel, entryBytes }: Original, segment: ExpectedSegment): void {
+export function checkHook(file: Evidence, original: Original, segment: ExpectedSegment): void {
+  const { kernel, entryBytes, form } = original;
   const target = segment.paddr + PARAMS.size;
   file.expectFields('hook', kernel.entryOffset, HOOK, {
     opcode: JMP_REL32,
@@ -39,4 +44,18 @@ export function checkHook(file: Evidence, { kernel, entryBytes }: Original, segm
   });
   const saved = new Reader(entryBytes).u64(0, 'entry_bytes');
   file.expectFields('parameters', segment.offset, PARAMETERS, { entry_bytes: saved });
+  if (form.atEnd) checkHookUnmoved(original);
+}
+
+/** The decompressor applies this table while the hook is in place, and the program later puts the saved bytes back unmoved. */
+function checkHookUnmoved({ kernel, table }: Original): void {
+  const from = physToTableEntry(kernel.entry);
+  for (const { name, width } of LISTS) {
+    const site = table[name].find((entry) => entry + width > from && entry < from + ENTRY_BYTES);
+    if (site === undefined) continue;
+    refute(`hook, in the form table-at-end`, kernel.entryOffset, {
+      found: `a site at ${hex(tableEntryToVirt(site))}, which the decompressor moves before the hook is undone`,
+      expected: `none in the ${ENTRY_BYTES} bytes at the entry`,
+    });
+  }
 }

@@ -9,6 +9,7 @@ import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { readRelocations } from '../relocs/find.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { ENTRY_BYTES, STUB_FLAGS } from '../segment/layout.ts';
+import { limitOf } from './image-limit.ts';
 import { tableWithoutNotes } from './notes.ts';
 
 export interface Original {
@@ -18,6 +19,8 @@ export interface Original {
   readonly table: RelocationTable;
   /** CONFIG_PHYSICAL_ALIGN from the setup header; without one, its smallest value. */
   readonly slotAlign: number;
+  /** Where the image, slide included, must end: KERNEL_IMAGE_SIZE, as the kernel's page tables have it. */
+  readonly limit: number;
   /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
   readonly entryBytes: Uint8Array;
   readonly form: Form;
@@ -25,22 +28,32 @@ export interface Original {
 
 /** What the converted kernel is made for. Two things in the file depend on it. */
 export interface Form {
-  /** What the parameters' flags may be (STUB_FLAGS). */
-  readonly flags: readonly number[];
+  readonly name: FormName;
+  /** The parameters' flags (STUB_FLAGS). */
+  readonly flags: number;
   /** The added segment ends the file, and its table is in the format that the kernel's decompressor reads. */
   readonly atEnd: boolean;
 }
 
 /**
- * A file to boot directly. It may have been extracted from a bzImage, so both values of the flag are right: a direct loader does not set KASLR_FLAG.
+ * The forms by name. Each byte of a file has one right value in its form, so a verdict names the form.
+ *
+ * - `direct`: a vmlinux, as `convert` writes it;
+ * - `extracted`: a vmlinux that was taken out of a `compressed` bzImage. It relocates although KASLR_FLAG is set, so it is another kernel than the
+ *   `direct` one for a loader that sets the flag, and only counts as right if the caller asks for it;
+ * - `table-at-end`: a bzImage whose decompressor reads the segment's table, or the vmlinux in it. It differs from `direct` in where the headers are;
+ * - `compressed`: a bzImage with a decompressor that has an empty table;
+ * - `uncompressed`: a bzImage without a decompressor.
  */
-export const DIRECT: Form = { flags: [0, STUB_FLAGS.despite_kaslr_flag], atEnd: false };
-/** In a bzImage: with a decompressor that has an empty table, with one that reads the segment's table, and without a decompressor. */
 export const FORMS = {
-  compressed: { flags: [STUB_FLAGS.despite_kaslr_flag], atEnd: false },
-  tableAtEnd: { flags: [0], atEnd: true },
-  uncompressed: { flags: [0], atEnd: false },
-} as const satisfies Record<string, Form>;
+  direct: { name: 'direct', flags: 0, atEnd: false },
+  extracted: { name: 'extracted', flags: STUB_FLAGS.despite_kaslr_flag, atEnd: false },
+  compressed: { name: 'compressed', flags: STUB_FLAGS.despite_kaslr_flag, atEnd: false },
+  'table-at-end': { name: 'table-at-end', flags: 0, atEnd: true },
+  uncompressed: { name: 'uncompressed', flags: 0, atEnd: false },
+} as const satisfies { readonly [name in FormName]: Form & { readonly name: name } };
+
+export type FormName = 'direct' | 'extracted' | 'compressed' | 'table-at-end' | 'uncompressed';
 
 export interface OriginalOptions {
   readonly codecs: Codecs;
@@ -54,12 +67,14 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
+  const table = tableWithoutNotes(readRelocations(opened, { thoroughness: 'all' }), kernel);
   return {
     input,
     kernel,
-    table: tableWithoutNotes(readRelocations(opened), kernel),
+    table,
     slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
+    limit: limitOf(kernel, table),
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
-    form: DIRECT,
+    form: FORMS.direct,
   };
 }

@@ -12,6 +12,7 @@
  *     evidence.ts    nothing-else: `expectAllProved`
  *     dry-run.ts     dry-run: `dryRun`
  *     container.ts   payload: `openContainer`; container: `checkDecompressor`, `readKernel`
+ *     decompressor-model.ts   container: `checkUnpacking`
  *     segment-loader.ts       container of a bzImage without a decompressor: `checkSegmentLoader`
  */
 import { KernelImageError } from '../base/errors.ts';

@@ -1,13 +1,14 @@
 /** What the added segment must be, and the checks of its parts: `program`, `parameters`, `slots`. The table is checked in table.ts. */
-import { KERNEL_IMAGE_SIZE, PAGE_SIZE } from '../base/addresses.ts';
+import { PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
+import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
-import type { Original } from './original.ts';
-import { formatsFor, TABLE_READERS } from './table/formats.ts';
-import type { TableReader } from './table/reader.ts';
+import { FORMS } from './original.ts';
+import type { Form, Original } from './original.ts';
+import { formatsFor } from './table/formats.ts';
 
 /** The added segment as it must be. `table`, `scratch` and `memsz` count from its start. */
 export interface ExpectedSegment {
@@ -43,12 +44,8 @@ export function checkProgram(file: Evidence, { offset, program }: ExpectedSegmen
   file.expectBytes("byte of this version's program", offset + PARAMS.size, program);
 }
 
-/** Checks all parameters except the saved bytes, which `checkHook` checks, and the slots. Returns the reader for the table's format. */
-export function checkParameters(
-  file: Evidence,
-  { kernel, form, table }: Original,
-  segment: ExpectedSegment,
-): TableReader {
+/** Checks all parameters except the saved bytes, which `checkHook` checks, and the slots. Returns the table's format. */
+export function checkParameters(file: Evidence, { kernel, form, table }: Original, segment: ExpectedSegment): number {
   const { offset } = segment;
   file.expectBytes('parameters: magic', offset + PARAMS.magic, Uint8Array.from(PARAMS_MAGIC));
   file.expectFields('parameters', offset, PARAMETERS, {
@@ -61,25 +58,31 @@ export function checkParameters(
     table_end: segment.filesz,
   });
   const format = Number(file.read('parameters', offset, PARAMETERS, 'table_format'));
-  const reader = TABLE_READERS.get(format);
   const allowed = formatsFor(form.atEnd ? table.lists : undefined);
-  if (reader === undefined || !allowed.includes(format)) {
+  if (!allowed.includes(format)) {
     const expected = `one of ${allowed.join(', ')}`;
     return refute('parameters: table_format', offset + PARAMS.table_format, { found: format, expected });
   }
   const [at, length] = PARAMETERS.table_format;
   file.accept(offset + at, offset + at + length);
-  const flags = Number(file.read('parameters', offset, PARAMETERS, 'flags'));
-  file.expectFields('parameters', offset, PARAMETERS, {
-    flags: form.flags.find((value) => value === flags) ?? form.flags[0]!,
-  });
+  checkFlags(file, form, offset);
   const [last, width] = PARAMETERS.flags;
   file.expectZeros('reserved byte of the parameters', offset + last + width, offset + PARAMS.size);
-  return reader;
+  return format;
+}
+
+/** The flags change what the program does, so each form has one value. The two vmlinux forms are the only ones that a reader may confuse. */
+function checkFlags(file: Evidence, form: Form, offset: FileOffset): void {
+  const found = file.read('parameters', offset, PARAMETERS, 'flags');
+  if (form.name === 'direct' && found === BigInt(FORMS.extracted.flags)) {
+    const expected = `${hex(form.flags)}; this is what a vmlinux has that was taken out of a bzImage (verify --extracted)`;
+    refute('parameters: flags', offset + PARAMS.flags, { found, expected });
+  }
+  file.expectFields('parameters', offset, PARAMETERS, { flags: form.flags });
 }
 
 /**
- * There must be one slot for each multiple of the alignment by which the image can move and still end within KERNEL_IMAGE_SIZE. With one more, a
+ * There must be one slot for each multiple of the alignment by which the image can move and still end within what the kernel's page tables map. With one more, a
  * slide would not boot; with one less, entropy is lost.
  */
 export function checkSlots(file: Evidence, original: Original, { offset }: ExpectedSegment): void {
@@ -90,8 +93,8 @@ export function checkSlots(file: Evidence, original: Original, { offset }: Expec
 }
 
 /** Counts one by one; the writer (kaslr/slots.ts) divides. */
-export function countSlots({ kernel, slotAlign }: Original): number {
+export function countSlots({ kernel, slotAlign, limit }: Original): number {
   let count = 0;
-  for (let end = kernel.imageEnd; end <= KERNEL_IMAGE_SIZE; end += slotAlign) count++;
+  for (let end = kernel.imageEnd; end <= limit; end += slotAlign) count++;
   return count;
 }

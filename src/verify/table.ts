@@ -17,10 +17,11 @@ import type { Original } from './original.ts';
 import type { ExpectedSegment } from './segment.ts';
 import { writtenOrder } from './table/compact.ts';
 import { formatsFor, TABLE_READERS } from './table/formats.ts';
-import type { DecodedTable, EntryWatch, TableReader } from './table/reader.ts';
+import type { DecodedTable, EntryWatch } from './table/reader.ts';
 
-/** `read`: the reader for the format that the parameters name. */
-export function checkTable(file: Evidence, original: Original, segment: ExpectedSegment, read: TableReader): void {
+/** `format`: the one that the parameters name. */
+export function checkTable(file: Evidence, original: Original, segment: ExpectedSegment, format: number): void {
+  const read = TABLE_READERS.get(format)!;
   const start = segment.offset + segment.table;
   const end = segment.offset + segment.filesz;
   const bytes = file.bytes.subarray(start, end);
@@ -31,11 +32,11 @@ export function checkTable(file: Evidence, original: Original, segment: Expected
     // If the bytes are a table in another format, it is the format in the parameters that is wrong.
     const offset = segment.offset + PARAMS.table_format;
     const allowed = formatsFor(original.form.atEnd ? original.table.lists : undefined);
-    for (const [format, other] of TABLE_READERS) {
-      if (other === read || !allowed.includes(format)) continue;
+    for (const [number, other] of TABLE_READERS) {
+      if (other === read || !allowed.includes(number)) continue;
       if (attempt(() => other(bytes, start, { sitesAtMost })) instanceof Error) continue;
       const found = file.read('parameters', segment.offset, PARAMETERS, 'table_format');
-      refute('parameters: table_format', offset, { found, expected: format });
+      refute('parameters: table_format', offset, { found, expected: number });
     }
     throw decoded;
   }

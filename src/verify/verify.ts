@@ -8,7 +8,8 @@
  * The original determines the converted file: except in the relocation table, each byte has one right value. So the proof covers every byte. Each
  * check accounts for the bytes that it examined, Evidence records them, and `nothing-else` demands that together they cover the whole file, and no
  * byte twice. So a change of any byte is refuted. A structure that the checks had forgotten would show as bytes that nothing accounts for. The table
- * is decoded instead of compared: it must name the same sites as the original's, and each format has only one way to write them.
+ * is decoded instead of compared: it must name the same sites as the original's, and each format has only one way to write them. What is converted for
+ * another use (original.ts, FORMS) or has its table in another format has other bytes: the verdict names the form.
  *
  * Each check may rely on those before it, and the first that is refuted ends the proof: after a wrong header, everything else would be wrong as well.
  * When two fields contradict each other, the one that disagrees with the rest of the file is reported; this is a guess.
@@ -20,7 +21,7 @@
  * (`kslide audit`).
  */
 import { PAGE_SIZE } from '../base/addresses.ts';
-import type { Slide } from '../base/addresses.ts';
+import type { FileOffset, Slide } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
 import { EHDR } from '../elf/fields.ts';
 import type { Codecs, Compression } from '../codecs/formats.ts';
@@ -32,6 +33,7 @@ import type { Segment } from '../elf/read.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import { readInput } from '../kernel/input.ts';
 import type { KernelInput } from '../kernel/input.ts';
+import { TABLE_FORMAT } from '../segment/layout.ts';
 import { assembleStub } from '../stub/program.ts';
 import { checkDecompressor, openContainer, readKernel } from './container.ts';
 import type { Container, Shell } from './container.ts';
@@ -43,7 +45,7 @@ import { checkElfHeader, checkPlacement, checkProgramHeaders } from './headers.t
 import { checkHook, checkOriginalBytes } from './hook.ts';
 import { checkSegmentLoader } from './segment-loader.ts';
 import { FORMS, readOriginal } from './original.ts';
-import type { Form, Original } from './original.ts';
+import type { Form, FormName, Original } from './original.ts';
 import { checkPadding, checkSectionHeaders, checkSectionNames } from './sections.ts';
 import { checkParameters, checkProgram, checkSlots, countSlots } from './segment.ts';
 import { checkTable } from './table.ts';
@@ -54,6 +56,8 @@ export interface VerifyOptions {
   readonly codecs: Codecs;
   /** The original's relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
+  /** `converted` is a vmlinux that was taken out of a bzImage of `rebuildBzImage`. */
+  readonly extracted?: boolean | undefined;
   /** Called as each check begins. */
   readonly onCheck?: ((name: CheckName) => void) | undefined;
 }
@@ -66,10 +70,21 @@ export interface Examination {
   readonly offence: Offence | undefined;
   /** The slides that the dry run applied. */
   readonly slides: readonly Slide[];
+  /** What exactly is proved: in this form every byte has one right value, except those of `compressed`. Undefined if refuted. */
+  readonly form: ProvedForm | undefined;
+}
+
+export interface ProvedForm {
+  readonly name: FormName;
+  readonly table: keyof typeof TABLE_FORMAT;
+  /** A bzImage's compressed bytes. They are proved by what they decode to, and other bytes may decode to the same. */
+  readonly compressed?: { readonly offset: FileOffset; readonly length: number };
 }
 
 /** The shape of `kslide verify --json`. All numbers here are the original's own, not read from the converted file. */
 export interface Verification extends Examination {
+  /** What the verdict takes as given. */
+  readonly premises: readonly string[];
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
   readonly kernelVersion: string | undefined;
@@ -85,7 +100,7 @@ export interface Verification extends Examination {
 export async function verify(
   original: Uint8Array,
   converted: Uint8Array,
-  { codecs, relocs, onCheck }: VerifyOptions,
+  { codecs, relocs, extracted, onCheck }: VerifyOptions,
 ): Promise<Verification> {
   const kernel = await about('original', () => readOriginal(original, { codecs, relocs }));
   await about('converted', () => refuseForeign(converted, kernel, codecs));
@@ -93,17 +108,27 @@ export async function verify(
   const count = countSlots(kernel);
   const options = { program: stubProgram(), onCheck };
   const shell = shellOf(input);
-  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted, codecs) } : undefined;
+  const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted) } : undefined;
   return {
     ...(container === undefined
-      ? examine(withFormOf(converted, kernel), converted, options)
+      ? examine({ ...kernel, form: formOf(converted, kernel, extracted) }, converted, options)
       : examineBzImage(kernel, converted, container, options)),
+    premises: premisesOf(relocs !== undefined, container !== undefined),
     input: input.kind,
     compression: input.compression,
     kernelVersion: input.kernelVersion,
     relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
     slots: { count, align, largest: (count - 1) * align, bits: Math.log2(count) },
   };
+}
+
+function premisesOf(ownTable: boolean, bzImage: boolean): string[] {
+  return [
+    'the original is the kernel that is meant: the converted file is compared with it, and its code is not judged',
+    ...(ownTable ? ['the relocation table that was given is of the same build'] : []),
+    "the program's machine code does what the model of it does: its tests and real boots show that, not this proof",
+    ...(bzImage ? ["the original's setup code and decompressor do what those of the kernel's source do"] : []),
+  ];
 }
 
 let stubCode: Uint8Array | undefined;
@@ -122,9 +147,10 @@ export interface ExamineOptions {
 /** The part of `verify` that examines the converted file. It never throws, whatever the file holds. */
 export function examine(original: Original, converted: Uint8Array, { program, onCheck }: ExamineOptions): Examination {
   const proof = new Proof(onCheck);
-  const slides = proof.attempt(() => prove(original, new Evidence(converted), program, proof));
+  const proved = proof.attempt(() => prove(original, new Evidence(converted), program, proof));
   const { checks, offence } = proof;
-  return { verdict: offence === undefined ? 'proved' : 'refuted', checks, offence, slides: slides ?? [] };
+  const { slides = [], form } = proved ?? {};
+  return { verdict: offence === undefined ? 'proved' : 'refuted', checks, offence, slides, form };
 }
 
 interface BzImageParts {
@@ -141,22 +167,26 @@ export function examineBzImage(
   { program, onCheck }: ExamineOptions,
 ): Examination {
   const proof = new Proof(onCheck, true);
-  const slides = proof.attempt(() => {
+  const proved = proof.attempt(() => {
     const container = proof.check('payload', () => {
       if (opened instanceof KernelImageError) throw opened;
       return opened;
     });
     const file = new Evidence(converted);
     const { elf, form } = proof.check('container', () => checkContainer(file, original, shell, container));
-    return prove({ ...original, form }, new Evidence(elf), program, proof);
+    const inside = prove({ ...original, form }, new Evidence(elf), program, proof);
+    const { compression, offset, length } = container.payload;
+    return compression === undefined ? inside : { ...inside, form: { ...inside.form, compressed: { offset, length } } };
   });
   const { checks, offence } = proof;
   const inside = offence !== undefined && !isContainerCheck(offence.check);
+  const { slides = [], form } = proved ?? {};
   return {
     verdict: offence === undefined ? 'proved' : 'refuted',
     checks,
     offence: inside ? { ...offence, what: `payload: ${offence.what}` } : offence,
-    slides: slides ?? [],
+    slides,
+    form,
   };
 }
 
@@ -172,13 +202,15 @@ function checkContainer(
   }
   checkDecompressor(file, shell, container);
   file.expectAllProved();
-  const { elf, atEnd } = readKernel(container, shell.header);
-  return { elf, form: atEnd ? FORMS.tableAtEnd : FORMS.compressed };
+  const { abs64, inverse32, abs32, lists } = original.table;
+  const tableSize = 4 * (abs64.length + inverse32.length + abs32.length + lists);
+  const { elf, atEnd } = readKernel(container, shell.header, tableSize);
+  return { elf, form: atEnd ? FORMS['table-at-end'] : FORMS.compressed };
 }
 
-async function tryOpen(converted: Uint8Array, codecs: Codecs): Promise<Container | KernelImageError> {
+async function tryOpen(converted: Uint8Array): Promise<Container | KernelImageError> {
   try {
-    return await openContainer(converted, codecs);
+    return await openContainer(converted);
   } catch (error) {
     if (error instanceof KernelImageError) return error;
     throw error;
@@ -189,12 +221,13 @@ function shellOf({ bzImage: image, header }: KernelInput): Shell | undefined {
   return image && header ? { image, header, payload: readPayload(image, header) } : undefined;
 }
 
-/** Recognizes a vmlinux that was extracted from a bzImage with its table at the end: the added segment ends the file. */
-function withFormOf(converted: Uint8Array, original: Original): Original {
+/** A vmlinux that was taken out of a bzImage with its table at the end shows it: the added segment ends the file. */
+function formOf(converted: Uint8Array, { kernel }: Original, extracted = false): Form {
   const last = lastSegment(converted);
-  const afterOriginal = original.kernel.elf.bytes.length + PAGE_SIZE;
+  const afterOriginal = kernel.elf.bytes.length + PAGE_SIZE;
   const atEnd = last !== undefined && last.offset >= afterOriginal && last.offset + last.filesz === converted.length;
-  return atEnd ? { ...original, form: FORMS.tableAtEnd } : original;
+  if (atEnd) return FORMS['table-at-end'];
+  return extracted ? FORMS.extracted : FORMS.direct;
 }
 
 /** Undefined if the headers cannot be read; then the checks will say why. */
@@ -207,8 +240,13 @@ function lastSegment(converted: Uint8Array): Segment | undefined {
   }
 }
 
+interface Proved {
+  readonly slides: Slide[];
+  readonly form: ProvedForm;
+}
+
 /** The proof, check by check. */
-function prove(original: Original, file: Evidence, program: Uint8Array, proof: Proof): Slide[] {
+function prove(original: Original, file: Evidence, program: Uint8Array, proof: Proof): Proved {
   // Headers first: they say where everything else is.
   const phoff = proof.check('elf-header', () => checkElfHeader(file, original));
   const added = proof.check('program-headers', () => checkProgramHeaders(file, original, phoff, program));
@@ -218,9 +256,9 @@ function prove(original: Original, file: Evidence, program: Uint8Array, proof: P
   proof.check('original-bytes', () => checkOriginalBytes(file, original, phoff));
   proof.check('hook', () => checkHook(file, original, segment));
   proof.check('program', () => checkProgram(file, segment));
-  const readTable = proof.check('parameters', () => checkParameters(file, original, segment));
+  const format = proof.check('parameters', () => checkParameters(file, original, segment));
   proof.check('slots', () => checkSlots(file, original, segment));
-  proof.check('table', () => checkTable(file, original, segment, readTable));
+  proof.check('table', () => checkTable(file, original, segment, format));
 
   // What no loader looks at.
   const sections = proof.check('section-names', () => checkSectionNames(file, original, segment));
@@ -229,7 +267,13 @@ function prove(original: Original, file: Evidence, program: Uint8Array, proof: P
   proof.check('nothing-else', () => file.expectAllProved());
 
   // From here every byte is proved, so the model needs no checks of its own.
-  return proof.check('dry-run', () => dryRun(original, file.bytes));
+  const slides = proof.check('dry-run', () => dryRun(original, file.bytes));
+  return { slides, form: { name: original.form.name, table: tableName(format) } };
+}
+
+function tableName(format: number): ProvedForm['table'] {
+  const names = Object.keys(TABLE_FORMAT) as ProvedForm['table'][];
+  return names.find((name) => TABLE_FORMAT[name] === format)!;
 }
 
 const CONVERTED = 'an ELF file for x86-64, as `kslide convert` writes it, or a bzImage made from a bzImage';

@@ -88,8 +88,8 @@ test('the decoder of that compression gets data and size, and who watches', asyn
   assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }), makeVmlinux(0x100));
   assert.deepEqual(await decodePayload(payload, { ...noCodecs, gzip }, watch), makeVmlinux(0x100));
   assert.deepEqual(calls, [
-    [payload.data, 0x100, undefined],
-    [payload.data, 0x100, watch],
+    [payload.data, 0x100, undefined, undefined],
+    [payload.data, 0x100, watch, undefined],
   ]);
 });
 
@@ -133,6 +133,12 @@ const refused: readonly [string, BzImageParts, ErrorCode, string][] = [
     'too large: uncompressed size at offset 0x444 is 0x100001, expected at most 0x100000 (init_size)',
   ],
   [
+    'a size that no kernel of its length has',
+    { payload: zstd(0x400_0801), fields: { init_size: 0xffff_ffff } },
+    'too-large',
+    'too large: uncompressed size at offset 0x444 is 0x4000801, expected at most 0x4000800, for a payload of 0x8 bytes',
+  ],
+  [
     'a size above 1 GiB, whatever init_size is',
     { payload: zstd(0x4000_0001), fields: { init_size: 0xffff_ffff } },
     'too-large',
@@ -152,9 +158,13 @@ for (const [name, parts, code, message] of refused) {
   });
 }
 
-test('a size of exactly init_size or 1 GiB is taken', () => {
+test('a size of exactly init_size, of 256 bytes for each of the payload and 64 MiB, or of 1 GiB is taken', () => {
+  const fields = { init_size: 0xffff_ffff };
+  const sized = (length: number, size: number): Uint8Array =>
+    withSizeWord(Uint8Array.from({ ...zstd(0), length: length - 4 }), size);
   assert.equal(payloadOf({ payload: zstd(0x10_0000) }).claimedSize, 0x10_0000);
-  assert.equal(payloadOf({ payload: zstd(0x4000_0000), fields: { init_size: 0xffff_ffff } }).claimedSize, 0x4000_0000);
+  assert.equal(payloadOf({ payload: sized(8, 0x400_0800), fields }).claimedSize, 0x400_0800);
+  assert.equal(payloadOf({ payload: sized(0x3c_0000, 0x4000_0000), fields }).claimedSize, 0x4000_0000);
 });
 
 test('only KernelImageError comes out of any two fields and any size', () => {

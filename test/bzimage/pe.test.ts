@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { ascii, Reader, Writer } from '../../src/base/bytes.ts';
 import { dropSignature, findPeSection, growImage, isPe, readPe } from '../../src/bzimage/pe.ts';
-import { KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
+import { hex, KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
 import { makePe, PE_AT, PE_SECTIONS_AT } from './make-image.ts';
 
 const good = makePe({ sections: { '.cmdline': ascii('quiet'), '.linux': ascii('the kernel') } });
@@ -129,6 +129,23 @@ test('without a signature, or without PE headers, what is given is copied as it 
     assert.ok(!signed);
     assert.deepEqual(bytes, image);
     assert.notEqual(bytes.buffer, image.buffer);
+  }
+});
+
+test('padding after the certificates goes with them: zeros, or the 0xff of erased flash', () => {
+  const signed = makeEfiStub({ certificates: 0x208 });
+  for (const fill of [0, 0xff]) {
+    for (const length of [1, 8, 0xdf8]) {
+      const padded = new Uint8Array(signed.length + length).fill(fill, signed.length);
+      padded.set(signed);
+      const { bytes, signed: was } = dropSignature(padded);
+      assert.deepEqual([was, bytes], [true, makeEfiStub()]);
+      padded[padded.length - 1] = 1;
+      assert.throws(() => dropSignature(padded), {
+        code: 'bad-value',
+        message: `invalid value: CertificateTable at offset ${hex(CERTIFICATES)} is 0x1000 to 0x1208, expected certificates that end the file, at ${hex(padded.length)}, but for padding`,
+      });
+    }
   }
 });
 

@@ -26,7 +26,7 @@ test('the text, where instructions were counted', () => {
 guest    256 MiB, pvh, "quiet <&>", QEMU 7.2.22
 measure  TCG counts guest instructions (-icount shift=0; 1 takes 1 ns of guest time); KVM cannot run this kernel here
 to       the first instruction of /init
-boots    1 of each; median, and spread from least to most
+boots    3 of each; median, and spread from least to most
 
                       instructions  spread  over vmlinux  relocation     file   loaded
 bzImage                  2,000.0 M   0.15%        +53.8%       0.12%  11.0 MB  11.0 MB
@@ -138,4 +138,19 @@ test('arguments that make no sense are refused before anything boots', () => {
 test('a machine without QEMU is told so', () => {
   const { PATH: _, ...env } = process.env;
   refused([kernel, '--accel', 'tcg'], 3, /qemu-system-x86_64 is not installed/, { ...env, PATH: directory });
+});
+
+test('one boot of each has no spread, in text and on the page', () => {
+  const several = makeSummary();
+  const once = makeSummary({
+    rows: several.rows.map((row) => ({ ...row, boots: [row.median], least: row.median, most: row.median })),
+  });
+  const text = reportBench(once);
+  assert.match(text, /^boots +one of each: no spread$/m);
+  assert.match(text, /^vmlinux +1,300\.0 M +– /m);
+  assert.match(text, /\(one boot of each, compared with nokaslr: how far boots differ is not known\)$/m);
+  const page = reportBenchPage(once);
+  assert.match(page, /there was one boot of each, so no spread is known/);
+  for (const said of [text, page]) assert.doesNotMatch(said, /NaN|Infinity|class="range"|differ by 0/);
+  assert.match(reportBenchPage(several), /class="range"/);
 });

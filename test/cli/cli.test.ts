@@ -1,9 +1,10 @@
 /** The command line as a contract: exit codes, one line a failure, what goes to which stream, and no file left by a failure. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import type { SpawnSyncReturns } from 'node:child_process';
 import { linkSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
@@ -13,7 +14,7 @@ import { convert } from '../../src/convert.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
-import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { DATA, makeVmlinux, TABLE } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-cli-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -190,4 +191,62 @@ test('the input is never the output, by whatever name', () => {
 
 test('a disk that is full is an environment failure', () => {
   refused(['convert', file(bzImage), '-o', '/dev/full', '--quiet'], /^kslide: \/dev\/full: no space left on device/, 3);
+});
+
+test('outputs that would be one file are refused under any name, before any work', () => {
+  const [input, output, there] = [file(bzImage), file(), file(new Uint8Array(1))];
+  symlinkSync(there, `${there}.soft`);
+  linkSync(there, `${there}.hard`);
+  const around = join(directory, '..', basename(directory), basename(output));
+  for (const [first, second] of [
+    [output, output],
+    [output, around],
+    [there, `${there}.soft`],
+    [there, `${there}.hard`],
+  ] as const)
+    refused(
+      ['extract', input, '-o', first, '--relocs-out', second],
+      /^kslide: -o and --relocs-out name the same file$/m,
+    );
+  refused(['extract', join(directory, 'missing'), '-o', output, '--relocs-out', output], /name the same file/);
+  assert.equal(kslide(['extract', input, '-o', '/dev/null', '--relocs-out', '/dev/null']).code, 0);
+  refused(
+    ['convert', input, '-o', '/dev/stdout', '--json'],
+    /^kslide: --json and -o \/dev\/stdout both want standard output$/m,
+  );
+  refused(['convert', input, '-o', '/proc/self/fd/1', '--json'], /both want standard output$/m);
+  refused(['bench', input, '--html', '-', '--json'], /^kslide: --json and --html - both want standard output$/m);
+  const results = file(Buffer.from('results'));
+  refused(['audit', '--merge', results, '--html', results], /is the input file/);
+  assert.equal(readFileSync(results, 'utf8'), 'results');
+});
+
+test('standard output that is a file is written where it stands, by any name, and stays that file', () => {
+  const [input, output] = [file(bzImage), file()];
+  const shell = `( printf before; "$@"; printf after ) > "$OUT"`;
+  const command = (args: readonly string[]): SpawnSyncReturns<Buffer> =>
+    spawnSync('sh', ['-c', shell, 'sh', process.execPath, '--import', 'tsx', script, ...args], {
+      cwd: root,
+      env: { ...process.env, OUT: output },
+    });
+  for (const name of ['-', '/dev/stdout', '/dev/fd/1', '/proc/self/fd/1']) {
+    assert.equal(command(['convert', input, '-o', name, '--quiet']).stderr.toString(), '');
+    assert.deepEqual(readFileSync(output), Buffer.concat([Buffer.from('before'), expected, Buffer.from('after')]));
+  }
+  // The report would be lost with the file that is replaced.
+  const lost = command(['convert', input, '-o', output]);
+  assert.equal(lost.stderr.toString(), `kslide: -o ${output} is where standard output goes, and the report with it\n`);
+  assert.equal(readFileSync(output, 'utf8'), 'beforeafter');
+});
+
+test('convert warns of a kernel with one slot, also when it prints nothing else', () => {
+  const immovable = file(makeVmlinux({ edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x3fe0_1000 - DATA.paddr) }));
+  const warning =
+    'this kernel will never move: it has only one slot, 0. Its image ends at 0x3fe01000, moves by multiples of 0x200000, and must end at 0x40000000 or below';
+  const quiet = kslide(['convert', immovable, '-o', file(), '--quiet']);
+  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, `kslide: warning: ${warning}\n`]);
+  const json = kslide(['convert', immovable, '-o', file(), '--json']);
+  assert.deepEqual((JSON.parse(json.stdout.toString()) as { warnings: unknown }).warnings, [warning]);
+  const text = kslide(['convert', immovable, '-o', file()]);
+  assert.match(text.stdout.toString(), /^slots +1: the kernel can never move$/m);
 });

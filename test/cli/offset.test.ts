@@ -7,7 +7,12 @@ import { after, test } from 'node:test';
 import { Command } from 'commander';
 import addOffset, { reportOffset } from '../../src/cli/commands/offset.ts';
 import { findOffsets, USUAL_TEXT } from '../../src/measure/offset.ts';
+import { KernelImageError } from '../../src/base/errors.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
+import { readOffsetKernel } from '../../src/measure/offset-kernel.ts';
+import { randomize } from '../../src/randomize.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
+import { pageTables } from '../page-tables.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-offset-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -40,12 +45,12 @@ test('a panic, /proc/kallsyms and vmcoreinfo say the same', () => {
     vmcoreinfo: 'SYMBOL(_stext)=ffffffff9d000000\nKERNELOFFSET=1c000000\nNUMBER(KERNEL_IMAGE_SIZE)=1073741824\n',
   };
   for (const [source, text] of Object.entries(all)) {
-    assert.deepEqual(findOffsets(text), { found: [{ source, slide: 0x1c00_0000 }], useless: [] });
+    assert.deepEqual(findOffsets(text), { found: [{ source, slide: 0x1c00_0000 }], useless: [], disabled: false });
   }
 });
 
 test('a kernel that was not randomized has the slide 0', () => {
-  for (const text of ['Kernel Offset: disabled\n', 'ffffffff81000000 T _text\n', 'KERNELOFFSET=0\n'])
+  for (const text of ['Kernel Offset: 0x0 from 0xffffffff81000000\n', 'ffffffff81000000 T _text\n', 'KERNELOFFSET=0\n'])
     assert.deepEqual(
       findOffsets(text).found.map(({ slide }) => slide),
       [0],
@@ -60,13 +65,17 @@ test('what looks similar is nothing', () => {
     'ffffffff9d000000 T __text\nffffffff9d000000 D _text\n',
     'xKERNELOFFSET=1c000000\n',
   ];
-  for (const text of similar) assert.deepEqual(findOffsets(text), { found: [], useless: [] }, text);
+  for (const text of similar) assert.deepEqual(findOffsets(text), { found: [], useless: [], disabled: false }, text);
 });
 
 test('addresses that are hidden, or of a kernel that is linked elsewhere, are no slide', () => {
-  assert.deepEqual(findOffsets('0000000000000000 T _text\n'), { found: [], useless: [0n] });
-  assert.deepEqual(findOffsets('ffffffff9d012000 T _text\n'), { found: [], useless: [0xffff_ffff_9d01_2000n] });
-  assert.deepEqual(findOffsets('ffffffff9d100000 T _text\n', USUAL_TEXT + 0x10_0000n).found, [
+  assert.deepEqual(findOffsets('0000000000000000 T _text\n'), { found: [], useless: [0n], disabled: false });
+  assert.deepEqual(findOffsets('ffffffff9d012000 T _text\n'), {
+    found: [],
+    useless: [0xffff_ffff_9d01_2000n],
+    disabled: false,
+  });
+  assert.deepEqual(findOffsets('ffffffff9d100000 T _text\n', { text: USUAL_TEXT + 0x10_0000n }).found, [
     { source: 'kallsyms', slide: 0x1c00_0000 },
   ]);
 });
@@ -136,4 +145,155 @@ test('the command: a file that is no text all through, and where a kernel is lin
   assert.equal(await run(log), 0);
   assert.equal(await run(log, '--vmlinux', vmlinux), 0);
   assert.equal(await run(empty), 1);
+});
+
+function refused(log: string, code: string, message: string): void {
+  assert.throws(
+    () => findOffsets(log),
+    (error) => {
+      assert.ok(error instanceof KernelImageError, String(error));
+      assert.deepEqual([error.code, error.message], [code, message]);
+      return true;
+    },
+  );
+}
+
+test('a number that no slide can be is refused, with where it is', () => {
+  const allowed = 'expected the hex of a multiple of 0x200000 below 0x3f000000';
+  const numbers: readonly (readonly [number: string, found: string])[] = [
+    [`0x${'f'.repeat(300)}`, '0xffffffffffffffffffffff… (302 characters)'],
+    ['0x123', '0x123'],
+    ['0x10000000000000000', '0x10000000000000000'],
+    ['0x1c000001', '0x1c000001'],
+    ['0x40000000', '0x40000000'],
+    ['0x3f000000', '0x3f000000'],
+    ['-0x200000', '-0x200000'],
+    ['NaN', 'NaN'],
+    ['Infinity', 'Infinity'],
+    ['1c000000', '1c000000'],
+    ['0x', '0x'],
+    ['0x1C000000', '0x1C000000'],
+    ['0x1c\x1b[31m0', '0x1c?[31m0'],
+  ];
+  for (const [number, found] of numbers) {
+    refused(
+      `noise\nKernel Offset: ${number} from 0xffffffff81000000\n`,
+      'bad-value',
+      `invalid value: Kernel Offset in the log at offset 0x6 is ${found}, ${allowed}`,
+    );
+    if (number === '1c000000') continue;
+    refused(
+      `KERNELOFFSET=${number}\n`,
+      'bad-value',
+      `invalid value: KERNELOFFSET in the log at offset 0x0 is ${found}, ${allowed}`,
+    );
+  }
+  // The last slide that a kernel of one page could take, and one with leading zeros.
+  for (const number of ['0x3ee00000', '0x000000000000000000003ee00000'])
+    assert.deepEqual(findOffsets(`Kernel Offset: ${number} from 0xffffffff81000000\n`).found, [
+      { source: 'panic', slide: 0x3ee0_0000 },
+    ]);
+  // A kernel without CONFIG_RANDOMIZE_BASE has half the range.
+  assert.throws(() => findOffsets('KERNELOFFSET=1f000000', { limit: 0x2000_0000 }), /below 0x1f000000/);
+});
+
+test('KERNELOFFSET is read with 0x and without; a format string in a dump is nothing', () => {
+  for (const text of ['KERNELOFFSET=1c000000\n', 'KERNELOFFSET=0x1c000000\n'])
+    assert.deepEqual(findOffsets(text).found, [{ source: 'vmcoreinfo', slide: 0x1c00_0000 }]);
+  for (const text of ['KERNELOFFSET=%lx\n', 'KERNELOFFSET=\n', 'Kernel Offset: 0x%lx from 0x%lx (relocation range: '])
+    assert.deepEqual(findOffsets(text), { found: [], useless: [], disabled: false });
+});
+
+test('slides of other architectures are refused by name', () => {
+  const panics = {
+    arm64: ['0x2b4c1e000000', '0xffff800080000000'],
+    riscv: ['0x1c000000', '0xffffffff80000000'],
+    powerpc: ['0x1c000000', '0xc000000000000000'],
+    loongarch: ['0x1c000000', '0x9000000000200000'],
+  };
+  for (const [name, [slide, base]] of Object.entries(panics))
+    refused(
+      `Kernel Offset: ${slide} from ${base}\n`,
+      'wrong-architecture',
+      `not an x86-64 kernel: Kernel Offset in the log at offset 0x0 is ${name}'s: from ${base}, expected x86-64's, from an address above 0xffffffff80000000`,
+    );
+  for (const [number, name] of [
+    ['kimage_voffset', 'arm64'],
+    ['va_kernel_pa_offset', 'riscv'],
+  ])
+    refused(
+      `NUMBER(${number})=0x1\nKERNELOFFSET=1c000000\n`,
+      'wrong-architecture',
+      `not an x86-64 kernel: vmcoreinfo in the log at offset 0x0 is ${name}'s: it has NUMBER(${number}), expected x86-64's`,
+    );
+  const { remark, exitCode } = reportOffset(findOffsets('ffff8000801d0000 T _text\n'), { json: false });
+  assert.deepEqual([exitCode, remark], [1, '_text at 0xffff8000801d0000 is an address of arm64, not of x86-64']);
+});
+
+const DISABLED = 'Kernel panic - not syncing: VFS\nKernel Offset: disabled\n';
+const TELLS_NOTHING =
+  '"Kernel Offset: disabled" does not tell the slide: a kernel that the host has moved says the same; name the file that was booted with --vmlinux, or give /proc/kallsyms';
+
+test('"disabled" gives no command, also when an earlier boot had a slide', () => {
+  for (const log of [DISABLED, `${PANIC}${DISABLED}`, `Linux version 6.1\n${PANIC}Linux version 6.1\n${DISABLED}`])
+    for (const json of [true, false])
+      assert.deepEqual(
+        reportOffset(findOffsets(log), { json }),
+        { output: '', remark: TELLS_NOTHING, exitCode: 1 },
+        log,
+      );
+});
+
+test('"disabled" with an address of the same boot: the address tells', () => {
+  for (const log of [
+    `kslide-guest: text=ffffffff93400000\n${DISABLED}`,
+    `ffffffff93400000 T _text\n${DISABLED}`,
+    `${DISABLED}ffffffff93400000 T _text\n`,
+  ])
+    assert.deepEqual(findOffsets(log), {
+      found: [{ source: 'kallsyms', slide: 0x1240_0000 }],
+      useless: [],
+      disabled: false,
+    });
+});
+
+test('what contradicts itself within a boot is refused', () => {
+  refused(
+    `ffffffff93400000 T _text\n${PANIC}`,
+    'bad-value',
+    "invalid value: slide by panic in the log at offset 0x23 is 0x1c000000, expected 0x12400000, the same boot's by kallsyms",
+  );
+});
+
+test('the file that was booted tells the slide, with and without kslide’s own parameters', async () => {
+  const image = makeVmlinux(pageTables({ mapped: 512, pvh: 512 }));
+  const slides = { virt: 0x1240_0000, phys: 0x240_0000, entry: 'linux64' } as const;
+  for (const flag of [true, false]) {
+    const moved = (await randomize(image, { codecs: coreCodecs, ...slides, flag })).bytes();
+    const search = findOffsets(DISABLED, readOffsetKernel(moved));
+    assert.deepEqual(search, { found: [{ source: 'file', slide: slides.virt }], useless: [], disabled: false });
+    assert.match(
+      reportOffset(search, { vmlinux: 'moved', json: false }).output,
+      /^slide {2}0x12400000 \(292 MiB\), from the file: the host has moved this kernel\ngdb {4}symbol-file -o 0x12400000 moved\n/,
+    );
+  }
+  // The kernel that it was made from: nobody knows whether this one or a moved copy ran.
+  assert.equal(findOffsets(DISABLED, readOffsetKernel(image)).disabled, true);
+});
+
+test('addresses of symbols in vmcoreinfo, where the symbols are known', () => {
+  const addressOf = (name: string): bigint | undefined =>
+    ({ _stext: 0xffff_ffff_8100_0000n, init_uts_ns: 0xffff_ffff_8261_5740n })[name];
+  const log =
+    'SYMBOL(init_uts_ns)=ffffffff94a15740\nSYMBOL(unknown)=ffffffff93000000\nSYMBOL(_stext)=ffffffff93400000\n';
+  assert.deepEqual(findOffsets(log, { addressOf }).found, [{ source: 'symbols', slide: 0x1240_0000 }]);
+  assert.deepEqual(findOffsets(log).found, []);
+  assert.throws(
+    () => findOffsets(log.replace('93400000', '93600000'), { addressOf }),
+    /SYMBOL\(_stext\) in the log at offset 0x46 is 0xffffffff93600000, expected 0xffffffff93400000, as init_uts_ns has moved: is this the kernel of the log\?$/,
+  );
+  assert.throws(
+    () => findOffsets('SYMBOL(_stext)=ffffffff93401000', { addressOf }),
+    /expected a possible slide above 0xffffffff81000000/,
+  );
 });

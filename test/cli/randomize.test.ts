@@ -1,7 +1,16 @@
 /** `kslide randomize` as a command: what it writes, what it prints, and what it refuses in which words. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -124,4 +133,80 @@ test('what cannot be is refused in one line, exit code 2, and nothing is written
   assert.equal(existsSync(output), false);
   assert.deepEqual(readdirSync(directory), before);
   assert.equal(kslide(input, '-o', output, '--virt', '0x400000', '--phys', '0', '--force', '--quiet').code, 0);
+});
+
+test('--seed-file: the digits of --seed from a file, a FIFO or standard input', async () => {
+  const expected = await library({});
+  const seedFile = join(directory, 'seed');
+  const from = (...args: string[]): { code: number | null; stdout: Buffer; stderr: string } =>
+    kslide(input, '-o', output, '--quiet', ...args);
+  for (const text of [SEED, `${SEED}\n`, `${SEED}\r\n`, SEED.toUpperCase()]) {
+    rmSync(output, { force: true });
+    writeFileSync(seedFile, text, { mode: 0o600 });
+    const ran = from('--seed-file', seedFile);
+    assert.deepEqual([ran.code, ran.stdout.length, ran.stderr], [0, 0, '']);
+    assert.deepEqual(new Uint8Array(readFileSync(output)), expected);
+  }
+  rmSync(output);
+  const shell = `printf %s "$SEED" | "$@" --seed-file - && cmp "$OUT" "$OUT.2" && "$@" --seed-file <(printf %s "$SEED")`;
+  writeFileSync(`${output}.2`, expected);
+  const command = [process.execPath, '--import', 'tsx', script, 'randomize', input, '-o', output, '--quiet'];
+  const { status, stderr } = spawnSync('bash', ['-c', shell, 'bash', ...command], {
+    cwd: root,
+    env: { ...process.env, SEED, OUT: output },
+  });
+  assert.deepEqual([status, stderr.toString()], [0, '']);
+  assert.deepEqual(new Uint8Array(readFileSync(output)), expected);
+  rmSync(`${output}.2`);
+});
+
+test('--seed-file: others who can read it are named; what is no seed is refused without showing it', () => {
+  const seedFile = join(directory, 'seed');
+  writeFileSync(seedFile, SEED);
+  for (const mode of [0o640, 0o604]) {
+    chmodSync(seedFile, mode);
+    const ran = kslide(input, '-o', output, '--seed-file', seedFile);
+    assert.equal(ran.code, 0);
+    assert.equal(ran.stderr, `kslide: warning: others can read ${seedFile}, which holds the seed; run: chmod 600\n`);
+    assert.equal(kslide(input, '-o', output, '--seed-file', seedFile, '--quiet').stderr, ran.stderr);
+  }
+  chmodSync(seedFile, 0o600);
+  for (const [text, bytes] of [
+    ['', 0],
+    [`${SEED}\n\n`, 66],
+    [`${SEED}${SEED}`, 128],
+    [` ${SEED}`, 65],
+    ['geheim', 6],
+    ['00'.repeat(15), 30],
+  ] as const) {
+    rmSync(output, { force: true });
+    writeFileSync(seedFile, text);
+    const ran = kslide(input, '-o', output, '--seed-file', seedFile);
+    const message = `kslide: ${seedFile}: ${bytes} bytes, expected 16 to 32 bytes in hex and at most a newline, for example from: openssl rand -hex 32\n`;
+    assert.deepEqual([ran.code, ran.stdout.length, ran.stderr], [2, 0, message]);
+    assert.equal(existsSync(output), false);
+  }
+  writeFileSync(seedFile, SEED);
+  for (const [args, message] of [
+    [['--seed-file', seedFile, '--seed', SEED], '--seed and --seed-file do not go together'],
+    [['--seed-file', `${seedFile}.none`], `${seedFile}.none: no such file or directory`],
+    [['--seed-file', '-', '--relocs', '-'], '--relocs and --seed-file both want standard input'],
+  ] as const) {
+    const ran = kslide(input, '-o', output, ...args);
+    assert.deepEqual([ran.code, ran.stdout.length, ran.stderr], [2, 0, `kslide: ${message}\n`]);
+  }
+  const over = kslide(input, '-o', seedFile, '--seed-file', seedFile);
+  assert.equal(over.stderr, `kslide: ${seedFile}: is the input file; name another one\n`);
+  assert.equal(readFileSync(seedFile, 'utf8'), SEED);
+});
+
+test('what was moved is readable by its owner only, also in place of a file that all could read', () => {
+  rmSync(output, { force: true });
+  for (const quiet of [[], ['--quiet']]) {
+    assert.equal(kslide(input, '-o', output, ...quiet).code, 0);
+    assert.equal(statSync(output).mode & 0o7777, 0o600);
+    chmodSync(output, 0o644);
+  }
+  assert.equal(kslide(input, '-o', output, '--quiet').code, 0);
+  assert.equal(statSync(output).mode & 0o7777, 0o600);
 });

@@ -90,11 +90,14 @@ for (const { name, compression, codecs, payload } of PAYLOADS) {
     });
 
     it('is refused with the 4 size bytes of a kernel payload behind it, or other bytes', async () => {
-      // gzip: what follows a member is another member or is ignored.
-      if (compression === 'gzip') return;
+      // gzip: Node ignores what follows a member, unless it is another one.
+      if (compression === 'gzip' && codecs === nodeCodecs) return;
       for (const tail of [[0, 0, 0, 0], [0xf0, 0x49, 0x02, 0x00], [1]]) {
         const decoded = await attempt(codecs, compression, Uint8Array.from([...payload, ...tail]), DATA.length);
-        assert.equal(decoded, undefined, `followed by ${tail.join(' ')}`);
+        // A block size of 0 ends lz4 data, for kernels from 5.14 on.
+        const ends = compression === 'lz4' && tail.every((byte) => byte === 0);
+        if (ends) assert.deepEqual(decoded && Buffer.from(decoded), Buffer.from(DATA));
+        else assert.equal(decoded, undefined, `followed by ${tail.join(' ')}`);
       }
     });
 
@@ -137,15 +140,13 @@ describe('errors', () => {
   it('keep the cause', async () => {
     const payload = compress('gzip', DATA);
     payload[5000]! ^= 1;
-    for (const codecs of [coreCodecs, nodeCodecs]) {
-      await assert.rejects(
-        async () => codecs.gzip(payload, DATA.length),
-        (error: KernelImageError) => {
-          assert.equal(error.code, 'corrupt-data');
-          assert.ok(error.cause instanceof Error);
-          return true;
-        },
-      );
-    }
+    await assert.rejects(
+      async () => nodeCodecs.gzip(payload, DATA.length),
+      (error: KernelImageError) => {
+        assert.equal(error.code, 'corrupt-data');
+        assert.ok(error.cause instanceof Error);
+        return true;
+      },
+    );
   });
 });

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { readdirSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { execute } from './execute.ts';
+import type { Executed } from './execute.ts';
 import { CORPUS, fuzz, readCorpus } from './fuzz.ts';
 import { loadTarget, TARGETS } from './targets.ts';
 
@@ -18,6 +19,14 @@ for (const name of TARGETS) {
         const { fault } = await execute(target, input);
         assert.equal(fault?.text, undefined, `corpus/${name}/${file}`);
       }
+    });
+
+    it('its seeds are valid, or mutations of them would be refused for what is wrong with the seed', async () => {
+      const target = await loadTarget(name);
+      const results: Executed[] = [];
+      for (const seed of await target.seeds()) results.push(await execute(target, seed));
+      const accepted = results.filter(({ refused, fault }) => !refused && fault === undefined);
+      assert.ok(accepted.length >= results.length / 2, results.map(({ outcome }) => outcome).join('\n'));
     });
 
     it('a few executions', async () => {

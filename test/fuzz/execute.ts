@@ -20,6 +20,8 @@ export interface Fault {
 export interface Executed {
   /** A word for what came out: that of the target, or the error's code and what it is about. */
   readonly outcome: string;
+  /** The input was refused, as bad input is. */
+  readonly refused: boolean;
   readonly fault: Fault | undefined;
 }
 
@@ -31,7 +33,7 @@ export async function execute(target: Target, input: Uint8Array): Promise<Execut
     const given = target.run(input);
     outcome = typeof given === 'string' ? given : await given;
     stopMeter();
-    return { outcome, fault: undefined };
+    return { outcome, refused: false, fault: undefined };
   } catch (error) {
     return judge(error);
   }
@@ -46,12 +48,13 @@ function judge(error: unknown): Executed {
     found = error instanceof MemoryLimitError ? error : exceeded;
   }
   if (!(found instanceof MemoryLimitError) && isRefusal(found))
-    return { outcome: describeRefusal(found), fault: undefined };
+    return { outcome: describeRefusal(found), refused: true, fault: undefined };
   const { name, message, stack = '' } = found instanceof Error ? found : new Error(String(found));
   const frame = /\(?(?:file:\/\/)?[^\s(]*\/((?:src|test\/fuzz\/targets)\/[^\s:)]+:\d+)/.exec(stack)?.[1] ?? 'nowhere';
   const [line = ''] = message.split('\n');
   return {
     outcome: `fault ${name}`,
+    refused: false,
     fault: { key: `${name} at ${frame}`, text: `${name}: ${line.slice(0, 300)}\n${stack}` },
   };
 }

@@ -1,8 +1,19 @@
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { gunzipSync, gzipSync } from 'node:zlib';
 import { ascii, Writer } from '../../src/base/bytes.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
 import type { Codecs, Decoder } from '../../src/codecs/formats.ts';
+import { convert } from '../../src/convert.ts';
+import { readElf } from '../../src/elf/read.ts';
+import { inspect } from '../../src/inspect.ts';
+import { randomize } from '../../src/randomize.ts';
+import { verify } from '../../src/verify/verify.ts';
+import { makeVmlinux as fullVmlinux } from '../make-vmlinux.ts';
 import { KernelImageError, type ErrorCode } from '../../src/base/errors.ts';
 import { expectInput, readInput } from '../../src/kernel/input.ts';
 import { KERNEL_VERSION, makeBzImage, makePe, makeVmlinux } from '../bzimage/make-image.ts';
@@ -56,6 +67,7 @@ test('a vmlinux, with its table in a file of its own', async () => {
     bzImage: undefined,
     header: undefined,
     compression: undefined,
+    payloadDiffers: undefined,
     kernelVersion: undefined,
     relocs,
   });
@@ -127,13 +139,13 @@ const refused: readonly [string, Uint8Array, ErrorCode, string][] = [
     'a kernel module',
     elf((file) => file.u16(16, 1)),
     'not-a-kernel',
-    'not a kernel image: e_type at offset 0x10 is 0x1 (ET_REL, an object file or kernel module), expected 0x2 (ET_EXEC) or 0x3 (ET_DYN)',
+    'not a kernel image: e_type at offset 0x10 is 0x1 (ET_REL, an object file or kernel module), expected 0x2 (ET_EXEC) or 0x3 (ET_DYN); give the kernel that it belongs to: vmlinuz in /boot, or vmlinux of the build',
   ],
   [
     'an arm64 Image',
     magic(0x38, 'ARM\x64'),
     'wrong-architecture',
-    `not an x86-64 kernel: file is an arm64 Image, ${READABLE}`,
+    `not an x86-64 kernel: file is an arm64 Image, ${READABLE}; kslide reads kernels for x86-64 only`,
   ],
   [
     'an arm64 Image.gz',
@@ -145,19 +157,19 @@ const refused: readonly [string, Uint8Array, ErrorCode, string][] = [
     'an EFI zboot image',
     magic(4, 'zimg'),
     'wrong-architecture',
-    `not an x86-64 kernel: file is an EFI zboot image (arm64, RISC-V or LoongArch), ${READABLE}`,
+    `not an x86-64 kernel: file is an EFI zboot image (arm64, RISC-V or LoongArch), ${READABLE}; the kernel is in it, compressed; kslide reads kernels for x86-64 only`,
   ],
   [
     'a RISC-V Image',
     magic(0x38, 'RSC\x05'),
     'wrong-architecture',
-    `not an x86-64 kernel: file is a RISC-V Image, ${READABLE}`,
+    `not an x86-64 kernel: file is a RISC-V Image, ${READABLE}; kslide reads kernels for x86-64 only`,
   ],
   [
     'an ARM zImage',
     magic(0x24, '\x18\x28\x6f\x01'),
     'wrong-architecture',
-    `not an x86-64 kernel: file is a 32-bit ARM zImage, ${READABLE}`,
+    `not an x86-64 kernel: file is a 32-bit ARM zImage, ${READABLE}; kslide reads kernels for x86-64 only`,
   ],
   [
     'a 32-bit bzImage',
@@ -199,7 +211,7 @@ const refused: readonly [string, Uint8Array, ErrorCode, string][] = [
     'an initramfs',
     ascii('0707010000000000'),
     'not-a-kernel',
-    `not a kernel image: file is a cpio archive (an initramfs?), ${READABLE}`,
+    `not a kernel image: file is a cpio archive (an initramfs?), ${READABLE}; the kernel is the file beside it, vmlinuz in /boot`,
   ],
   [
     'a zstd stream',
@@ -220,6 +232,99 @@ const refused: readonly [string, Uint8Array, ErrorCode, string][] = [
     'not an x86-64 kernel: EI_CLASS of the payload at offset 0x4 is 0x1 (ELFCLASS32), expected 0x2 (ELFCLASS64)',
   ],
 ];
+
+const MOUNT = 'the kernel is a file in it: mount it, and take vmlinuz from its /boot';
+/** Bytes at an offset, what the file is, and what to do. */
+const foreign: readonly [number, string, string, string][] = [
+  [
+    0,
+    '\x27\x05\x19\x56',
+    'a U-Boot uImage',
+    'its data begins at offset 0x40: dumpimage -T kernel -p 0 -o OUT FILE takes it out',
+  ],
+  [0, 'ANDROID!', 'an Android boot image', 'unpack_bootimg --boot_img FILE takes the kernel out'],
+  [0, 'QFI\xfb', 'a qcow2 disk image', MOUNT],
+  [0, 'hsqs', 'a squashfs file system', MOUNT],
+  [0x438, '\x53\xef', 'an ext2, ext3 or ext4 file system', MOUNT],
+  [0x8001, 'CD001', 'an ISO 9660 image (a CD)', MOUNT],
+  [0x200, 'EFI PART', 'a disk image with a GPT', MOUNT],
+  [510, '\x55\xaa', 'a disk image with partitions, or a boot sector', MOUNT],
+  [0, '!<arch>\ndebian-binary   ', 'a Debian package', 'dpkg-deb -x FILE DIRECTORY unpacks it'],
+  [
+    0x5000,
+    'Linux version 6.1.0 (builder@host)',
+    'the memory image of a kernel, without headers (vmlinux.bin, by objcopy -O binary?)',
+    'give the vmlinux that it was made from, or the bzImage of the same build',
+  ],
+];
+
+for (const [offset, text, what, hint] of foreign) {
+  test(`${what} is named, with what to do`, async () => {
+    const bytes = new Uint8Array(0x1_0000);
+    bytes.set(ascii(text), offset);
+    await assert.rejects(readInput(bytes, { codecs }), {
+      code: 'not-a-kernel',
+      message: `not a kernel image: file is ${what}, ${READABLE}; ${hint}`,
+    });
+  });
+}
+
+/** Linked and changed by binutils, and what each command of the core says of the file. */
+test('other ELF files by GNU ld and objcopy are named: a shared object, debug information alone, a memory image', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'kslide-input-'));
+  const path = (name: string): string => join(folder, name);
+  const read = (name: string): Uint8Array => new Uint8Array(readFileSync(path(name)));
+  const tool = (program: string, ...args: readonly string[]): unknown => execFileSync(program, args, { cwd: folder });
+  try {
+    writeFileSync(
+      path('k.s'),
+      '.section .text,"ax"\n.globl f\nf: nop\n.data\n.quad f\n.asciz "Linux version 6.1.0 (b@h)"\n',
+    );
+    writeFileSync(
+      path('k.lds'),
+      'SECTIONS { . = 0xffffffff81000000; .text : AT(0x1000000) { *(.text) } .data : AT(0x1000000 + SIZEOF(.text)) { *(.data) } }',
+    );
+    tool('as', 'k.s', '-o', 'k.o');
+    tool('ld', '-shared', 'k.o', '-o', 'k.so');
+    tool('ld', '-T', 'k.lds', '--emit-relocs', 'k.o', '-o', 'k');
+    tool('objcopy', '--only-keep-debug', 'k', 'k.debug');
+    tool('objcopy', '-O', 'binary', 'k', 'k.bin');
+    for (const [name, message] of [
+      [
+        'k.so',
+        /^not a kernel image: program headers is those of a shared object or another program, expected a PT_LOAD at 0xffffffff80000000 /,
+      ],
+      [
+        'k.debug',
+        /^not a kernel image: vmlinux is debug information only: section 1 \(\.text\) holds no bytes \(SHT_NOBITS\); give the vmlinux that it was split from, or the bzImage of the same build$/,
+      ],
+      ['k.bin', /^not a kernel image: file is the memory image of a kernel, without headers/],
+      ['k.o', /^not a kernel image: e_type at offset 0x10 is 0x1 \(ET_REL, .*; give the kernel that it belongs to/],
+    ] as const) {
+      const refusal = { code: 'not-a-kernel', message };
+      await assert.rejects(convert(read(name), { codecs: coreCodecs }), refusal, name);
+      await assert.rejects(inspect(read(name), { codecs: coreCodecs }), refusal, name);
+      await assert.rejects(verify(read(name), vmlinux, { codecs: coreCodecs }), { code: 'not-a-kernel' }, name);
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+test('a PT_LOAD without file bytes may have any p_offset: it is converted, proved and moved', async () => {
+  // The per-cpu segment; its bytes are not in the file.
+  const image = fullVmlinux({
+    edit: (writer) => {
+      writer.u64(64 + 56 + 8, 2 ** 40);
+      writer.u64(64 + 56 + 32, 0);
+    },
+  });
+  const { bytes } = await convert(image, { codecs: coreCodecs });
+  assert.equal((await verify(image, bytes(), { codecs: coreCodecs })).verdict, 'proved');
+  await inspect(bytes(), { codecs: coreCodecs });
+  const moved = await randomize(image, { codecs: coreCodecs, virt: 0x40_0000, entry: 'linux64' });
+  assert.equal(readElf(moved.bytes()).segments[1]!.offset, 2 ** 40);
+});
 
 for (const [name, bytes, code, message] of refused) {
   test(`${name} is refused`, async () => {

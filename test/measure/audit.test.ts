@@ -69,14 +69,18 @@ function random(boots: number, choose = (slot: number): number => slot): AuditRe
   });
 }
 
+const withUnknownRange = (one: AuditRecord): AuditRecord => ({ ...one, slots: null });
+
 test('results come back as they were written', async () => {
   const records = [
     record(1),
     record(2, { slide: null, end: 'timeout', tail: 'Oops\r\n"' }),
-    record(3, { slots: null, slide: 'disabled' }),
+    record(3, { slide: 'disabled' }),
   ];
-  const path = written(records);
-  assert.deepEqual(await readAuditFile(path), { values: records, length: statSync(path).size, torn: false });
+  for (const all of [records, records.map(withUnknownRange)]) {
+    const path = written(all);
+    assert.deepEqual(await readAuditFile(path), { values: all, length: statSync(path).size, torn: false });
+  }
 });
 
 test('an incomplete last line is dropped, and overwritten when the file is continued', async () => {
@@ -110,6 +114,16 @@ test('an empty file has no results; anything else than results is refused with i
     good.replace('"panic"', '"bored"'),
     good.replace('480', '1e9'),
     good.replace(IMAGE, 'a1'),
+    good.replace('2097152', '4096'),
+    good.replace('"count":480', '"count":513'),
+    good.replace('"count":480', '"count":0'),
+    good.replace(/"slide":\d+/, '"slide":1e999'),
+    good.replace(/"slide":\d+/, '"slide":-2097152'),
+    good.replace(/"slide":\d+/, '"slide":2097152.5'),
+    good.replace(/"slide":\d+/, '"slide":1073741824'),
+    good.replace('"append":""', `"append":"${'x'.repeat(0x1_0000)}"`),
+    `\ufeff${good}`,
+    '['.repeat(50_000),
   ];
   for (const line of bad) {
     writeFileSync(path, `${good}\n${line}\n`);
@@ -208,12 +222,7 @@ test('all failed: there is still a summary', () => {
 test('the page stands alone, and is escaped', () => {
   const names = { title: `<script>alert('"&')</script>` };
   const records = [...random(1000), record(1001, { slide: null, slots: SLOTS, end: 'timeout' })];
-  for (const list of [
-    records,
-    records.map((each) => ({ ...each, slots: null })),
-    records.slice(-1),
-    records.slice(0, 1),
-  ]) {
+  for (const list of [records, records.map(withUnknownRange), records.slice(-1), records.slice(0, 1)]) {
     const page = reportAuditPage(summarizeAudit(list), list, names);
     assert.doesNotMatch(page, /<script|https?:|src=|@import|url\(|NaN|undefined|Infinity/);
     assert.match(page, /&lt;script&gt;alert\(&#39;&quot;&amp;&#39;\)/);
@@ -231,4 +240,85 @@ test('every boot with a slide is in a bar of the histogram', () => {
     bars.reduce((a, b) => a + b, 0),
     777,
   );
+});
+
+test('bytes that are no UTF-8 are no result', async () => {
+  const path = fileName();
+  writeFileSync(path, Buffer.from(`${JSON.stringify(record(1))}\n`.replace('a CPU', 'a \xff'), 'latin1'));
+  await assert.rejects(readAuditFile(path), /line 1 is not a result that kslide wrote$/);
+});
+
+test('the same image with other slots is a contradiction, in one file and in several', async () => {
+  const other = [
+    [{ count: 240, align: ALIGN }, '240 slots of 0x200000'],
+    [{ count: 240, align: 2 * ALIGN }, '240 slots of 0x400000'],
+    [null, 'no slots'],
+  ] as const;
+  for (const [slots, words] of other) {
+    const expected = `has ${words}, expected 480 slots of 0x200000, as the same image has elsewhere`;
+    const path = written([record(1), record(2), record(3, { slots })]);
+    await assert.rejects(readAuditFile(path), { name: 'InputFileError', message: `${path}: line 3 ${expected}` });
+    const second = written([record(4, { slots })]);
+    await assert.rejects(mergeAuditFiles([written([record(1)]), second]), {
+      name: 'InputFileError',
+      message: `${second}: line 1 ${expected}`,
+    });
+  }
+  const mixed = written([record(1), record(2, { image: 'b2'.repeat(32) })]);
+  await assert.rejects(readAuditFile(mixed), {
+    message: `${mixed}: line 2 audits another image: ${'b2'.repeat(32)}, not ${IMAGE}`,
+  });
+});
+
+test('too few boots: neither good nor bad', () => {
+  for (const boots of [1, 2, 9, 205]) {
+    const records = random(boots);
+    const summary = summarizeAudit(records, boots);
+    assert.deepEqual([summary.findings, summary.needed, summary.verdict], [[], 206, 'not-enough-boots'], `${boots}`);
+    assert.match(reportAudit(summary), /^verdict +not enough boots to tell \(206 needed\)$/m);
+    const page = reportAuditPage(summary, records, { title: 'x' });
+    assert.match(page, /class="verdict open"><strong>Not enough boots to tell<\/strong> \(206 needed\)/);
+    assert.doesNotMatch(page, /class="verdict good"/);
+  }
+  assert.equal(summarizeAudit(random(206)).verdict, 'nothing-found');
+  // Failed boots show no slide, so they do not count. What is found is found.
+  const failed = summarizeAudit([...random(206).slice(1), record(999, { slide: null, end: 'timeout' })]);
+  assert.equal(failed.verdict, 'found');
+  // Where the range is not known, only a kernel that never moves can be found.
+  const unknown = (boots: number): AuditRecord[] => random(boots).map(withUnknownRange);
+  assert.deepEqual(
+    [3, 4].map((boots) => summarizeAudit(unknown(boots)).verdict),
+    ['not-enough-boots', 'nothing-found'],
+  );
+});
+
+test('an image with one slot never moves', () => {
+  const slots = { align: ALIGN, count: 1 };
+  const summary = summarizeAudit([record(1, { slots, slide: 0 })]);
+  assert.deepEqual(summary.findings, [{ code: 'constant', text: 'the image has only one slot: it never moves' }]);
+});
+
+test('no number that is none, whatever the slots and the boots', () => {
+  for (const slots of [
+    { align: ALIGN, count: 1 },
+    { align: ALIGN, count: 2 },
+    { align: 0x4000_0000, count: 1 },
+    SLOTS,
+    null,
+  ])
+    for (const slides of [
+      [0],
+      [0, 0],
+      [0, ALIGN],
+      [0x1000],
+      [0x3fff_ffff, 0],
+      [null],
+      ['disabled'],
+      [0, null, 'disabled'],
+    ] as const) {
+      const records = slides.map((slide, i) => record(i + 1, { slots, slide, ms: 0 }));
+      const summary = summarizeAudit(records);
+      const all = `${reportAudit(summary)}${JSON.stringify(summary)}${reportAuditPage(summary, records, { title: 'x' })}`;
+      assert.doesNotMatch(all, /NaN|Infinity|undefined|(?<![\w.#-])-\d+ boots/, JSON.stringify([slots, slides]));
+    }
 });

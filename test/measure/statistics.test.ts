@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import {
+  bootsNeeded,
   commonDivisor,
   estimateEntropy,
   occupancy,
@@ -121,4 +122,23 @@ test('the common divisor', () => {
   assert.equal(commonDivisor([0x60_0000, 0, 0x40_0000]), 0x20_0000);
   assert.equal(commonDivisor([0, 0]), 0);
   assert.equal(commonDivisor([]), 0);
+});
+
+test('the boots that an audit needs: a lost bit of entropy is found with them, and not with half of them', () => {
+  assert.deepEqual(
+    [2, 248, 480, 512].map((slots) => bootsNeeded(slots, 1e-6)),
+    [21, 147, 206, 212],
+  );
+  // The definition, from the distributions: as many distinct slides as the faulty kernel has in nine of ten audits are a finding.
+  const p = (slots: number, boots: number, most: number): number =>
+    occupancy(slots, boots)
+      .subarray(0, most + 1)
+      .reduce((a, b) => a + b, 0);
+  const power = (boots: number): number => {
+    let most = 0;
+    while (p(480, boots, most + 1) < 1e-6) most++;
+    return p(240, boots, most);
+  };
+  assert.ok(power(206) >= 0.9);
+  assert.ok(power(103) < 0.5);
 });

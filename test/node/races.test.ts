@@ -10,6 +10,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { syncBuiltinESMExports } from 'node:module';
+import { LineFile } from '../../src/measure/ndjson.ts';
+import { Directory } from '../../src/node/files/directory.ts';
+import { newTemporaryName } from '../../src/node/files/leftovers.ts';
+import { createNamedFile, openUnnamedFile, readUnnamedFile } from '../../src/node/files/temporary-file.ts';
 import { InPlace, OutputFile, writeFileAtomic } from '../../src/node/files/output-file.ts';
 import type { WriteOptions } from '../../src/node/files/output-file.ts';
 
@@ -273,4 +278,192 @@ test('what others left stays: other names, other users, other machines until a d
   await writeFileAtomic(join(directory, 'c'), [SECRET]);
   const stay = [...(isRoot ? [file] : []), elsewhere, ...like, 'c', 'source'];
   assert.deepEqual(fs.readdirSync(directory), stay.toSorted());
+});
+
+test('an image of --exec-dir: neither a link at its name nor another directory in place of the one that was named gets anything', () => {
+  for (const swap of ['file', 'directory']) {
+    const scene = setScene();
+    const folder = new Directory(scene.directory);
+    const away = `${scene.directory}-away`;
+    const parts = function* (): Generator<Uint8Array> {
+      yield SECRET.subarray(0, 1000);
+      if (swap === 'file') {
+        fs.renameSync(scene.out, join(scene.directory, 'taken'));
+        fs.symlinkSync(scene.victim, scene.out);
+      } else {
+        fs.renameSync(scene.directory, away);
+        fs.mkdirSync(scene.directory);
+      }
+      yield SECRET.subarray(1000);
+    };
+    createNamedFile(folder, 'out', parts());
+    folder.close();
+    const image = swap === 'file' ? join(scene.directory, 'taken') : join(away, 'out');
+    assert.equal(fs.statSync(image).mode & 0o777, 0o400);
+    assert.deepEqual(new Uint8Array(fs.readFileSync(image)), SECRET);
+    if (swap === 'directory') assert.deepEqual(fs.readdirSync(scene.directory), []);
+    assertUntouched(scene);
+  }
+});
+
+test('an image of --exec-dir is not written over what has its name', () => {
+  const scene = setScene();
+  const folder = new Directory(scene.directory);
+  fs.symlinkSync(scene.victim, scene.out);
+  assert.throws(() => createNamedFile(folder, 'out', [SECRET]), {
+    name: 'OutputFileError',
+    message: `${scene.out}: file already exists`,
+  });
+  folder.close();
+  assertUntouched(scene);
+});
+
+test('a temporary file has no name', async () => {
+  const before = fs.readdirSync(tmpdir());
+  const file = await openUnnamedFile(SECRET);
+  assert.equal((await file.stat()).nlink, 0);
+  assert.equal((await file.stat()).mode & 0o777, 0o600);
+  assert.deepEqual(await readUnnamedFile(file), SECRET);
+  await file.close();
+  assert.deepEqual(
+    fs.readdirSync(tmpdir()).filter((name) => /^kslide-[0-9a-f]{16}$/.test(name) && !before.includes(name)),
+    [],
+  );
+});
+
+test("results of audit: another user's link is not followed, nor one that comes between reading and writing", () => {
+  const scene = setScene();
+  fs.symlinkSync(scene.victim, scene.out);
+  assert.throws(() => new LineFile(scene.out), { name: 'OutputFileError' }); // it exists
+  if (isRoot) {
+    fs.lchownSync(scene.out, NOBODY, NOBODY);
+    assert.throws(() => new LineFile(scene.out, 0), {
+      message: `${scene.out}: is a symbolic link that is another user's`,
+    });
+  }
+  assertUntouched(scene);
+  fs.rmSync(scene.out);
+  fs.writeFileSync(scene.out, 'old\n');
+  const { openSync } = fs;
+  fs.openSync = ((path: string, flags: number, mode?: number) => {
+    if (path.endsWith('/out')) {
+      fs.rmSync(scene.out);
+      fs.symlinkSync(scene.victim, scene.out);
+    }
+    return openSync(path, flags, mode);
+  }) as typeof fs.openSync;
+  syncBuiltinESMExports();
+  try {
+    assert.throws(() => new LineFile(scene.out, 0), { name: 'OutputFileError' });
+  } finally {
+    fs.openSync = openSync;
+    syncBuiltinESMExports();
+  }
+  assertUntouched(scene);
+});
+
+test('results of audit are their owner’s only, until the owner says otherwise', () => {
+  const { out } = setScene();
+  const umask = process.umask(0);
+  try {
+    new LineFile(out).close();
+    assert.equal(fs.statSync(out).mode & 0o777, 0o600);
+    fs.chmodSync(out, 0o640);
+    const file = new LineFile(out, 0);
+    file.append({ boot: 1 });
+    file.close();
+    assert.equal(fs.statSync(out).mode & 0o777, 0o640);
+    assert.equal(fs.readFileSync(out, 'utf8'), '{"boot":1}\n');
+  } finally {
+    process.umask(umask);
+  }
+  assert.throws(() => new LineFile('/dev/null', 0), { message: '/dev/null: is no file that can be continued' });
+});
+
+test(
+  "another user's file or FIFO in a directory like /tmp is not written to",
+  { skip: !isRoot && 'only root can give files away' },
+  async () => {
+    for (const make of [
+      (path: string) => fs.writeFileSync(path, ''),
+      (path: string) => execFileSync('mkfifo', [path]),
+    ]) {
+      const { directory, out } = setScene();
+      fs.chmodSync(directory, 0o1777);
+      make(out);
+      fs.chownSync(out, NOBODY, NOBODY);
+      await assert.rejects(writeFileAtomic(out, [SECRET], { secret: true }), {
+        name: 'OutputFileError',
+        message: `${out}: is another user's, in a directory that all may write to`,
+      });
+      assert.deepEqual(fs.readdirSync(directory), ['out']);
+      assert.equal(fs.statSync(out).size, 0);
+    }
+    // The directory's owner is trusted in it.
+    const { directory, out } = setScene();
+    fs.chmodSync(directory, 0o1777);
+    fs.chownSync(directory, NOBODY, NOBODY);
+    fs.writeFileSync(out, '');
+    fs.chownSync(out, NOBODY, NOBODY);
+    await writeFileAtomic(out, [SECRET], { secret: true });
+    assert.equal(fs.statSync(out).uid, NOBODY);
+  },
+);
+
+test('other names of a file that is replaced keep what they had', async () => {
+  for (const write of Object.values(WAYS)) {
+    const scene = setScene();
+    const other = join(scene.directory, 'other');
+    fs.writeFileSync(scene.out, 'old');
+    fs.linkSync(scene.out, other);
+    await write(scene, { secret: true }, () => {});
+    assert.equal(fs.readFileSync(other, 'utf8'), 'old');
+    assert.deepEqual(new Uint8Array(fs.readFileSync(scene.out)), SECRET);
+  }
+});
+
+test('a process number that was given to another process does not keep a leftover', async () => {
+  const directory = fs.mkdtempSync(join(root, 't-'));
+  const ours = newTemporaryName('a');
+  const reused = ours.replace(/-\d+-([0-9a-f]{8}-)/, '-1-$1');
+  const parents = ours.replace(`-${process.pid}-`, `-${process.ppid}-`); // alive, but started at another time
+  for (const name of [ours, reused, parents]) fs.writeFileSync(join(directory, name), '');
+  await writeFileAtomic(join(directory, 'c'), [SECRET]);
+  assert.deepEqual(fs.readdirSync(directory), [ours, 'c'].toSorted());
+});
+
+/** Writes a file over and over, in both ways that have a temporary one, until it is killed. */
+const WRITER = `import { OutputFile } from ${JSON.stringify(new URL('../../src/node/files/output-file.ts', import.meta.url).href)};
+  const [directory] = process.argv.slice(-1);
+  const bytes = new Uint8Array(1e6);
+  for (let run = 0; ; run++) {
+    const file = new OutputFile(directory + '/out', { secret: true });
+    if (run % 2 === 0) file.begin(bytes, 5e5);
+    else file.beginCopy(directory + '/source');
+    await new Promise((done) => setTimeout(done, run % 3));
+    if (run % 2 === 1) await file.hasCopy(1e6);
+    await file.finish([bytes]);
+    if (run === 1) console.log('ready');
+  }`;
+
+test('killed at any time, it leaves a whole file, and the next run leaves nothing else', async () => {
+  const directory = fs.mkdtempSync(join(root, 'k-'));
+  fs.writeFileSync(join(directory, 'source'), new Uint8Array(1_000_000));
+  let left = 0;
+  const killOne = async (): Promise<void> => {
+    const child = spawn(process.execPath, ['--import', 'tsx', '--input-type=module', '-e', WRITER, directory], {
+      cwd: fileURLToPath(new URL('../..', import.meta.url)),
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    await once(child.stdout, 'data');
+    await new Promise((done) => setTimeout(done, Math.random() * 30));
+    child.kill('SIGKILL');
+    await once(child, 'close');
+    left = Math.max(left, fs.readdirSync(directory).length - 2);
+    assert.equal(fs.statSync(join(directory, 'out')).size, 1_000_000);
+  };
+  for (let round = 0; round < 6; round++) await Promise.all([killOne(), killOne()]);
+  await writeFileAtomic(join(directory, 'out'), [SECRET]);
+  assert.deepEqual(fs.readdirSync(directory), ['out', 'source']);
+  assert.ok(left > 0, 'no run was killed while it wrote');
 });

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { KERNEL_IMAGE_SIZE } from '../../src/base/addresses.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { choose } from '../../src/randomize/choose.ts';
 import type { Choice, MovableKernel, SlideRequest } from '../../src/randomize/choose.ts';
@@ -30,8 +31,8 @@ const PVH: Record<'linked' | 'free' | 'note', PvhEntry> = (() => {
 })();
 const NONE = undefined;
 
-function kernel(pvh: PvhEntry | undefined, align = 2 * MIB): MovableKernel {
-  return { slots: slotsOf(IMAGE_END, align), loadEnd: LOAD_END, pvh };
+function kernel(pvh: PvhEntry | undefined, align = 2 * MIB, limit = KERNEL_IMAGE_SIZE): MovableKernel {
+  return { slots: slotsOf({ imageEnd: IMAGE_END, limit, align }), limit, loadEnd: LOAD_END, pvh };
 }
 
 function chosen(pvh: PvhEntry | undefined, request: SlideRequest, seed = SEED): Choice {
@@ -104,7 +105,7 @@ test('each rule in its words, with the nearest that works', () => {
   refused(
     NONE,
     { virt: 0, memory: 64 * MIB },
-    /physical slide is 0x0, expected .*: guest memory is 64 MiB; the nearest that works: more memory$/,
+    /physical slide is 0x0, expected .*: guest memory is 64 MiB; the nearest that works: memory of 69 MiB or more$/,
   );
   refused(
     NONE,
@@ -247,4 +248,59 @@ test('sha256 is the one that OpenSSL has', () => {
     const message = Uint8Array.from({ length }, (_, index) => index * 31);
     assert.deepEqual(sha256(message), new Uint8Array(createHash('sha256').update(message).digest()));
   }
+});
+
+test('the hint names what limits: the identity map, the initrd, the PVH entry, or several at once', () => {
+  const drawn = { virt: 0, phys: 'random', entry: 'linux64' } as const;
+  const memory = 1024 * MIB;
+  const least = (limit: string, nearest: string): RegExp =>
+    new RegExp(
+      `^would not boot: physical slide is random, expected at least two to choose from: ${limit}; the nearest that works: ${nearest}$`,
+    );
+  refused(
+    NONE,
+    { ...drawn, memory, identityMap: 69 * MIB },
+    least('the loader maps memory one to one up to 69 MiB', 'an identity map of 71 MiB or more, if the loader has one'),
+  );
+  refused(
+    NONE,
+    { ...drawn, memory: 69 * MIB, identityMap: 69 * MIB },
+    least(
+      'the loader maps memory one to one up to 69 MiB',
+      'an identity map of 71 MiB or more, if the loader has one, and memory of 87 MiB or more',
+    ),
+  );
+  refused(
+    NONE,
+    { ...drawn, memory, initrdSize: 950 * MIB },
+    least('an initrd of 950 MiB lies at the top of low memory', 'memory of 1037 MiB or more, or a smaller initrd'),
+  );
+  // More memory than 2 GiB would not be low memory.
+  refused(
+    NONE,
+    { ...drawn, memory: 8192 * MIB, initrdSize: 1970 * MIB },
+    least('an initrd of 1970 MiB lies at the top of low memory', 'a smaller initrd'),
+  );
+  // Not moved at all, what limits is the same.
+  refused(
+    NONE,
+    { virt: 0, phys: 0, entry: 'linux64', identityMap: 64 * MIB },
+    /physical slide is 0x0, expected .*: the loader maps memory one to one up to 64 MiB; the nearest that works: an identity map of 69 MiB or more, if the loader has one$/,
+  );
+  const note: PvhEntry = { ...PVH.free, range: { align: 2 * MIB, min: 0, max: 69 * MIB } };
+  refused(
+    note,
+    { virt: 0, phys: 'random', entry: 'pvh', memory },
+    least('the note XEN_ELFNOTE_PHYS32_RELOC says so', 'entry linux64'),
+  );
+});
+
+test('a kernel that maps 512 MiB goes no further', () => {
+  const half = kernel(NONE, 2 * MIB, 512 * MIB);
+  const largest = half.slots.align * (half.slots.count - 1);
+  assert.equal(choose(half, { virt: largest }, drawFrom(SEED, new Uint8Array(0))).virt, largest);
+  assert.throws(
+    () => choose(half, { virt: largest + 2 * MIB }, drawFrom(SEED, new Uint8Array(0))),
+    /virtual slide is 0x1c000000, expected at most 0x1be00000: the image must end at 0xffffffffa0000000 or below, where modules begin; the nearest that works: 0x1be00000$/,
+  );
 });

@@ -266,8 +266,8 @@ test('every other way to write the same sites is refused, saying where', () => {
   const again = 'ff 08000000 fe 00100000 '.repeat(40);
   refused(
     `${items} ${again} ${END_ITEMS}`,
-    // Without a kernel: 2^20, and 16 for each of the 407 bytes.
-    /too large: relocation table: list is 0x110000, expected at most 0x101970 sites/,
+    // Without a kernel: 2^18, and 16 for each of the 407 bytes.
+    /too large: relocation table: list is 0x50000, expected at most 0x41970 sites/,
   );
 });
 

@@ -1,7 +1,7 @@
 /** `kslide shuffle` and `verify --shuffled` as a contract: what goes where, exit codes, one line a failure, and no file left by one. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -80,6 +80,19 @@ test('the shortest and the longest seed', () => {
     assert.equal(code, 0, stderr);
     assert.equal((JSON.parse(stdout) as { seed: string }).seed, seed);
   }
+});
+
+test('--seed-file gives what --seed gives, and its seed is not printed', () => {
+  writeFileSync(path('seed'), `${SEED}\n`, { mode: 0o600 });
+  const args = ['shuffle', path('vmlinux'), '--seed-file', path('seed'), '-o', path('from-file')];
+  const json = kslide(...args, '--json');
+  assert.deepEqual([json.code, json.stderr], [0, '']);
+  assert.equal('seed' in (JSON.parse(json.stdout) as object), false);
+  assert.deepEqual(readFileSync(path('from-file')), readFileSync(path('one')));
+  const text = kslide(...args);
+  assert.match(text.stdout, /^seed +from --seed-file$/m);
+  assert.ok(!`${json.stdout}${text.stdout}`.includes(SEED));
+  for (const name of ['from-file', 'plan']) assert.equal(statSync(path(name)).mode & 0o7777, 0o600);
 });
 
 test('--map takes what ld wrote with the kernel', () => {

@@ -76,6 +76,10 @@ test('proved: every check with a tick, exit code 0', () => {
 ✓ dry-run          slides applied in memory give the image that the original's own table gives
 
 proved: the original, made self-relocating, and nothing else; slides tried: 0x0 0x200000 0x14e00000 0x29e00000 0x3ee00000
+form: direct (a vmlinux, as \`kslide convert\` writes it); table: compact
+taken as given:
+- the original is the kernel that is meant: the converted file is compared with it, and its code is not judged
+- the program's machine code does what the model of it does: its tests and real boots show that, not this proof
 `,
   });
 });

@@ -7,6 +7,7 @@ import { applyTable } from '../../src/relocs/tables/apply.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
 import { dryRun } from '../../src/verify/dry-run.ts';
 import { Refutation } from '../../src/verify/evidence.ts';
+import { GuestMemory } from '../../src/verify/guest-memory.ts';
 import { simulateProgram } from '../../src/verify/program-model.ts';
 import { DATA, ENTRY, entryAt, LINK, PERCPU, TABLE, TEXT } from '../make-vmlinux.ts';
 import { forge, original } from './forge.ts';
@@ -17,13 +18,26 @@ const segment = readElf(right).segments.at(-1)!;
 const PMD = 0x20_0000;
 
 /** What a loader makes of the file. */
-function loaded(file: Uint8Array): { bytes: Uint8Array; base: number } {
+function loaded(file: Uint8Array): GuestMemory {
+  const memory = new GuestMemory(readElf(file));
+  memory.load();
+  return memory;
+}
+
+/** All of the memory from LINK to the segment's end. */
+function flat(memory: GuestMemory): Uint8Array {
+  const bytes = new Uint8Array(segment.paddr + segment.memsz - LINK);
+  for (const part of [...memory.parts, ...memory.strays]) bytes.set(part.bytes, part.start - LINK);
+  return bytes;
+}
+
+test('the memory is what a loader makes of the file', () => {
   const bytes = new Uint8Array(segment.paddr + segment.memsz - LINK);
   for (const { offset, paddr, size } of [TEXT, PERCPU, DATA])
-    bytes.set(file.subarray(offset, offset + size), paddr - LINK);
-  bytes.set(file.subarray(segment.offset, segment.offset + segment.filesz), segment.paddr - LINK);
-  return { bytes, base: LINK };
-}
+    bytes.set(right.subarray(offset, offset + size), paddr - LINK);
+  bytes.set(right.subarray(segment.offset, segment.offset + segment.filesz), segment.paddr - LINK);
+  assert.deepEqual(flat(loaded(right)), bytes);
+});
 
 function refuted(file: Uint8Array, message: RegExp): void {
   assert.throws(
@@ -52,9 +66,9 @@ test('slides from the smallest to the largest, as many as there are', () => {
 
 test('the model puts the entry right, and relocates each kind of site by its rule', () => {
   const memory = loaded(right);
-  const before = new Reader(memory.bytes.slice());
+  const before = new Reader(flat(memory));
   assert.equal(simulateProgram(memory, ENTRY, 3), 3 * PMD);
-  const after = new Reader(memory.bytes);
+  const after = new Reader(flat(memory));
   const changed = new Set<number>();
   const word = (reader: Reader, entry: number, width: 4 | 8): bigint => {
     const at = entry - entryAt(LINK);
@@ -78,13 +92,13 @@ test('the model puts the entry right, and relocates each kind of site by its rul
 test('the model and applyTable agree after any number of slides', () => {
   const memory = loaded(right);
   simulateProgram(memory, ENTRY, 0);
-  const expected = memory.bytes.slice();
+  const expected = flat(memory);
   for (const slot of [1, 2, 250, 503]) {
     const moved = loaded(right);
     const slide = simulateProgram(moved, ENTRY, slot);
     const applied = expected.slice();
     applyTable(applied, TABLE, { slide, base: LINK });
-    assert.deepEqual(moved.bytes, applied);
+    assert.deepEqual(flat(moved), applied);
   }
 });
 

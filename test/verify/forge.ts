@@ -17,16 +17,15 @@ import { encodeStubTable } from '../../src/segment/table.ts';
 import type { StubTableName } from '../../src/segment/table.ts';
 import { examine } from '../../src/verify/verify.ts';
 import type { Examination } from '../../src/verify/verify.ts';
-import { FORMS, readOriginal } from '../../src/verify/original.ts';
+import { readOriginal } from '../../src/verify/original.ts';
 import type { Original } from '../../src/verify/original.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import type { VmlinuxOptions } from '../make-vmlinux.ts';
 
 export const program = assembleStub().code;
 
-/** In a form that allows one value for the flags, so that every byte has one. */
-export async function original(options: VmlinuxOptions = {}): Promise<Original> {
-  return { ...(await readOriginal(makeVmlinux(options), { codecs: coreCodecs })), form: FORMS.uncompressed };
+export function original(options: VmlinuxOptions = {}): Promise<Original> {
+  return readOriginal(makeVmlinux(options), { codecs: coreCodecs });
 }
 
 export function examined(kernel: Original, converted: Uint8Array): Examination {
@@ -47,10 +46,10 @@ export interface Forgery {
 }
 
 /** Without any changes, what `convert` writes. */
-export function forge({ kernel, table }: Original, forgery: Forgery = {}): Uint8Array {
+export function forge({ kernel, table, limit }: Original, forgery: Forgery = {}): Uint8Array {
   const encoded = encodeStubTable({ ...table, ...forgery.table }, forgery.format ?? 'compact');
   const stubTable = { ...encoded, bytes: forgery.tableBytes ?? encoded.bytes };
-  const slots = forgery.slots ?? slotsOf(kernel.imageEnd);
+  const slots = forgery.slots ?? slotsOf({ imageEnd: kernel.imageEnd, limit });
   const { offset } = forgery;
   const built = buildSegment(kernel, program, slots, stubTable, { offset });
   const segment = forgery.segment?.(built) ?? built;

@@ -8,6 +8,7 @@ import { convert } from '../../src/convert.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import { PARAMS } from '../../src/segment/layout.ts';
 import { verify } from '../../src/verify/verify.ts';
 import type { Verification } from '../../src/verify/verify.ts';
 import { CHECKS } from '../../src/verify/proof.ts';
@@ -26,6 +27,11 @@ const relocs = encodeRelocationTable(TABLE);
 const converted = async (image: Uint8Array, table?: Uint8Array): Promise<Uint8Array> =>
   (await convert(image, { codecs, relocs: table })).bytes();
 const right = await converted(original);
+
+const PREMISES = [
+  'the original is the kernel that is meant: the converted file is compared with it, and its code is not judged',
+  "the program's machine code does what the model of it does: its tests and real boots show that, not this proof",
+];
 
 async function proved(image: Uint8Array, file: Uint8Array, table?: Uint8Array): Promise<Verification> {
   const result = await verify(image, file, { codecs, relocs: table });
@@ -46,10 +52,16 @@ async function unusable(image: Uint8Array, file: Uint8Array, message: RegExp): P
 test('what convert makes is proved, whatever the original came in', async () => {
   for (const image of [original, bzImage, uki]) await proved(image, right);
   await proved(bare, right, relocs);
-  // As in convert, a table that is given takes precedence over the one after the file.
-  const other = encodeRelocationTable({ ...TABLE, abs32: new Uint32Array(0) });
-  await proved(original, await converted(original, other), other);
-  assert.equal((await verify(original, right, { codecs, relocs: other })).offence?.check, 'table');
+  await proved(original, right, relocs);
+  // Another table: of a kernel without one, the file is not what convert makes; beside the kernel's own, it is refused.
+  const other = encodeRelocationTable({ ...TABLE, abs32: TABLE.abs32.subarray(1) });
+  await proved(bare, await converted(bare, other), other);
+  assert.equal((await verify(bare, right, { codecs, relocs: other })).offence?.check, 'table');
+  await assert.rejects(verify(original, right, { codecs, relocs: other }), {
+    code: 'bad-value',
+    message:
+      'invalid value: original: the relocation table that was given, beside the table after the ELF file, is different: 1 site is in one of them only (0xffffffff81000400 in the second), expected the same sites; they are of different builds; leave one out',
+  });
 });
 
 test('kernels of all shapes', async () => {
@@ -58,7 +70,6 @@ test('kernels of all shapes', async () => {
     { crowded: true },
     { crowded: true, sections: true },
     { table: { ...TABLE, inverse32: new Uint32Array(0), lists: 2 } },
-    { table: { abs64: new Uint32Array(0), inverse32: new Uint32Array(0), abs32: new Uint32Array(0), lists: 2 } },
     // No PVH note.
     { edit: (elf) => elf.u32(0x1808, 17) },
     // Entered in its last segment, at the last place where the saved bytes fit.
@@ -72,7 +83,10 @@ test('kernels of all shapes', async () => {
       },
     },
     // A segment of no bytes, where there is no image.
-    { edit: (elf) => [24, 32, 40].forEach((field) => elf.u64(64 + 56 + field, 0)) },
+    {
+      table: { ...TABLE, inverse32: new Uint32Array(0), lists: 2 },
+      edit: (elf) => [24, 32, 40].forEach((field) => elf.u64(64 + 56 + field, 0)),
+    },
     // So large that it cannot move: one slot, and just room for the program.
     { edit: (elf) => elf.u64(64 + 2 * 56 + 40, 0x3fe0_1000 - DATA.paddr) },
   ];
@@ -121,6 +135,8 @@ test('the result is data', async () => {
   assert.deepEqual(JSON.parse(JSON.stringify(result)), {
     verdict: 'proved',
     checks: Object.entries(CHECKS).map(([name, detail]) => ({ name, ok: true, detail })),
+    form: { name: 'direct', table: 'compact' },
+    premises: PREMISES,
     slides: [0, 0x20_0000, 167 * 0x20_0000, 335 * 0x20_0000, 503 * 0x20_0000],
     input: 'bzimage',
     compression: 'gzip',
@@ -136,6 +152,43 @@ test('the result is data', async () => {
     offence: { check: 'original-bytes', what: 'byte of the original', offset: 0x2000, found: '0xff', expected: '0x0' },
     slides: [],
   });
+});
+
+test('the verdict names the form, and what it takes as given', async () => {
+  const form = async (image: Uint8Array, file: Uint8Array, table?: Uint8Array): Promise<unknown> =>
+    (await proved(image, file, table)).form;
+  assert.deepEqual(await form(original, right), { name: 'direct', table: 'compact' });
+  const kernelTable = (await convert(original, { codecs, table: 'kernel' })).bytes();
+  assert.deepEqual(await form(original, kernelTable), { name: 'direct', table: 'kernel' });
+  assert.deepEqual((await proved(bare, right, relocs)).premises, [
+    PREMISES[0],
+    'the relocation table that was given is of the same build',
+    PREMISES[1],
+  ]);
+  const wrong = right.slice();
+  wrong[0x2000]! ^= 0xff;
+  assert.equal((await verify(original, wrong, { codecs })).form, undefined);
+});
+
+test('the flags of a vmlinux have one value: the other one is that of a vmlinux from a bzImage, and only if that is asked for', async () => {
+  const flagged = right.slice();
+  flagged[0x8000 + PARAMS.flags] = 1;
+  const { verdict, offence } = await verify(original, flagged, { codecs });
+  assert.equal(verdict, 'refuted');
+  assert.deepEqual(offence, {
+    check: 'parameters',
+    what: 'parameters: flags',
+    offset: 0x805c,
+    found: '0x1',
+    expected: '0x0; this is what a vmlinux has that was taken out of a bzImage (verify --extracted)',
+  });
+  const asked = await verify(original, flagged, { codecs, extracted: true });
+  assert.equal(asked.verdict, 'proved');
+  assert.deepEqual(asked.form, { name: 'extracted', table: 'compact' });
+  assert.equal((await verify(original, right, { codecs, extracted: true })).offence?.what, 'parameters: flags');
+  flagged[0x8000 + PARAMS.flags] = 2;
+  for (const extracted of [true, false])
+    assert.equal((await verify(original, flagged, { codecs, extracted })).offence?.what, 'parameters: flags');
 });
 
 test('another kernel', async () => {

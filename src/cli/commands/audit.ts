@@ -6,16 +6,15 @@ import { runAudit } from '../../measure/audit/audit.ts';
 import type { AuditGuest } from '../../measure/audit/audit.ts';
 import { readAuditImage } from '../../measure/audit/image.ts';
 import type { AuditImage } from '../../measure/audit/image.ts';
-import { mergeAuditFiles, readAuditFile } from '../../measure/audit/record.ts';
+import { expectSameKernel, mergeAuditFiles, readAuditFile } from '../../measure/audit/record.ts';
 import type { AuditRecord } from '../../measure/audit/record.ts';
 import { summarizeAudit } from '../../measure/audit/summary.ts';
 import { LineFile } from '../../measure/ndjson.ts';
-import { InputFileError } from '../../node/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, MOST_BOOTS, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
-import { refuseOverwriting, writeText } from '../paths.ts';
+import { refuseOverwriting, refuseSharedStdout, writeText } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';
@@ -40,11 +39,15 @@ interface AuditArguments {
 }
 
 const MOST_JOBS = 10_000;
+/** Results hold slides, and an image that `randomize` has moved takes the same at each boot. */
+const SLIDES = { secret: true };
 
 export default function addAudit(program: Command, setExitCode: (code: number) => void): void {
   program
     .command('audit')
-    .description('boot a kernel many times and judge whether its slides are random; exit code 1 if they are not')
+    .description(
+      'boot a kernel many times and judge whether its slides are random; exit code 1 if they are not, or if there are too few boots to tell',
+    )
     .argument('[IMAGE]', 'vmlinux, or with --entry pvh a bzImage; not needed with --merge')
     .option('--boots <N>', 'number of boots')
     .option(...SHARED.entry)
@@ -64,18 +67,20 @@ export default function addAudit(program: Command, setExitCode: (code: number) =
 }
 
 async function run(path: string | undefined, options: AuditArguments): Promise<number> {
-  refuseOverwriting([path], { '--out': options.out, '--html': options.html });
+  const { out, html } = options;
+  refuseSharedStdout({ '--html': html }, options);
+  refuseOverwriting([path, ...(options.merge ?? [])], { '--out': out, '--html': html });
   const image = path === undefined ? undefined : readAuditImage(await readInputFile(path));
   const asked = options.merge === undefined ? bootsAsked(options) : undefined;
   const records = asked === undefined ? await merge(image, options) : await bootAll(image, asked, options);
   if (records.length === 0) throw new UsageError('there is no result to judge');
   const summary = summarizeAudit(records, asked);
-  if (options.html !== undefined) {
+  if (html !== undefined) {
     const title = path ?? options.merge?.join(', ') ?? '';
-    await writeText(options.html, reportAuditPage(summary, records, { title }));
+    await writeText(html, reportAuditPage(summary, records, { title }), SLIDES);
   }
-  await printResult(summary, () => reportAudit(summary), options);
-  return summary.findings.length === 0 ? EXIT.done : EXIT.finding;
+  await printResult(summary, () => reportAudit(summary), { ...options, output: html });
+  return summary.verdict === 'nothing-found' ? EXIT.done : EXIT.finding;
 }
 
 function bootsAsked({ boots }: AuditArguments): number {
@@ -89,10 +94,10 @@ async function merge(image: AuditImage | undefined, options: AuditArguments): Pr
     throw new UsageError('--merge boots nothing: no --boots, no --resume');
   const files = options.merge ?? [];
   const records = await mergeAuditFiles(files);
-  refuseOtherImage(files[0] ?? '', records, image);
+  // The merged ones are all of the same kernel, so the first stands for all.
+  refuseOtherImage(files[0] ?? '', records.slice(0, 1), image);
   if (options.out !== undefined) {
-    refuseOverwriting(files, { '--out': options.out });
-    await writeText(options.out, records.map((record) => `${JSON.stringify(record)}\n`).join(''));
+    await writeText(options.out, records.map((record) => `${JSON.stringify(record)}\n`).join(''), SLIDES);
   }
   return records;
 }
@@ -144,12 +149,11 @@ async function openResults(
   if (!resume) throw new UsageError(`${out} exists; continue it with --resume, or name another file`);
   const { values, length } = await readAuditFile(out);
   refuseOtherImage(out, values, image);
-  return { records: [...values], file: new LineFile(out, length) };
+  return { records: await mergeAuditFiles([out]), file: new LineFile(out, length) };
 }
 
 function refuseOtherImage(path: string, records: readonly AuditRecord[], image: AuditImage | undefined): void {
-  const other = records.find((record) => image !== undefined && record.image !== image.hash);
-  if (other !== undefined) throw new InputFileError(path, `has results of another image: ${other.image}`);
+  if (image !== undefined) expectSameKernel(path, records, { image: image.hash, slots: image.slots ?? null });
 }
 
 /** Numbers, from 1, of the boots still to do: those that no record has, until there would be as many records as asked for. */

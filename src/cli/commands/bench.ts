@@ -6,7 +6,7 @@ import { systemEncoders } from '../../node/processes/compressors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, MOST_BOOTS, readAccel, readTimeout, SHARED } from '../options.ts';
-import { readIfGiven, refuseOverwriting, writeText } from '../paths.ts';
+import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout, writeText } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportBench } from '../reports/bench.ts';
@@ -57,6 +57,8 @@ export default function addBench(program: Command): void {
 }
 
 async function run(path: string, options: BenchArguments): Promise<void> {
+  refuseSharedStdout({ '--html': options.html }, options);
+  refuseSharedStdin({ IN: path, '--relocs': options.relocs, '--initrd': options.initrd });
   refuseOverwriting([path, options.relocs, options.initrd], { '--html': options.html });
   const accel = readAccel(options.accel);
   const runs = options.runs === undefined ? undefined : integer('--runs', options.runs, 1, MOST_BOOTS);
@@ -83,5 +85,5 @@ async function run(path: string, options: BenchArguments): Promise<void> {
     ),
   );
   if (options.html !== undefined) await writeText(options.html, reportBenchPage(summary));
-  await printResult(summary, () => reportBench(summary), options);
+  await printResult(summary, () => reportBench(summary), { ...options, output: options.html });
 }

@@ -4,12 +4,12 @@ import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { boot } from '../../node/qemu/qemu.ts';
-import type { BootOptions } from '../../node/qemu/qemu.ts';
+import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
 import { readIfGiven } from '../paths.ts';
-import { print, remark } from '../print.ts';
+import { print, printJson, remark } from '../print.ts';
 
 interface BootArguments {
   readonly entry: string;
@@ -81,9 +81,9 @@ async function run(image: string, options: BootArguments): Promise<number> {
       milliseconds: Math.round(milliseconds),
       release: result.report.release ?? null,
     };
-    await print(`${JSON.stringify(json, null, 2)}\n`);
+    await printJson(json);
   } else {
-    const where = slide === undefined ? 'no slide seen' : `slide ${hex(slide)}`;
+    const where = slide === undefined ? unknownSlide(result) : `slide ${hex(slide)}`;
     await print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
   }
   if (end === 'qemu-error') await remark(`QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}`);
@@ -92,17 +92,28 @@ async function run(image: string, options: BootArguments): Promise<number> {
   return end === 'panic' || end === 'poweroff' ? EXIT.done : EXIT.finding;
 }
 
+function unknownSlide({ report }: BootResult): string {
+  return report.kaslr === 'off'
+    ? 'slide unknown: the kernel says that its KASLR is disabled, not where it runs'
+    : 'no slide seen';
+}
+
 /** Prints the console in the order in which it comes. When that fails, `failed` ends the guest, because nobody sees it, and `done` throws the reason. */
 class ConsolePrinter {
   readonly #failed = new AbortController();
   #printing = Promise.resolve();
+  #held = '';
 
   get failed(): AbortSignal {
     return this.#failed.signal;
   }
 
   print(text: string): void {
-    this.#printing = this.#printing.then(() => print(text));
+    // A line may end in the next piece: its carriage return is shown with its newline, or not at all.
+    const all = this.#held + text;
+    const end = all.endsWith('\r') ? all.length - 1 : all.length;
+    this.#held = all.slice(end);
+    this.#printing = this.#printing.then(() => print(all.slice(0, end)));
     this.#printing.catch(() => this.#failed.abort());
   }
 

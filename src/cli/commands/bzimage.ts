@@ -52,11 +52,11 @@ export default function addBzImage(program: Command): void {
 }
 
 async function run(input: string, options: BzImageArguments): Promise<void> {
-  const { output, relocs, compression, tableAtEnd, json, quiet } = options;
+  const { output, relocs, compression, tableAtEnd, quiet } = options;
   const uncompressed = oneOf('--compression', ['same', 'none'], compression) === 'none';
   if (uncompressed && tableAtEnd)
     throw new UsageError('--table-at-end is for a decompressor: not with --compression none');
-  refuseSharedStdout({ '-o': output }, json);
+  refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
   const clock = new PassClock();
@@ -78,7 +78,10 @@ async function run(input: string, options: BzImageArguments): Promise<void> {
     return rebuilt.summary;
   });
   const seconds = { total: clock.total(), compressor: clock.of('compress') };
-  await printResult({ ...summary, seconds }, () => reportRebuild(summary, seconds), options);
+  await printResult({ ...summary, seconds }, () => reportRebuild(summary, seconds), {
+    ...options,
+    warnings: summary.warnings,
+  });
 }
 
 /** How long each pass took, in seconds. */

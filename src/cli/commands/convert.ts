@@ -50,8 +50,8 @@ export default function addConvert(program: Command): void {
 }
 
 async function run(input: string, options: ConvertArguments): Promise<void> {
-  const { output, relocs, table, json, quiet } = options;
-  refuseSharedStdout({ '-o': output }, json);
+  const { output, relocs, table, quiet } = options;
+  refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
   const file = new OutputFile(output);
@@ -69,7 +69,7 @@ async function run(input: string, options: ConvertArguments): Promise<void> {
       await file.finish(converted.parts);
       return converted.summary;
     });
-    await printResult(summary, () => reportConvert(summary), options);
+    await printResult(summary, () => reportConvert(summary), { ...options, warnings: summary.warnings });
   } finally {
     await file.discard();
   }

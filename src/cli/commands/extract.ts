@@ -9,6 +9,7 @@ import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';
 import { STDOUT } from '../../node/files/target.ts';
 import { UsageError } from '../failure.ts';
 import { SHARED } from '../options.ts';
+import { remark } from '../print.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin } from '../paths.ts';
 
 interface ExtractArguments {
@@ -42,6 +43,8 @@ async function run(input: string, { output, relocsOut, relocs }: ExtractArgument
     // Before the vmlinux is finished: a kernel without a table must not leave a vmlinux either.
     const table = relocsOut === undefined ? undefined : extracted.relocs();
     await file?.finish([extracted.vmlinux]);
+    const { payloadNote } = extracted;
+    if (payloadNote !== undefined) await remark(`${input}: ${payloadNote}`);
     if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);
   } finally {
     await file?.discard();

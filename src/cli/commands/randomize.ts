@@ -12,10 +12,11 @@ import { randomize } from '../../randomize.ts';
 import type { RandomizeOptions, RandomizeSummary } from '../../randomize.ts';
 import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { integer, oneOf, readSeed, SHARED } from '../options.ts';
+import { integer, oneOf, SHARED } from '../options.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
+import { readSeed, refuseBadSeed, SEED_OPTIONS } from '../seed.ts';
 import { reportRandomize } from '../reports/randomize.ts';
 
 interface RandomizeArguments {
@@ -28,6 +29,7 @@ interface RandomizeArguments {
   readonly initrdSize?: string;
   readonly identityMap?: string;
   readonly seed?: string;
+  readonly seedFile?: string;
   readonly flag: boolean;
   readonly exec?: true;
   readonly execDir?: string;
@@ -51,7 +53,8 @@ export default function addRandomize(program: Command, setExitCode: (code: numbe
     .option('--memory <MIB>', 'guest memory: a physical slide stays within it')
     .option('--initrd-size <MIB>', 'memory to leave free for an initrd at the top of guest memory')
     .option('--identity-map <MIB>', 'memory that a linux64 loader maps one to one (default: 1024, as Firecracker)')
-    .option(...SHARED.seed)
+    .option(...SEED_OPTIONS.seed)
+    .option(...SEED_OPTIONS.seedFile)
     .option(
       '--no-flag',
       'leave KASLR_FLAG unset: the kernel then randomizes nothing else (direct map, vmalloc, vmemmap)',
@@ -68,18 +71,20 @@ export default function addRandomize(program: Command, setExitCode: (code: numbe
 }
 
 async function run(input: string, words: readonly string[], options: RandomizeArguments): Promise<number> {
-  const { output, relocs, exec, execDir, json, quiet } = options;
+  const { output, relocs, seedFile, exec, execDir, quiet } = options;
+  refuseBadSeed(options);
   const wish = readWish(options);
   refuseBadExec(options, words);
   if (!exec && output === undefined) throw new UsageError("required option '-o, --output <OUT>' not specified");
-  refuseSharedStdout({ '-o': output }, json);
-  refuseSharedStdin({ IN: input, '--relocs': relocs });
-  refuseOverwriting([input, relocs], { '-o': output });
+  refuseSharedStdout({ '-o': output }, options);
+  refuseSharedStdin({ IN: input, '--relocs': relocs, '--seed-file': seedFile });
+  refuseOverwriting([input, relocs, seedFile], { '-o': output });
+  const seed = await readSeed(options);
 
   const file = output === undefined ? undefined : new OutputFile(output, { secret: true });
   try {
     return await withProgress(quiet === true || exec === true, async (progress) => {
-      const all = { codecs: nodeCodecs, relocs: await readIfGiven(relocs), inPlace: true, ...wish };
+      const all = { codecs: nodeCodecs, relocs: await readIfGiven(relocs), inPlace: true, seed, ...wish };
       // The summary's kernel version is searched for in the whole file, so only a run that prints no summary can move the file piece by piece.
       const piecewise = (exec || quiet) && input !== '-';
       const inPieces = async (): Promise<MovedFile | undefined> =>
@@ -106,11 +111,11 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   }
 }
 
-function readWish(options: RandomizeArguments): RandomizeOptions {
+function readWish(options: RandomizeArguments): Omit<RandomizeOptions, 'seed'> {
   const slide = (name: string, value: string): number | 'random' => (value === 'random' ? value : integer(name, value));
   const mib = (name: string, value: string | undefined, least: number): number | undefined =>
     value === undefined ? undefined : integer(name, value, least) * MIB;
-  const { virt, phys, entry, memory, initrdSize, identityMap, seed, flag, force } = options;
+  const { virt, phys, entry, memory, initrdSize, identityMap, flag, force } = options;
   const wish = {
     virt: slide('--virt', virt),
     phys: phys === undefined ? undefined : slide('--phys', phys),
@@ -118,7 +123,6 @@ function readWish(options: RandomizeArguments): RandomizeOptions {
     memory: mib('--memory', memory, 16),
     initrdSize: mib('--initrd-size', initrdSize, 0),
     identityMap: mib('--identity-map', identityMap, 16),
-    seed: readSeed(seed),
     flag,
     force,
   };

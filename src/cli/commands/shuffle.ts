@@ -10,10 +10,11 @@ import { planShuffle, shuffle } from '../../shuffle/shuffle.ts';
 import type { ShufflePass } from '../../shuffle/shuffle.ts';
 import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { readSeed, SHARED } from '../options.ts';
+import { SHARED } from '../options.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
+import { readSeed, refuseBadSeed, SEED_OPTIONS } from '../seed.ts';
 import { reportPlan, reportShuffle } from '../reports/shuffle.ts';
 
 interface ShuffleArguments {
@@ -25,6 +26,7 @@ interface ShuffleArguments {
   readonly plan?: string;
   readonly planOut?: string;
   readonly seed?: string;
+  readonly seedFile?: string;
   readonly symbols?: string;
   readonly plain?: true;
   readonly exec?: true;
@@ -68,7 +70,8 @@ export default function addShuffle(program: Command, setExitCode: (code: number)
       '--recover',
       'experimental, for a debug vmlinux without .rela sections (Linux 6.8 and newer): find references by disassembly and in known tables',
     )
-    .option(...SHARED.seed)
+    .option(...SEED_OPTIONS.seed)
+    .option(...SEED_OPTIONS.seedFile)
     .option('--symbols <FILE>', 'write the System.map of the new layout')
     .option('--plain', 'do not make OUT self-relocating; its relocation table follows the vmlinux in the file')
     .option('--plan-out <FILE>', 'save the analysis, for fast layouts of the same kernel')
@@ -85,7 +88,7 @@ export default function addShuffle(program: Command, setExitCode: (code: number)
 async function run(input: string, words: readonly string[], options: ShuffleArguments): Promise<number> {
   const { output, debug, plan: planFile, planOut, symbols, plain, exec, execDir, quiet } = options;
   refuseContradictions(input, words, options);
-  const seed = readSeed(options.seed);
+  const seed = await readSeed(options);
   return withProgress(quiet === true || exec === true, async (progress) => {
     const onPass = (pass: ShufflePass): void => progress.show(PASSES[pass]);
     onPass('read');
@@ -109,9 +112,13 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     if (exec) return runWithImage(shuffled.parts, words, execDir);
     await writeFileAtomic(output!, shuffled.parts, { secret: true });
     progress.clear();
-    const hexSeed = Buffer.from(seed).toString('hex');
+    // What a file kept from others is not printed.
+    const hexSeed = options.seedFile === undefined ? Buffer.from(seed).toString('hex') : undefined;
     const { summary } = shuffled;
-    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), options);
+    await printResult({ seed: hexSeed, ...summary }, () => reportShuffle(summary, hexSeed), {
+      ...options,
+      warnings: summary.converted?.warnings,
+    });
     return EXIT.done;
   });
 }
@@ -134,18 +141,26 @@ async function makePlan(
 }
 
 function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {
-  const { output, debug, relocs, map, recover, plan, planOut, seed, symbols, plain, exec, json } = options;
+  const { output, debug, relocs, map, recover, plan, planOut, seed, seedFile, symbols, plain, exec } = options;
   refuseBadExec(options, words);
+  refuseBadSeed(options);
   if (output === undefined && planOut === undefined && !exec)
     throw new UsageError('neither -o nor --plan-out nor --exec: nothing to write');
-  if (output === undefined && !exec && (seed ?? symbols ?? plain) !== undefined)
-    throw new UsageError('--seed, --symbols and --plain want -o or --exec');
+  if (output === undefined && !exec && (seed ?? seedFile ?? symbols ?? plain) !== undefined)
+    throw new UsageError('--seed, --seed-file, --symbols and --plain want -o or --exec');
   if (plan !== undefined && (debug ?? relocs ?? map ?? recover ?? planOut) !== undefined)
     throw new UsageError('--plan goes without --debug, --relocs, --map, --recover and --plan-out');
   if (debug === undefined && plan === undefined && input === '-')
     throw new UsageError('IN is standard input: name the file with its symbols by --debug or --plan');
   const outputs = { '-o': output, '--plan-out': planOut, '--symbols': symbols };
-  refuseSharedStdin({ IN: input, '--debug': debug, '--relocs': relocs, '--map': map, '--plan': plan });
-  refuseSharedStdout(outputs, json);
-  refuseOverwriting([input, debug, relocs, map, plan], outputs);
+  refuseSharedStdin({
+    IN: input,
+    '--debug': debug,
+    '--relocs': relocs,
+    '--map': map,
+    '--plan': plan,
+    '--seed-file': seedFile,
+  });
+  refuseSharedStdout(outputs, options);
+  refuseOverwriting([input, debug, relocs, map, plan, seedFile], outputs);
 }

@@ -16,6 +16,7 @@ import { reportVerify, reportVerifyShuffled } from '../reports/verify.ts';
 
 interface VerifyArguments {
   readonly relocs?: string;
+  readonly extracted?: true;
   readonly shuffled?: true;
   readonly debug?: string;
   readonly recover?: true;
@@ -32,6 +33,7 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     .argument('<ORIGINAL>', 'what it was converted from: bzImage, UKI, or vmlinux with its relocations')
     .argument('<CONVERTED>', 'what `kslide convert` or `kslide bzimage` wrote; one of the two may be -, standard input')
     .option('--relocs <FILE>', 'relocation table of ORIGINAL, if `convert` was given one')
+    .option('--extracted', 'CONVERTED is a vmlinux that was taken out of a bzImage of `kslide bzimage`')
     .option('--shuffled', 'CONVERTED was written by `kslide shuffle`: prove also where each function went')
     .option('--debug <VMLINUX>', "with --shuffled: debug vmlinux of the original's build (default: ORIGINAL)")
     .option(
@@ -46,8 +48,9 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
 }
 
 async function run(original: string, converted: string, options: VerifyArguments): Promise<number> {
-  const { relocs, shuffled, debug, recover, quiet } = options;
+  const { relocs, extracted, shuffled, debug, recover, quiet } = options;
   refuseSharedStdin({ ORIGINAL: original, CONVERTED: converted, '--relocs': relocs, '--debug': debug });
+  if (extracted && shuffled) throw new UsageError('--extracted and --shuffled exclude each other');
   if ((debug ?? recover) !== undefined && !shuffled) throw new UsageError('--debug and --recover go with --shuffled');
   if (shuffled && debug === undefined && original === '-')
     throw new UsageError('ORIGINAL is standard input: name the file with its symbols by --debug');
@@ -63,7 +66,7 @@ async function run(original: string, converted: string, options: VerifyArguments
       await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
-    const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, onCheck });
+    const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, extracted, onCheck });
     progress.clear();
     await printResult(result, () => reportVerify(result), options);
     if (result.verdict === 'proved') return EXIT.done;

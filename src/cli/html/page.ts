@@ -3,6 +3,7 @@
  *
  * The content security policy forbids browsers to load anything, whatever text ends up in a report.
  */
+import { short } from '../../base/text.ts';
 
 export interface PageParts {
   readonly heading: string;
@@ -84,8 +85,9 @@ const ENTITIES: Readonly<Record<string, string>> = {
   "'": '&#39;',
 };
 
+/** Text for an element or an attribute. Names from files are short already; what is left is cut at a length that no text of ours has. */
 export function escape(text: string): string {
-  return text.replaceAll(/[&<>"']/g, (character) => ENTITIES[character]!);
+  return short(text, 2000).replaceAll(/[&<>"']/g, (character) => ENTITIES[character]!);
 }
 
 /** CSS custom properties for each colour scheme. Paper is always light. */

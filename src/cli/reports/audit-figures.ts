@@ -89,6 +89,7 @@ function spread(n: number, p: number): NonNullable<Bar['expected']> {
 
 /** P(X = k) for k from 0 until it is negligible, by recurrence in logarithms: (1 − p)^n would underflow for large n. */
 function binomial(n: number, p: number): number[] {
+  if (p >= 1) return Array.from({ length: n + 1 }, (_, k) => (k === n ? 1 : 0));
   const list: number[] = [];
   let log = n * Math.log1p(-p);
   const mean = n * p;

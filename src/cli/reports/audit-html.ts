@@ -57,10 +57,12 @@ p = 10<sup>-6</sup>, at either end. Made by kslide ${version} of ${count(records
   return page({ heading: 'KASLR audit', subject: title, body, footer, style: STYLE });
 }
 
-function verdict({ findings, boots, slides, slots }: AuditSummary): string {
+function verdict({ findings, boots, slides, slots, needed, verdict: word }: AuditSummary): string {
   const of = slots === null ? '' : ` of ${count(slots.count)}`;
   const seen = slides === null ? 'no slides' : `${count(slides.distinct)}${of} slides seen`;
-  if (findings.length === 0)
+  if (word === 'not-enough-boots')
+    return `<section class="verdict open"><strong>Not enough boots to tell</strong> (${count(needed)} needed): ${count(boots.done)} done, none failed, ${seen}.</section>`;
+  if (word === 'nothing-found')
     return `<section class="verdict good"><strong>Nothing found</strong> in ${count(boots.done)} boots: none failed, ${seen}.</section>`;
   const items = findings.map(({ text }) => `<li>${escape(text)}</li>`).join('');
   return `<section class="verdict bad"><strong>${count(findings.length)} found</strong> in ${count(boots.done)} boots, ${seen}:<ul>${items}</ul></section>`;
@@ -70,6 +72,7 @@ const STYLE = `.verdict{padding:12px 16px;border-radius:6px}
 .verdict ul{margin:8px 0 0;padding-left:20px}
 .good{background:var(--good)}
 .bad{background:var(--bad)}
+.open{background:var(--rule)}
 .bar{fill:var(--bar)}
 .band{fill:var(--band)}
 .expected{stroke:var(--line);stroke-width:1.5}

@@ -48,7 +48,9 @@ export function auditRows(summary: AuditSummary): (readonly [label: string, valu
     ]);
   }
   if (entropy !== null) list.push(['entropy', describeEntropy(entropy)]);
-  if (findings.length === 0) list.push(['verdict', 'nothing found']);
+  if (summary.verdict === 'nothing-found') list.push(['verdict', 'nothing found']);
+  if (summary.verdict === 'not-enough-boots')
+    list.push(['verdict', `not enough boots to tell (${count(summary.needed)} needed)`]);
   for (const { text } of findings) list.push(['FOUND', text]);
   return list;
 }

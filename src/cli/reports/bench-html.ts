@@ -56,7 +56,7 @@ function bootSection({ rows, unit, point }: BenchSummary): string {
                   if (value === undefined) return [];
                   return [{ colour: `p-${phase}`, value, label: `${PHASE_TITLES[phase]}: ${amount(value, unit)}` }];
                 }),
-          range: [row.least, row.most],
+          range: row.boots.length < 2 ? undefined : [row.least, row.most],
         })),
         legend: seen.map((phase) => ({ colour: `p-${phase}`, text: PHASE_TITLES[phase] })),
         axis: (value) => (unit === 'instructions' ? count(value / 1e6) : count(value / 1e3)),
@@ -64,20 +64,28 @@ function bootSection({ rows, unit, point }: BenchSummary): string {
       },
       width,
     );
+  const line = isOnce(rows)
+    ? 'there was one boot of each, so no spread is known.'
+    : 'the thin line goes from the least to the most of all boots.';
   const caption =
     unit === 'instructions'
-      ? `From power-on to ${to}. A bar shows the median of each phase; the thin line goes from the least to the most of all boots. kslide's own phase is drawn wider than its share, because it would be too narrow to see.`
-      : `From power-on to ${to}. A bar shows the median; the thin line goes from the least to the most of all boots.`;
+      ? `From power-on to ${to}. A bar shows the median of each phase; ${line} kslide's own phase is drawn wider than its share, because it would be too narrow to see.`
+      : `From power-on to ${to}. A bar shows the median; ${line}`;
   return figure(
     'A boot of each kind',
     caption,
     draw,
     htmlTable(
-      'Medians of whole boots',
+      isOnce(rows) ? 'Whole boots, one of each' : 'Medians of whole boots',
       ['', unit === 'instructions' ? 'instructions' : 'time', 'spread', 'over vmlinux'],
       rows.map((row) => [row.title, amount(row.median, unit), spread(row), overPlain(row)]),
     ),
   );
+}
+
+/** One boot has no spread, and a median of one is a single measurement. */
+function isOnce(rows: BenchSummary['rows']): boolean {
+  return rows.every(({ boots }) => boots.length < 2);
 }
 
 function phaseSection({ rows }: BenchSummary): string {
@@ -105,7 +113,7 @@ function kaslrSection({ kaslr, rows }: BenchSummary): string {
       ['', 'relocation', 'part of the boot', "the kernel's own", 'boots differ by'],
       kaslr.map((cost) => {
         const row = rowOf(cost, rows);
-        const differ = million(row.most - row.least);
+        const differ = row.boots.length < 2 ? 'not known' : million(row.most - row.least);
         return [row.title, million(cost.relocation), percent(cost.share), million(cost.inKernel), differ];
       }),
     ),

@@ -22,7 +22,12 @@ export function benchFacts({ kernel, guest, unit, point, rows: boots }: BenchSum
     ['guest', `${guest.memoryMib} MiB, ${kernel.entry}${words}, QEMU ${guest.qemu}`],
     ['measure', guest.fellBack ? `${how}; KVM cannot run this kernel here` : how],
     ['to', point === 'init' ? 'the first instruction of /init' : "the guest's own end"],
-    ['boots', `${count(boots[0]!.boots.length)} of each; median, and spread from least to most`],
+    [
+      'boots',
+      boots[0]!.boots.length === 1
+        ? 'one of each: no spread'
+        : `${count(boots[0]!.boots.length)} of each; median, and spread from least to most`,
+    ],
   ];
 }
 
@@ -54,7 +59,7 @@ export function benchCosts({ stubs, kaslr, rows: boots }: BenchSummary): readonl
       const row = rowOf(cost, boots);
       return [
         row.title,
-        `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (medians, compared with nokaslr; boots differ by ${million(row.most - row.least)})`,
+        `relocation ${million(cost.relocation)}, the kernel's own randomization ${million(cost.inKernel)} (${differences(row)})`,
       ];
     }),
   ];
@@ -91,8 +96,16 @@ export function overPlain({ name, overPlain: more, median }: BenchRow): string {
   return `${more < 0 ? '−' : '+'}${percent(Math.abs(more) / (median - more))}`;
 }
 
-/** The difference between the most and the least of all boots, as a part of the median. */
-export function spread({ least, most, median }: BenchRow): string {
+/** What two medians that are compared may differ by. */
+function differences({ boots, least, most }: BenchRow): string {
+  return boots.length < 2
+    ? 'one boot of each, compared with nokaslr: how far boots differ is not known'
+    : `medians, compared with nokaslr; boots differ by ${million(most - least)}`;
+}
+
+/** The difference between the most and the least of all boots, as a part of the median. One boot has none. */
+export function spread({ boots, least, most, median }: BenchRow): string {
+  if (boots.length < 2) return '–';
   return percent((most - least) / median);
 }
 

@@ -2,7 +2,7 @@
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import { count, rows, size } from '../text.ts';
-import { countSites, kernelAndFile, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
@@ -10,16 +10,19 @@ const TABLES: Record<ConvertSummary['tableFormat'], string> = {
 };
 
 export function reportConvert(summary: ConvertSummary): string {
-  const { relocations, slots, sizes, segment } = summary;
+  const { relocations, slots, sizes, segment, payloadNote } = summary;
   return rows([
     ['kernel', kernelAndFile(summary)],
+    ...(payloadNote === undefined ? [] : ([['payload', payloadNote]] as const)),
     ['entries', summary.entries.join(', ')],
     [
       'relocations',
       `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
+    ...(summary.ignored === undefined ? [] : [['ignored', summary.ignored] as const]),
     ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
+    ...limitRows(slots),
     [
       'added',
       `${size(sizes.added)} (${TABLES[summary.tableFormat]} ${size(sizes.table)}) at physical ${hex(segment.paddr)}`,

@@ -1,10 +1,13 @@
 /** Facts that several summaries report, in the same words everywhere. */
+import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
+import { short } from '../../base/text.ts';
+import type { ImageLimit } from '../../kernel/image-limit.ts';
 import { count } from '../text.ts';
 
 /** "6.12.1-amd64": the version without the builder's name and the date. */
 export function release(version: string | undefined): string {
-  return version?.split(' ')[0] ?? 'version unknown';
+  return short(version?.split(' ')[0] ?? 'version unknown');
 }
 
 /** "6.12.1-amd64 (bzimage, zstd)". */
@@ -35,7 +38,15 @@ export function slotsAndEntropy(slots: {
   readonly bits: number;
 }): string {
   const assumed = slots.alignAssumed ? ' (assumed)' : '';
-  return `${count(slots.count)}, every ${slots.align / 0x10_0000} MiB${assumed} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`;
+  if (slots.count === 1) return '1: the kernel can never move';
+  return `${count(slots.count)}, every ${slots.align / MIB} MiB${assumed} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`;
+}
+
+/** A row for what is not as in every distribution's kernel; otherwise none. */
+export function limitRows({ limit }: { readonly limit: ImageLimit }): [label: string, value: string][] {
+  const mib = `the kernel maps ${limit.bytes / MIB} MiB`;
+  if (limit.source === 'assumed') return [['limit', `assumed: ${mib}; its page tables were not found`]];
+  return limit.bytes === KERNEL_IMAGE_SIZE ? [] : [['limit', `${mib}: it was built without CONFIG_RANDOMIZE_BASE`]];
 }
 
 /** What was refuted, where, and what is there. */
@@ -47,7 +58,7 @@ export function describeOffence(offence: {
   readonly expected: string;
 }): string {
   const { check, what, offset, found, expected } = offence;
-  return `refuted by ${check}: ${what} at offset ${hex(offset)} is ${found}, expected ${expected}`;
+  return `refuted by ${check}: ${short(what, 300)} at offset ${hex(offset)} is ${short(found, 300)}, expected ${short(expected, 300)}`;
 }
 
 /** A row for sites that were left out; none if there were none. */

@@ -1,9 +1,10 @@
 /** What `kslide inspect` found, for people. For programs it is the object itself, as JSON. */
 import { hex } from '../../base/errors.ts';
+import { short } from '../../base/text.ts';
 import type { Inspection, RelocationFacts } from '../../inspect.ts';
 import { STUB_FLAGS } from '../../segment/layout.ts';
-import { count, printable, rows, size, table } from '../text.ts';
-import { countSites, slotsAndEntropy } from './facts.ts';
+import { count, rows, size, table } from '../text.ts';
+import { countSites, limitRows, slotsAndEntropy } from './facts.ts';
 
 /** At most this many sections are listed; a -ffunction-sections build has tens of thousands. */
 const MOST_SECTIONS = 24;
@@ -23,8 +24,9 @@ function describeKernel(inspection: Inspection): Row[] {
   const { image, slots, converted } = inspection;
   const { linux64, pvh } = image.entries;
   return [
-    ['kernel', inspection.kernelVersion ?? 'version unknown'],
+    ['kernel', short(inspection.kernelVersion ?? 'version unknown', 200)],
     ['file', describeFile(inspection)],
+    ...(inspection.setup?.payload.note ? ([['payload', inspection.setup.payload.note]] as const) : []),
     ['vmlinux', describeVmlinux(inspection)],
     [
       'image',
@@ -33,6 +35,7 @@ function describeKernel(inspection: Inspection): Row[] {
     ['entries', `linux64 ${hex(linux64)}, ${pvh === null ? 'no pvh' : `pvh ${hex(pvh)}`}`],
     ['notes', describeNotes(inspection)],
     ['slots', slotsAndEntropy(slots)],
+    ...limitRows(slots),
     ['converted', converted === null ? 'no' : describeConverted(converted)],
     ['relocations', describeRelocations(inspection)],
   ];
@@ -56,7 +59,7 @@ function describeVmlinux({ sizes, sections, buildId }: Inspection): string {
     has(sections.debug, 'debug information'),
     has(sections.rela, '.rela sections'),
     ...(sizes.behind > 0 ? [`${size(sizes.behind)} after it`] : []),
-    buildId === null ? 'no build id' : `build id ${buildId}`,
+    buildId === null ? 'no build id' : `build id ${short(buildId)}`,
   ];
   return facts.join(', ');
 }
@@ -130,7 +133,7 @@ function sectionTable({ sections, total }: RelocationFacts): string[][] {
   const left = sections.length - listed.length;
   return [
     ['sites in section', 'at', ...SITE_TITLES],
-    ...listed.map((section) => line(printable(section.name ?? '(none)'), hex(section.start), section)),
+    ...listed.map((section) => line(section.name ?? '(none)', hex(section.start), section)),
     ...(left > 0 ? [[`${count(left)} more sections`]] : []),
     line('all', '', total),
   ];

@@ -2,7 +2,7 @@
 import { hex } from '../../base/errors.ts';
 import type { RebuildSummary } from '../../rebuild.ts';
 import { count, rows, size } from '../text.ts';
-import { countSites, kernelAndFile, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 /** The compressor's part is reported because it is most of the time. */
 export interface RebuildSeconds {
@@ -18,6 +18,7 @@ export function reportRebuild(summary: RebuildSummary, seconds: RebuildSeconds):
     ['relocations', `${count(countSites(relocations))}, from a table of ${size(sizes.table)} in the image`],
     ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
+    ...limitRows(slots),
     ['payload', describePayload(payload)],
     ['init_size', `${hex(initSize.before)} before, ${hex(initSize.now)} now`],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out`],

@@ -3,7 +3,8 @@ import type { Plan, ShuffleSummary } from '../../shuffle/index.ts';
 import { count, rows, size } from '../text.ts';
 import { release, slotsAndEntropy } from './facts.ts';
 
-export function reportShuffle(summary: ShuffleSummary, seed: string): string {
+/** `seed`: undefined for one that is not to be shown. */
+export function reportShuffle(summary: ShuffleSummary, seed: string | undefined): string {
   const { functions, worth, rewritten, sizes, converted } = summary;
   const slots =
     converted === undefined
@@ -27,7 +28,7 @@ export function reportShuffle(summary: ShuffleSummary, seed: string): string {
     ],
     ['slots', slots],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out`],
-    ['seed', seed],
+    ['seed', seed ?? 'from --seed-file'],
   ]);
 }
 

@@ -6,7 +6,7 @@ import { count, rows } from '../text.ts';
 import { countSites, describeOffence, kernelAndFile, release } from './facts.ts';
 
 export function reportVerify(result: Verification): string {
-  const { relocations, slots, offence, slides } = result;
+  const { relocations, slots, offence, slides, form, premises } = result;
   const kernel = rows([
     ['original', kernelAndFile(result)],
     ['relocations', count(countSites(relocations))],
@@ -17,10 +17,27 @@ export function reportVerify(result: Verification): string {
   );
   const verdict =
     offence === undefined
-      ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}`
+      ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}
+form: ${form!.name} (${FORM_NAMES[form!.name]}); table: ${form!.table}${describeCompressed(form!)}
+taken as given:
+${premises.map((premise) => `- ${premise}`).join('\n')}`
       : describeOffence(offence);
   return `${kernel}\n${checks}\n${verdict}\n`;
 }
+
+function describeCompressed({ compressed }: NonNullable<Verification['form']>): string {
+  if (compressed === undefined) return '';
+  const { offset, length } = compressed;
+  return `; bytes ${hex(offset)} to ${hex(offset + length)} are compressed, and proved by what they decode to`;
+}
+
+const FORM_NAMES: Readonly<Record<NonNullable<Verification['form']>['name'], string>> = {
+  direct: 'a vmlinux, as `kslide convert` writes it',
+  extracted: 'a vmlinux from a bzImage: it relocates although KASLR_FLAG is set',
+  compressed: 'a bzImage: its decompressor relocates nothing, the stub does',
+  'table-at-end': 'a bzImage, or the vmlinux in it: its decompressor and the stub read the same table',
+  uncompressed: 'a bzImage without a decompressor',
+};
 
 const VERDICTS = {
   proved: 'the original with its code in other places, and nothing else',

@@ -2,7 +2,9 @@
  * One boot of an audit, as a line of its result file. Each line is complete by itself: the files of several machines can be merged by concatenating
  * them, and judged without the image.
  */
+import { KERNEL_IMAGE_SIZE, PMD_SIZE } from '../../base/addresses.ts';
 import type { Slide } from '../../base/addresses.ts';
+import { hex } from '../../base/errors.ts';
 import { InputFileError } from '../../node/errors.ts';
 import type { BootEnd } from '../../node/qemu/qemu.ts';
 import type { Slots } from '../../kaslr/slots.ts';
@@ -46,8 +48,33 @@ export interface AuditRecord {
 }
 
 /** Drops an incomplete last line. Throws InputFileError for a file that is not an audit's result file. */
-export function readAuditFile(path: string): Promise<Lines<AuditRecord>> {
-  return readLines(path, (json) => (isAuditRecord(json) ? json : undefined));
+export async function readAuditFile(path: string): Promise<Lines<AuditRecord>> {
+  const lines = await readLines(path, (json) => (isAuditRecord(json) ? json : undefined));
+  const [first] = lines.values;
+  if (first !== undefined) expectSameKernel(path, lines.values, first);
+  return lines;
+}
+
+/** What is the same in all boots of one image. */
+type AuditedKernel = Pick<AuditRecord, 'image' | 'slots'>;
+
+/**
+ * Throws InputFileError at the first line that is about another image than `kernel`, or about the same image with other slots: one of the two lines is
+ * wrong, so nothing can be judged by them.
+ */
+export function expectSameKernel(path: string, records: readonly AuditRecord[], kernel: AuditedKernel): void {
+  for (const [index, { image, slots }] of records.entries()) {
+    if (image !== kernel.image)
+      throw new InputFileError(path, `line ${index + 1} audits another image: ${image}, not ${kernel.image}`);
+    if (slots?.count !== kernel.slots?.count || slots?.align !== kernel.slots?.align) {
+      const problem = `has ${describeSlots(slots)}, expected ${describeSlots(kernel.slots)}, as the same image has elsewhere`;
+      throw new InputFileError(path, `line ${index + 1} ${problem}`);
+    }
+  }
+}
+
+function describeSlots(slots: Slots | null): string {
+  return slots === null ? 'no slots' : `${slots.count} slots of ${hex(slots.align)}`;
 }
 
 /**
@@ -56,14 +83,18 @@ export function readAuditFile(path: string): Promise<Lines<AuditRecord>> {
  */
 export async function mergeAuditFiles(paths: readonly string[]): Promise<AuditRecord[]> {
   const byId = new Map<string, AuditRecord>();
-  let image: string | undefined;
+  let first: AuditRecord | undefined;
   for (const path of paths) {
-    for (const record of (await readAuditFile(path)).values) {
-      image ??= record.image;
-      if (record.image !== image) throw new InputFileError(path, `audits another image: ${record.image}, not ${image}`);
+    const { values } = await readAuditFile(path);
+    first ??= values[0];
+    if (first !== undefined) expectSameKernel(path, values, first);
+    for (const [index, record] of values.entries()) {
       const known = byId.get(record.id);
       if (known !== undefined && (known.slide !== record.slide || known.end !== record.end)) {
-        throw new InputFileError(path, `boot ${record.id} has a different result in an earlier file`);
+        throw new InputFileError(
+          path,
+          `line ${index + 1}: boot ${record.id} has a different result in an earlier line or file`,
+        );
       }
       byId.set(record.id, known ?? record);
     }
@@ -81,7 +112,7 @@ function isAuditRecord(json: unknown): json is AuditRecord {
     (slots === null || isSlots(slots)) &&
     AUDIT_ENTRIES.some((name) => name === entry) &&
     isCount(boot) &&
-    (slide === null || slide === 'disabled' || isCount(slide)) &&
+    (slide === null || slide === 'disabled' || (isCount(slide) && slide < KERNEL_IMAGE_SIZE)) &&
     ENDS.some((name) => name === end) &&
     isCount(ms) &&
     typeof at === 'string' &&
@@ -102,11 +133,12 @@ function isMachine(json: unknown): boolean {
   );
 }
 
-/** The summary allocates an array of `count`; there are at most 512 slots, the 2 MiB pages in 1 GiB. */
+/** Slots that fit into 1 GiB. So there are at most 512, for which the summary allocates an array. */
 function isSlots(json: unknown): boolean {
   if (!isObject(json)) return false;
   const { count, align } = json;
-  return isCount(count) && count >= 1 && count <= 512 && isCount(align) && align >= 1;
+  if (!isCount(count) || !isCount(align) || align < PMD_SIZE || align > KERNEL_IMAGE_SIZE) return false;
+  return Number.isInteger(Math.log2(align)) && count >= 1 && count * align <= KERNEL_IMAGE_SIZE;
 }
 
 function isObject(json: unknown): json is Record<string, unknown> {

@@ -7,19 +7,26 @@
  *     not-randomized    a kernel printed that its offset is "disabled"
  *     misaligned        a slide is not a multiple of the image's alignment
  *     out-of-range      a slide is above the image's largest
- *     constant          four or more boots all have the same slide (only where the range is not known)
+ *     constant          four or more boots all have the same slide (only where the range is not known), or the image has only one slot
  *     uneven, too-even  chi-square: p below 1e-6, at either end
  *     collisions        the collision test: p below 1e-6, at either end
  *     incomplete        there are fewer boots than were asked for
  *
- * At 1e-6 a good kernel is accused in one of 250,000 audits (four tails), and a kernel that lost a bit of entropy is found with 250 boots.
+ * At 1e-6 a good kernel is accused in one of 250,000 audits (four tails), and a kernel that lost a bit of entropy is found with some 200 boots. With
+ * fewer than bootsNeeded says, nothing found means nothing: the verdict is then `not-enough-boots`, and the exit code is 1 as well.
  */
 import { hex } from '../../base/errors.ts';
 import { largestSlide } from '../../kaslr/slots.ts';
 import type { Slots } from '../../kaslr/slots.ts';
 import { hasFailed } from './audit.ts';
 import type { AuditMachine, AuditRecord } from './record.ts';
-import { commonDivisor, estimateEntropy, testCollisions, testUniformity } from '../statistics/statistics.ts';
+import {
+  bootsNeeded,
+  commonDivisor,
+  estimateEntropy,
+  testCollisions,
+  testUniformity,
+} from '../statistics/statistics.ts';
 import type { CollisionTest, EntropyEstimate, UniformityTest } from '../statistics/statistics.ts';
 
 export const P_AT_LEAST = 1e-6;
@@ -67,8 +74,13 @@ export interface AuditSummary {
   readonly uniformity: UniformityTest | null;
   readonly collisions: CollisionTest | null;
   readonly entropy: EntropyEstimate | null;
+  /** The boots that it takes to find a kernel that lost one bit of entropy; where the range is not known, one that never moves. */
+  readonly needed: number;
+  readonly verdict: AuditVerdict;
   readonly findings: readonly AuditFinding[];
 }
+
+export type AuditVerdict = 'found' | 'not-enough-boots' | 'nothing-found';
 
 /** `records`: at least one, all of the same image. `asked`: the number of boots that the user asked for. */
 export function summarizeAudit(records: readonly AuditRecord[], asked?: number): AuditSummary {
@@ -79,6 +91,9 @@ export function summarizeAudit(records: readonly AuditRecord[], asked?: number):
   const randomized = slidesOf(records);
   const counts = slots === undefined ? undefined : countBySlot(randomized, slots);
   const tests = runTests(randomized, counts, slots);
+  const findings = [...judgeBoots(records, failed, asked), ...judgeSlides(randomized, slots), ...judgeTests(tests)];
+  const needed = slots === undefined ? CONSTANT_FROM : slots.count === 1 ? 1 : bootsNeeded(slots.count, P_AT_LEAST);
+  const enough = randomized.length >= needed ? 'nothing-found' : 'not-enough-boots';
   return {
     image: first.image,
     slots: slots === undefined ? null : { ...slots, largest: largestSlide(slots) },
@@ -92,7 +107,9 @@ export function summarizeAudit(records: readonly AuditRecord[], asked?: number):
     machines: tallyMachines(records),
     slides: describeSlides(randomized),
     ...tests,
-    findings: [...judgeBoots(records, failed, asked), ...judgeSlides(randomized, slots), ...judgeTests(tests)],
+    needed,
+    verdict: findings.length > 0 ? 'found' : enough,
+    findings,
   };
 }
 
@@ -163,6 +180,7 @@ function judgeSlides(slides: readonly number[], slots: Slots | undefined): Audit
     return [{ code: 'constant', text: `all ${slides.length} boots have the slide ${hex(slides[0]!)}` }];
   }
   const findings: AuditFinding[] = [];
+  if (slots.count === 1) findings.push({ code: 'constant', text: 'the image has only one slot: it never moves' });
   const misaligned = slides.filter((slide) => slide % slots.align !== 0);
   if (misaligned.length > 0)
     findings.push({ code: 'misaligned', text: `not multiples of ${hex(slots.align)}: ${listed(misaligned)}` });

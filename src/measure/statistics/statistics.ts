@@ -107,6 +107,28 @@ export function occupancy(slots: number, boots: number): Float64Array {
   return p;
 }
 
+/** The part of audits of a faulty kernel in which the fault must be found, for the number of boots to be enough. */
+const POWER = 0.9;
+
+/**
+ * How many boots the collision test needs before "nothing found" means something: so many that a kernel which takes only every other slot, and so has lost
+ * one bit of entropy, is found in 90% of audits. `pAtLeast`: where the test's findings begin. At least two slots.
+ */
+export function bootsNeeded(slots: number, pAtLeast: number): number {
+  const isEnough = (boots: number): boolean => {
+    // Few distinct slides are what is suspicious: the most of them that are a finding, then how often the faulty kernel has no more.
+    const good = occupancy(slots, boots);
+    let most = 0;
+    for (let p = good[0]!; p + good[most + 1]! < pAtLeast; p += good[++most]!);
+    const faulty = occupancy(Math.ceil(slots / 2), boots);
+    return sum(faulty.subarray(0, most + 1)) >= POWER;
+  };
+  let enough = 2;
+  while (!isEnough(enough)) enough *= 2;
+  for (let step = enough / 2; step >= 1; step = Math.floor(step / 2)) if (isEnough(enough - step)) enough -= step;
+  return enough;
+}
+
 export interface EntropyEstimate {
   /** The entropy of a uniform choice: log2 of the number of slots, if that is known. */
   readonly ideal: number | undefined;

@@ -61,7 +61,7 @@ async function readOpen(
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
   if (stat.isFIFO() || stat.isSocket()) return collect(name, stream());
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
-  if (stat.size > MAX_INPUT) throw tooLarge(name);
+  if (stat.size > MAX_INPUT) throw tooLarge(name, stat.size);
   const bytes = new Uint8Array(stat.size + spare);
   if (fd === STDIN) return bytes.subarray(0, await readFrom(fd, bytes, { start: 0, end: stat.size }));
   const head = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), 0);
@@ -118,8 +118,13 @@ async function collect(name: string, stream: AsyncIterable<Uint8Array>): Promise
   return bytes;
 }
 
-function tooLarge(name: string): InputFileError {
-  return new InputFileError(name, 'is larger than 2 GiB, which no kernel is');
+/** `size`: undefined for a stream, whose end was not waited for. */
+function tooLarge(name: string, size?: number): InputFileError {
+  const is = size === undefined ? 'has more than 2 GiB' : `has ${(size / 1e9).toFixed(1)} GB`;
+  return new InputFileError(
+    name,
+    `${is}, and kslide reads files of up to 2 GiB (0x80000000 bytes); in a vmlinux that is debug information: strip -g -o SMALL ${name === 'standard input' ? 'VMLINUX' : name} leaves it out and keeps the kernel and its relocations`,
+  );
 }
 
 /**

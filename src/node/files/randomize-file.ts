@@ -10,13 +10,14 @@
  */
 import fs from 'node:fs';
 import { Reader } from '../../base/bytes.ts';
-import { ELFCLASS64, PT_LOAD, PT_NOTE, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
+import { ELFCLASS64, PT_LOAD, PT_NOTE, SHT_RELA, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE, readNumber, SHDR_SIZE } from '../../elf/fields.ts';
-import { endOfElf, findLoaderNotes, isElf, readElf } from '../../elf/read.ts';
+import { endOfElf, findLoaderNotes, findSection, isElf, readElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
 import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } from '../../randomize.ts';
 import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
+import { RESERVED_NAMES } from '../../relocs/reserved-section.ts';
 import { openRegularFile } from './byte-source.ts';
 import type { OpenFile } from './byte-source.ts';
 import { InPlace } from './output-file.ts';
@@ -65,7 +66,7 @@ export async function openMovedFile(
       return undefined;
     }
     onOpen?.(`/proc/self/fd/${file.fd}`);
-    const plan = (await openRandomizer(skeleton, { ...options, inPlace: true })).plan(options);
+    const plan = (await openRandomizer(skeleton, { ...options, inPlace: true, read: readerOf(file) })).plan(options);
     return {
       [Symbol.iterator]: () => pieces(file, plan, chunk),
       overCopy: () => changedPieces(file, plan, chunk),
@@ -101,6 +102,9 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
     load(end, file.size - end);
     const names = elf.sections[elf.header.shstrndx];
     if (names !== undefined) load(names.offset, names.size);
+    // Relocations that are inside the ELF file are not in the skeleton.
+    if (elf.sections.some(({ type }) => type === SHT_RELA)) return undefined;
+    if (RESERVED_NAMES.some((name) => findSection(elf, name) !== undefined)) return undefined;
     for (const { type, offset, filesz } of elf.segments) {
       if (type === PT_NOTE) load(offset - SITE_SIZE, filesz + 2 * SITE_SIZE);
       if (type === PT_LOAD) load(offset, Math.min(filesz, SEGMENT_START));
@@ -161,6 +165,16 @@ function* changedPieces(
       at = end;
     }
   }
+}
+
+/** Reads short pieces into one buffer: what it returns is valid until the next call. */
+function readerOf(file: OpenFile): (offset: number, length: number) => Uint8Array {
+  let buffer = new Uint8Array(CHUNK);
+  return (offset, length) => {
+    if (length > buffer.length) buffer = new Uint8Array(length);
+    readFully(file, buffer, 0, offset, offset + length);
+    return buffer.subarray(0, length);
+  };
 }
 
 /** Reads the file's bytes from `offset` to `end` to `place` in `bytes`. */

@@ -5,7 +5,7 @@
  * Symbolic links are followed here and not by the system, for two reasons. `/dev/stdout` leads through links to /proc/self/fd/1 and from there to the file
  * of a redirection, which belongs to the shell: renaming over it would take it from the others that write to it. And a link may be another user's bait: a
  * process of root's that writes to a directory of that user's must not be sent to a file of their choice. The rule is that of fs.protected_symlinks for
- * /tmp, in every directory: a link is followed if it is root's or our own.
+ * /tmp, in every directory: a link is followed if it is root's or our own. In directories like /tmp another user's file is not replaced either.
  */
 import fs from 'node:fs';
 import { basename, dirname, isAbsolute } from 'node:path';
@@ -54,7 +54,11 @@ export function resolveTarget(path: string): OpenTarget | NamedTarget {
       }
       if (existing === undefined && links > 0) throw new OutputFileError(path, 'is a broken symbolic link');
       if (existing?.isDirectory()) throw new OutputFileError(path, 'is a directory');
-      if (!existing?.isSymbolicLink()) return { directory, name: basename(at), existing };
+      if (!existing?.isSymbolicLink()) {
+        if (existing !== undefined && isBait(existing, directory.stat()))
+          throw new OutputFileError(path, "is another user's, in a directory that all may write to");
+        return { directory, name: basename(at), existing };
+      }
       if (!isTrusted(existing)) throw new OutputFileError(path, "is a symbolic link that is another user's");
       const to = fs.readlinkSync(directory.at(basename(at)));
       // Not joined: `..` after a link to a directory must stay as it is.
@@ -83,8 +87,58 @@ export function isStandardOutput(path: string | undefined): boolean {
   return false;
 }
 
+/**
+ * Whether two outputs would be one file: by links, by another way to write the path, or as standard output. Devices and the like take any number of outputs.
+ * False where either cannot be written to: writing says why.
+ */
+export function isSameOutput(a: string, b: string): boolean {
+  if (a === b) return !isDevice(identify(a));
+  const [first, second] = [identify(a), identify(b)];
+  return first !== undefined && second !== undefined && !isDevice(first) && first.key === second.key;
+}
+
+interface Identity {
+  readonly key: string;
+  readonly stat: fs.Stats | undefined;
+}
+
+/** A file that exists by its inode, one that does not by its directory and name. */
+function identify(path: string): Identity | undefined {
+  try {
+    const target = resolveTarget(path);
+    if ('fd' in target) return byInode(fs.fstatSync(target.fd));
+    const { directory, name, existing } = target;
+    try {
+      if (existing !== undefined) return byInode(existing);
+      const { dev, ino } = directory.stat();
+      return { key: `${dev} ${ino} ${name}`, stat: undefined };
+    } finally {
+      directory.close();
+    }
+  } catch {
+    return undefined;
+  }
+}
+
+function byInode(stat: fs.Stats): Identity {
+  return { key: `${stat.dev} ${stat.ino}`, stat };
+}
+
+function isDevice(found: Identity | undefined): boolean {
+  return found?.stat?.isCharacterDevice() === true;
+}
+
 function isTrusted({ uid }: fs.Stats): boolean {
   return uid === 0 || uid === process.geteuid?.();
+}
+
+/**
+ * Whether somebody may have put `file` there for us to write to: it would keep its owner, and a FIFO's reader gets everything. The rule is that of
+ * fs.protected_regular and fs.protected_fifos.
+ */
+function isBait(file: fs.Stats, directory: fs.Stats): boolean {
+  const isShared = (directory.mode & 0o1002) === 0o1002;
+  return isShared && !isTrusted(file) && file.uid !== directory.uid;
 }
 
 /** What `name` in `directory` is if it is a descriptor: one of ours, or another process's; undefined for all other names. */

@@ -11,14 +11,45 @@ import { open, unlink } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { DiskError, OutputFileError } from '../errors.ts';
+import { DiskError, isSystemError, outputError, reasonOf } from '../errors.ts';
+import type { Directory } from './directory.ts';
+import { writeFully } from './write-fully.ts';
 
-/** A file in the directory for temporary files that holds `bytes`. Its position, which a child shares, stays at the start. The caller closes it. */
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = fs.constants;
+
+/** __O_TMPFILE (asm-generic/fcntl.h), which Node has no name for. It goes together with O_DIRECTORY. */
+const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
+/** Errors of a file system that has no O_TMPFILE. */
+const NO_TMPFILE = new Set(['EOPNOTSUPP', 'ENOTSUP', 'EISDIR', 'EINVAL']);
+
+/**
+ * A file in the directory for temporary files that holds `bytes`. Its position, which a child shares, stays at the start. The caller closes it. Throws
+ * DiskError.
+ */
 export async function openUnnamedFile(bytes: Uint8Array = new Uint8Array()): Promise<FileHandle> {
-  const path = join(tmpdir(), `kslide-${randomBytes(8).toString('hex')}`);
-  const file = await open(path, 'wx+', 0o600);
+  const directory = tmpdir();
+  let file: FileHandle | undefined;
+  try {
+    file = await openWithoutName(directory);
+    await writeFully(file.fd, bytes, 0);
+    return file;
+  } catch (error) {
+    await file?.close();
+    if (!isSystemError(error)) throw error;
+    throw new DiskError(directory, `a temporary file: ${reasonOf(error)}`, error);
+  }
+}
+
+/** Where there is no O_TMPFILE, a SIGKILL between two system calls leaves an empty file. */
+async function openWithoutName(directory: string): Promise<FileHandle> {
+  try {
+    return await open(directory, O_TMPFILE | O_RDWR, 0o600);
+  } catch (error) {
+    if (!NO_TMPFILE.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  }
+  const path = join(directory, `kslide-${randomBytes(8).toString('hex')}`);
+  const file = await open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   await unlink(path);
-  for (let at = 0; at < bytes.length;) at += (await file.write(bytes, at, bytes.length - at, at)).bytesWritten;
   return file;
 }
 
@@ -34,22 +65,8 @@ export async function readUnnamedFile(file: FileHandle): Promise<Uint8Array> {
   return bytes.subarray(0, at);
 }
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = fs.constants;
-
-/** __O_TMPFILE (asm-generic/fcntl.h), which Node has no name for. It goes together with O_DIRECTORY. */
-const O_TMPFILE = 0o20000000 | fs.constants.O_DIRECTORY;
 /** Errors of a file system that lacks room or O_TMPFILE, or is not there: the next directory may do. */
-const NOT_HERE = new Set([
-  'ENOSPC',
-  'EDQUOT',
-  'ENOENT',
-  'ENOTDIR',
-  'EACCES',
-  'EROFS',
-  'EOPNOTSUPP',
-  'ENOTSUP',
-  'EISDIR',
-]);
+const NOT_HERE = new Set([...NO_TMPFILE, 'ENOSPC', 'EDQUOT', 'ENOENT', 'ENOTDIR', 'EACCES', 'EROFS']);
 
 /**
  * An open descriptor, for reading, at offset 0. Throws DiskError when no directory has room.
@@ -83,23 +100,22 @@ export function openMemoryFile(
 }
 
 /**
- * A new file of a name that did not exist, which its owner can read and nobody else: it tells a slide. The caller removes it. Throws OutputFileError or
- * DiskError.
+ * A new file in a directory, which its owner can read and nobody else: it tells a slide. The caller removes it. Throws OutputFileError or DiskError.
+ *
+ * Who may write to the directory can put another file at this name for the program that opens it, but can read nothing of this one.
  */
-export function createNamedFile(path: string, parts: Iterable<Uint8Array>): void {
-  let fd: number;
+export function createNamedFile(directory: Directory, name: string, parts: Iterable<Uint8Array>): void {
+  const path = join(directory.path, name);
   try {
-    fd = fs.openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    const fd = fs.openSync(directory.at(name), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    try {
+      for (const part of parts) writeAll(fd, part);
+      fs.fchmodSync(fd, 0o400);
+    } finally {
+      fs.closeSync(fd);
+    }
   } catch (error) {
-    throw new OutputFileError(path, 'cannot be made', error);
-  }
-  try {
-    for (const part of parts) writeAll(fd, part);
-    fs.fchmodSync(fd, 0o400);
-  } catch (error) {
-    throw new DiskError(path, (error as NodeJS.ErrnoException).code ?? 'cannot be written', error);
-  } finally {
-    fs.closeSync(fd);
+    throw isSystemError(error) ? outputError(path, error) : error;
   }
 }
 

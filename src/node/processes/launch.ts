@@ -11,13 +11,14 @@
  */
 import { spawn } from 'node:child_process';
 import type { ChildProcess, StdioOptions } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { delimiter, join, resolve } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import { EnvironmentError } from '../errors.ts';
+import { EnvironmentError, isSystemError, outputError } from '../errors.ts';
+import { Directory } from '../files/directory.ts';
+import { newTemporaryName, removeLeftovers } from '../files/leftovers.ts';
 import { createNamedFile, openMemoryFile } from '../files/temporary-file.ts';
 import { forwardSignals } from '../signals.ts';
 
@@ -49,14 +50,18 @@ export async function launch(make: ImageMaker, { command, directory }: LaunchOpt
     throw new EnvironmentError({ problem: 'missing-program', what: `${program}: no such program` });
   const inherited = inheritedDescriptors();
   if (directory !== undefined) {
-    const path = join(resolve(directory), `kslide-${process.pid}-${randomBytes(6).toString('hex')}`);
+    const folder = openFolder(directory);
+    const name = newTemporaryName('kslide-image');
+    const path = join(folder.path, name);
     const guard = guardFile(path);
     try {
-      await storeNamed(path, make);
+      await removeLeftovers(folder.path); // of runs whose shell was killed with them
+      await storeNamed(folder, name, make);
       collectGarbage();
       return await run(executable, args, path, passOn(inherited));
     } finally {
-      fs.rmSync(path, { force: true });
+      fs.rmSync(folder.at(name), { force: true });
+      folder.close();
       guard.stdin?.destroy(); // ends the shell
     }
   }
@@ -122,8 +127,16 @@ async function store(make: ImageMaker): Promise<number> {
   return use(make, openMemoryFile);
 }
 
-async function storeNamed(path: string, make: ImageMaker): Promise<void> {
-  return use(make, (image) => createNamedFile(path, image));
+async function storeNamed(folder: Directory, name: string, make: ImageMaker): Promise<void> {
+  return use(make, (image) => createNamedFile(folder, name, image));
+}
+
+function openFolder(path: string): Directory {
+  try {
+    return new Directory(resolve(path));
+  } catch (error) {
+    throw isSystemError(error) ? outputError(path, error) : error;
+  }
 }
 
 async function use<T>(make: ImageMaker, put: (image: Iterable<Uint8Array>) => T): Promise<T> {

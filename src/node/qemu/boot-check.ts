@@ -5,6 +5,8 @@ import { PT_LOAD, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { findLoaderNotes, isElf, readElf } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
+import { describeForeign, foreignKernel } from '../../kernel/foreign.ts';
+import type { ForeignFile } from '../../kernel/foreign.ts';
 
 export interface Start {
   readonly entry: 'pvh' | 'linux64';
@@ -20,10 +22,14 @@ export function expectBootable(bytes: Uint8Array, start: Start): ElfFile | undef
       readSetupHeader(bytes);
       return undefined;
     }
+    const { found, hint }: Pick<ForeignFile, 'found' | 'hint'> = isBzImage(bytes)
+      ? { found: 'a bzImage' }
+      : (foreignKernel(bytes) ?? describeForeign(bytes));
     throw new KernelImageError({
       code: 'not-a-kernel',
       what: 'file',
-      found: isBzImage(bytes) ? 'a bzImage' : bytes.length === 0 ? 'empty' : 'of an unknown kind',
+      found,
+      hint,
       expected: start.entry === 'pvh' ? 'a vmlinux or a bzImage' : 'a vmlinux, which is what linux64 enters',
     });
   }

@@ -5,7 +5,10 @@
  * (test/guest/init.ts), whose lines begin with MARKER. Firmware, other CPUs and printk may interrupt a line anywhere. So nothing here depends on where a line
  * begins, and each number of the guest program has exactly 16 digits: a line that another one interrupts is not found, rather than misread.
  */
+import { isPossibleSlide } from '../../base/addresses.ts';
 import type { PhysAddr, Slide, VirtAddr } from '../../base/addresses.ts';
+import { KernelImageError } from '../../base/errors.ts';
+import { KERNEL_OFFSET, readKernelOffset } from './kernel-offset.ts';
 
 /** Before everything that the guest program prints. */
 export const MARKER = 'kslide-guest: ';
@@ -28,7 +31,7 @@ export interface GuestReport {
 }
 
 export interface ConsoleReport {
-  /** The slide as a panic prints it, or else computed from the address of _text. Undefined if the console holds neither. */
+  /** The slide from the address of _text, or as a panic prints it. Undefined if the console holds neither, or the two disagree. */
   readonly slide: Slide | undefined;
   /** What a panic prints about KASLR, which is the state of KASLR_FLAG. */
   readonly kaslr: 'on' | 'off' | undefined;
@@ -61,7 +64,7 @@ function guestReport(text: string): GuestReport {
   const [cpuMask] = all(`cpus=${HEX64}`).flat();
   const modules = all(`module=${HEX64}`).map(([result = '']) => Number(BigInt.asIntN(64, address(result))));
   // A line of /proc/modules as it is, without MARKER: name, size, users, dependents, state, address.
-  const live = [...text.matchAll(/(\w+) \d+ \d+ \S+ Live 0x([0-9a-f]{16})/g)];
+  const live = [...text.matchAll(/(?<!\w)(\w{1,64}) \d{1,20} \d{1,10} \S{1,4096} Live 0x([0-9a-f]{16})/g)];
   return {
     text: textAddress === undefined ? undefined : address(textAddress),
     kcore: all(`kcore ${HEX64} ${HEX64}`).map(([start = '', size = '']) => ({
@@ -71,28 +74,43 @@ function guestReport(text: string): GuestReport {
     cpus: cpuMask === undefined ? undefined : countBits(address(cpuMask)),
     modules,
     moduleAddresses: new Map(live.map(([, name = '', digits = '']) => [name, address(digits)])),
-    physicalText: parsedHex(first(text, /([0-9a-f]{8,})-[0-9a-f]{8,} : Kernel code/)),
+    physicalText: parsedHex(first(text, /(?<![0-9a-f])([0-9a-f]{8,16})-[0-9a-f]{8,16} : Kernel code/)),
     done: line('done').test(text),
   };
 }
 
-/** "Kernel Offset: 0x1c000000 from 0xffffffff81000000 (relocation range: …)", or "Kernel Offset: disabled". */
+/** What a panic says. `disabled` says nothing of where the kernel runs: a kernel that the host has moved says the same. */
 function offsetOfPanic(text: string): { slide?: Slide; kaslr?: 'on' | 'off' } {
-  const offset = first(text, /Kernel Offset: (disabled|0x[0-9a-f]+ from 0x[0-9a-f]{16})/);
-  if (offset === undefined) return {};
-  return offset === 'disabled' ? { slide: 0, kaslr: 'off' } : { slide: Number.parseInt(offset, 16), kaslr: 'on' };
+  const found = KERNEL_OFFSET.exec(text);
+  if (found === null) return {};
+  const [, disabled, value = '', base = ''] = found;
+  if (disabled !== undefined) return { kaslr: 'off' };
+  try {
+    return { slide: readKernelOffset(value, base, found.index), kaslr: 'on' };
+  } catch (error) {
+    if (error instanceof KernelImageError) return { kaslr: 'on' };
+    throw error;
+  }
+}
+
+/** From the address of _text that the guest program saw. */
+function offsetSeen(text: VirtAddr | undefined, linkedText: VirtAddr | undefined): Slide | undefined {
+  if (text === undefined || linkedText === undefined) return undefined;
+  const slide = Number(text - linkedText);
+  return isPossibleSlide(slide) ? slide : undefined;
 }
 
 /** `linkedText` is the address that _text is linked at, if known. With it, the address that the guest program saw gives the slide too. */
 export function parseConsole(text: string, linkedText?: VirtAddr): ConsoleReport {
   const guest = guestReport(text);
   const panic = first(text, /Kernel panic - not syncing: ([^\r\n]*)/);
-  const seen = guest.text === undefined || linkedText === undefined ? undefined : Number(guest.text - linkedText);
-  const { slide = seen, kaslr } = offsetOfPanic(text);
+  const said = offsetOfPanic(text);
+  const seen = offsetSeen(guest.text, linkedText);
+  const agree = seen === undefined || said.slide === undefined || seen === said.slide;
   const poweroff = guest.done || /reboot: (?:Power down|Restarting system|System halted)/.test(text);
   return {
-    slide,
-    kaslr,
+    slide: agree ? (seen ?? said.slide) : undefined,
+    kaslr: said.kaslr,
     release: first(text, /Linux version (\S+)/),
     end: panic === undefined ? (poweroff ? 'poweroff' : undefined) : 'panic',
     panic,

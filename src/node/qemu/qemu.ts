@@ -17,9 +17,14 @@
 import { readFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import type { Slide, VirtAddr } from '../../base/addresses.ts';
-import { START_KERNEL_MAP } from '../../base/addresses.ts';
-import { PT_LOAD } from '../../elf/constants.ts';
+import { physToVirt } from '../../base/addresses.ts';
+import { KernelImageError } from '../../base/errors.ts';
+import { readSetupHeader } from '../../bzimage/header.ts';
+import { readElf } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
+import { readInput } from '../../kernel/input.ts';
+import { linkedText, slideWithKaslrOff } from '../../kernel/slide-of-file.ts';
+import { nodeCodecs } from '../codecs.ts';
 import { expectBootable } from './boot-check.ts';
 import { parseConsole } from './console.ts';
 import type { ConsoleReport } from './console.ts';
@@ -69,7 +74,7 @@ export interface BootResult {
   readonly end: BootEnd;
   readonly console: string;
   readonly report: ConsoleReport;
-  /** The same as `report.slide`: what the kernel or the guest program printed, or undefined. */
+  /** What the kernel or the guest program printed; or else, from a kernel that says that its KASLR is off, what its file tells. Undefined if unknown. */
   readonly slide: Slide | undefined;
   readonly accel: 'tcg' | 'kvm';
   /** Wall time of QEMU, start to end. */
@@ -83,12 +88,35 @@ const DEFAULT = { memoryMib: 256, cpus: 1, cpu: 'max', machine: 'pc', accel: 'tc
 /** A guest that really runs under KVM prints within a fraction of this. Under TCG it takes 0.3 s. */
 const KVM_SILENCE_MS = 5_000;
 
-/** Where the image's text is linked: its lowest address in the kernel map. Per-cpu data may be linked at 0. */
-function linkedText(elf: ElfFile): VirtAddr | undefined {
-  const addresses = elf.segments.filter(({ type, vaddr }) => type === PT_LOAD && vaddr >= START_KERNEL_MAP);
-  return addresses
-    .map(({ vaddr }) => vaddr)
-    .reduce<bigint | undefined>((low, at) => (low === undefined || at < low ? at : low), undefined);
+/** What the kernel's file tells of where it runs. */
+interface FileFacts {
+  /** Where _text is linked. */
+  readonly text: VirtAddr | undefined;
+  /** The slide with which it runs when its KASLR is off. */
+  readonly slide: () => Promise<Slide | undefined>;
+}
+
+/** `elf`: the file itself, or undefined for a bzImage, which is unpacked only when the slide is asked for. */
+function factsOf(bytes: Uint8Array, elf: ElfFile | undefined): FileFacts {
+  if (elf !== undefined) return { text: linkedText(elf), slide: async () => slideOf(elf) };
+  const { prefAddress } = readSetupHeader(bytes);
+  return {
+    text: prefAddress === undefined ? undefined : physToVirt(prefAddress),
+    slide: async () => {
+      const { vmlinux } = await readInput(bytes, { codecs: nodeCodecs });
+      return slideOf(readElf(vmlinux));
+    },
+  };
+}
+
+/** A file that boots need not be one that kslide can describe. */
+function slideOf(elf: ElfFile): Slide | undefined {
+  try {
+    return slideWithKaslrOff(elf);
+  } catch (error) {
+    if (error instanceof KernelImageError) return undefined;
+    throw error;
+  }
 }
 
 /** The files that QEMU's arguments name: by their path, or as inherited descriptors for bytes that are in memory here. */
@@ -148,6 +176,7 @@ export async function boot(options: BootOptions): Promise<BootResult> {
     memoryMib: options.memoryMib ?? DEFAULT.memoryMib,
     physicalSlide: options.linux64?.physicalSlide ?? 0,
   });
+  const facts = factsOf(bytes, elf);
   const image = options.entry === 'linux64' ? buildLinux64Loader(bytes, options.linux64) : options.image;
 
   const files = new Files();
@@ -161,10 +190,11 @@ export async function boot(options: BootOptions): Promise<BootResult> {
         files: files.handles.map(({ fd }) => fd),
         onOutput,
       });
-    const result = (ended: Ended, accel: 'tcg' | 'kvm'): BootResult => {
-      const report = parseConsole(ended.output, elf && linkedText(elf));
+    const result = async (ended: Ended, accel: 'tcg' | 'kvm'): Promise<BootResult> => {
+      const report = parseConsole(ended.output, facts.text);
       const { output: console, errors, milliseconds } = ended;
-      return { end: endOf(ended, report), console, report, slide: report.slide, accel, milliseconds, errors };
+      const slide = report.slide ?? (report.kaslr === 'off' ? await facts.slide() : undefined);
+      return { end: endOf(ended, report), console, report, slide, accel, milliseconds, errors };
     };
 
     const accel = options.accel ?? DEFAULT.accel;

@@ -27,9 +27,9 @@ const SITES_AT_MOST = 2 ** 24;
 
 /**
  * The most sites that a list is read to have if the caller does not say how many the kernel has room for. Five bytes of a table can claim 2^36, and each site takes
- * memory: so a million, and 16 for each byte. Tables of real kernels have 1.5.
+ * memory: so 2^18, and 16 for each byte. Tables of real kernels have 1.5 for each byte.
  */
-const sitesWithout = (bytes: Uint8Array): number => 2 ** 20 + 16 * bytes.length;
+const sitesWithout = (bytes: Uint8Array): number => 2 ** 18 + 16 * bytes.length;
 
 /**
  * Encodes a table. Its lists must ascend, their sites must not overlap and must be inside the kernel's map, as `checkSites` ensures; otherwise this throws

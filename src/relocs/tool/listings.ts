@@ -5,6 +5,7 @@
  * debug kernel has 71 MB.
  */
 import { viewOf } from '../../base/bytes.ts';
+import { oneLine } from '../../base/text.ts';
 import { SHN_ABS, SHT_SYMTAB } from '../../elf/constants.ts';
 import { REL, REL_SIZE } from '../../elf/fields.ts';
 import type { RelocsImage } from './image.ts';
@@ -30,7 +31,7 @@ export function* listAbsoluteSymbols(image: RelocsImage): Generator<Uint8Array> 
     for (let symbol = 0; symbol < symbols.count; symbol++) {
       if (symbols.shndx(symbol) !== SHN_ABS) continue;
       out.add(describeSymbol(symbols, symbol, sections.bits));
-      out.add(symbols.name(symbol));
+      out.add(listed(symbols.name(symbol)));
       out.add('\n');
       if (out.isFull) yield out.take();
     }
@@ -79,7 +80,7 @@ export function* listAbsoluteRelocations(
         : [BigInt(view.getUint32(at + offsetField, true)), BigInt(view.getUint32(at + infoField, true))];
     const type = typeTitle(bits, typeOf(view, at, bits), lists).padStart(10);
     const value = fullHex(symbols.value(symbol), bits);
-    out.add(`${head}${fullHex(offset, bits)} ${fullHex(info, bits)} ${type} ${value}  ${name}\n`);
+    out.add(`${head}${fullHex(offset, bits)} ${fullHex(info, bits)} ${type} ${value}  ${listed(name)}\n`);
     head = '';
     if (out.isFull) yield out.take();
   }
@@ -95,13 +96,13 @@ export function* listRelocations(image: RelocsImage, lists: Lists): Generator<Ui
   for (const { section, view, at } of relocations(image)) {
     const { symbols } = section;
     const symbol = section.checkSymbol(symbolOf(view, at, bits));
-    out.add(image.sectionTitle(section.target));
+    out.add(listed(image.sectionTitle(section.target)));
     out.add('\t');
     out.add(typeTitle(bits, typeOf(view, at, bits), lists));
     out.add('\t');
-    out.add(symbols.name(symbol));
+    out.add(listed(symbols.name(symbol)));
     out.add('\t');
-    out.add(image.sectionTitle(symbols.sectionIndex(symbol)));
+    out.add(listed(image.sectionTitle(symbols.sectionIndex(symbol))));
     out.add('\n');
     if (out.isFull) yield out.take();
   }
@@ -120,6 +121,23 @@ function* relocations(
       for (let at = 0; at < bytes.length; at += size) yield { section, view, at };
     }
   }
+}
+
+/**
+ * The kernel's tool prints names as they are, to a terminal too. Here what a terminal would obey is an escape. A name has a character for each byte, in no
+ * known encoding: the bytes from 0x80 to 0x9f are taken for controls, which also breaks up nearly every format character in UTF-8. The others are named.
+ */
+function listed(name: string): string {
+  if (!NOT_PLAIN.test(name)) return name;
+  return oneLine(name.replaceAll(FORMAT_IN_UTF8, (bytes) => Array.from(bytes, escapedByte).join('')));
+}
+
+const NOT_PLAIN = /[^ -~]/;
+/** U+FEFF, and U+FFF9 to U+FFFB. (U+00AD is also a format character as a byte.) */
+const FORMAT_IN_UTF8 = /\u00ef(?:\u00bb\u00bf|\u00bf[\u00b9-\u00bb])/g;
+
+function escapedByte(byte: string): string {
+  return `\\x${byte.charCodeAt(0).toString(16)}`;
 }
 
 /** Only the tools that write two lists have a name for R_X86_64_REX_GOTPCRELX. */

@@ -1,6 +1,7 @@
 /** The error for a relocation that cannot go into the table: which entry, its type and its symbol, and what would have been right. */
 import { viewOf } from '../../base/bytes.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
+import { short } from '../../base/text.ts';
 import { REL, REL_SIZE } from '../../elf/fields.ts';
 import type { RelocsImage } from './image.ts';
 import { ACTION, KINDS, LAST_TYPE, SYMBOL_KIND } from './rules.ts';
@@ -41,9 +42,9 @@ export function relocationError(
   const named = typeName === undefined ? `type ${type}` : `${typeName} (${type})`;
   return new KernelImageError({
     code: unknownType ? 'unsupported' : 'bad-value',
-    what: `relocation ${entry} of section ${image.sectionTitle(section.index)}`,
+    what: `relocation ${entry} of section ${short(image.sectionTitle(section.index))}`,
     offset,
-    found: `${named} at ${hex(site)} in ${image.sectionTitle(section.target)}, symbol ${section.symbols.name(symbol)}`,
+    found: `${named} at ${hex(site)} in ${short(image.sectionTitle(section.target))}, symbol ${short(section.symbols.name(symbol))}`,
     expected: unknownType
       ? undefined
       : actionOn(kind) === ACTION.refuse

@@ -106,9 +106,24 @@ export function matchesAt(bytes: Uint8Array, at: number, wanted: Uint8Array): bo
   return index === wanted.length;
 }
 
-/** The name at `offset`, one character for each byte, up to a NUL or the table's end. Throws if `offset` is not in the table. */
+/** The kernel's own limit, KSYM_NAME_LEN, is 512. Without one, a small file could cause any amount of work by giving every symbol the same long name. */
+const NAME_AT_MOST = 4096;
+
+/**
+ * The name at `offset`, one character for each byte, up to a NUL or the table's end. Throws if `offset` is not in the table, and for a name of more than
+ * NAME_AT_MOST bytes.
+ */
 export function nameAt(names: Uint8Array, offset: number, what: string): string {
-  if (offset < names.length) return cString(names, offset, names.length);
+  if (offset < names.length) {
+    const name = cString(names, offset, NAME_AT_MOST + 1);
+    if (name.length <= NAME_AT_MOST) return name;
+    throw new KernelImageError({
+      code: 'too-large',
+      what: `the name that ${what} leads to`,
+      offset,
+      expected: `a NUL after at most 0x${NAME_AT_MOST.toString(16)} bytes`,
+    });
+  }
   throw new KernelImageError({
     code: 'bad-value',
     what,

@@ -20,8 +20,8 @@ import { readElf } from '../../elf/read.ts';
 import { readInput } from '../../kernel/input.ts';
 import { readVmlinux } from '../../kernel/vmlinux.ts';
 import type { Vmlinux } from '../../kernel/vmlinux.ts';
-import { findRelocations } from '../../relocs/find.ts';
-import { checkSites, encodeRelocationTable, readRelocationTable } from '../../relocs/tables/kernel-table.ts';
+import { readRelocations } from '../../relocs/find.ts';
+import { encodeRelocationTable, readRelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { assembleStub } from '../../stub/program.ts';
@@ -72,8 +72,7 @@ export async function verifyShuffled(
   // Read the original and its debug vmlinux. The original is believed, and so is whatever of the debug vmlinux it does not contradict.
   const input = await readInput(original, options);
   const whole = readVmlinux(input.vmlinux);
-  const table = findRelocations(whole, input);
-  checkSites(table, whole.loads);
+  const table = readRelocations({ input, kernel: whole }, { thoroughness: 'all' });
   const kernel = withoutSymbols(whole);
   const { recover = false } = options;
   const hint = '--recover does without, and shows less';

@@ -89,9 +89,9 @@ export class TableInput {
   readonly #sitesAtMost: number;
   #at = 0;
 
-  /** If nobody says how many sites there can be: a million, and 16 for each byte of the table. Tables of real kernels have 1.5. */
+  /** If nobody says how many sites there can be: 2^18, and 16 for each byte of the table. Tables of real kernels have 1.5 for each byte. */
   constructor(bytes: Uint8Array, origin: FileOffset, { watch, sitesAtMost }: TableReaderOptions = {}) {
-    this.#sitesAtMost = Math.min(sitesAtMost ?? 2 ** 20 + 16 * bytes.length, SITES_AT_MOST);
+    this.#sitesAtMost = Math.min(sitesAtMost ?? 2 ** 18 + 16 * bytes.length, SITES_AT_MOST);
     this.#bytes = bytes;
     this.#view = viewOf(bytes);
     this.#origin = origin;

@@ -20,7 +20,7 @@ const HEADER = { protectedModeStart: 0, payloadOffset: 0, initSize: undefined } 
 const FORMS: Readonly<Record<Compression, readonly (readonly [Tool, string])[]>> = {
   gzip: [['gzip', '-1']],
   bzip2: [['bzip2', '-1']],
-  lzma: [['xz', '--format=lzma -1 --lzma1=lc=1,lp=2,pb=0']],
+  lzma: [['xz', '--format=lzma --lzma1=preset=0,dict=64KiB']],
   xz: [
     ['xz', '--check=none --block-size=1500 --x86 --lzma2=preset=1'],
     ['xz', '--check=crc64 -0'],

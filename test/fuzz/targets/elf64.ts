@@ -21,6 +21,7 @@ const target: Target = {
       bzImage: undefined,
       header: undefined,
       compression: undefined,
+      payloadDiffers: undefined,
       kernelVersion: undefined,
       relocs: undefined,
     } as const;
@@ -31,7 +32,7 @@ const target: Target = {
     describeSegments(elf);
     loadedSections(kernel);
     const reserved = findFilledSection(elf);
-    if (reserved !== undefined) readFilledSection(reserved);
+    if (reserved !== undefined) readFilledSection(reserved, true);
     const pvh = readPvh(kernel, { abs64: new Uint32Array(), inverse32: new Uint32Array(), abs32: new Uint32Array() });
     const added = readSegment(elf);
     checkKernel(input, 'rewrite');

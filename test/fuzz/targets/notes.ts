@@ -1,6 +1,6 @@
 /** ELF notes: an ELF64 file with two PT_NOTE segments and nothing else that matters. */
 import { NHDR_SIZE, EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, NHDR, writeFields } from '../../../src/elf/fields.ts';
-import { ascii, Writer } from '../../../src/base/bytes.ts';
+import { alignUp, ascii, Writer } from '../../../src/base/bytes.ts';
 import { readElf, readNotes } from '../../../src/elf/read.ts';
 import { describeNotes } from '../../../src/inspect/elf.ts';
 import { elfFields } from '../fields.ts';
@@ -34,7 +34,9 @@ function makeFile(align: number): Uint8Array {
     ] as const) {
       writeFields(file, at, NHDR, { n_namesz: name.length + 1, n_descsz: desc, n_type: type });
       file.copy(at + NHDR_SIZE, ascii(name));
-      at += NHDR_SIZE + 8 + Math.ceil(desc / align) * align;
+      // The descriptor and the next note are aligned, both counted from the note's start.
+      const descAt = alignUp(NHDR_SIZE + name.length + 1, index === 0 ? align : 4);
+      at += alignUp(descAt + desc, index === 0 ? align : 4);
     }
   }
   return file.bytes;

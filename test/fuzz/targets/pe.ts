@@ -1,5 +1,5 @@
 /** A UKI: its PE header and sections, and the bzImage in it. */
-import { dropSignature, readPe } from '../../../src/bzimage/pe.ts';
+import { readPe } from '../../../src/bzimage/pe.ts';
 import { readInput } from '../../../src/kernel/input.ts';
 import { makeBzImage, makePe } from '../../bzimage/make-image.ts';
 import { peFields } from '../fields.ts';
@@ -19,7 +19,6 @@ const target: Target = {
   async run(input) {
     const { sections } = readPe(input);
     const { kind } = await readInput(input, { codecs });
-    dropSignature(input);
     return `${kind}, ${Math.min(sections.length, 4)} sections`;
   },
   fields: peFields,

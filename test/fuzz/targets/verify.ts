@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { makeVmlinux } from '../../make-vmlinux.ts';
 import { fieldsAt, elfFields } from '../fields.ts';
 import { converted } from '../make/kernels.ts';
-import { flagsOf, isProved } from '../make/proof.ts';
+import { flagsOf, verdictOf } from '../make/proof.ts';
 import { PARAMETERS, PARAMS } from '../../../src/segment/layout.ts';
 import type { Target } from '../target.ts';
 
@@ -18,9 +18,9 @@ const target: Target = {
     const flags = paramsAt + PARAMS.flags;
     if (plain[flags] === 1) plain[flags] = 0;
     const isGenuine = genuine.some((bytes) => Buffer.from(bytes).equals(plain));
-    const proved = await isProved(original, input);
-    assert.equal(proved, isGenuine, isGenuine ? 'a genuine file is refuted' : 'a forged file is proved');
-    return proved ? 'proved' : 'refuted';
+    const verdict = await verdictOf(original, input);
+    assert.equal(verdict === 'proved', isGenuine, isGenuine ? 'a genuine file is refuted' : 'a forged file is proved');
+    return verdict;
   },
   fields: (input) => [...elfFields(input), ...fieldsAt(input, paramsAt, PARAMETERS)],
   executions: 700,
