@@ -57,6 +57,7 @@ async function tryIt(debug: ByteSource): Promise<Tried> {
  * A symbol that is gone: kallsyms would tell, and this kernel has none.
  */
 const MAY_DECEIVE = new Set<string>([
+  'symbol dropped',
   'relocation symbol',
   'relocation symbol, same sum',
   'relocation of a section, same sum',
