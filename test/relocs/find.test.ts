@@ -4,16 +4,22 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { coreCodecs } from '../../src/codecs/formats.ts';
+import type { Encoders } from '../../src/codecs/formats.ts';
 import { convert } from '../../src/convert.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { extract } from '../../src/extract.ts';
 import { insertRelocations } from '../../src/insert.ts';
 import { inspect } from '../../src/inspect.ts';
+import { randomize } from '../../src/randomize.ts';
+import { rebuildBzImage } from '../../src/rebuild.ts';
 import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { RESERVED_NAMES } from '../../src/relocs/reserved-section.ts';
+import { verify } from '../../src/verify/verify.ts';
+import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeKernel64, scratchFile } from './fixtures.ts';
 
 const codecs = coreCodecs;
@@ -60,6 +66,64 @@ test('a stripped vmlinux is told where its relocations are, per-cpu data at 0 or
       }
     }
   }
+});
+
+/** How builds and packages strip relocations, and what is then said of the rest. */
+const LEFT = [
+  // Linux 6.11 to 6.14.
+  [['.rela.*', '.rela__*'], 'one relocation section, .relaruntime_ptr_USER_PTR_MAX'],
+  [['.rela.text'], '8 relocation sections, such as .rela.rodata'],
+  [['.rela.text', '.rela.rodata', '.rela.data*', '.relaruntime*'], '4 relocation sections, such as .rela.notes'],
+  [
+    ['.rela.text', '.rela.rodata', '.rela.data', '.relaruntime*', '.rela.notes', '.rela.debug_info'],
+    '3 relocation sections, such as .rela.data..percpu',
+  ],
+  [
+    ['.rela.text', '.rela.rodata', '.rela.data*', '.relaruntime*', '.rela.notes', '.rela.init.text'],
+    '2 relocation sections, such as .rela.names',
+  ],
+] as const;
+
+test('relocations that are left of a stripped kernel are not taken for all: each command refuses', async () => {
+  const whole = makeKernel64({ runtime: true });
+  const converted = (await convert(whole, { codecs })).bytes();
+  const relocs = encodeRelocationTable(collectRelocations(whole));
+  for (const [removed, named] of LEFT) {
+    const left = objcopy(whole, ...removed.map((name) => `--remove-section=${name}`));
+    const says = `kernel has no relocation table: vmlinux has ${named}, but none that applies to its code: expected a table after the ELF file, or .rela sections; relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)`;
+    const payload = gzipSync(left, { level: 0 });
+    const bzImage = makeBzImage({ payload, fields: { init_size: 0x400000, kernel_info_offset: 0 } });
+    const encoders = { gzip: async (data: Uint8Array) => new Uint8Array(gzipSync(data)) } as unknown as Encoders;
+    for (const ask of [
+      () => convert(left, { codecs }),
+      async () => (await extract(left, { codecs })).relocs(),
+      () => randomize(left, { codecs, virt: 0 }),
+      () => verify(left, converted, { codecs }),
+      () => convert(bzImage, { codecs }),
+      () => rebuildBzImage(bzImage, { codecs, encoders }),
+    ])
+      await assert.rejects(ask, (error: KernelImageError) => {
+        assert.equal(error.code, 'no-relocations', error.message);
+        assert.ok(
+          error.message.includes(`vmlinux has ${named}, but none that applies to its code: expected`),
+          error.message,
+        );
+        return true;
+      });
+    await assert.rejects(convert(left, { codecs }), { message: says });
+    assert.equal((await inspect(left, { codecs })).relocations, null);
+    // Their table, given, is taken; what is left of .rela is not compared with it.
+    assert.deepEqual(
+      (await convert(left, { codecs, relocs })).summary.relocations,
+      (await convert(whole, { codecs })).summary.relocations,
+    );
+  }
+});
+
+test('a file without a section .text: relocations of any code count', async () => {
+  const whole = makeKernel64();
+  const renamed = objcopy(whole, '--rename-section', '.text=.code');
+  assert.equal((await inspect(renamed, { codecs })).relocations?.source, 'rela');
 });
 
 test('a table that --keep has put into its section is found there once the .rela sections are gone', async () => {
