@@ -17,6 +17,7 @@ import { randomize } from '../../src/randomize.ts';
 import { rebuildBzImage } from '../../src/rebuild.ts';
 import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { RESERVED_NAMES } from '../../src/relocs/reserved-section.ts';
 import { verify } from '../../src/verify/verify.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
@@ -170,3 +171,51 @@ test('a section that nobody has filled is no table, and one with something else 
 function reserving(): Uint8Array {
   return makeKernel64({ reserved: { name: '.data.reloc', size: 0x1000 } });
 }
+
+test('a table that is given, beside one that the file has: each command that takes both refuses a difference of one site', async () => {
+  const linked = makeKernel64();
+  const kept = makeKernel64({ reserved: { name: '.data.reloc', size: 0x1000 } });
+  const table = collectRelocations(linked);
+  const lost = ({ abs64, ...rest }: RelocationTable): Uint8Array =>
+    encodeRelocationTable({ ...rest, abs64: abs64.subarray(0, -1) });
+  const [right, wrong] = [encodeRelocationTable(table), lost(table)];
+  const stripped = objcopy(linked, '--strip-all', '--remove-section=.rela*');
+  const converted = (await convert(linked, { codecs })).bytes();
+  const cases = [
+    ["the file's .rela sections", linked, table],
+    ['the table after the ELF file', joinParts([stripped, right]), table],
+    [
+      "the table in the file's section for one",
+      objcopy(joinParts(insertRelocations(kept)), '--strip-all', '--remove-section=.rela*'),
+      collectRelocations(kept),
+    ],
+  ] as const;
+  for (const [named, file, own] of cases)
+    for (const relocs of [encodeRelocationTable(own), lost(own)])
+      for (const ask of [
+        () => convert(file, { codecs, relocs }),
+        async () => (await extract(file, { codecs, relocs })).relocs(),
+        () => inspect(file, { codecs, relocs }),
+        () => randomize(file, { codecs, relocs, virt: 0 }),
+        () => verify(file, converted, { codecs, relocs }),
+      ])
+        if (relocs.length > lost(own).length) await ask();
+        else
+          await assert.rejects(ask, (error: KernelImageError) => {
+            assert.equal(error.code, 'bad-value');
+            assert.match(
+              error.message,
+              /the relocation table that was given, beside .*, is different: 1 site is in one of them only \(0xffffffff\w+ in the second\), expected the same sites/,
+            );
+            assert.ok(error.message.includes(`beside ${named},`), error.message);
+            return true;
+          });
+  // Two of the file's own.
+  await assert.rejects(convert(joinParts([linked, wrong]), { codecs }), {
+    message:
+      /the table after the ELF file, beside the file's \.rela sections, is different: 1 site is in one of them only/,
+  });
+  // And a proof of what was made with another table.
+  const other = (await convert(stripped, { codecs, relocs: wrong })).bytes();
+  assert.equal((await verify(stripped, other, { codecs, relocs: right })).verdict, 'refuted');
+});
