@@ -38,7 +38,7 @@ const KERNEL_MAP_ENTRY = 510;
 const [PRESENT, WRITABLE, LARGE] = [0x1, 0x2, 0x80];
 
 /**
- * Takes about 1 ms for an image of 50 MB: two words of each page are read. Throws KernelImageError when the page tables contradict each other.
+ * Two words of each page are read: 0.25 ms for Debian's 6.12 cloud kernel, 52 MB, in a process that has done it before (the least of 30 runs). Throws KernelImageError when the page tables contradict each other.
  */
 export function readImageLimit({ elf, loads, imageEnd }: Pick<Vmlinux, 'elf' | 'loads' | 'imageEnd'>): ImageLimit {
   const pages = loads.flatMap((load) => pagesOf(segmentBytes(elf, load), load.paddr));

@@ -6,13 +6,15 @@
  *
  *   64-bit   words of 8 bytes, aligned, that hold an address in the image; in writable data also page-table entries, which hold physical ones
  *   32-bit   the immediate operand of MOV r/m64, imm32 in the four forms in which compilers store or load an address. 81 to 85% of a kernel's 32-bit sites
+ *            In `all` also disp32 of an indexed address, `table(,%reg,8)`, and registers compared with an address: most of the rest
  *   inverse  GS-relative operands that lead to per-cpu data. 98% of the inverse sites
  *
  * Which fields count, and how many may be in no list, is measured on thirteen Debian kernels, 5.10 to 7.3, see ALLOWED. The immediate _text is exempt: in some places
  * it is a constant.
  *
- * Two ways to look. `all` reads every byte of the image, 30 to 60 ms: `verify`. `samples` reads what is likely to show a loss, 2 to 4 ms: both ends of the
- * long stretches without a site, since a lost run of sites leaves one, and some windows spread over the image, since sites lost here and there show anywhere.
+ * Two ways to look. `all` reads every byte of the image: `verify`. `samples` reads what is likely to show a loss: both ends of the long stretches without a site,
+ * since a lost run of sites leaves one, and some windows spread over the image, since sites lost here and there show anywhere. The least processor time of many
+ * runs in one process, for the whole `checkTable` of Debian's 6.12 cloud kernel, on a machine that was busy with other work: samples 2.4 ms (0.8 of it `checkSites`), all 112 ms.
  * docs/security.md says what each finds.
  */
 import { INT32_ENTRY_TO_PHYS, int32Entries, physToVirt } from '../base/addresses.ts';
@@ -35,6 +37,8 @@ const ALLOWED = {
   // A fortieth of the bytes, so fewer that look like an address.
   samples: { data: 1, code: 8, pageTables: 1, operands: 1 },
 } as const;
+/** Measured on ten Debian kernels, 5.10 to 7.3: 0 or 1. */
+const INDEXED_ALLOWED = 4;
 /** One more for so many bytes: what is compressed or encrypted (an initramfs in the image) looks like such a MOV once in 50 MB. */
 const BYTES_AN_OPERAND = 0x100_0000;
 
@@ -53,6 +57,7 @@ export function checkComplete(
     code: new Finds(),
     pageTables: new Finds(),
     moves: new Finds(),
+    indexed: new Finds(),
     uses: new Finds(),
   };
   const others = int32Entries(table.abs32);
@@ -81,6 +86,13 @@ export function checkComplete(
     }
   const most = allowed.operands + Math.floor(searched / BYTES_AN_OPERAND);
   expectListed(found.moves, most, 'operands that are addresses in this kernel');
+  if (thoroughness === 'all') {
+    for (const run of runsOf(table.abs32, kernel))
+      if ((run.load.flags & PF_X) !== 0)
+        for (const range of stretchesOf(run, 'abs32', INDEXED_STRETCH))
+          findIndexed(run, range, read, bounds, found.indexed);
+    expectListed(found.indexed, INDEXED_ALLOWED, 'addresses of tables that are addresses in this kernel');
+  }
   if (bounds.perCpu === 0) return;
   for (const run of runsOf(table.inverse32, kernel))
     if ((run.load.flags & PF_X) !== 0)
@@ -112,6 +124,8 @@ const STRETCH = {
   abs32: { long: 0x1800, clip: 0x800 },
   inverse32: { long: 0x8000, clip: 0x2000 },
 } as const satisfies Record<ListName, { readonly long: number; readonly clip: number }>;
+/** For `findIndexed`, in `all`. No more than these stretches: a search of all code takes as long as everything else in `all` together. */
+const INDEXED_STRETCH = { long: 0x400, clip: 0x1000 } as const;
 const VERY_LONG = 0x1000;
 const CLIP_VERY_LONG = 0x400;
 const WINDOWS = 12;
@@ -120,7 +134,7 @@ const WINDOW = 0x800;
 function rangesOf(run: Run, name: ListName, thoroughness: Thoroughness): Range[] {
   const { filesz } = run.load;
   if (thoroughness === 'all' || filesz <= WINDOWS * WINDOW) return [{ start: 0, end: filesz }];
-  return [...stretchesOf(run, name), ...windowsOf(run.load)];
+  return [...stretchesOf(run, name, STRETCH[name]), ...windowsOf(run.load)];
 }
 
 function windowsOf({ filesz }: Segment): Range[] {
@@ -128,8 +142,11 @@ function windowsOf({ filesz }: Segment): Range[] {
   return Array.from({ length: WINDOWS }, (_, index) => ({ start: index * step, end: index * step + WINDOW }));
 }
 
-function stretchesOf({ sites, from, to, base, load }: Run, name: ListName): Range[] {
-  const { long, clip: usual } = STRETCH[name];
+function stretchesOf(
+  { sites, from, to, base, load }: Run,
+  name: ListName,
+  { long, clip: usual }: { readonly long: number; readonly clip: number },
+): Range[] {
   const { width } = LISTS.find((list) => list.name === name)!;
   const ranges: Range[] = [];
   for (const index of findGaps(sites, from, to, long)) {
@@ -248,6 +265,43 @@ function findMoves({ sites, to, base, load }: Run, range: Range, read: ReadBytes
     const site = origin + field;
     while (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) < site) listed++;
     if (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) === site) continue;
+    finds.add(site, code, field, 4);
+  }
+}
+
+/** Opcodes, and those after 0x0f, of which `findIndexed` takes the addresses: XOR, AND, MOV; MOVZX. And of 0xff, CALL and JMP (/2, /4). */
+const INDEXED = new Set([0x33, 0x23, 0x8b, 0x89]);
+const MOVZX = 0xb6;
+/** ADD, SUB and CMP of a 64-bit register and imm32 (REX.W 81 /0, /5, /7), by the number in ModRM. */
+const WITH_CONSTANT = new Set([0, 5, 7]);
+/** By the byte before the last of those before the field: 0x81, or ModRM that says SIB without displacement. */
+const MAY_BE_INDEXED = Uint8Array.from({ length: 256 }, (_, byte) => (byte === 0x81 || (byte & 0xc7) === 0x04 ? 1 : 0));
+
+/**
+ * `table(,%reg,8)`: ModRM and SIB say an index, no base, and disp32. And comparisons of a register with an address. In some code there are hardly any sites but these: in
+ * AES, which looks up four tables. Lookalikes are instructions that hold a site a few bytes away.
+ */
+function findIndexed({ sites, base, load }: Run, range: Range, read: ReadBytes, bounds: Bounds, finds: Finds): void {
+  const code = read(load.offset + range.start, range.end - range.start);
+  const origin = base + range.start;
+  const last = code.length - 6;
+  for (let at = 2; at <= last; at++) {
+    const byte = code[at]!;
+    if (MAY_BE_INDEXED[byte] === 0) continue;
+    const field = at + 2;
+    if (byte === 0x81) {
+      if ((code[at - 1]! & 0xfe) !== 0x48 || code[at + 1]! < 0xc0) continue;
+      if (!WITH_CONSTANT.has((code[at + 1]! >> 3) & 7)) continue;
+    } else {
+      if ((code[at + 1]! & 7) !== 5) continue;
+      const opcode = code[at - 1]!;
+      const isCall = opcode === 0xff && (byte === 0x14 || byte === 0x24);
+      if (!INDEXED.has(opcode) && !isCall && !(opcode === MOVZX && code[at - 2] === 0x0f)) continue;
+    }
+    if (!isAddress(int32At(code, field), bounds)) continue;
+    const site = origin + field;
+    const near = firstSiteFrom(sites, site - 4);
+    if (near < sites.length && (sites[near]! ^ INT32_ENTRY_TO_PHYS) <= site + 4) continue;
     finds.add(site, code, field, 4);
   }
 }

@@ -167,3 +167,42 @@ test('lost sites: the count and three of them, wherever they were', async () => 
     for (const from of [0, 17, MANY[name].length - 5])
       await refused(many, message, encodeRelocationTable({ ...MANY, [name]: without(MANY[name], from, 5) }));
 });
+
+test('lost sites that are addresses of tables, with an index: the count and three of them', async () => {
+  // `mov table(,%rcx,4), %eax`, `movzbl`, `xor`, `call *`, `cmp $table, %rbx`, by turns; each is 16 bytes.
+  const forms = [
+    [0x90, 0x8b, 0x0c, 0x8d],
+    [0x0f, 0xb6, 0x04, 0x05],
+    [0x90, 0x33, 0x1c, 0x95],
+    [0x90, 0xff, 0x14, 0xc5],
+    [0x90, 0x48, 0x81, 0xfb],
+  ];
+  const table: RelocationTable = {
+    ...MANY,
+    abs32: Uint32Array.from({ length: 170 }, (_, index) => entryAt(LINK + 0x2004 + index * 16)),
+  };
+  const image = bareOf(
+    makeVmlinux({
+      table,
+      edit: (elf) => {
+        for (const [index, entry] of table.abs32.entries())
+          elf.copy(TEXT.offset + entry - entryAt(LINK) - 4, Uint8Array.from(forms[index % forms.length]!));
+        for (const entry of MANY.inverse32)
+          elf.copy(TEXT.offset + entry - entryAt(LINK) - 3, Uint8Array.of(0x65, 0x8b, 0x05));
+      },
+    }),
+  );
+  const right = encodeRelocationTable(table);
+  const converted = (await convert(image, { codecs, relocs: right })).bytes();
+  assert.equal((await verify(image, converted, { codecs, relocs: right })).verdict, 'proved');
+  for (const from of [0, 33, table.abs32.length - 70]) {
+    const relocs = encodeRelocationTable({ ...table, abs32: without(table.abs32, from, 70) });
+    // Its samples are of other forms.
+    const made = (await convert(image, { codecs, relocs })).bytes();
+    await assert.rejects(verify(image, made, { codecs, relocs }), {
+      code: 'bad-value',
+      message:
+        /count of addresses of tables that are addresses in this kernel, but not in the relocation table, is 70 \((0x\w+ holds 0x\w+, ){2}0x\w+ holds 0x\w+\), expected at most 4; the table is not whole/,
+    });
+  }
+});
