@@ -420,7 +420,9 @@ export function findLoaderReads(elf: ElfFile, type: number): NoteRead[] {
         reads.push({ segment, offset: offset + place.at, size: NHDR_SIZE });
         if (place.type === type) reads.push({ segment, offset: offset + place.desc, size: DESCRIPTOR });
       }
-    for (let at = offset; align !== 0; steps++) {
+    // QEMU divides by it.
+    if (align === 0) continue;
+    for (let at = offset; ; steps++) {
       if (at >= offset + filesz) reads.push({ segment, offset: at, size: NHDR_SIZE });
       if (at + NHDR_SIZE > reader.length) break;
       const { desc, next } = byAlignment(align)(
