@@ -4,7 +4,7 @@
  * - Each is inside its section, none shares a byte with another, and its field holds `S + A`, or `S + A - P`: the linker has applied it. (Tables that were sorted
  *   after the link are left out: there relocations belong to other entries. They are read by their formats, and so are not taken from relocations.)
  * - Those that hold absolute addresses are the sites of the kernel's own relocation table, all of them and no others.
- * - In data, one that names a function leads into it, and a PC-relative one that names a section leads into that.
+ * - In data, a PC-relative one leads into the function or the section that it names.
  * - Where a table has a known format, its fields are relocations, and no relocations are between its fields.
  * - In code outside .text, each instruction that refers to .text does so through a relocation, since no assembler knows the distance between two sections.
  *
@@ -189,11 +189,8 @@ function confirmFields(
         if (isText) continue;
         const target = base + addend;
         if (isRelative && (isNearText(base) || isNearText(target))) relative.add(place);
-        if (isCode || base === NOWHERE || isSorted(place)) continue;
-        // An absolute one may be a physical address. What it says of a section is not bounded by that section.
-        if (!isRelative && columns.isFunction[symbol] === 0) continue;
-        const leads = !isRelative && addend < -0x4000_0000 ? target + 0x8000_0000 : target;
-        if (leads < columns.lowest[symbol]! || leads > columns.highest[symbol]!)
+        if (!isRelative || isCode || base === NOWHERE || isSorted(place)) continue;
+        if (target < columns.lowest[symbol]! || target > columns.highest[symbol]!)
           contradictions.add(place, () => describe(debug, section, type, symbol, addend));
       }
     }
@@ -208,13 +205,12 @@ function widthOf(type: number): number {
   return type === R_X86_64_PC32 || type === R_X86_64_PLT32 || type === R_X86_64_32 || type === R_X86_64_32S ? 4 : 0;
 }
 
-/** By symbol: the low half of its value, and where a field of data that names it may lead. */
+/** By symbol: the low half of its value, and where a PC-relative field of data that names it may lead. */
 function symbolColumns({ symbols, places, image, placeOfSection }: DebugKernel): {
   readonly places: Int32Array;
   readonly low: Float64Array;
   readonly lowest: Float64Array;
   readonly highest: Float64Array;
-  readonly isFunction: Uint8Array;
 } {
   const { count } = symbols;
   const columns = {
@@ -222,7 +218,6 @@ function symbolColumns({ symbols, places, image, placeOfSection }: DebugKernel):
     low: new Float64Array(count),
     lowest: new Float64Array(count).fill(-Infinity),
     highest: new Float64Array(count).fill(Infinity),
-    isFunction: new Uint8Array(count),
   };
   for (let symbol = 0; symbol < count; symbol++) {
     const place = places[symbol]!;
@@ -230,7 +225,6 @@ function symbolColumns({ symbols, places, image, placeOfSection }: DebugKernel):
     const type = symbols.info(symbol) & 15;
     if (place === NOWHERE || (type !== STT.section && type !== STT.func)) continue;
     columns.lowest[symbol] = place;
-    columns.isFunction[symbol] = type === STT.func ? 1 : 0;
     const section = type === STT.section ? symbols.sectionIndex(symbol) : -1;
     // A function without a size may end anywhere.
     const size =

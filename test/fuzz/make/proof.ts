@@ -1,7 +1,4 @@
 /** What `verify` says, as yes or no. */
-import { readElf } from '../../../src/elf/read.ts';
-import { PARAMS } from '../../../src/segment/layout.ts';
-import { findSegment } from '../../../src/segment/read.ts';
 import { verify } from '../../../src/verify/verify.ts';
 import { isRefusal } from '../execute.ts';
 import { codecs } from './kernels.ts';
@@ -20,9 +17,4 @@ export async function verdictOf(original: Uint8Array, file: Uint8Array): Promise
     if (isRefusal(error)) return 'refused';
     throw error;
   }
-}
-
-/** Where the byte with STUB_FLAGS is: `verify` proves both forms of a file, that for a bzImage and that for a loader. */
-export function flagsOf(converted: Uint8Array): number {
-  return findSegment(readElf(converted))!.offset + PARAMS.flags;
 }
