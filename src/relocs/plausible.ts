@@ -12,6 +12,8 @@
  *   32-bit sites without an address                    0.01 to 0.03%    96 to 98%          1%
  *   inverse sites that lead to no per-cpu data         0                97 to 100%         1%
  *
+ * `verify`, which looks at every site, refuses more than 0.1% without an address: sites that were added to the right table.
+ *
  * What is right and holds no address: page-table entries and other physical addresses, and the zeros that weak functions leave in the table of ftrace's call
  * sites (since 6.12). A few of each are therefore always allowed: small kernels have the same ones among fewer sites.
  *
@@ -169,6 +171,8 @@ const SAMPLE = 256;
 /** So many sites of a list may hold what is no address, whatever their share: half of a small list, and a handful in any. */
 const ALWAYS_ALLOWED = { handful: 8, half: 64 } as const;
 const ODD = 0.01;
+/** Of every site, not of samples, this share: a kernel's own table has a third of it. */
+const ODD_OF_ALL = 0.001;
 const ZERO = 0.05;
 
 interface Rule {
@@ -212,7 +216,8 @@ function checkValues(
   if (every > 1 && !suspicious) return;
   for (const kind of ['odd', 'zero'] as const) {
     const { count, examples } = found[kind];
-    const { share, what } = RULES[name][kind];
+    const { share: usual, what } = RULES[name][kind];
+    const share = thoroughness === 'all' && kind === 'odd' ? ODD_OF_ALL : usual;
     const most = Math.floor(Math.max(all * share, ALWAYS_ALLOWED.handful, Math.min(ALWAYS_ALLOWED.half, all / 2)));
     if (count <= most) continue;
     const { title } = LISTS.find((list) => list.name === name)!;

@@ -5,9 +5,11 @@ import { joinParts, Writer } from '../../src/base/bytes.ts';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { convert } from '../../src/convert.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
-import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
+import { encodeRelocationTable, readRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { verify } from '../../src/verify/verify.ts';
+import { makeRoomyVmlinux } from '../verify/roomy.ts';
 import { DATA, entryAt, LINK, makeVmlinux, TABLE, TEXT } from '../make-vmlinux.ts';
 
 const codecs = coreCodecs;
@@ -152,6 +154,28 @@ test('a table of another build: the count and three sites', async () => {
     many,
     /count of inverse 32-bit sites that do not lead to per-cpu data is 40 of 40/,
     encodeRelocationTable({ ...MANY, inverse32: moved(MANY.inverse32) }),
+  );
+});
+
+test('sites that were added to the right table: `verify` looks at each, and 64 of them may hold no address', async () => {
+  const roomy = makeRoomyVmlinux();
+  const { elf, trailer, loads } = readVmlinux(roomy);
+  const { abs32 } = readRelocationTable(trailer);
+  const withOdd = (count: number): Uint8Array => {
+    const image = new Writer(roomy.slice());
+    for (const entry of abs32.subarray(6000, 6000 + count)) image.u32(loads[0]!.offset + entry - entryAt(LINK), 0x1234);
+    return image.bytes;
+  };
+  assert.equal(elf.bytes.length + trailer.length, roomy.length);
+  const at = async (count: number): Promise<string> => {
+    const image = withOdd(count);
+    const bytes = (await convert(image, { codecs })).bytes();
+    return (await verify(image, bytes, { codecs })).verdict;
+  };
+  assert.equal(await at(64), 'proved');
+  await assert.rejects(
+    at(65),
+    /count of 32-bit sites that hold no address in this kernel is 65 of 12000 \(.*\), expected at most 64; /,
   );
 });
 
