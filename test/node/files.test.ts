@@ -11,6 +11,7 @@ import { fileURLToPath } from 'node:url';
 import { ascii } from '../../src/base/bytes.ts';
 import { DiskError, InputFileError, OutputFileError } from '../../src/node/errors.ts';
 import { readInputFile, refuseSameFile } from '../../src/node/files/input-file.ts';
+import { resolveTarget } from '../../src/node/files/target.ts';
 import { InPlace, OutputFile, writeFileAtomic } from '../../src/node/files/output-file.ts';
 
 const root = fs.mkdtempSync(join(tmpdir(), 'kslide-files-'));
@@ -97,6 +98,20 @@ test('an input that is not there, a directory, a device or too large is an Input
   await assert.rejects(readInputFile(missing), InputFileError);
 });
 
+test('files that say that they have no size are read to their end, as /proc/kallsyms has to be', async () => {
+  assert.equal(fs.statSync('/proc/version').size, 0);
+  assert.deepEqual(await readInputFile('/proc/version'), read('/proc/version'));
+  const echo = `process.stdout.write(await files.readInputFile('-'));`;
+  const redirected = child(echo, [fs.openSync('/proc/version', 'r'), 'pipe', 'inherit']);
+  assert.equal(await textOf(redirected.stdout), fs.readFileSync('/proc/version', 'utf8'));
+  // It has 8 bytes for each page that a process can have.
+  const endless = {
+    name: 'InputFileError',
+    message: /^\/proc\/self\/pagemap: says that it has no size, and has more than 256 MiB/,
+  };
+  await assert.rejects(readInputFile('/proc/self/pagemap'), endless);
+});
+
 test('reads standard input: a pipe, a file, a directory', async () => {
   const echo = `process.stdout.write(await files.readInputFile('-'));`;
   const piped = child(echo, ['pipe', 'pipe', 'inherit']);
@@ -141,6 +156,15 @@ test('a file that is there keeps its permissions and is replaced, not changed', 
   assert.equal(fs.readFileSync(old, 'utf8'), 'old');
   fs.closeSync(old);
   assert.deepEqual(fs.readdirSync(directory), ['out']);
+});
+
+test('links of /proc that do not lead where they say are no outputs', () => {
+  // Only resolved, never written: the first is the interpreter that runs this test.
+  for (const path of ['/proc/self/exe', `/proc/${process.pid}/exe`, `/proc/self/task/${process.pid}/exe`])
+    assert.throws(() => resolveTarget(path), {
+      name: 'OutputFileError',
+      message: `${path}: is a link of /proc, which is not a path to write to`,
+    });
 });
 
 test('a symbolic link stays one', async () => {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFileSync } from 'node:fs';
+import { fstatSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { EnvironmentError } from '../../src/node/errors.ts';
@@ -99,4 +99,16 @@ test('a program that is missing leaves no pipe open', async () => {
   const pipe = (await makePipe())!;
   await assert.rejects(runProgram('kslide-no-such-program', [], { timeoutMs: 1_000, pipe }));
   assert.ok(pipe.reader.destroyed);
+});
+
+test('a program whose arguments are too long is a failure of the environment, and leaves no pipe open', async () => {
+  const pipe = (await makePipe())!;
+  // Node throws this error instead of emitting it.
+  await assert.rejects(runProgram('true', ['a'.repeat(2 ** 17)], { timeoutMs: 1_000, pipe }), {
+    name: 'EnvironmentError',
+    problem: 'command-failed',
+    message: 'true cannot be started: argument list too long',
+  });
+  assert.ok(pipe.reader.destroyed);
+  assert.throws(() => fstatSync(pipe.writer), { code: 'EBADF' });
 });

@@ -1,7 +1,7 @@
 /** A file that is moved piece by piece is the one that is moved whole, wherever the pieces end, and whatever is in it. */
 import { joinParts } from '../../src/base/bytes.ts';
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -128,4 +128,19 @@ test('whatever is changed, both ways give the same file or the same error', asyn
     }),
     { numRuns: 300 },
   );
+});
+
+test('a file that becomes shorter while it is moved is an unusable input, at any time', async () => {
+  const vmlinux = makeVmlinux({ table: DENSE });
+  const shorter = { name: 'InputFileError', message: `${path}: became shorter while it was read` };
+  const cut = (): void => truncateSync(path, 0x2000);
+  const options = { codecs, virt: 0x20_0000 };
+  writeFileSync(path, vmlinux);
+  await assert.rejects(openMovedFile(path, options, { onOpen: cut }), shorter);
+  writeFileSync(path, vmlinux);
+  const moved = (await openMovedFile(path, options))!;
+  cut();
+  assert.throws(() => [...moved], shorter);
+  assert.throws(() => [...moved.overCopy()], shorter);
+  moved.close();
 });

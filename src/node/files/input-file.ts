@@ -11,6 +11,7 @@ import { InputFileError, isSystemError, OutputFileError, reasonOf } from '../err
 const STDIN = 0;
 const STDOUT = 1;
 const MAX_INPUT = 2 ** 31;
+const MAX_UNSIZED = 2 ** 28;
 const HEAD = 0x1_0000;
 
 export interface ReadOptions {
@@ -30,9 +31,12 @@ export async function readInputFile(path: string, { spare, onHead }: ReadOptions
   try {
     if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
     if (fs.statSync(path).isFile()) {
-      const fd = fs.openSync(path, 'r');
+      // What has become a FIFO in between is not waited for.
+      const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
       try {
-        return await readOpen(name, fd, noStream, { spare, onHead });
+        if (!fs.fstatSync(fd).isFile())
+          throw new InputFileError(name, 'was replaced by something else while it was opened');
+        return await readOpen(name, fd, () => chunksOf(name, fd), { spare, onHead });
       } finally {
         fs.closeSync(fd);
       }
@@ -62,6 +66,11 @@ async function readOpen(
   if (stat.isFIFO() || stat.isSocket()) return collect(name, stream());
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
   if (stat.size > MAX_INPUT) throw tooLarge(name, stat.size);
+  // /proc/kallsyms says 0, and so does an empty file.
+  if (stat.size === 0) {
+    onHead?.(new Uint8Array());
+    return collect(name, chunksOf(name, fd), spare);
+  }
   const bytes = new Uint8Array(stat.size + spare);
   if (fd === STDIN) return bytes.subarray(0, await readFrom(fd, bytes, { start: 0, end: stat.size }));
   const head = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), 0);
@@ -96,12 +105,22 @@ async function readFrom(
   return at;
 }
 
-/** A regular file needs no stream. */
-function noStream(): never {
-  throw new Error('a regular file that became another kind of file while it was opened');
+/**
+ * From where the file stands to where it ends, for one that says that it has no size, as those of /proc do. Some of those have no end in practice:
+ * /proc/self/pagemap has 256 GiB.
+ */
+async function* chunksOf(name: string, fd: number): AsyncGenerator<Uint8Array, void, undefined> {
+  const buffer = new Uint8Array(HEAD);
+  for (let length = 0; length <= MAX_UNSIZED;) {
+    const { bytesRead } = await read(fd, buffer, 0, buffer.length, null);
+    if (bytesRead === 0) return;
+    yield buffer.slice(0, bytesRead); // files of /proc give 4 KiB at a time
+    length += bytesRead;
+  }
+  throw new InputFileError(name, 'says that it has no size, and has more than 256 MiB; copy it to a file');
 }
 
-async function collect(name: string, stream: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+async function collect(name: string, stream: AsyncIterable<Uint8Array>, spare = 0): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of stream) {
@@ -109,7 +128,7 @@ async function collect(name: string, stream: AsyncIterable<Uint8Array>): Promise
     length += chunk.length;
     if (length > MAX_INPUT) throw tooLarge(name);
   }
-  const bytes = new Uint8Array(length);
+  const bytes = new Uint8Array(length + spare).subarray(0, length);
   let at = 0;
   for (const chunk of chunks) {
     bytes.set(chunk, at);

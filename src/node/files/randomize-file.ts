@@ -18,7 +18,7 @@ import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
 import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } from '../../randomize.ts';
 import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
 import { RESERVED_NAMES } from '../../relocs/reserved-section.ts';
-import { openRegularFile } from './byte-source.ts';
+import { openRegularFile, readFully } from './byte-source.ts';
 import type { OpenFile } from './byte-source.ts';
 import { InPlace } from './output-file.ts';
 
@@ -85,7 +85,7 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
   const bytes = new Uint8Array(file.size);
   const load = (offset: number, length: number): void => {
     const from = Math.min(Math.max(0, offset), file.size);
-    readFully(file, bytes, from, from, Math.min(offset + length, file.size));
+    readFully(file, bytes.subarray(from, Math.max(from, Math.min(offset + length, file.size))), from);
   };
   try {
     load(0, HEAD);
@@ -152,7 +152,7 @@ function* changedPieces(
       const from = Math.max(at, part.offset);
       if (plan.changes(at, end)) {
         const reach = Math.min(end + SITE_SIZE, file.size);
-        readFully(file, buffer, kept, at + kept, reach);
+        readFully(file, buffer.subarray(kept, reach - at), at + kept);
         plan.move(buffer.subarray(0, reach - at), at, end);
         yield buffer.subarray(from - at, end - at);
         other.set(buffer.subarray(end - at, reach - at));
@@ -172,16 +172,8 @@ function readerOf(file: OpenFile): (offset: number, length: number) => Uint8Arra
   let buffer = new Uint8Array(CHUNK);
   return (offset, length) => {
     if (length > buffer.length) buffer = new Uint8Array(length);
-    readFully(file, buffer, 0, offset, offset + length);
-    return buffer.subarray(0, length);
+    const wanted = buffer.subarray(0, length);
+    readFully(file, wanted, offset);
+    return wanted;
   };
-}
-
-/** Reads the file's bytes from `offset` to `end` to `place` in `bytes`. */
-function readFully({ fd }: OpenFile, bytes: Uint8Array, place: number, offset: number, end: number): void {
-  for (let at = offset; at < end;) {
-    const count = fs.readSync(fd, bytes, place + at - offset, end - at, at);
-    if (count === 0) throw new Error('the file became shorter while it was read');
-    at += count;
-  }
 }

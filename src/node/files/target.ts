@@ -60,6 +60,8 @@ export function resolveTarget(path: string): OpenTarget | NamedTarget {
         return { directory, name: basename(at), existing };
       }
       if (!isTrusted(existing)) throw new OutputFileError(path, "is a symbolic link that is another user's");
+      if (isOfProcess(dirname(at)))
+        throw new OutputFileError(path, 'is a link of /proc, which is not a path to write to');
       const to = fs.readlinkSync(directory.at(basename(at)));
       // Not joined: `..` after a link to a directory must stay as it is.
       at = isAbsolute(to) ? to : `${dirname(at)}/${to}`;
@@ -139,6 +141,14 @@ function isTrusted({ uid }: fs.Stats): boolean {
 function isBait(file: fs.Stats, directory: fs.Stats): boolean {
   const isShared = (directory.mode & 0o1002) === 0o1002;
   return isShared && !isTrusted(file) && file.uid !== directory.uid;
+}
+
+/**
+ * Links there (exe, map_files/*) do not lead where their text says: that is the path in the other process's view of the file system, and here it may be another
+ * file. /proc/self/exe is the interpreter that runs us.
+ */
+function isOfProcess(directory: string): boolean {
+  return /^\/proc\/\d+(?:\/|$)/.test(fs.realpathSync(directory));
 }
 
 /** What `name` in `directory` is if it is a descriptor: one of ours, or another process's; undefined for all other names. */

@@ -133,7 +133,8 @@ async function storeNamed(folder: Directory, name: string, make: ImageMaker): Pr
 
 function openFolder(path: string): Directory {
   try {
-    return new Directory(resolve(path));
+    // resolve('') is the current directory, which nobody meant by "$UNSET".
+    return new Directory(path === '' ? path : resolve(path));
   } catch (error) {
     throw isSystemError(error) ? outputError(path, error) : error;
   }

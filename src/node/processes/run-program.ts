@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process';
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
-import { missingProgram } from '../errors.ts';
+import { EnvironmentError, isSystemError, missingProgram, reasonOf } from '../errors.ts';
 import { onProcessEnd } from '../signals.ts';
 import type { RealPipe } from './real-pipe.ts';
 
@@ -62,8 +62,17 @@ export function runProgram(program: string, args: readonly string[], options: Ru
 
     const { stdin = 'ignore', pipe, stdout = pipe?.writer ?? 'pipe', files = [] } = options;
     const stdio = [stdin, stdout, 'pipe', ...files] as const;
-    const child = spawn(program, args, { stdio: [...stdio], cwd: options.directory });
-    if (pipe !== undefined) closeSync(pipe.writer);
+    let child: ChildProcess;
+    try {
+      child = spawn(program, args, { stdio: [...stdio], cwd: options.directory });
+    } catch (error) {
+      // Node throws some errors and emits others. An argument of more than 128 KiB is thrown (E2BIG). An open pipe would keep this process alive.
+      pipe?.reader.destroy();
+      reject(startFailure(program, error));
+      return;
+    } finally {
+      if (pipe !== undefined) closeSync(pipe.writer);
+    }
     const forget = onProcessEnd(() => child.kill('SIGKILL'));
     const end = (reason: Ended['by']): void => {
       by = reason;
@@ -90,7 +99,7 @@ export function runProgram(program: string, args: readonly string[], options: Ru
     child.once('error', (error: NodeJS.ErrnoException) => {
       pipe?.reader.destroy();
       settle();
-      reject(error.code === 'ENOENT' ? missingProgram(program, error) : error);
+      reject(startFailure(program, error));
     });
     child.once('close', async (code) => {
       if (pipe !== undefined && !pipe.reader.closed) await once(pipe.reader, 'close');
@@ -98,4 +107,12 @@ export function runProgram(program: string, args: readonly string[], options: Ru
       resolve({ by, code, output, errors, milliseconds: Math.round(performance.now() - started) });
     });
   });
+}
+
+/** Also for what is no failure of the system's. */
+function startFailure(program: string, error: unknown): unknown {
+  if (!isSystemError(error)) return error;
+  if (error.code === 'ENOENT') return missingProgram(program, error);
+  const what = `${program} cannot be started: ${reasonOf(error)}`;
+  return new EnvironmentError({ problem: 'command-failed', what, cause: error });
 }
