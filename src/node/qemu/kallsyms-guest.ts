@@ -7,7 +7,7 @@
  *     kslide-guest: text=<address of _text, from /proc/kallsyms>
  *
  * A kernel needs CONFIG_BLK_DEV_INITRD, CONFIG_BINFMT_ELF, CONFIG_PROC_FS and CONFIG_KALLSYMS for it. Without one of them there is no such line, and the slide
- * stays unknown. It adds 0.1 s to a boot under TCG.
+ * stays unknown.
  */
 import { KernelImageError } from '../../base/errors.ts';
 import { isElf, readElf } from '../../elf/read.ts';
