@@ -18,7 +18,7 @@
  */
 import { Faults, type Differs, type Watch } from './codec.ts';
 import { wasmPlatform, type DecoderProgram, type WasmExports, type WasmMemory } from './decoder-program.ts';
-import { alignUp, CACHE_LINE } from './workspace.ts';
+import { CACHE_LINE } from './workspace.ts';
 
 /** A page of WebAssembly memory, and how many there can be. */
 const PAGE = 0x10000;

@@ -74,11 +74,9 @@ export function readSlide(
   return slide;
 }
 
-/** The most characters of a log that a message repeats. */
-const SHOWN = 24;
+/** Of a log's number, which a message repeats. */
+const LONGEST = 24;
 
 function impossible(what: string, value: string, expected: string, at: number): KernelImageError {
-  const visible = value.replaceAll(/[^!-~]/g, '?');
-  const found = visible.length > SHOWN ? `${visible.slice(0, SHOWN)}… (${visible.length} characters)` : visible;
-  return new KernelImageError({ code: 'bad-value', what, offset: at, found, expected });
+  return new KernelImageError({ code: 'bad-value', what, offset: at, found: short(value, LONGEST), expected });
 }
