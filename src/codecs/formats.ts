@@ -34,7 +34,7 @@ export const coreCodecs: Codecs = forEachFormat((name) => FORMATS[name].decode);
 
 /**
  * For payloads that a kernel's decompressor will read: these decode only what the decompressors in kernels from 5.4 on read the same, and throw
- * `read-differently` for the rest (docs/codecs.md, "What kernels read"). The checks are made while decoding, and cost less than 1 ms (measured). The
+ * `read-differently` for the rest (docs/codecs.md, "What kernels read"). The checks are made while decoding. The
  * platform's decoders are not used: they do not say enough.
  */
 export const stockCodecs: Codecs = forEachFormat(

@@ -221,7 +221,7 @@ function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
       ? 'debug information only: its code sections have no bytes in the file'
       : left === undefined
         ? undefined
-        : `${left}, and no relocation section that applies to code: they were stripped`,
+        : `a file with ${left} but without relocations of its code: they were stripped`,
     expected: kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
       kind === 'vmlinux'

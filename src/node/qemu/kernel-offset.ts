@@ -9,6 +9,7 @@
 import { isPossibleSlide, KERNEL_IMAGE_SIZE, PMD_SIZE, START_KERNEL_MAP } from '../../base/addresses.ts';
 import type { Slide, VirtAddr } from '../../base/addresses.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
+import { short } from '../../base/text.ts';
 
 /** A line that another one interrupts, or that was cut off, lacks ` from ` or some of the 16 digits after it: it does not match. */
 export const KERNEL_OFFSET = /Kernel Offset: (?:(disabled)|(\S+) from 0x([0-9a-f]{16,}))/;
