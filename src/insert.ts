@@ -15,16 +15,18 @@ import type { CollectOptions } from './relocs/tool/collect.ts';
 import { openRelocsImage } from './relocs/tool/image.ts';
 import type { RelocsImage } from './relocs/tool/image.ts';
 import { RESERVED_NAMES } from './relocs/reserved-section.ts';
+import { expectRelocatedText } from './relocs/tool/relocated-text.ts';
 import { readTable } from './relocs/tool/sections.ts';
 import { kernelTable } from './relocs/tool/tool.ts';
 
 /**
  * Returns the file with its own relocation table in it, as parts: views of `vmlinux`, except for the section. x86-64 and i386. Throws KernelImageError
- * for what `collectRelocations` refuses, if there is no reserved section, and if it is too small (with the size that would do).
+ * for what `collectRelocations` refuses, if the code has no relocations, if there is no reserved section, and if it is too small (with the size that would do).
  */
 export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions = {}): Uint8Array[] {
   const image = openRelocsImage(memorySource(vmlinux));
   const section = findReserved(image);
+  expectRelocatedText(image);
   const table = bytesOfWords(kernelTable(image, options));
   if (table.length > section.size) {
     throw new KernelImageError({

@@ -348,6 +348,14 @@ export function readNotes(elf: ElfFile): Note[] {
   });
 }
 
+/** The ways in which boot loaders read this segment. */
+function readingsOf({ align }: Segment): Reading[] {
+  const readings = [byFour];
+  if (align !== 0 && align !== 4) readings.push(byAlignment(align));
+  if (align === 8) readings.push(byEight);
+  return readings;
+}
+
 /** A place where some boot loader finds a note's descriptor. It may lie after the end of its segment, but begins in the file. */
 export interface LoaderNote {
   readonly segment: Segment;
@@ -364,19 +372,16 @@ export interface LoaderNote {
  * - the owner does not count, nor whether its name ends in NUL: QEMU compares neither;
  * - the note may be cut off by the segment's end: QEMU and linux-loader check that its header begins in the segment, and read on in the file.
  *
- * What lies after the segment is not searched for headers. (QEMU's loop does so if no note has the type.)
+ * What lies after the segment is not searched for headers. QEMU's loop does so if no note has the type (`findLoaderReads`).
  */
 export function findLoaderNotes(elf: ElfFile, type: number): LoaderNote[] {
   const found: LoaderNote[] = [];
   for (const segment of noteSegments(elf)) {
-    const { align, offset, filesz } = segment;
+    const { offset, filesz } = segment;
     segmentBytes(elf, segment);
     const file = new Reader(elf.bytes.subarray(offset), offset);
-    const readings = [byFour];
-    if (align !== 0 && align !== 4) readings.push(byAlignment(align));
-    if (align === 8) readings.push(byEight);
     const seen = new Set<FileOffset>();
-    for (const place of readings.flatMap((read) => walkNotes(file, filesz, read).places)) {
+    for (const place of readingsOf(segment).flatMap((read) => walkNotes(file, filesz, read).places)) {
       const descOffset = offset + place.desc;
       if (place.type !== type || seen.has(descOffset) || descOffset >= elf.bytes.length) continue;
       seen.add(descOffset);
@@ -384,6 +389,65 @@ export function findLoaderNotes(elf: ElfFile, type: number): LoaderNote[] {
     }
   }
   return found;
+}
+
+/** Bytes of the file that a boot loader reads while it looks for a note. */
+export interface NoteRead {
+  readonly segment: Segment;
+  readonly offset: FileOffset;
+  readonly size: number;
+}
+
+/** Bytes of a descriptor that QEMU reads for a 64-bit kernel, whatever n_descsz is. */
+const DESCRIPTOR = 8;
+
+/**
+ * All bytes that boot loaders read in search of a note of this type, as `findLoaderNotes` has it: the segments, the descriptors, and the headers that QEMU
+ * looks at after a segment without the type. QEMU stops at a note that is larger than the segment by itself, and not where the segment ends. What is
+ * returned last may reach beyond the end of the file. Throws KernelImageError if the search takes too many steps: it may go on through a whole file of zeros.
+ */
+export function findLoaderReads(elf: ElfFile, type: number): NoteRead[] {
+  const reads: NoteRead[] = [];
+  const reader = new Reader(elf.bytes);
+  let steps = 0;
+  for (const segment of noteSegments(elf)) {
+    const { offset, filesz, align } = segment;
+    if (filesz === 0) continue;
+    reads.push({ segment, offset, size: filesz });
+    const file = new Reader(elf.bytes.subarray(offset), offset);
+    for (const read of readingsOf(segment))
+      for (const place of walkNotes(file, filesz, read).places) {
+        reads.push({ segment, offset: offset + place.at, size: NHDR_SIZE });
+        if (place.type === type) reads.push({ segment, offset: offset + place.desc, size: DESCRIPTOR });
+      }
+    // QEMU divides by it.
+    if (align === 0) continue;
+    for (let at = offset; ; steps++) {
+      if (at >= offset + filesz) reads.push({ segment, offset: at, size: NHDR_SIZE });
+      if (at + NHDR_SIZE > reader.length) break;
+      const { desc, next } = byAlignment(align)(
+        0,
+        readNumber(reader, at, NHDR.n_namesz, 'n_namesz'),
+        readNumber(reader, at, NHDR.n_descsz, 'n_descsz'),
+      );
+      if (readNumber(reader, at, NHDR.n_type, 'n_type') === type) {
+        reads.push({ segment, offset: at + desc, size: DESCRIPTOR });
+        break;
+      }
+      if (next > filesz) break;
+      if (steps * NHDR_SIZE > NOTES_AT_MOST) throw tooManyNotes(segment);
+      at += next;
+    }
+  }
+  return reads;
+}
+
+function tooManyNotes({ index }: Segment): KernelImageError {
+  return new KernelImageError({
+    code: 'too-large',
+    what: `program header ${index} (PT_NOTE): notes, as QEMU reads on after the segment`,
+    expected: `a note that it looks for, or one that is none, within 0x${NOTES_AT_MOST.toString(16)} bytes`,
+  });
 }
 
 /**

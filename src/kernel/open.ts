@@ -17,8 +17,8 @@ import type { Watch } from '../codecs/formats.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import { short } from '../base/text.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE } from '../elf/fields.ts';
-import { PT_NOTE, SHF_EXECINSTR, SHT_NOBITS, SHT_NOTE } from '../elf/constants.ts';
-import { expectCountableHeader, findSectionNames, readElf, sectionName } from '../elf/read.ts';
+import { PT_NOTE, SHF_EXECINSTR, SHT_NOBITS, SHT_NOTE, XEN_ELFNOTE_PHYS32_ENTRY } from '../elf/constants.ts';
+import { expectCountableHeader, findLoaderReads, findSectionNames, readElf, sectionName } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
 import { ENTRY_BYTES } from '../segment/layout.ts';
 import { findSegment, kindOfKernel, readSlides } from '../segment/read.ts';
@@ -176,4 +176,30 @@ function expectEntryOutsideNotes({ elf, entry, entryOffset }: Vmlinux): void {
     expected:
       'an entry outside the notes: loaders read these from the file, where the first bytes of the entry become a jump',
   });
+}
+
+/**
+ * Boot loaders look for the PVH note in the file, and not only in PT_NOTEs: a descriptor may lie after its segment, and QEMU looks on there for more notes. So
+ * they must not read anything that is another byte in the converted file: the headers, the hook, and what follows the ELF file. Otherwise they
+ * would enter the converted kernel elsewhere. Needs the whole file in memory.
+ */
+export function expectNotesKept({ elf, entryOffset }: Vmlinux): void {
+  const { phoff, phnum } = elf.header;
+  const changed = [
+    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
+    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
+    { what: 'the bytes at the entry', start: entryOffset, end: entryOffset + ENTRY_BYTES },
+    { what: 'what follows the ELF file', start: elf.bytes.length, end: Infinity },
+  ];
+  for (const { segment, offset, size } of findLoaderReads(elf, XEN_ELFNOTE_PHYS32_ENTRY)) {
+    const hit = changed.find(({ start, end }) => offset < end && offset + size > start);
+    if (hit === undefined) continue;
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: `program header ${segment.index} (PT_NOTE)`,
+      offset,
+      found: `notes for which loaders read ${hit.what}`,
+      expected: 'notes that lead to none of the bytes that differ in a converted kernel',
+    });
+  }
 }

@@ -2,7 +2,7 @@
 import { virtToPhys } from '../base/addresses.ts';
 import type { VirtAddr } from '../base/addresses.ts';
 import { cString, Reader } from '../base/bytes.ts';
-import { SHT_SYMTAB } from '../elf/constants.ts';
+import { SHN_ABS, SHN_UNDEF, SHT_SYMTAB } from '../elf/constants.ts';
 import { readField, readNumber, SYM, SYM_SIZE } from '../elf/fields.ts';
 import { readElf, sectionBytes } from '../elf/read.ts';
 import type { ElfFile } from '../elf/read.ts';
@@ -22,7 +22,7 @@ export function readOffsetKernel(bytes: Uint8Array): OffsetKernel {
   return { text, addressOf, limit: readImageLimit(readVmlinuxFrom(elf)).bytes };
 }
 
-/** Addresses in the kernel's map, of names that only one symbol has. The table is read at the first question. */
+/** Addresses in the kernel's map, of names that only one symbol has, without absolute symbols, which do not move. The table is read at the first question. */
 function symbolsOf(elf: ElfFile): (name: string) => VirtAddr | undefined {
   let known: Map<string, VirtAddr | undefined> | undefined;
   return (name) => (known ??= readSymbols(elf)).get(name);
@@ -39,6 +39,8 @@ function readSymbols(elf: ElfFile): Map<string, VirtAddr | undefined> {
   for (let at = 0; at + SYM_SIZE[64] <= bytes.length; at += SYM_SIZE[64]) {
     const address = readField(reader, at, SYM[64].st_value, 'st_value');
     if (virtToPhys(address) === undefined) continue;
+    const index = readNumber(reader, at, SYM[64].st_shndx, 'st_shndx');
+    if (index === SHN_UNDEF || index === SHN_ABS) continue;
     const start = readNumber(reader, at, SYM[64].st_name, 'st_name');
     const name = start < strings.length ? cString(strings, start, LONGEST_NAME) : '';
     known.set(name, known.has(name) && known.get(name) !== address ? undefined : address);

@@ -4,11 +4,12 @@
  *     Kernel Offset: 0x1c000000 from 0xffffffff81000000     a panic, on the console (node/qemu/kernel-offset.ts)
  *     ffffffff9d000000 T _text                              /proc/kallsyms: minus the address where _text is linked
  *     kslide-guest: text=ffffffff9d000000                   the same, from kslide's guest program
+ *     ffffffff9d2a4c60 T printk_deferred                    the same with any global symbol, where the kernel's symbols are known
  *     KERNELOFFSET=1c000000                                 vmcoreinfo (Documentation/admin-guide/kdump/vmcoreinfo.rst)
  *     SYMBOL(_stext)=ffffffff9d000000                       vmcoreinfo, where the kernel's symbols are known
  *
- * A log may contain several boots, so all slides are found, in order; the last boot counts. A boot begins with Linux's first line, or after a panic's
- * Kernel Offset, which is nearly its last. `disabled` gives no slide: the kernel's own KASLR was off, but the host may have moved it.
+ * A log may contain several boots, so all slides are found, in order; the last boot counts, also when it tells nothing. A boot begins with Linux's first
+ * line, or after a panic's Kernel Offset, which is nearly its last. `disabled` gives no slide: the kernel's own KASLR was off, but the host may have moved it.
  */
 import { isPossibleSlide, KERNEL_IMAGE_SIZE, START_KERNEL_MAP } from '../base/addresses.ts';
 import type { Slide, VirtAddr } from '../base/addresses.ts';
@@ -30,6 +31,8 @@ export interface OffsetSearch {
   readonly useless: readonly VirtAddr[];
   /** The last boot says that its KASLR is disabled, and nothing else in it tells the slide. */
   readonly disabled: boolean;
+  /** Slides were found, but all before the last boot, which tells nothing. */
+  readonly silent: boolean;
 }
 
 /** What is known of the kernel that left the log. */
@@ -46,9 +49,12 @@ export interface OffsetKernel {
 
 const TRACES = new RegExp(
   [
-    String.raw`(?<boot>Linux version \d)`,
+    // In a memory dump the words come after a NUL: they are the kernel's constant there, not a line that a console printed.
+    String.raw`(?<boot>(?<!\0)Linux version \d)`,
     `(?<panic>${KERNEL_OFFSET.source})`,
     String.raw`(?:(?<![0-9a-f])(?<kallsyms>[0-9a-f]{16}) [Tt] _text\b|${MARKER}text=(?<guest>[0-9a-f]{16})(?![0-9a-f]))`,
+    // Not the local symbols, whose names need not be unique, and not those of modules, whose lines go on with "\t[name]".
+    String.raw`(?<![0-9a-f])(?<global>[0-9a-f]{16}) [TDRB] (?<name>[\w.$]{1,512})(?=[\r\n]|$)`,
     // A format string in a dump is no value.
     String.raw`\bKERNELOFFSET=(?<vmcoreinfo>[^\s%][^\s]*)`,
     String.raw`\bSYMBOL\((?<symbol>\w+)\)=(?<address>[0-9a-f]{16})(?![0-9a-f])`,
@@ -76,9 +82,13 @@ export function findOffsets(log: string, kernel: OffsetKernel = {}): OffsetSearc
   /** Of the boot that is read: whether it says "disabled", and how many slides were found before it. */
   let disabled = false;
   let before = 0;
+  /** Something in this boot should have told the slide, or its first line is there. */
+  let seenBoot = false;
   const begin = (): void => {
     disabled = false;
+    seenBoot = false;
     before = found.length;
+    symbols.forget();
   };
   const add = (one: OffsetFound, at: number): void => {
     // The same source again is another boot, whose first line is not in the log.
@@ -86,14 +96,17 @@ export function findOffsets(log: string, kernel: OffsetKernel = {}): OffsetSearc
     if (sources.some(({ source }) => source === one.source) && one.source !== 'symbols') begin();
     const other = found.slice(before).find(({ slide }) => slide !== one.slide);
     if (other !== undefined) throw contradiction(other, one, at);
-    if (one.source !== 'symbols' || sources.at(-1)?.source !== 'symbols') found.push(one);
+    // Of many symbols one is enough, and none where another source says the same.
+    if (one.source !== 'symbols' || found.length === before) found.push(one);
   };
   /** Set when the boot's panic was read: whatever comes next is of another boot. */
   let ended = false;
   for (const { groups = {}, index: at, ...match } of log.matchAll(TRACES)) {
-    if (ended || groups['boot'] !== undefined) begin();
+    const { boot, panic, vmcoreinfo, foreign } = groups;
+    const { symbol = groups['name'], address = groups['global'] ?? '' } = groups;
+    if (ended || boot !== undefined) begin();
     ended = false;
-    const { panic, vmcoreinfo, symbol, address = '', foreign } = groups;
+    seenBoot ||= boot !== undefined;
     if (panic !== undefined) {
       ended = true;
       const [, disabledWord, value = '', base = ''] = KERNEL_OFFSET.exec(panic)!;
@@ -107,7 +120,13 @@ export function findOffsets(log: string, kernel: OffsetKernel = {}): OffsetSearc
       );
     if (foreign !== undefined) throw foreignLog(match[0], FOREIGN_NUMBERS[foreign]!, at);
     if (symbol !== undefined) {
-      const slide = symbols.slideOf(symbol, BigInt(`0x${address}`), at);
+      const seen = BigInt(`0x${address}`);
+      // The same symbol elsewhere is of another boot, whose first line is not in the log.
+      if (symbols.hasMoved(symbol, seen)) begin();
+      const slide = symbols.slideOf(symbol, seen, {
+        at,
+        what: groups['name'] === undefined ? `SYMBOL(${symbol.slice(0, 64)})` : symbol.slice(0, 64),
+      });
       if (slide !== undefined) add({ source: 'symbols', slide }, at);
     }
     const seen = groups['kallsyms'] ?? groups['guest'];
@@ -115,12 +134,21 @@ export function findOffsets(log: string, kernel: OffsetKernel = {}): OffsetSearc
     const slide = Number(BigInt(`0x${seen}`) - text);
     if (isPossibleSlide(slide) && slide < limit - Number(text - START_KERNEL_MAP))
       add({ source: 'kallsyms', slide }, at);
-    else useless.push(BigInt(`0x${seen}`));
+    else {
+      useless.push(BigInt(`0x${seen}`));
+      seenBoot = true;
+    }
   }
   // Something that tells the slide may come after the panic, without a line that begins a boot: only what was said last counts.
   if (disabled && found.length === before && kernel.whenDisabled !== undefined)
-    return { found: [...found, { source: 'file', slide: kernel.whenDisabled }], useless, disabled: false };
-  return { found, useless, disabled: disabled && found.length === before };
+    return {
+      found: [...found, { source: 'file', slide: kernel.whenDisabled }],
+      useless,
+      disabled: false,
+      silent: false,
+    };
+  const told = found.length > before;
+  return { found, useless, disabled: disabled && !told, silent: seenBoot && !told && found.length > 0 };
 }
 
 function contradiction(one: OffsetFound, other: OffsetFound, at: number): KernelImageError {
@@ -146,25 +174,41 @@ function foreignLog(found: string, architecture: string, at: number): KernelImag
 /** Slides from the addresses of symbols. All that are known must have moved by the same. */
 class SymbolSlides {
   readonly #kernel: OffsetKernel;
-  #first: { readonly name: string; readonly slide: Slide } | undefined;
+  #first: { readonly name: string; readonly address: VirtAddr; readonly slide: Slide } | undefined;
 
   constructor(kernel: OffsetKernel) {
     this.#kernel = kernel;
   }
 
+  /** At the beginning of another boot. */
+  forget(): void {
+    this.#first = undefined;
+  }
+
+  /** Whether this boot's first symbol is at another address now. */
+  hasMoved(name: string, address: VirtAddr): boolean {
+    return name === this.#first?.name && address !== 0n && address !== this.#first.address;
+  }
+
   /** Undefined for a symbol that the kernel's file does not have. */
-  slideOf(name: string, address: VirtAddr, at: number): Slide | undefined {
-    const linked = this.#kernel.addressOf?.(name);
+  slideOf(
+    name: string,
+    address: VirtAddr,
+    { at, what }: { readonly at: number; readonly what: string },
+  ): Slide | undefined {
+    const { addressOf, limit = KERNEL_IMAGE_SIZE } = this.#kernel;
+    const linked = addressOf?.(name);
     if (linked === undefined || address === 0n) return undefined;
     const slide = Number(address - linked);
     const expected = this.#first?.slide;
-    if (isPossibleSlide(slide) && (expected === undefined || slide === expected)) {
-      this.#first ??= { name, slide };
+    const fits = isPossibleSlide(slide) && Number(address - START_KERNEL_MAP) < limit;
+    if (fits && (expected === undefined || slide === expected)) {
+      this.#first ??= { name, address, slide };
       return slide;
     }
     throw new KernelImageError({
       code: 'bad-value',
-      what: `SYMBOL(${name.slice(0, 64)}) in the log`,
+      what: `${what} in the log`,
       offset: at,
       found: address,
       expected:

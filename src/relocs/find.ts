@@ -6,8 +6,8 @@
  */
 import { tableEntryToPhys, tableEntryToVirt } from '../base/addresses.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_RELA } from '../elf/constants.ts';
-import { sectionName } from '../elf/read.ts';
+import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS } from '../elf/constants.ts';
+import { findSection, sectionName } from '../elf/read.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import type { OpenedKernel } from '../kernel/open.ts';
 import { fileOffsetOf } from '../kernel/vmlinux.ts';
@@ -17,7 +17,11 @@ import type { FoundTable } from './after-elf.ts';
 import { checkComplete } from './complete.ts';
 import { boundsOf, checkPlausible, int32At, isAddress, perCpuSegment } from './plausible.ts';
 import type { ReadBytes, Thoroughness } from './plausible.ts';
+import { memorySource } from './tool/byte-source.ts';
 import { collectRelocations, hasRelocations } from './tool/collect.ts';
+import { describeLeft, findLeftSections } from './tool/relocated-text.ts';
+import type { LeftSections } from './tool/relocated-text.ts';
+import { readSectionTable } from './tool/sections.ts';
 import { leaveOutNotes } from './note-sites.ts';
 import { findFilledSection, readFilledSection } from './reserved-section.ts';
 import { checkSites, LISTS } from './tables/kernel-table.ts';
@@ -44,8 +48,8 @@ function locateOwn(kernel: Vmlinux): OwnSource | undefined {
 }
 
 /**
- * Whether the file has relocation sections, of which one applies to code. Builds of Linux 6.11 to 6.14 strip `.rela` sections but leave those of runtime
- * constants (`.relaruntime_…`), which are a few of all. A file without section headers has none, and `hasRelocations` may refuse it.
+ * Whether the file has relocation sections, of which one applies to its code (relocated-text.ts). A file without section headers has none, and `hasRelocations`
+ * may refuse it.
  */
 export function hasRela(kernel: Vmlinux): boolean {
   const { elf } = kernel;
@@ -53,19 +57,9 @@ export function hasRela(kernel: Vmlinux): boolean {
   return findLeftRela(kernel) === undefined;
 }
 
-const LOADED_CODE = SHF_ALLOC | SHF_EXECINSTR;
-
-/** The name of a relocation section that applies to loaded data, in a file without one that applies to loaded code. */
-function findLeftRela({ elf }: Vmlinux): string | undefined {
-  let left: string | undefined;
-  for (const section of elf.sections) {
-    if (section.type !== SHT_RELA || section.size === 0) continue;
-    const target = elf.sections[section.info];
-    // The reader of the sections reports one that applies to none.
-    if (target === undefined || (target.flags & LOADED_CODE) === LOADED_CODE) return undefined;
-    if ((target.flags & SHF_ALLOC) !== 0n) left ??= sectionName(elf, section);
-  }
-  return left;
+function findLeftRela({ elf }: Vmlinux): LeftSections | undefined {
+  if (elf.header.shnum === 0) return undefined;
+  return findLeftSections(readSectionTable(memorySource(elf.bytes)), findSection(elf, '.text')?.index ?? -1);
 }
 
 export interface FoundRelocations extends FoundTable {
@@ -213,15 +207,18 @@ function expectAgreement(table: RelocationTable, other: RelocationTable, name: s
 }
 
 function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
-  const left = findLeftRela(kernel);
+  const { elf } = kernel;
+  const debugOnly = isDebugOnly(kernel);
+  const left = debugOnly ? undefined : findLeftRela(kernel);
+  const some = left !== undefined && left.count > 0;
   return new KernelImageError({
     code: 'no-relocations',
-    what: kind === 'vmlinux' ? 'vmlinux' : 'payload',
-    found: isDebugOnly(kernel)
-      ? 'debug information only: its code sections have no bytes in the file'
-      : left === undefined
-        ? undefined
-        : `a file with ${left} but without relocations of its code: they were stripped`,
+    what: some
+      ? describeLeft(left, (index) => sectionName(elf, elf.sections[index]!))
+      : kind === 'vmlinux'
+        ? 'vmlinux'
+        : 'payload',
+    found: debugOnly ? 'debug information only: its code sections have no bytes in the file' : undefined,
     expected: kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
       kind === 'vmlinux'
@@ -229,6 +226,8 @@ function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
         : 'a kernel built without CONFIG_RANDOMIZE_BASE has none and cannot move',
   });
 }
+
+const LOADED_CODE = SHF_ALLOC | SHF_EXECINSTR;
 
 function isDebugOnly({ elf }: Vmlinux): boolean {
   const code = elf.sections.filter(({ flags }) => (flags & LOADED_CODE) === LOADED_CODE);

@@ -45,7 +45,12 @@ test('a panic, /proc/kallsyms and vmcoreinfo say the same', () => {
     vmcoreinfo: 'SYMBOL(_stext)=ffffffff9d000000\nKERNELOFFSET=1c000000\nNUMBER(KERNEL_IMAGE_SIZE)=1073741824\n',
   };
   for (const [source, text] of Object.entries(all)) {
-    assert.deepEqual(findOffsets(text), { found: [{ source, slide: 0x1c00_0000 }], useless: [], disabled: false });
+    assert.deepEqual(findOffsets(text), {
+      found: [{ source, slide: 0x1c00_0000 }],
+      useless: [],
+      disabled: false,
+      silent: false,
+    });
   }
 });
 
@@ -65,15 +70,22 @@ test('what looks similar is nothing', () => {
     'ffffffff9d000000 T __text\nffffffff9d000000 D _text\n',
     'xKERNELOFFSET=1c000000\n',
   ];
-  for (const text of similar) assert.deepEqual(findOffsets(text), { found: [], useless: [], disabled: false }, text);
+  for (const text of similar)
+    assert.deepEqual(findOffsets(text), { found: [], useless: [], disabled: false, silent: false }, text);
 });
 
 test('addresses that are hidden, or of a kernel that is linked elsewhere, are no slide', () => {
-  assert.deepEqual(findOffsets('0000000000000000 T _text\n'), { found: [], useless: [0n], disabled: false });
+  assert.deepEqual(findOffsets('0000000000000000 T _text\n'), {
+    found: [],
+    useless: [0n],
+    disabled: false,
+    silent: false,
+  });
   assert.deepEqual(findOffsets('ffffffff9d012000 T _text\n'), {
     found: [],
     useless: [0xffff_ffff_9d01_2000n],
     disabled: false,
+    silent: false,
   });
   assert.deepEqual(findOffsets('ffffffff9d100000 T _text\n', { text: USUAL_TEXT + 0x10_0000n }).found, [
     { source: 'kallsyms', slide: 0x1c00_0000 },
@@ -201,7 +213,7 @@ test('KERNELOFFSET is read with 0x and without; a format string in a dump is not
   for (const text of ['KERNELOFFSET=1c000000\n', 'KERNELOFFSET=0x1c000000\n'])
     assert.deepEqual(findOffsets(text).found, [{ source: 'vmcoreinfo', slide: 0x1c00_0000 }]);
   for (const text of ['KERNELOFFSET=%lx\n', 'KERNELOFFSET=\n', 'Kernel Offset: 0x%lx from 0x%lx (relocation range: '])
-    assert.deepEqual(findOffsets(text), { found: [], useless: [], disabled: false });
+    assert.deepEqual(findOffsets(text), { found: [], useless: [], disabled: false, silent: false });
 });
 
 test('slides of other architectures are refused by name', () => {
@@ -254,6 +266,7 @@ test('"disabled" with an address of the same boot: the address tells', () => {
       found: [{ source: 'kallsyms', slide: 0x1240_0000 }],
       useless: [],
       disabled: false,
+      silent: false,
     });
 });
 
@@ -271,7 +284,12 @@ test('the file that was booted tells the slide, with and without kslide’s own 
   for (const flag of [true, false]) {
     const moved = (await randomize(image, { codecs: coreCodecs, ...slides, flag })).bytes();
     const search = findOffsets(DISABLED, readOffsetKernel(moved));
-    assert.deepEqual(search, { found: [{ source: 'file', slide: slides.virt }], useless: [], disabled: false });
+    assert.deepEqual(search, {
+      found: [{ source: 'file', slide: slides.virt }],
+      useless: [],
+      disabled: false,
+      silent: false,
+    });
     assert.match(
       reportOffset(search, { vmlinux: 'moved', json: false }).output,
       /^slide {2}0x12400000 \(292 MiB\), from the file: the host has moved this kernel\ngdb {4}symbol-file -o 0x12400000 moved\n/,
@@ -296,4 +314,106 @@ test('addresses of symbols in vmcoreinfo, where the symbols are known', () => {
     () => findOffsets('SYMBOL(_stext)=ffffffff93401000', { addressOf }),
     /expected a possible slide above 0xffffffff81000000/,
   );
+});
+
+const UNKNOWN_LAST =
+  'the last boot in it does not tell its slide, and the slides before are of earlier boots; give a log with its panic, or its /proc/kallsyms';
+const FIRST_LINE = '[    0.000000] Linux version 6.12.0 (x@y) (gcc 14) #1 SMP\n';
+
+test('a last boot that tells nothing: no slide of an earlier one', () => {
+  const vmcoreinfo = 'KERNELOFFSET=1c000000\n';
+  for (const log of [
+    `${PANIC}${FIRST_LINE}`,
+    `${FIRST_LINE}${PANIC}${FIRST_LINE}[    1.0] Run /init as init process\n`,
+    `ffffffff9d000000 T _text\n${FIRST_LINE}`,
+    `${vmcoreinfo}${FIRST_LINE}Kernel Offset: 0x1c00[    1.4] usb 1-1: new device\n`,
+    `${PANIC}${FIRST_LINE}0000000000000000 T _text\n`,
+    // Without a first line: a panic ends a boot, and these addresses are of the next.
+    `${PANIC}0000000000000000 T _text\n`,
+    `${DISABLED}${FIRST_LINE}${PANIC}${FIRST_LINE}`,
+  ])
+    for (const json of [true, false])
+      assert.deepEqual(
+        reportOffset(findOffsets(log), { json }),
+        { output: '', remark: UNKNOWN_LAST, exitCode: 1 },
+        log,
+      );
+  // The file tells only of a kernel that says "disabled".
+  assert.equal(findOffsets(`${PANIC}${FIRST_LINE}`, { whenDisabled: 0x20_0000 }).silent, true);
+  // Nothing was found at all: no boot is silent beside others.
+  assert.deepEqual(findOffsets(FIRST_LINE), { found: [], useless: [], disabled: false, silent: false });
+});
+
+test('a first line of the boot that tells its slide, and one in a memory dump, change nothing', () => {
+  for (const log of [
+    `${FIRST_LINE}${PANIC}`,
+    `${FIRST_LINE}${FIRST_LINE}${PANIC}`,
+    `KERNELOFFSET=1c000000\n\0\0Linux version 6.12.0 (x@y)\0`,
+    `${PANIC}Linux version %s (%s)\n`,
+  ]) {
+    const { found, silent } = findOffsets(log);
+    assert.deepEqual([found.at(-1)?.slide, silent], [0x1c00_0000, false], log);
+  }
+});
+
+test('lines of kallsyms, where the symbols are known', () => {
+  const known: Record<string, bigint> = {
+    startup_64: 0xffff_ffff_8100_0000n,
+    _stext: 0xffff_ffff_8100_0000n,
+    printk_deferred: 0xffff_ffff_812a_4c60n,
+    jiffies_64: 0xffff_ffff_8260_5a00n,
+  };
+  const kernel = { addressOf: (name: string): bigint | undefined => known[name] };
+  const symbols = [{ source: 'symbols', slide: 0x1240_0000 }];
+  const lines = 'ffffffff93400000 T startup_64\nffffffff936a4c60 T printk_deferred\r\nffffffff94a05a00 D jiffies_64';
+  for (const line of [...lines.split(/\r?\n/), lines])
+    assert.deepEqual(findOffsets(line, kernel), { found: symbols, useless: [], disabled: false, silent: false }, line);
+  // _text says the same, and is named.
+  for (const log of [`ffffffff93400000 T _text\n${lines}`, `${lines}\nffffffff93400000 T _text\n`])
+    assert.equal(findOffsets(log, kernel).found.at(-1)?.source, 'kallsyms');
+  // Beside "disabled", in either order.
+  for (const log of [`${lines}\n${DISABLED}`, `${DISABLED}${lines}\n`])
+    assert.deepEqual(findOffsets(log, kernel).found, symbols);
+  const nothing = [
+    'ffffffff93400001 T startup_64_else\n',
+    'ffffffff93400001 t startup_64\n',
+    'ffffffffc0400001 T startup_64\t[a_module]\n',
+    'fffffffff93400001 T startup_64\n',
+    '0000000000000000 T startup_64\n',
+    'ffffffff93400001 A startup_64\n',
+  ];
+  for (const log of nothing) assert.deepEqual(findOffsets(log, kernel).found, [], log);
+  assert.deepEqual(findOffsets(lines).found, []);
+});
+
+test('symbols that contradict each other, or another source, are refused; elsewhere again they are of another boot', () => {
+  const kernel = {
+    addressOf: (name: string): bigint | undefined =>
+      ({ startup_64: 0xffff_ffff_8100_0000n, printk_deferred: 0xffff_ffff_812a_4c60n })[name],
+    limit: 0x2000_0000,
+  };
+  const refusedWith = (log: string, message: string): void =>
+    assert.throws(() => findOffsets(log, kernel), { name: 'KernelImageError', code: 'bad-value', message });
+  refusedWith(
+    'ffffffff93400000 T startup_64\nffffffff93ca4c60 T printk_deferred\n',
+    'invalid value: printk_deferred in the log at offset 0x1e is 0xffffffff93ca4c60, expected 0xffffffff936a4c60, as startup_64 has moved: is this the kernel of the log?',
+  );
+  refusedWith(
+    'ffffffff936a4c70 T printk_deferred\n',
+    'invalid value: printk_deferred in the log at offset 0x0 is 0xffffffff936a4c70, expected a possible slide above 0xffffffff812a4c60: is this the kernel of the log?',
+  );
+  // Half the range: this address is in the modules' area.
+  refusedWith(
+    'ffffffffa0000000 T startup_64\n',
+    'invalid value: startup_64 in the log at offset 0x0 is 0xffffffffa0000000, expected a possible slide above 0xffffffff81000000: is this the kernel of the log?',
+  );
+  refusedWith(
+    `ffffffff93400000 T startup_64\n${PANIC}`,
+    "invalid value: slide by panic in the log at offset 0x28 is 0x1c000000, expected 0x12400000, the same boot's by symbols",
+  );
+  const twice = 'ffffffff93400000 T startup_64\nffffffff936a4c60 T printk_deferred\n';
+  assert.deepEqual(findOffsets(`${twice}${twice.replaceAll('ffffffff93', 'ffffffff95')}`, kernel).found, [
+    { source: 'symbols', slide: 0x1240_0000 },
+    { source: 'symbols', slide: 0x1440_0000 },
+  ]);
 });

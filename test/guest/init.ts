@@ -17,17 +17,8 @@ import { ecx, r12, rax, rbp, rbx, rcx, rdx } from '../../src/asm/registers.ts';
 import { PT_LOAD } from '../../src/elf/constants.ts';
 import { PHDR_SIZE } from '../../src/elf/fields.ts';
 import { MARKER } from '../../src/node/qemu/console.ts';
-import {
-  copyToConsole,
-  endMachine,
-  Guest,
-  mount,
-  openConsole,
-  packProgram,
-  reportText,
-  silencePrintk,
-  SYS,
-} from './program.ts';
+import { mount, openConsole, packProgram, reportText, silencePrintk } from '../../src/node/qemu/guest-program.ts';
+import { copyToConsole, endMachine, SYS, TestGuest } from './program.ts';
 import type { GuestEnd } from './program.ts';
 
 export interface GuestModule {
@@ -42,7 +33,7 @@ const ELF = { e_phoff: 32, e_phnum: 56, p_vaddr: 16, p_memsz: 40 } as const;
 
 /** The static ELF executable; `modules` are paths in the initramfs. */
 export function assembleInit(modules: readonly string[], end: GuestEnd): Uint8Array {
-  const guest = new Guest();
+  const guest = new TestGuest();
   openConsole(guest);
   mount(guest, 'proc', '/proc');
   silencePrintk(guest);
@@ -71,7 +62,7 @@ export function packGuest(modules: readonly GuestModule[] = [], end: GuestEnd = 
   );
 }
 
-function reportKcore(guest: Guest): void {
+function reportKcore(guest: TestGuest): void {
   const { a } = guest;
   const loop = a.label('kcore_header');
   const next = a.label('kcore_next');
@@ -104,7 +95,7 @@ function reportKcore(guest: Guest): void {
   a.bind(done);
 }
 
-function reportCpus(guest: Guest): void {
+function reportCpus(guest: TestGuest): void {
   const { a } = guest;
   guest.syscall(SYS.sched_getaffinity, 0, 0x400, guest.buffer);
   guest.put(`${MARKER}cpus=`);
@@ -113,7 +104,7 @@ function reportCpus(guest: Guest): void {
   a.call(guest.endLine);
 }
 
-function loadModule(guest: Guest, path: string): void {
+function loadModule(guest: TestGuest, path: string): void {
   const { a } = guest;
   guest.open(path);
   guest.syscall(SYS.finit_module, rbx, guest.text(''), path.endsWith('.ko') ? 0 : MODULE_INIT_COMPRESSED_FILE);

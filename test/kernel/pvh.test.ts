@@ -139,7 +139,9 @@ async function agree(image: Uint8Array): Promise<number | undefined | 'refused'>
 const SOURCE = `
         .section .text,"ax"
         .globl startup_64
-startup_64: .fill 64,1,0x90
+startup_64: .fill 16,1,0x90
+        movq $pvh_start_xen, %rdi
+        .fill 41,1,0x90
         .globl pvh_start_xen
 pvh_start_xen: .fill 0x400,1,0xf4
         .section .data,"aw"
@@ -311,7 +313,8 @@ test('two PVH notes that differ are refused, in one PT_NOTE or in two', async ()
 
 test('a PVH note that two PT_NOTEs name is moved and hidden in both', async () => {
   const image = makeVmlinux({
-    table: { ...TABLE, abs64: TABLE.abs64.filter((_, index) => index > 0) },
+    // The first PT_NOTE takes the place of the per-cpu segment, so the table has two lists.
+    table: { ...TABLE, abs64: TABLE.abs64.filter((_, index) => index > 0), inverse32: new Uint32Array(), lists: 2 },
     edit: (writer) => {
       writer.u32(64 + 56, 4);
       writer.u64(64 + 56 + 8, NOTES_AT);

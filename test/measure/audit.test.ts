@@ -10,6 +10,7 @@ import { reportAudit } from '../../src/cli/reports/audit.ts';
 import { reportAuditPage } from '../../src/cli/reports/audit-html.ts';
 import { convert } from '../../src/convert.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
+import { slideOfBoot } from '../../src/measure/audit/audit.ts';
 import { readAuditImage } from '../../src/measure/audit/image.ts';
 import { mergeAuditFiles, readAuditFile } from '../../src/measure/audit/record.ts';
 import type { AuditRecord } from '../../src/measure/audit/record.ts';
@@ -17,6 +18,7 @@ import { summarizeAudit } from '../../src/measure/audit/summary.ts';
 import type { AuditFindingCode } from '../../src/measure/audit/summary.ts';
 import { LineFile } from '../../src/measure/ndjson.ts';
 import { InputFileError, OutputFileError } from '../../src/node/errors.ts';
+import { parseConsole } from '../../src/node/qemu/console.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
@@ -76,6 +78,7 @@ test('results come back as they were written', async () => {
     record(1),
     record(2, { slide: null, end: 'timeout', tail: 'Oops\r\n"' }),
     record(3, { slide: 'disabled' }),
+    record(4, { slide: 'unknown' }),
   ];
   for (const all of [records, records.map(withUnknownRange)]) {
     const path = written(all);
@@ -181,7 +184,14 @@ test('the range comes from the image; a kernel that is not converted has none', 
 test('nothing is found where nothing is wrong', () => {
   const summary = summarizeAudit(random(1000), 1000);
   assert.deepEqual(summary.findings, []);
-  assert.deepEqual(summary.boots, { asked: 1000, done: 1000, failed: 0, byEntry: { pvh: 1000 }, medianMs: 2401 });
+  assert.deepEqual(summary.boots, {
+    asked: 1000,
+    done: 1000,
+    failed: 0,
+    unknown: 0,
+    byEntry: { pvh: 1000 },
+    medianMs: 2401,
+  });
   assert.deepEqual(summary.slots, { align: ALIGN, count: 480, largest: 479 * ALIGN });
   assert.equal(summary.slides?.alignment, ALIGN);
   assert.equal(summary.slides!.distinct + summary.collisions!.seen, 1000);
@@ -292,6 +302,49 @@ test('too few boots: neither good nor bad', () => {
   );
 });
 
+test('boots that do not tell their slide: neither good nor bad, and never "not randomized"', () => {
+  const records = [...random(300).slice(1), record(999, { slide: 'unknown' })];
+  const summary = summarizeAudit(records, 300);
+  assert.deepEqual(
+    [summary.findings, summary.verdict, summary.boots.unknown, summary.boots.failed],
+    [[], 'undecided', 1, 0],
+  );
+  const words =
+    '1 of 300 boots do not tell their slide: the kernel says "Kernel Offset: disabled", which a kernel that moved may say too, and shows no address in /proc/kallsyms';
+  assert.ok(reportAudit(summary).endsWith(`\nverdict     cannot be judged: ${words}\n`), reportAudit(summary));
+  const page = reportAuditPage(summary, records, { title: 'x' });
+  assert.match(page, /class="verdict open"><strong>Cannot be judged<\/strong>: 1 of 300 boots do not tell/);
+  assert.doesNotMatch(page, /class="verdict (?:good|bad)"/);
+  // What is found is found.
+  const failed = record(1000, { slide: 'unknown', end: 'timeout' });
+  assert.deepEqual(codes([...records, failed]), ['failed']);
+  assert.equal(summarizeAudit([...records, failed]).boots.unknown, 1);
+  assert.equal(summarizeAudit([...records, failed]).verdict, 'found');
+});
+
+test('what a boot that says "disabled" records: where it ran, if anything tells', () => {
+  const off = 'Kernel Offset: disabled\n';
+  const text = 'kslide-guest: text=ffffffff93400000\n';
+  const home = 'kslide-guest: text=ffffffff81000000\n';
+  const cases: readonly (readonly [console: string, byFile: number | undefined, AuditRecord['slide']])[] = [
+    [off, undefined, 'unknown'],
+    [off, 0, 'disabled'],
+    [off, 0x1240_0000, 0x1240_0000],
+    [text + off, undefined, 0x1240_0000],
+    // The first slot of a kernel that picks one at each boot.
+    [home + off, undefined, 0],
+    ['', undefined, null],
+    [text, undefined, 0x1240_0000],
+    ['Kernel Offset: 0x0 from 0xffffffff81000000\n', undefined, 0],
+    [`${text}Kernel Offset: 0x0 from 0xffffffff81000000\n`, undefined, null],
+  ];
+  for (const [console, byFile, expected] of cases) {
+    const report = parseConsole(console, 0xffff_ffff_8100_0000n);
+    const slide = report.slide ?? (report.kaslr === 'off' ? byFile : undefined);
+    assert.equal(slideOfBoot({ report, slide }), expected, `${console} ${byFile}`);
+  }
+});
+
 test('an image with one slot never moves', () => {
   const slots = { align: ALIGN, count: 1 };
   const summary = summarizeAudit([record(1, { slots, slide: 0 })]);
@@ -314,7 +367,8 @@ test('no number that is none, whatever the slots and the boots', () => {
       [0x3fff_ffff, 0],
       [null],
       ['disabled'],
-      [0, null, 'disabled'],
+      ['unknown'],
+      [0, null, 'disabled', 'unknown'],
     ] as const) {
       const records = slides.map((slide, i) => record(i + 1, { slots, slide, ms: 0 }));
       const summary = summarizeAudit(records);

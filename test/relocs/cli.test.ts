@@ -1,8 +1,8 @@
 /** `kslide relocs` as a command: standard output and exit codes beside the kernel's tool, and files that appear whole or not at all. */
 import { joinParts } from '../../src/base/bytes.ts';
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -63,6 +63,34 @@ test('refuses with exit code 1 and one line, as the kernel tool', { skip }, () =
     assert.match(ours.stderr, message);
     assert.equal(ours.stderr.trimEnd().split('\n').length, 1);
     assert.equal(judge(args.at(-1) ?? '', args.slice(0, -1) as Flag[]).status, 1);
+  }
+});
+
+test('refuses a vmlinux without relocations of its code, of which the kernel tool makes a table', { skip }, () => {
+  const whole = file('whole', makeKernel64({ runtime: true, reserved: { name: '.data.reloc', size: 0x1000 } }));
+  for (const [removed, says] of [
+    [
+      ['.rela.*', '.rela__*'],
+      'has one relocation section, .relaruntime_ptr_USER_PTR_MAX, but none that applies to its code',
+    ],
+    [['.rela.text'], 'has 8 relocation sections, such as .rela.rodata, but none that applies to its code'],
+    [['.rela*'], 'has no relocation sections'],
+  ] as const) {
+    const left = join(directory, 'left');
+    execFileSync('objcopy', [...removed.map((name) => `--remove-section=${name}`), whole, left]);
+    assert.equal(judge(left, []).status, 0);
+    for (const flags of [[], ['--text'], ['--keep'], ['-o', join(directory, 'table')]]) {
+      const ours = relocs([...flags, left]);
+      assert.deepEqual([ours.code, ours.stdout.length], [1, 0], flags.join(' '));
+      assert.ok(
+        ours.stderr.startsWith(`kslide: kernel has no relocation table: vmlinux ${says}: expected all that`),
+        ours.stderr,
+      );
+      assert.equal(ours.stderr.split('\n').length, 2);
+    }
+    assert.equal(existsSync(join(directory, 'table')), false);
+    // A list of what is there is no table.
+    assert.equal(relocs(['--reloc-info', left]).code, 0);
   }
 });
 

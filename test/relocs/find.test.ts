@@ -4,16 +4,23 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { gzipSync } from 'node:zlib';
 import { coreCodecs } from '../../src/codecs/formats.ts';
+import type { Encoders } from '../../src/codecs/formats.ts';
 import { convert } from '../../src/convert.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { extract } from '../../src/extract.ts';
 import { insertRelocations } from '../../src/insert.ts';
 import { inspect } from '../../src/inspect.ts';
+import { randomize } from '../../src/randomize.ts';
+import { rebuildBzImage } from '../../src/rebuild.ts';
 import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
+import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { RESERVED_NAMES } from '../../src/relocs/reserved-section.ts';
+import { verify } from '../../src/verify/verify.ts';
+import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeKernel64, scratchFile } from './fixtures.ts';
 
 const codecs = coreCodecs;
@@ -62,6 +69,64 @@ test('a stripped vmlinux is told where its relocations are, per-cpu data at 0 or
   }
 });
 
+/** How builds and packages strip relocations, and what is then said of the rest. */
+const LEFT = [
+  // Linux 6.11 to 6.14.
+  [['.rela.*', '.rela__*'], 'one relocation section, .relaruntime_ptr_USER_PTR_MAX'],
+  [['.rela.text'], '8 relocation sections, such as .rela.rodata'],
+  [['.rela.text', '.rela.rodata', '.rela.data*', '.relaruntime*'], '4 relocation sections, such as .rela.notes'],
+  [
+    ['.rela.text', '.rela.rodata', '.rela.data', '.relaruntime*', '.rela.notes', '.rela.debug_info'],
+    '3 relocation sections, such as .rela.data..percpu',
+  ],
+  [
+    ['.rela.text', '.rela.rodata', '.rela.data*', '.relaruntime*', '.rela.notes', '.rela.init.text'],
+    '2 relocation sections, such as .rela.names',
+  ],
+] as const;
+
+test('relocations that are left of a stripped kernel are not taken for all: each command refuses', async () => {
+  const whole = makeKernel64({ runtime: true });
+  const converted = (await convert(whole, { codecs })).bytes();
+  const relocs = encodeRelocationTable(collectRelocations(whole));
+  for (const [removed, named] of LEFT) {
+    const left = objcopy(whole, ...removed.map((name) => `--remove-section=${name}`));
+    const says = `kernel has no relocation table: vmlinux has ${named}, but none that applies to its code: expected a table after the ELF file, or .rela sections; relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)`;
+    const payload = gzipSync(left, { level: 0 });
+    const bzImage = makeBzImage({ payload, fields: { init_size: 0x400000, kernel_info_offset: 0 } });
+    const encoders = { gzip: async (data: Uint8Array) => new Uint8Array(gzipSync(data)) } as unknown as Encoders;
+    for (const ask of [
+      () => convert(left, { codecs }),
+      async () => (await extract(left, { codecs })).relocs(),
+      () => randomize(left, { codecs, virt: 0 }),
+      () => verify(left, converted, { codecs }),
+      () => convert(bzImage, { codecs }),
+      () => rebuildBzImage(bzImage, { codecs, encoders }),
+    ])
+      await assert.rejects(ask, (error: KernelImageError) => {
+        assert.equal(error.code, 'no-relocations', error.message);
+        assert.ok(
+          error.message.includes(`vmlinux has ${named}, but none that applies to its code: expected`),
+          error.message,
+        );
+        return true;
+      });
+    await assert.rejects(convert(left, { codecs }), { message: says });
+    assert.equal((await inspect(left, { codecs })).relocations, null);
+    // Their table, given, is taken; what is left of .rela is not compared with it.
+    assert.deepEqual(
+      (await convert(left, { codecs, relocs })).summary.relocations,
+      (await convert(whole, { codecs })).summary.relocations,
+    );
+  }
+});
+
+test('a file without a section .text: relocations of any code count', async () => {
+  const whole = makeKernel64();
+  const renamed = objcopy(whole, '--rename-section', '.text=.code');
+  assert.equal((await inspect(renamed, { codecs })).relocations?.source, 'rela');
+});
+
 test('a table that --keep has put into its section is found there once the .rela sections are gone', async () => {
   for (const perCpu of LAYOUTS) {
     for (const name of RESERVED_NAMES) {
@@ -106,3 +171,51 @@ test('a section that nobody has filled is no table, and one with something else 
 function reserving(): Uint8Array {
   return makeKernel64({ reserved: { name: '.data.reloc', size: 0x1000 } });
 }
+
+test('a table that is given, beside one that the file has: each command that takes both refuses a difference of one site', async () => {
+  const linked = makeKernel64();
+  const kept = makeKernel64({ reserved: { name: '.data.reloc', size: 0x1000 } });
+  const table = collectRelocations(linked);
+  const lost = ({ abs64, ...rest }: RelocationTable): Uint8Array =>
+    encodeRelocationTable({ ...rest, abs64: abs64.subarray(0, -1) });
+  const [right, wrong] = [encodeRelocationTable(table), lost(table)];
+  const stripped = objcopy(linked, '--strip-all', '--remove-section=.rela*');
+  const converted = (await convert(linked, { codecs })).bytes();
+  const cases = [
+    ["the file's .rela sections", linked, table],
+    ['the table after the ELF file', joinParts([stripped, right]), table],
+    [
+      "the table in the file's section for one",
+      objcopy(joinParts(insertRelocations(kept)), '--strip-all', '--remove-section=.rela*'),
+      collectRelocations(kept),
+    ],
+  ] as const;
+  for (const [named, file, own] of cases)
+    for (const relocs of [encodeRelocationTable(own), lost(own)])
+      for (const ask of [
+        () => convert(file, { codecs, relocs }),
+        async () => (await extract(file, { codecs, relocs })).relocs(),
+        () => inspect(file, { codecs, relocs }),
+        () => randomize(file, { codecs, relocs, virt: 0 }),
+        () => verify(file, converted, { codecs, relocs }),
+      ])
+        if (relocs.length > lost(own).length) await ask();
+        else
+          await assert.rejects(ask, (error: KernelImageError) => {
+            assert.equal(error.code, 'bad-value');
+            assert.match(
+              error.message,
+              /the relocation table that was given, beside .*, is different: 1 site is in one of them only \(0xffffffff\w+ in the second\), expected the same sites/,
+            );
+            assert.ok(error.message.includes(`beside ${named},`), error.message);
+            return true;
+          });
+  // Two of the file's own.
+  await assert.rejects(convert(joinParts([linked, wrong]), { codecs }), {
+    message:
+      /the table after the ELF file, beside the file's \.rela sections, is different: 1 site is in one of them only/,
+  });
+  // And a proof of what was made with another table.
+  const other = (await convert(stripped, { codecs, relocs: wrong })).bytes();
+  assert.equal((await verify(stripped, other, { codecs, relocs: right })).verdict, 'refuted');
+});

@@ -75,10 +75,12 @@ export interface Kernel64Options {
   readonly perCpu?: 'zero' | 'single' | 'placed' | 'empty' | 'none';
   /** Bytes reserved for the table, in a section by this name. */
   readonly reserved?: { readonly name: string; readonly size: number };
+  /** A runtime constant, as kernels since 6.11 have them: its relocation section is named .relaruntime_…, which pattern .rela.* does not match. */
+  readonly runtime?: boolean;
 }
 
 /** An x86-64 kernel with each kind of symbol and section that matters. */
-export function makeKernel64({ perCpu = 'zero', reserved }: Kernel64Options = {}): Uint8Array {
+export function makeKernel64({ perCpu = 'zero', reserved, runtime = false }: Kernel64Options = {}): Uint8Array {
   const source = `
     .section .head.text, "ax"
     .globl startup_64
@@ -138,6 +140,7 @@ per_cpu_object:
     .long object - ${MAP}
     .section .empty.text, "ax"
 ${reserved ? `.section ${reserved.name}, "a", @progbits\n.fill ${reserved.size}, 1, 0xaa` : ''}
+${runtime ? '.section runtime_ptr_USER_PTR_MAX, "a"\n.long function - .' : ''}
     .section .init.text, "ax"
     call function
     .section .names, ""
@@ -169,6 +172,7 @@ ${references('.long')}`;
       .text : AT(ADDR(.text) - ${MAP}) { *(.head.text .text .empty.text) } :image
       .rodata : { *(.rodata) }
       .notes : { *(.note.*) }
+      ${runtime ? 'runtime_ptr_USER_PTR_MAX . : { *(runtime_ptr_USER_PTR_MAX) }' : ''}
       .data : { *(.data) ${perCpu === 'none' || perCpu === 'empty' ? '*(.data..percpu)' : ''} }
       ${reserved ? `${reserved.name} : { *(${reserved.name}) }` : ''}
       ${place}
@@ -176,7 +180,7 @@ ${references('.long')}`;
       .debug_info 0 : { *(.debug_info) }
       ${absolutes}
     }`;
-  return link(64, `kernel64-${perCpu}-${reserved?.name ?? ''}`, source, script);
+  return link(64, `kernel64-${perCpu}-${reserved?.name ?? ''}-${runtime}`, source, script);
 }
 
 /** An i386 kernel, whose relocations are in .rel sections. */

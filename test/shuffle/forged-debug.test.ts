@@ -100,3 +100,30 @@ test('the genuine one is a premise of each proof, with how much of it the kernel
     /^the debug vmlinux is that of build [0-9a-f]{40}; the kernel confirms 0 of its symbols and \d{2,} of its relocations$/,
   );
 });
+
+test("the kernel's table and the debug vmlinux's relocations differ by one site: neither shuffled nor proved", async () => {
+  const table = collectRelocations(unstripped);
+  const file = (
+    await shuffle(stripped, {
+      codecs,
+      plan: await planShuffle(stripped, { codecs, debug: genuine, relocs }),
+      seed: Uint8Array.of(9),
+      plain: true,
+    })
+  ).bytes();
+  for (const name of ['abs64', 'abs32', 'inverse32'] as const) {
+    if (table[name].length === 0) continue;
+    const lost = encodeRelocationTable({ ...table, [name]: table[name].subarray(0, -1) });
+    for (const ask of [
+      () => planShuffle(stripped, { codecs, debug: genuine, relocs: lost }),
+      () => verifyShuffled(stripped, file, { codecs, debug: genuine, relocs: lost }),
+      // The file has relocations of its own beside the table.
+      () => planShuffle(unstripped, { codecs, debug: genuine, relocs: lost }),
+    ])
+      await assert.rejects(ask, (error: KernelImageError) => {
+        assert.equal(error.code, 'bad-value', error.message);
+        assert.match(error.message, /absolute relocations|is different: 1 site/);
+        return true;
+      });
+  }
+});

@@ -10,6 +10,7 @@ import { joinParts, Writer } from '../../src/base/bytes.ts';
 import { hex, KernelImageError } from '../../src/base/errors.ts';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { convert } from '../../src/convert.ts';
+import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { buildHook, buildSegment } from '../../src/segment/build.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { TABLE_FORMAT } from '../../src/segment/layout.ts';
@@ -54,6 +55,61 @@ test('notes under the hook: a loader reads them from the file, where they have c
   // Directly before and after it, both are what they were.
   for (const entry of [LINK + 0x800 - 8, LINK + 0x818])
     await convert(makeVmlinux({ edit: (elf) => elf.u64(24, entry) }), { codecs });
+});
+
+/** The PT_NOTE, with one header at the given place and type. */
+function noteAt(elf: Writer, at: number, { name = 0, type = 18, size = 12 } = {}): void {
+  elf.u64(header(3) + 8, at);
+  elf.u64(header(3) + 32, size);
+  elf.u64(header(3) + 40, size);
+  elf.u32(at, name);
+  elf.u32(at + 4, 8);
+  elf.u32(at + 8, type);
+}
+
+test('notes for which loaders read what the conversion changes: they would enter the converted kernel elsewhere', async () => {
+  const refused = (what: string): RegExp =>
+    new RegExp(`\\(PT_NOTE\\) at offset 0x[0-9a-f]+ is notes for which loaders read ${what}`);
+  // The last bytes of the ELF file are a note's header. Its descriptor is what follows: a table, or in the converted file the parameter `entry`.
+  for (const sections of [true, false]) {
+    const end = readVmlinux(makeVmlinux({ sections })).elf.bytes.length;
+    for (const name of [0, 4, 0x10, 0x20, 0x1000])
+      await refusedByBoth(
+        makeVmlinux({ sections, edit: (elf) => noteAt(elf, end - 12, { name }) }),
+        refused('what follows the ELF file'),
+      );
+  }
+  await refusedByBoth(makeVmlinux({ edit: (elf) => elf.u64(header(3) + 8, 0x30) }), refused('the ELF header'));
+  await refusedByBoth(
+    makeVmlinux({ edit: (elf) => elf.u64(header(3) + 8, header(3)) }),
+    refused('the program headers'),
+  );
+  // QEMU finds no note of the type in the segment, and the next header after it is at the entry.
+  const walk = TEXT.offset + ENTRY - LINK - 32;
+  const beforeEntry = (elf: Writer): void => {
+    noteAt(elf, walk, { name: 4, type: 5, size: 24 });
+    elf.u64(walk + 24, 0n);
+  };
+  await refusedByBoth(makeVmlinux({ edit: beforeEntry }), refused('the bytes at the entry'));
+  // It stops at a note that is larger than the segment.
+  const stops = (elf: Writer): void => {
+    noteAt(elf, walk - 32, { name: 4, type: 5, size: 24 });
+    elf.u64(walk - 8, 0xffffn);
+  };
+  assert.equal((await convert(makeVmlinux({ edit: stops }), { codecs })).summary.entries.length, 1);
+});
+
+test('a PT_NOTE after which QEMU would search through megabytes of zeros', async () => {
+  const size = 0x20_0000;
+  const file = makeVmlinux({ sections: false });
+  const { elf } = readVmlinux(file);
+  const long = joinParts([elf.bytes, new Uint8Array(size), file.subarray(elf.bytes.length)]);
+  const writer = new Writer(long);
+  const data = header(2);
+  writer.u64(data + 32, DATA.size + size);
+  writer.u64(data + 40, DATA.size + size);
+  noteAt(writer, DATA.offset + DATA.size, { type: 0, size: 24 });
+  await refusedByBoth(long, /program header 3 \(PT_NOTE\): notes, as QEMU reads on after the segment/);
 });
 
 test('a PT_LOAD with file bytes and without memory: QEMU ignores it, Firecracker and the decompressor load it', async () => {

@@ -3,6 +3,7 @@ import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
+import { kallsymsInitramfs } from '../../node/qemu/kallsyms-guest.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { EXIT, UsageError } from '../failure.ts';
@@ -33,7 +34,10 @@ export default function addBoot(program: Command, setExitCode: (code: number) =>
     .argument('<IMAGE>', 'vmlinux, or with --entry pvh a bzImage')
     .option(...SHARED.entry)
     .option(...SHARED.append)
-    .option('--initrd <FILE>', 'initramfs; without one the kernel panics, and prints its slide when it does')
+    .option(
+      '--initrd <FILE>',
+      'initramfs; without one the kernel panics, and prints its slide when it does (where it cannot, an /init of kslide reads /proc/kallsyms)',
+    )
     .option(...SHARED.memory)
     .option('--cpus <N>', 'guest CPUs', '1')
     .option('--cpu <MODEL>', "QEMU's -cpu")
@@ -53,12 +57,14 @@ async function run(image: string, options: BootArguments): Promise<number> {
   if (physicalSlide !== undefined && physicalSlide % (2 * MIB) !== 0)
     throw new UsageError('--phys must be a multiple of 2 MiB');
   const console = new ConsolePrinter();
+  const bytes = await readInputFile(image);
   const ask: BootOptions = {
-    image: await readInputFile(image),
+    image: bytes,
     entry,
     ...(physicalSlide === undefined ? {} : { linux64: { physicalSlide } }),
     append: options.append,
-    initrd: await readIfGiven(options.initrd),
+    // Where the file cannot tell the slide of a kernel that says "disabled", the guest reads it from /proc/kallsyms.
+    initrd: (await readIfGiven(options.initrd)) ?? (await kallsymsInitramfs(bytes)),
     memoryMib: integer('--memory', options.memory, 16),
     cpus: integer('--cpus', options.cpus, 1),
     cpu: options.cpu,
@@ -83,7 +89,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
     };
     await printJson(json);
   } else {
-    const where = slide === undefined ? unknownSlide(result) : `slide ${hex(slide)}`;
+    const where = slide === undefined ? unknownSlide(result, options) : `slide ${hex(slide)}`;
     await print(`${options.quiet ? '' : '\n'}${where}; ended by ${end} after ${seconds} s (${accel})\n`);
   }
   if (end === 'qemu-error') await remark(`QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}`);
@@ -92,10 +98,13 @@ async function run(image: string, options: BootArguments): Promise<number> {
   return end === 'panic' || end === 'poweroff' ? EXIT.done : EXIT.finding;
 }
 
-function unknownSlide({ report }: BootResult): string {
-  return report.kaslr === 'off'
-    ? 'slide unknown: the kernel says that its KASLR is disabled, not where it runs'
-    : 'no slide seen';
+function unknownSlide({ report }: BootResult, { initrd }: BootArguments): string {
+  if (report.kaslr !== 'off') return 'no slide seen';
+  const hint =
+    initrd === undefined
+      ? ', and it shows no address in /proc/kallsyms'
+      : '; without --initrd, kslide reads /proc/kallsyms there';
+  return `slide unknown: the kernel says that its KASLR is disabled, not where it runs${hint}`;
 }
 
 /** Prints the console in the order in which it comes. When that fails, `failed` ends the guest, because nobody sees it, and `done` throws the reason. */

@@ -21,7 +21,7 @@ const SOURCES: Record<OffsetFound['source'], string> = {
   panic: "the panic's Kernel Offset",
   kallsyms: '_text of /proc/kallsyms',
   vmcoreinfo: "vmcoreinfo's KERNELOFFSET",
-  symbols: "vmcoreinfo's addresses of symbols",
+  symbols: 'addresses of symbols',
   file: 'the file: the host has moved this kernel',
 };
 
@@ -63,12 +63,13 @@ export interface OffsetReport {
 }
 
 export function reportOffset(
-  { found, useless, disabled }: OffsetSearch,
+  { found, useless, disabled, silent }: OffsetSearch,
   { vmlinux, json }: { readonly vmlinux?: string | undefined; readonly json: boolean },
 ): OffsetReport {
   const last = found.at(-1);
   // A slide of an earlier boot would be a wrong answer.
   if (disabled) return { output: '', remark: DISABLED, exitCode: EXIT.finding };
+  if (silent) return { output: '', remark: SILENT, exitCode: EXIT.finding };
   if (last === undefined) return { output: '', remark: describeNothing(useless.at(-1)), exitCode: EXIT.finding };
   const different = new Set(found.map(({ slide }) => slide)).size;
   const commands = commandsFor(last, vmlinux ?? 'vmlinux');
@@ -104,6 +105,9 @@ function inWords({ slide, source }: OffsetFound, { gdb, crash }: DebuggerCommand
 
 const DISABLED =
   '"Kernel Offset: disabled" does not tell the slide: a kernel that the host has moved says the same; name the file that was booted with --vmlinux, or give /proc/kallsyms';
+
+const SILENT =
+  'the last boot in it does not tell its slide, and the slides before are of earlier boots; give a log with its panic, or its /proc/kallsyms';
 
 /** `address`: the last address of _text that gave no slide. */
 function describeNothing(address: bigint | undefined): string {

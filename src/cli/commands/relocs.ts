@@ -88,7 +88,7 @@ async function print(input: string, options: RelocsArguments, lists: 2 | 3 | und
   const source = await openByteSource(input);
   try {
     const what = printOf(options);
-    const pieces = runRelocsTool(source, { print: what, realMode: options.realmode === true, lists });
+    const pieces = runRelocsTool(source, { print: what, realMode: options.realmode === true, lists, needsCode: true });
     if (output !== '-') return await writeFileAtomic(output, [...pieces]);
     for (const piece of pieces) {
       if (what !== 'table' && isatty(STDOUT)) await writeStandard('output', piece);

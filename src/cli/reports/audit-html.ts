@@ -3,7 +3,7 @@ import type { AuditRecord } from '../../measure/audit/record.ts';
 import { countBySlot, slidesOf } from '../../measure/audit/summary.ts';
 import type { AuditSummary } from '../../measure/audit/summary.ts';
 import { definitions, escape, figure, page } from '../html/page.ts';
-import { auditRows } from './audit.ts';
+import { auditRows, untold } from './audit.ts';
 import { drawHistogram, drawRepetitions } from './audit-figures.ts';
 import { count } from '../text.ts';
 import { version } from '../version.ts';
@@ -57,9 +57,12 @@ p = 10<sup>-6</sup>, at either end. Made by kslide ${version} of ${count(records
   return page({ heading: 'KASLR audit', subject: title, body, footer, style: STYLE });
 }
 
-function verdict({ findings, boots, slides, slots, needed, verdict: word }: AuditSummary): string {
+function verdict(summary: AuditSummary): string {
+  const { findings, boots, slides, slots, needed, verdict: word } = summary;
   const of = slots === null ? '' : ` of ${count(slots.count)}`;
   const seen = slides === null ? 'no slides' : `${count(slides.distinct)}${of} slides seen`;
+  if (word === 'undecided')
+    return `<section class="verdict open"><strong>Cannot be judged</strong>: ${escape(untold(summary))}; ${seen}.</section>`;
   if (word === 'not-enough-boots')
     return `<section class="verdict open"><strong>Not enough boots to tell</strong> (${count(needed)} needed): ${count(boots.done)} done, none failed, ${seen}.</section>`;
   if (word === 'nothing-found')

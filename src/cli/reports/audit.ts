@@ -49,10 +49,16 @@ export function auditRows(summary: AuditSummary): (readonly [label: string, valu
   }
   if (entropy !== null) list.push(['entropy', describeEntropy(entropy)]);
   if (summary.verdict === 'nothing-found') list.push(['verdict', 'nothing found']);
+  if (summary.verdict === 'undecided') list.push(['verdict', `cannot be judged: ${untold(summary)}`]);
   if (summary.verdict === 'not-enough-boots')
     list.push(['verdict', `not enough boots to tell (${count(summary.needed)} needed)`]);
   for (const { text } of findings) list.push(['FOUND', text]);
   return list;
+}
+
+/** Of a verdict that is `undecided`. */
+export function untold({ boots }: AuditSummary): string {
+  return `${count(boots.unknown)} of ${count(boots.done)} boots do not tell their slide: the kernel says "Kernel Offset: disabled", which a kernel that moved may say too, and shows no address in /proc/kallsyms`;
 }
 
 function describeEntropy({ ideal, shannon, collision, minimumAtLeast }: NonNullable<AuditSummary['entropy']>): string {

@@ -2,11 +2,13 @@
  * Boots a kernel many times and records the slide that each boot printed.
  *
  * The guests have no initramfs: a kernel without one panics in a second or two, and its panic prints the slide. So an audit works with any kernel,
- * and the slide is the kernel's own word.
+ * and the slide is the kernel's own word. A kernel that may move and still say "disabled" gets an /init that reads /proc/kallsyms
+ * (node/qemu/kallsyms-guest.ts).
  */
 import { randomBytes } from 'node:crypto';
 import { availableParallelism, cpus } from 'node:os';
 import { EnvironmentError } from '../../node/errors.ts';
+import { kallsymsInitramfs } from '../../node/qemu/kallsyms-guest.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import type { AuditImage } from './image.ts';
@@ -48,9 +50,10 @@ export async function runAudit(options: AuditOptions): Promise<void> {
   const { image, entry, guest, onRecord } = options;
   const run = randomBytes(8).toString('hex');
   const host = { cpu: cpus()[0]?.model.trim() ?? 'unknown', cpus: availableParallelism(), qemu: await qemuVersion() };
+  const initrd = await kallsymsInitramfs(image.bytes);
   const bootOnce = async (number: number, signal: AbortSignal): Promise<void> => {
     if (signal.aborted) return;
-    const result = await boot({ image: image.bytes, entry, ...guest, signal });
+    const result = await boot({ image: image.bytes, entry, initrd, ...guest, signal });
     if (result.end === 'aborted') return;
     if (result.end === 'qemu-error') throw qemuFailed(result);
     const { memoryMib, cpu, append } = guest;
@@ -61,7 +64,7 @@ export async function runAudit(options: AuditOptions): Promise<void> {
       slots: image.slots ?? null,
       entry,
       boot: number,
-      slide: printedSlide(result),
+      slide: slideOfBoot(result),
       end: result.end,
       ms: result.milliseconds,
       at: new Date().toISOString(),
@@ -72,13 +75,20 @@ export async function runAudit(options: AuditOptions): Promise<void> {
   await inParallel(options.boots, options.jobs, bootOnce, options.signal);
 }
 
-/** Whether a boot did not reach the kernel's end, or printed no slide there. A kernel that says that it was not randomized has not failed: the summary judges that. */
+/** Whether a boot did not reach the kernel's end, or printed no slide there. A kernel that says that it was not randomized, or does not tell, has not failed: the summary judges that. */
 export function hasFailed({ end, slide }: Pick<AuditRecord, 'end' | 'slide'>): boolean {
   return slide === null || (end !== 'panic' && end !== 'poweroff');
 }
 
-function printedSlide({ console, slide }: BootResult): AuditRecord['slide'] {
-  return console.includes('Kernel Offset: disabled') ? 'disabled' : (slide ?? null);
+/**
+ * "Kernel Offset: disabled" alone tells neither that the kernel stayed where it is linked nor that it moved. It stayed if its file
+ * says so.
+ */
+export function slideOfBoot({ report, slide }: Pick<BootResult, 'report' | 'slide'>): AuditRecord['slide'] {
+  if (report.kaslr !== 'off') return slide ?? null;
+  if (slide === undefined) return 'unknown';
+  // By the address in kallsyms, 0 is a slide as good as any other: the first slot.
+  return slide === 0 && report.slide === undefined ? 'disabled' : slide;
 }
 
 function qemuFailed({ errors }: BootResult): EnvironmentError {

@@ -36,8 +36,11 @@ export interface AuditRecord {
   readonly entry: AuditEntry;
   /** Counts from 1 in each result file. */
   readonly boot: number;
-  /** `disabled` when the kernel printed that it was not randomized, null when it printed no slide. */
-  readonly slide: Slide | 'disabled' | null;
+  /**
+   * `disabled` when the kernel was not randomized, by its own word and its file's. `unknown` when it says "disabled", but may have moved, and does not tell
+   * where. null when it printed no slide.
+   */
+  readonly slide: Slide | 'disabled' | 'unknown' | null;
   readonly end: BootEnd;
   readonly ms: number;
   /** When it ended, ISO 8601, UTC. */
@@ -112,7 +115,7 @@ function isAuditRecord(json: unknown): json is AuditRecord {
     (slots === null || isSlots(slots)) &&
     AUDIT_ENTRIES.some((name) => name === entry) &&
     isCount(boot) &&
-    (slide === null || slide === 'disabled' || (isCount(slide) && slide < KERNEL_IMAGE_SIZE)) &&
+    (slide === null || slide === 'disabled' || slide === 'unknown' || (isCount(slide) && slide < KERNEL_IMAGE_SIZE)) &&
     ENDS.some((name) => name === end) &&
     isCount(ms) &&
     typeof at === 'string' &&

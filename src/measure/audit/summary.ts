@@ -4,7 +4,7 @@
  * Findings, of which each one causes exit code 1:
  *
  *     failed            a boot did not reach the kernel's panic, or printed no slide
- *     not-randomized    a kernel printed that its offset is "disabled"
+ *     not-randomized    a kernel printed that its offset is "disabled", and its file shows that it cannot have moved
  *     misaligned        a slide is not a multiple of the image's alignment
  *     out-of-range      a slide is above the image's largest
  *     constant          four or more boots all have the same slide (only where the range is not known), or the image has only one slot
@@ -13,7 +13,8 @@
  *     incomplete        there are fewer boots than were asked for
  *
  * At 1e-6 a good kernel is accused in one of 250,000 audits (four tails), and a kernel that lost a bit of entropy is found with some 200 boots. With
- * fewer than bootsNeeded says, nothing found means nothing: the verdict is then `not-enough-boots`, and the exit code is 1 as well.
+ * fewer than bootsNeeded says, nothing found means nothing: the verdict is then `not-enough-boots`, and the exit code is 1 as well. Where boots do not tell
+ * their slide, nothing found means nothing either: `undecided`, exit code 1.
  */
 import { hex } from '../../base/errors.ts';
 import { largestSlide } from '../../kaslr/slots.ts';
@@ -59,6 +60,8 @@ export interface AuditSummary {
     readonly asked: number | null;
     readonly done: number;
     readonly failed: number;
+    /** Those that ended well, and did not tell their slide. */
+    readonly unknown: number;
     readonly byEntry: Readonly<Record<string, number>>;
     readonly medianMs: number;
   };
@@ -80,7 +83,7 @@ export interface AuditSummary {
   readonly findings: readonly AuditFinding[];
 }
 
-export type AuditVerdict = 'found' | 'not-enough-boots' | 'nothing-found';
+export type AuditVerdict = 'found' | 'undecided' | 'not-enough-boots' | 'nothing-found';
 
 /** `records`: at least one, all of the same image. `asked`: the number of boots that the user asked for. */
 export function summarizeAudit(records: readonly AuditRecord[], asked?: number): AuditSummary {
@@ -93,7 +96,9 @@ export function summarizeAudit(records: readonly AuditRecord[], asked?: number):
   const tests = runTests(randomized, counts, slots);
   const findings = [...judgeBoots(records, failed, asked), ...judgeSlides(randomized, slots), ...judgeTests(tests)];
   const needed = slots === undefined ? CONSTANT_FROM : slots.count === 1 ? 1 : bootsNeeded(slots.count, P_AT_LEAST);
+  const unknown = records.filter((record) => record.slide === 'unknown' && !hasFailed(record)).length;
   const enough = randomized.length >= needed ? 'nothing-found' : 'not-enough-boots';
+  const unlessFound = unknown > 0 ? 'undecided' : enough;
   return {
     image: first.image,
     slots: slots === undefined ? null : { ...slots, largest: largestSlide(slots) },
@@ -101,6 +106,7 @@ export function summarizeAudit(records: readonly AuditRecord[], asked?: number):
       asked: asked ?? null,
       done: records.length,
       failed: failed.length,
+      unknown,
       byEntry: tally(records.map(({ entry }) => entry)),
       medianMs: median(records.map(({ ms }) => ms)),
     },
@@ -108,7 +114,7 @@ export function summarizeAudit(records: readonly AuditRecord[], asked?: number):
     slides: describeSlides(randomized),
     ...tests,
     needed,
-    verdict: findings.length > 0 ? 'found' : enough,
+    verdict: findings.length > 0 ? 'found' : unlessFound,
     findings,
   };
 }

@@ -1,8 +1,8 @@
 /**
  * Reads the output of a guest's serial console.
  *
- * Two programs write to it: the kernel, whose panic prints the slide (arch/x86/kernel/setup.c, dump_kernel_offset), and kslide's guest program
- * (test/guest/init.ts), whose lines begin with MARKER. Firmware, other CPUs and printk may interrupt a line anywhere. So nothing here depends on where a line
+ * Two programs write to it: the kernel, whose panic prints the slide (arch/x86/kernel/setup.c, dump_kernel_offset), and kslide's guest programs
+ * (kallsyms-guest.ts, test/guest), whose lines begin with MARKER. Firmware, other CPUs and printk may interrupt a line anywhere. So nothing here depends on where a line
  * begins, and each number of the guest program has exactly 16 digits: a line that another one interrupts is not found, rather than misread.
  */
 import { isPossibleSlide } from '../../base/addresses.ts';

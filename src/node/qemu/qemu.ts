@@ -18,14 +18,11 @@ import { readFile } from 'node:fs/promises';
 import type { FileHandle } from 'node:fs/promises';
 import type { Slide, VirtAddr } from '../../base/addresses.ts';
 import { physToVirt } from '../../base/addresses.ts';
-import { KernelImageError } from '../../base/errors.ts';
 import { readSetupHeader } from '../../bzimage/header.ts';
-import { readElf } from '../../elf/read.ts';
 import type { ElfFile } from '../../elf/read.ts';
-import { readInput } from '../../kernel/input.ts';
-import { linkedText, slideWithKaslrOff } from '../../kernel/slide-of-file.ts';
-import { nodeCodecs } from '../codecs.ts';
+import { linkedText } from '../../kernel/slide-of-file.ts';
 import { expectBootable } from './boot-check.ts';
+import { slideByFile } from './kallsyms-guest.ts';
 import { parseConsole } from './console.ts';
 import type { ConsoleReport } from './console.ts';
 import { buildLinux64Loader } from './linux64-loader.ts';
@@ -98,25 +95,10 @@ interface FileFacts {
 
 /** `elf`: the file itself, or undefined for a bzImage, which is unpacked only when the slide is asked for. */
 function factsOf(bytes: Uint8Array, elf: ElfFile | undefined): FileFacts {
-  if (elf !== undefined) return { text: linkedText(elf), slide: async () => slideOf(elf) };
+  const slide = async (): Promise<Slide | undefined> => slideByFile(bytes, elf);
+  if (elf !== undefined) return { text: linkedText(elf), slide };
   const { prefAddress } = readSetupHeader(bytes);
-  return {
-    text: prefAddress === undefined ? undefined : physToVirt(prefAddress),
-    slide: async () => {
-      const { vmlinux } = await readInput(bytes, { codecs: nodeCodecs });
-      return slideOf(readElf(vmlinux));
-    },
-  };
-}
-
-/** A file that boots need not be one that kslide can describe. */
-function slideOf(elf: ElfFile): Slide | undefined {
-  try {
-    return slideWithKaslrOff(elf);
-  } catch (error) {
-    if (error instanceof KernelImageError) return undefined;
-    throw error;
-  }
+  return { text: prefAddress === undefined ? undefined : physToVirt(prefAddress), slide };
 }
 
 /** The files that QEMU's arguments name: by their path, or as inherited descriptors for bytes that are in memory here. */

@@ -6,6 +6,7 @@ import { collectSites32, collectTable, decideLists } from './collect.ts';
 import type { CollectOptions } from './collect.ts';
 import { openRelocsImage } from './image.ts';
 import type { RelocsImage } from './image.ts';
+import { expectRelocatedText } from './relocated-text.ts';
 import { listAbsoluteRelocations, listAbsoluteSymbols, listRelocations } from './listings.ts';
 
 export interface RelocsToolOptions extends CollectOptions {
@@ -13,6 +14,8 @@ export interface RelocsToolOptions extends CollectOptions {
   readonly print: 'table' | 'text' | 'abs-syms' | 'abs-relocs' | 'reloc-info';
   /** Rules and table for real-mode code (i386 only) instead of the kernel's. */
   readonly realMode: boolean;
+  /** Refuse to make a table of a vmlinux without relocations of its code. The kernel's tool makes one of what is left. */
+  readonly needsCode?: boolean | undefined;
 }
 
 /** Yields the output piece by piece. Throws KernelImageError for input that the tool would refuse; a listing may have yielded some pieces by then. */
@@ -25,6 +28,7 @@ export function* runRelocsTool(source: ByteSource, options: RelocsToolOptions): 
   else if (print === 'abs-relocs') yield* listAbsoluteRelocations(image, { realMode, lists });
   else if (print === 'reloc-info') yield* listRelocations(image, lists);
   else {
+    if (options.needsCode === true && !realMode) expectRelocatedText(image);
     const words = realMode ? realModeTable(image) : kernelTable(image, options);
     yield print === 'text' ? encodeWordsAsText(words) : bytesOfWords(words);
   }

@@ -1,7 +1,9 @@
 /** Console logs, /proc/kallsyms and vmcoreinfo, as `offset` and `boot` read them. */
 import { ascii } from '../../../src/base/bytes.ts';
 import { reportOffset } from '../../../src/cli/commands/offset.ts';
-import { findOffsets } from '../../../src/measure/offset.ts';
+import { KernelImageError } from '../../../src/base/errors.ts';
+import { findOffsets, USUAL_TEXT } from '../../../src/measure/offset.ts';
+import type { OffsetKernel } from '../../../src/measure/offset.ts';
 import { parseConsole } from '../../../src/node/qemu/console.ts';
 import type { Target } from '../target.ts';
 
@@ -12,11 +14,22 @@ const LOGS = [
   'kslide-guest: text=ffffffff9d000000\nkslide-guest: kcore=ffffffff80000000+0000000040000000\nkslide-guest: cpus=0000000000000003\nkslide-guest: done\nreboot: Power down\n',
 ];
 
+/** A kernel whose symbols are known, with half the range. */
+const KERNEL: OffsetKernel = {
+  limit: 0x2000_0000,
+  addressOf: (name) => (name === 'startup_64' || name === '_stext' ? USUAL_TEXT : undefined),
+};
+
 const target: Target = {
   seeds: () => LOGS.map(ascii),
   run(input) {
     const log = Buffer.from(input.buffer, input.byteOffset, input.length).toString('latin1');
     const search = findOffsets(log);
+    try {
+      findOffsets(log, KERNEL);
+    } catch (error) {
+      if (!(error instanceof KernelImageError)) throw error;
+    }
     reportOffset(search, { json: false });
     reportOffset(search, { json: true });
     const { slide, kaslr, end } = parseConsole(log);
