@@ -43,7 +43,8 @@ const forge = makeForger(genuine, openDebugKernel(genuine, { needsRelocations: t
 
 type Outcome = 'refused' | 'harmless' | 'stated' | 'silent' | 'refuted';
 const counts: Record<string, Partial<Record<Outcome, number>>> = {};
-const premisesOf = ({ premises }: ShuffleVerification): number => premises.reduce((sum, { count }) => sum + count, 0);
+const premisesOf = ({ premises }: ShuffleVerification): number =>
+  premises.reduce((sum, { believed }) => sum + (believed?.count ?? 0), 0);
 
 async function outcomeOf(
   debug: Awaited<ReturnType<typeof forge>>['source'],

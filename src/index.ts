@@ -35,5 +35,6 @@ export type { RelocationTable } from './relocs/tables/kernel-table.ts';
 export type { StubTableName } from './segment/table.ts';
 export { verify } from './verify/verify.ts';
 export type { Verification, VerifyOptions } from './verify/verify.ts';
+export type { Premise } from './verify/premises.ts';
 export { readVmlinux } from './kernel/vmlinux.ts';
 export type { Vmlinux } from './kernel/vmlinux.ts';

@@ -16,9 +16,10 @@
  * reads or writes a few bytes further for speed, there is slack; and whatever a loop does, it cannot leave this memory, which belongs to one decode
  * and holds nothing else. docs/codecs.md has the whole story.
  */
+import { alignUp } from '../base/bytes.ts';
 import { Faults, type Differs, type Watch } from './codec.ts';
 import { wasmPlatform, type DecoderProgram, type WasmExports, type WasmMemory } from './decoder-program.ts';
-import { alignUp, CACHE_LINE } from './workspace.ts';
+import { CACHE_LINE } from './workspace.ts';
 
 /** A page of WebAssembly memory, and how many there can be. */
 const PAGE = 0x10000;

@@ -9,6 +9,7 @@
  *
  * The workspace begins at address 0, so an offset in it is an address.
  */
+import { alignUp } from '../base/bytes.ts';
 import { i32, load32, store32, type Local, type Statements } from '../wasm/assembler.ts';
 
 export interface Field {
@@ -31,10 +32,6 @@ export const CACHE_LINE = 64;
 /** An array that begins on a cache line. */
 export function alignedArray(of: Field, count: number): Field {
   return { size: of.size * count, alignment: CACHE_LINE };
-}
-
-export function alignUp(offset: number, alignment: number): number {
-  return Math.ceil(offset / alignment) * alignment;
 }
 
 /** The offset of each field, in the order given, and SIZE: of all, so that the next one of an array of them is aligned as well. */

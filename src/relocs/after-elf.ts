@@ -98,7 +98,7 @@ export function readTableOf(bytes: Uint8Array, { perCpu, origin = 0, isSite }: T
     if (!isSite(words[end / 4 - 1]!)) throw unknownEnd(origin + end);
   } else {
     const more = words.indexOf(0, third + 1);
-    if (more >= 0) throw wrongLists(origin, 'more', perCpu);
+    if (more >= 0) throw wrongLists(origin, 'larger', perCpu);
   }
   return { table: readRelocationTable(bytes.subarray(0, end), origin), ignored: nameRest(bytes, end, core) };
 }

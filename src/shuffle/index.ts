@@ -17,5 +17,4 @@ export type {
 export type { ShuffleSummary } from './summary.ts';
 export { verifyShuffled } from './verify/verify.ts';
 export type { ShuffleCheck, ShuffleCheckResult, ShuffleVerification } from './verify/checks.ts';
-export type { Premise } from './verify/premises.ts';
 export type { VerifyShuffledOptions } from './verify/verify.ts';

@@ -46,6 +46,8 @@ import { checkHook, checkOriginalBytes } from './hook.ts';
 import { checkSegmentLoader } from './segment-loader.ts';
 import { FORMS, readOriginal } from './original.ts';
 import type { Form, FormName, Original } from './original.ts';
+import { premisesOf } from './premises.ts';
+import type { Premise } from './premises.ts';
 import { checkPadding, checkSectionHeaders, checkSectionNames } from './sections.ts';
 import { checkParameters, checkProgram, checkSlots, countSlots } from './segment.ts';
 import { checkTable } from './table.ts';
@@ -84,7 +86,7 @@ export interface ProvedForm {
 /** The shape of `kslide verify --json`. All numbers here are the original's own, not read from the converted file. */
 export interface Verification extends Examination {
   /** What the verdict takes as given. */
-  readonly premises: readonly string[];
+  readonly premises: readonly Premise[];
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
   readonly kernelVersion: string | undefined;
@@ -120,15 +122,6 @@ export async function verify(
     relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
     slots: { count, align, largest: (count - 1) * align, bits: Math.log2(count) },
   };
-}
-
-function premisesOf(ownTable: boolean, bzImage: boolean): string[] {
-  return [
-    'the original is the kernel that is meant: the converted file is compared with it, and its code is not judged',
-    ...(ownTable ? ['the relocation table that was given is of the same build'] : []),
-    "the program's machine code does what the model of it does: its tests and real boots show that, not this proof",
-    ...(bzImage ? ["the original's setup code and decompressor do what those of the kernel's source do"] : []),
-  ];
 }
 
 let stubCode: Uint8Array | undefined;

@@ -173,7 +173,7 @@ function refused(log: string, code: string, message: string): void {
 test('a number that no slide can be is refused, with where it is', () => {
   const allowed = 'expected the hex of a multiple of 0x200000 below 0x3f000000';
   const numbers: readonly (readonly [number: string, found: string])[] = [
-    [`0x${'f'.repeat(300)}`, '0xffffffffffffffffffffff… (302 characters)'],
+    [`0x${'f'.repeat(300)}`, '0xffffffffffffffffffffff... (302 characters)'],
     ['0x123', '0x123'],
     ['0x10000000000000000', '0x10000000000000000'],
     ['0x1c000001', '0x1c000001'],
@@ -185,7 +185,7 @@ test('a number that no slide can be is refused, with where it is', () => {
     ['1c000000', '1c000000'],
     ['0x', '0x'],
     ['0x1C000000', '0x1C000000'],
-    ['0x1c\x1b[31m0', '0x1c?[31m0'],
+    ['0x1c\x1b[31m0', '0x1c\\x1b[31m0'],
   ];
   for (const [number, found] of numbers) {
     refused(

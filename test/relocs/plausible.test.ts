@@ -72,7 +72,7 @@ test('what follows a table and is neither is refused', async () => {
   const image = makeVmlinux();
   await refused(
     joinParts([image, zeros(4), text('abcd')]),
-    /number of lists in relocation table at offset 0x\w+ is more, expected three/,
+    /number of lists in relocation table at offset 0x\w+ is larger, expected three/,
   );
   await refused(
     joinParts([image, text('abcd')]),
@@ -91,10 +91,14 @@ test('the number of lists follows from the kernel', async () => {
     /is two lists, expected three: a program header is linked at 0x0/,
     encodeRelocationTable(TWO),
   );
-  await refused(bareOf(two), /is more, expected two: no program header is linked at 0x0/, encodeRelocationTable(TABLE));
+  await refused(
+    bareOf(two),
+    /is larger, expected two: no program header is linked at 0x0/,
+    encodeRelocationTable(TABLE),
+  );
   const before = joinParts([zeros(4), encodeRelocationTable(TWO)]);
-  await refused(bareOf(two), /is more, expected two/, before);
-  await refused(bareOf(three), /is more, expected three/, joinParts([zeros(4), encodeRelocationTable(TABLE)]));
+  await refused(bareOf(two), /is larger, expected two/, before);
+  await refused(bareOf(three), /is larger, expected three/, joinParts([zeros(4), encodeRelocationTable(TABLE)]));
 });
 
 test('a table that no kernel can have', async () => {

@@ -29,8 +29,16 @@ const converted = async (image: Uint8Array, table?: Uint8Array): Promise<Uint8Ar
 const right = await converted(original);
 
 const PREMISES = [
-  'the original is the kernel that is meant: the converted file is compared with it, and its code is not judged',
-  "the program's machine code does what the model of it does: its tests and real boots show that, not this proof",
+  {
+    name: 'original',
+    statement:
+      'the original is the kernel that is meant: the converted file is compared with it, and its code is not judged',
+  },
+  {
+    name: 'program-model',
+    statement:
+      "the program's machine code does what the model of it does: its tests and real boots show that, not this proof",
+  },
 ];
 
 async function proved(image: Uint8Array, file: Uint8Array, table?: Uint8Array): Promise<Verification> {
@@ -162,7 +170,7 @@ test('the verdict names the form, and what it takes as given', async () => {
   assert.deepEqual(await form(original, kernelTable), { name: 'direct', table: 'kernel' });
   assert.deepEqual((await proved(bare, right, relocs)).premises, [
     PREMISES[0],
-    'the relocation table that was given is of the same build',
+    { name: 'given-table', statement: 'the relocation table that was given is of the same build' },
     PREMISES[1],
   ]);
   const wrong = right.slice();

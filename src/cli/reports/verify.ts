@@ -20,7 +20,7 @@ export function reportVerify(result: Verification): string {
       ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}
 form: ${form!.name} (${FORM_NAMES[form!.name]}); table: ${form!.table}${describeCompressed(form!)}
 taken as given:
-${premises.map((premise) => `- ${premise}`).join('\n')}`
+${premises.map(({ statement }) => `- ${statement}`).join('\n')}`
       : describeOffence(offence);
   return `${kernel}\n${checks}\n${verdict}\n`;
 }
@@ -57,15 +57,17 @@ export function reportVerifyShuffled(result: ShuffleVerification, debug: string)
   if (result.verdict === 'refuted' || offence !== undefined)
     return `original  ${release(result.kernelVersion)}\n\n${lines}\n${describeOffence(offence!)}\n`;
   const premises = rows(
-    result.premises.map(({ name, statement, count: believed, fields }) => [
+    result.premises.map(({ name, statement, believed }) => [
       name,
-      believed === 0
-        ? statement
-        : `${count(believed)}: ${statement}: ${fields.slice(0, 3).join(', ')}${believed > 3 ? ', …' : ''}`,
+      believed === undefined ? statement : `${count(believed.count)}: ${statement}: ${examplesOf(believed.fields)}`,
     ]),
   );
   const verdict = `${result.verdict}, if ${debug} is the debug vmlinux of this build: ${VERDICTS[result.verdict]}`;
   return `original  ${release(result.kernelVersion)}\n\n${lines}\npremises\n${premises}\n${verdict}\n`;
+}
+
+function examplesOf(fields: readonly string[]): string {
+  return `${fields.slice(0, 3).join(', ')}${fields.length > 3 ? ', ...' : ''}`;
 }
 
 function mark(ok: boolean | null): string {

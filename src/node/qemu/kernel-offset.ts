@@ -9,6 +9,7 @@
 import { isPossibleSlide, KERNEL_IMAGE_SIZE, PMD_SIZE, START_KERNEL_MAP } from '../../base/addresses.ts';
 import type { Slide, VirtAddr } from '../../base/addresses.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
+import { short } from '../../base/text.ts';
 
 /** A line that another one interrupts, or that was cut off, lacks ` from ` or some of the 16 digits after it: it does not match. */
 export const KERNEL_OFFSET = /Kernel Offset: (?:(disabled)|(\S+) from 0x([0-9a-f]{16,}))/;
@@ -74,11 +75,9 @@ export function readSlide(
   return slide;
 }
 
-/** The most characters of a log that a message repeats. */
-const SHOWN = 24;
+/** Of a log's number, which a message repeats. */
+const LONGEST = 24;
 
 function impossible(what: string, value: string, expected: string, at: number): KernelImageError {
-  const visible = value.replaceAll(/[^!-~]/g, '?');
-  const found = visible.length > SHOWN ? `${visible.slice(0, SHOWN)}… (${visible.length} characters)` : visible;
-  return new KernelImageError({ code: 'bad-value', what, offset: at, found, expected });
+  return new KernelImageError({ code: 'bad-value', what, offset: at, found: short(value, LONGEST), expected });
 }

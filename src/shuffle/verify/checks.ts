@@ -2,7 +2,7 @@
 import { KernelImageError } from '../../base/errors.ts';
 import { Refutation } from '../../verify/evidence.ts';
 import type { Finding } from '../../verify/evidence.ts';
-import type { Premise } from './premises.ts';
+import type { Premise } from '../../verify/premises.ts';
 
 /** In the order in which they run, with what each shows. Names are stable: programs may switch on them. */
 export const SHUFFLE_CHECKS = {

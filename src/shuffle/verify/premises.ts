@@ -5,18 +5,8 @@
 import { START_KERNEL_MAP } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
+import type { Premise } from '../../verify/premises.ts';
 import type { Confirmed } from '../confirm/confirm.ts';
-
-/** Names are stable: programs may switch on them. */
-export interface Premise {
-  readonly name: 'debug-file' | 'symbol-targets' | 'inner-targets';
-  /** A sentence that the verdict presupposes. */
-  readonly statement: string;
-  /** How many entries of the debug vmlinux are believed on this premise, without anything in the kernel that confirms them. */
-  readonly count: number;
-  /** Their link addresses, the first 64 at most. */
-  readonly fields: readonly string[];
-}
 
 const FIELDS_AT_MOST = 64;
 
@@ -51,12 +41,10 @@ export class PremiseRecord {
       {
         name: 'debug-file',
         statement: `the debug vmlinux is that of build ${buildId}; ${confirmed}`,
-        count: 0,
-        fields: [],
       },
     ];
     const add = (name: Premise['name'], { count, fields }: FieldCount, statement: string): void => {
-      if (count > 0) premises.push({ name, statement, count, fields });
+      if (count > 0) premises.push({ name, statement, believed: { count, fields } });
     };
     add(
       'symbol-targets',
