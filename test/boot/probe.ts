@@ -39,6 +39,8 @@ const CODE_SIZE = 0x1000;
 const SITES_AT = CODE_SIZE;
 /** The image: a page of code, a page of sites. */
 const IMAGE_SIZE = 0x2000;
+/** After the image: the per-cpu segment, linked at 0, without which a kernel has no inverse sites. */
+const PER_CPU_SIZE = 0x10;
 
 /** What a site holds before it is relocated. */
 const SITE_VALUES = { abs64: 0xffff_ffff_8100_0123n, inverse32: 0x0123_4567n, abs32: 0x8100_0456n };
@@ -65,7 +67,7 @@ export type ProbeReport = Readonly<Record<string, bigint>>;
 /** `scratch`: physical address of the stub's scratch memory; the probe reports its first page, all words or'ed together. */
 export function makeProbe(scratch: number): Uint8Array {
   const code = assembleProbe(scratch);
-  const file = new Writer(new Uint8Array(FILE_AT + IMAGE_SIZE));
+  const file = new Writer(new Uint8Array(FILE_AT + IMAGE_SIZE + PER_CPU_SIZE));
   file.copy(0, Uint8Array.from([0x7f, 0x45, 0x4c, 0x46, 2, 1, 1]));
   file.u16(16, 2);
   file.u16(18, 62);
@@ -74,15 +76,10 @@ export function makeProbe(scratch: number): Uint8Array {
   file.u64(32, 64);
   file.u16(52, 64);
   file.u16(54, 56);
-  file.u16(56, 1);
-  file.u32(64, 1);
-  file.u32(68, 7);
-  file.u64(72, FILE_AT);
-  file.u64(80, START_KERNEL_MAP + BigInt(LINK));
-  file.u64(88, LINK);
-  file.u64(96, IMAGE_SIZE);
-  file.u64(104, IMAGE_SIZE);
-  file.u64(112, 0x20_0000);
+  file.u16(56, 2);
+  writeLoad(file, 64, { offset: FILE_AT, vaddr: START_KERNEL_MAP + BigInt(LINK), paddr: LINK, size: IMAGE_SIZE });
+  const perCpu = { offset: FILE_AT + IMAGE_SIZE, vaddr: 0n, paddr: LINK + IMAGE_SIZE, size: PER_CPU_SIZE };
+  writeLoad(file, 64 + 56, perCpu);
   file.copy(FILE_AT, code);
   const site = (index: number): number => LINK + SITES_AT + index * 8 + 0x8000_0000;
   file.u64(FILE_AT + SITES_AT, SITE_VALUES.abs64);
@@ -94,6 +91,21 @@ export function makeProbe(scratch: number): Uint8Array {
   whole.set(file.bytes);
   whole.set(table, file.bytes.length);
   return whole;
+}
+
+function writeLoad(
+  file: Writer,
+  at: number,
+  load: { readonly offset: number; readonly vaddr: bigint; readonly paddr: number; readonly size: number },
+): void {
+  file.u32(at, 1);
+  file.u32(at + 4, 7);
+  file.u64(at + 8, load.offset);
+  file.u64(at + 16, load.vaddr);
+  file.u64(at + 24, load.paddr);
+  file.u64(at + 32, load.size);
+  file.u64(at + 40, load.size);
+  file.u64(at + 48, 0x20_0000);
 }
 
 function assembleProbe(scratch: number): Uint8Array {
