@@ -29,6 +29,7 @@ const SHARED_WITH_VERIFY: readonly string[] = [
   'base/addresses.ts',
   'base/bytes.ts',
   'base/errors.ts',
+  'base/search.ts',
   'bzimage/crc32.ts',
   'bzimage/header.ts',
   'bzimage/payload.ts',

@@ -6,6 +6,7 @@ import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts
 import { physToTableEntry, physToVirt } from '../base/addresses.ts';
 import { alignUp, ascii, bytesOfWords, copyOf, joinParts, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
+import { lowerBound } from '../base/search.ts';
 import type { Compression } from '../codecs/formats.ts';
 import { PT_NOTE, PT_NULL } from '../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR, PHDR_SIZE, writeFields } from '../elf/fields.ts';
@@ -23,7 +24,7 @@ import type { PvhNote, Vmlinux } from '../kernel/vmlinux.ts';
 import type { TableWithoutNotes } from '../relocs/note-sites.ts';
 import { changeSlide, prepareCheckedTable } from '../relocs/tables/apply.ts';
 import type { PreparedTable } from '../relocs/tables/apply.ts';
-import { countRelocations, LISTS, lowerBound } from '../relocs/tables/kernel-table.ts';
+import { countRelocations, LISTS } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { buildFlagSegment, buildHook, layOutFlagSegment } from '../segment/build.ts';
 import { ENTRY_BYTES, segmentAddress } from '../segment/layout.ts';

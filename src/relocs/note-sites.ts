@@ -8,9 +8,10 @@
  * A site is left out if it lies in the descriptor of a note. A PT_NOTE that covers something else than notes takes no site away from it.
  */
 import { physToTableEntry } from '../base/addresses.ts';
+import { lowerBound } from '../base/search.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
 import { readNotes } from '../elf/read.ts';
-import { LISTS, lowerBound } from './tables/kernel-table.ts';
+import { LISTS } from './tables/kernel-table.ts';
 import type { RelocationTable } from './tables/kernel-table.ts';
 
 export interface TableWithoutNotes {

@@ -5,6 +5,7 @@
  * 16 MiB has its `_text` at 0x1000000.
  */
 import type { PhysAddr } from '../base/addresses.ts';
+import { lastAtOrBelow } from '../base/search.ts';
 
 export interface Range {
   readonly start: PhysAddr;
@@ -18,18 +19,6 @@ export const NO_RANGE = -1;
 export function rangeAt(starts: ArrayLike<number>, ends: ArrayLike<number>, place: PhysAddr): number {
   const last = lastAtOrBelow(starts, place);
   return last >= 0 && place < ends[last]! ? last : NO_RANGE;
-}
-
-/** The index of the last of some rising numbers that is not above `place`; -1 when all are. */
-export function lastAtOrBelow(starts: ArrayLike<number>, place: PhysAddr): number {
-  let low = 0;
-  let high = starts.length;
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (starts[middle]! <= place) low = middle + 1;
-    else high = middle;
-  }
-  return low - 1;
 }
 
 /** A test for places in any of these ranges, which may overlap, by rising start. Ends count as inside: an empty symbol may be there. */

@@ -10,6 +10,7 @@ import { physToTableEntry } from '../base/addresses.ts';
 import { firstDifference } from '../base/bytes.ts';
 import { readElf } from '../elf/read.ts';
 import { hex } from '../base/errors.ts';
+import { lowerBound } from '../base/search.ts';
 import { applyTable } from '../relocs/tables/apply.ts';
 import type { Sites } from '../relocs/tables/apply.ts';
 import { fileOffsetOf } from '../kernel/vmlinux.ts';
@@ -42,20 +43,9 @@ export function dryRun(original: Original, converted: Uint8Array): Slide[] {
 
 /** Lists ascend and every site is inside one segment's bytes, so the sites of a part are one stretch of each list. */
 function sitesIn({ abs64, inverse32, abs32 }: Sites, { start, end }: MemoryPart): Sites {
-  const stretch = (list: Uint32Array): Uint32Array => list.subarray(indexOf(list, start), indexOf(list, end));
+  const stretch = (list: Uint32Array): Uint32Array =>
+    list.subarray(lowerBound(list, physToTableEntry(start)), lowerBound(list, physToTableEntry(end)));
   return { abs64: stretch(abs64), inverse32: stretch(inverse32), abs32: stretch(abs32) };
-}
-
-/** Index of the first site at this address or after it. */
-function indexOf(list: Uint32Array, address: PhysAddr): number {
-  const entry = physToTableEntry(address);
-  let [low, high] = [0, list.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (list[middle]! < entry) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 }
 
 interface Difference {

@@ -6,6 +6,7 @@
  */
 import type { PhysAddr } from '../base/addresses.ts';
 import { viewOf } from '../base/bytes.ts';
+import { lastAtOrBelow } from '../base/search.ts';
 import { PT_LOAD } from '../elf/constants.ts';
 import { segmentBytes } from '../elf/read.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
@@ -26,6 +27,7 @@ export class GuestMemory {
   readonly #segments: readonly Segment[];
   /** By rising address; a part for each segment. */
   readonly parts: readonly MemoryPart[];
+  readonly #starts: Float64Array;
   /** What was written to where no segment loads anything. */
   strays: MemoryPart[] = [];
 
@@ -36,6 +38,7 @@ export class GuestMemory {
       .filter(({ type, filesz }) => type === PT_LOAD && filesz > 0)
       .toSorted((a, b) => a.paddr - b.paddr);
     this.parts = this.#segments.map(({ paddr, filesz }) => partOf(paddr, new Uint8Array(filesz)));
+    this.#starts = Float64Array.from(this.parts, ({ start }) => start);
   }
 
   /** Loads as a boot loader does: the file's bytes of every PT_LOAD to its p_paddr. */
@@ -48,14 +51,7 @@ export class GuestMemory {
   part(address: PhysAddr, width: number): MemoryPart {
     const holds = (part: MemoryPart | undefined): part is MemoryPart =>
       part !== undefined && address >= part.start && address + width <= part.end;
-    // The last part that starts at the address or before it.
-    let [low, high] = [0, this.parts.length];
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.parts[middle]!.start <= address) low = middle + 1;
-      else high = middle;
-    }
-    const found = this.parts[low - 1];
+    const found = this.parts[lastAtOrBelow(this.#starts, address)];
     if (holds(found)) return found;
     const known = this.strays.find(holds);
     if (known !== undefined) return known;

@@ -8,11 +8,12 @@
 import { physToTableEntry, tableEntryToPhys } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp, Reader } from '../base/bytes.ts';
+import { lowerBound } from '../base/search.ts';
 import { PT_NOTE } from '../elf/constants.ts';
 import { NHDR, NHDR_SIZE, readNumber } from '../elf/fields.ts';
 import type { Segment } from '../elf/read.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { LISTS, lowerBound } from '../relocs/tables/kernel-table.ts';
+import { LISTS } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 
 interface Span {

@@ -211,14 +211,3 @@ function endOfSequence(list: Int32Array, index: number, width: number, stop: num
   }
   return at;
 }
-
-/** Index of the first entry that is `value` or more. */
-export function lowerBound(list: Uint32Array, value: number): number {
-  let [low, high] = [0, list.length];
-  while (low < high) {
-    const middle = (low + high) >>> 1;
-    if (list[middle]! < value) low = middle + 1;
-    else high = middle;
-  }
-  return low;
-}

@@ -16,7 +16,8 @@
  * recognised by name.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
-import { lastAtOrBelow, NO_RANGE, rangeAt } from '../ranges.ts';
+import { lastAtOrBelow } from '../../base/search.ts';
+import { NO_RANGE, rangeAt } from '../ranges.ts';
 import type { Range } from '../ranges.ts';
 import { STT } from '../read/debug-kernel.ts';
 import type { DebugKernel, TextSections } from '../read/debug-kernel.ts';

@@ -3,8 +3,8 @@
  * Nothing else counts as padding.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
+import { lastAtOrBelow } from '../../base/search.ts';
 import type { Disassembler } from '../disassembler.ts';
-import { lastAtOrBelow } from '../ranges.ts';
 import type { TextSections } from '../read/debug-kernel.ts';
 import type { InputSections } from '../read/link-map.ts';
 

@@ -5,7 +5,7 @@
  * for the first reason that was found.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
-import { lastAtOrBelow } from '../ranges.ts';
+import { lastAtOrBelow } from '../../base/search.ts';
 import { FIXED } from './fields.ts';
 
 /** Why a piece of code stays where it is; `none` means that it is movable. These are the words of plan files and of the summary. */

@@ -3,8 +3,8 @@
  * reads it, before and after, and the contents are compared.
  */
 import type { FileOffset } from '../../base/addresses.ts';
+import { lastAtOrBelow } from '../../base/search.ts';
 import { refute } from '../../verify/evidence.ts';
-import { lastAtOrBelow } from '../ranges.ts';
 import type { Range } from '../ranges.ts';
 import type { DebugKernel } from '../read/debug-kernel.ts';
 import { placeOfLow } from '../read/kernel-image.ts';
