@@ -44,12 +44,5 @@ build() {
 
 is_built() { [ -x "$out/unzstd" ]; }
 
-if ! is_built; then
-  # Several test files may start this script at the same time: one builds, the others wait for it.
-  mkdir -p "$cache"
-  exec 9>"$cache/decompressors-judge.lock"
-  flock 9
-  # Not `is_built || build`: that would turn `set -e` off inside.
-  if ! is_built; then build; fi
-fi
+build_once decompressors-judge
 echo "$out"

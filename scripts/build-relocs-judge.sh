@@ -30,12 +30,5 @@ build() {
   done
 }
 
-if ! is_built; then
-  # Several test files start this script at the same time: one builds, the others wait for it.
-  mkdir -p "$cache"
-  exec 9>"$cache/relocs-judge.lock"
-  flock 9
-  # Not `is_built || build`: that would turn `set -e` off inside.
-  if ! is_built; then build; fi
-fi
+build_once relocs-judge
 echo "$out"

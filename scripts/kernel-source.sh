@@ -27,3 +27,13 @@ unpack_kernel_source() {
   done
   dpkg-deb --fsys-tarfile "$deb" | tar -xO "./usr/src/$source.tar.xz" | tar -xJ -C "$into" "$@"
 }
+
+# build_once LOCK: calls `build` unless `is_built`. Several test files may start one script at the same time: one builds, the others wait for it.
+build_once() {
+  if is_built; then return; fi
+  mkdir -p "$cache"
+  exec 9>"$cache/$1.lock"
+  flock 9
+  # Not `is_built || build`: that would turn `set -e` off inside.
+  if ! is_built; then build; fi
+}
