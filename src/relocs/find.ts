@@ -6,7 +6,6 @@
  */
 import { tableEntryToPhys, tableEntryToVirt } from '../base/addresses.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS } from '../elf/constants.ts';
 import { findSection, sectionName } from '../elf/read.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import type { OpenedKernel } from '../kernel/open.ts';
@@ -24,7 +23,7 @@ import type { LeftSections } from './tool/relocated-text.ts';
 import { readSectionTable } from './tool/sections.ts';
 import { leaveOutNotes } from './note-sites.ts';
 import { findFilledSection, readFilledSection } from './reserved-section.ts';
-import { checkSites, LISTS } from './tables/kernel-table.ts';
+import { checkSites, differencesOf } from './tables/kernel-table.ts';
 import type { RelocationTable } from './tables/kernel-table.ts';
 
 /** `behind`: the table after the ELF file. The name stays, because `inspect --json` prints it. */
@@ -36,15 +35,21 @@ type Given = Pick<KernelInput, 'kind' | 'relocs'>;
 
 /** Undefined for a kernel that was built without relocations or stripped of them. */
 export function locateRelocations(kernel: Vmlinux, { relocs }: Pick<Given, 'relocs'>): RelocationSource | undefined {
-  return relocs === undefined ? locateOwn(kernel) : 'relocs-file';
+  return relocs === undefined ? locateOwn(kernel, ownSources(kernel)) : 'relocs-file';
 }
 
 /** What follows a file that has its relocations in itself may be anything, unless it starts as a table does. */
-function locateOwn(kernel: Vmlinux): OwnSource | undefined {
-  if (startsLikeTable(kernel.trailer)) return 'behind';
-  if (hasRela(kernel)) return 'rela';
-  if (findFilledSection(kernel.elf) !== undefined) return 'reserved';
-  return isPadding(kernel.trailer) ? undefined : 'behind';
+function locateOwn({ trailer }: Vmlinux, [first]: readonly OwnSource[]): OwnSource | undefined {
+  return first ?? (isPadding(trailer) ? undefined : 'behind');
+}
+
+/** All tables that the file itself has. */
+function ownSources(kernel: Vmlinux): OwnSource[] {
+  const sources: OwnSource[] = [];
+  if (startsLikeTable(kernel.trailer)) sources.push('behind');
+  if (hasRela(kernel)) sources.push('rela');
+  else if (findFilledSection(kernel.elf) !== undefined) sources.push('reserved');
+  return sources;
 }
 
 /**
@@ -116,11 +121,12 @@ export function findRelocations(kernel: Vmlinux, input: Given): RelocationTable 
 }
 
 function findChecked(kernel: Vmlinux, input: Given, read: ReadBytes): FoundRelocations {
-  const source = locateRelocations(kernel, input);
+  const own = ownSources(kernel);
+  const source = input.relocs === undefined ? locateOwn(kernel, own) : 'relocs-file';
   if (source === undefined) throw noRelocations(kernel, input);
   const found = readFrom(source, kernel, input, read);
   // A bzImage built by kslide has an empty table, which is padding here.
-  for (const other of ownSources(kernel)) {
+  for (const other of own) {
     if (other === source) continue;
     // Relocs tools before 2024 took sites in notes, so tables of one build may differ there.
     const [here, there] = [found.table, readFrom(other, kernel, input, read).table].map(
@@ -129,15 +135,6 @@ function findChecked(kernel: Vmlinux, input: Given, read: ReadBytes): FoundReloc
     expectAgreement(here, there, NAMES[source], NAMES[other]);
   }
   return { ...found, ignored: found.ignored ?? nameTrailer(source, kernel) };
-}
-
-/** All tables that the file itself has. */
-function ownSources(kernel: Vmlinux): OwnSource[] {
-  const sources: OwnSource[] = [];
-  if (startsLikeTable(kernel.trailer)) sources.push('behind');
-  if (hasRela(kernel)) sources.push('rela');
-  else if (findFilledSection(kernel.elf) !== undefined) sources.push('reserved');
-  return sources;
 }
 
 function nameTrailer(source: RelocationSource, { trailer }: Vmlinux): string | undefined {
@@ -182,20 +179,8 @@ const NAMES: Readonly<Record<RelocationSource, string>> = {
 function expectAgreement(table: RelocationTable, other: RelocationTable, name: string, otherName: string): void {
   let count = 0;
   const examples: string[] = [];
-  for (const { name: list } of LISTS) {
-    const [here, there] = [table[list], other[list]];
-    for (let i = 0, j = 0; i < here.length || j < there.length;) {
-      const [a, b] = [here[i] ?? Infinity, there[j] ?? Infinity];
-      if (a === b) {
-        i++;
-        j++;
-        continue;
-      }
-      if (count++ < 3) examples.push(`${hex(tableEntryToVirt(Math.min(a, b)))} in the ${a < b ? 'first' : 'second'}`);
-      if (a < b) i++;
-      else j++;
-    }
-  }
+  for (const { entry, isOnlyIn } of differencesOf(table, other))
+    if (count++ < 3) examples.push(`${hex(tableEntryToVirt(entry))} in the ${isOnlyIn}`);
   if (count === 0) return;
   throw new KernelImageError({
     code: 'bad-value',
@@ -208,8 +193,7 @@ function expectAgreement(table: RelocationTable, other: RelocationTable, name: s
 
 function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
   const { elf } = kernel;
-  const debugOnly = isDebugOnly(kernel);
-  const left = debugOnly ? undefined : findLeftRela(kernel);
+  const left = findLeftRela(kernel);
   const some = left !== undefined && left.count > 0;
   return new KernelImageError({
     code: 'no-relocations',
@@ -218,18 +202,10 @@ function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
       : kind === 'vmlinux'
         ? 'vmlinux'
         : 'payload',
-    found: debugOnly ? 'debug information only: its code sections have no bytes in the file' : undefined,
     expected: kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
       kind === 'vmlinux'
         ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)'
         : 'a kernel built without CONFIG_RANDOMIZE_BASE has none and cannot move',
   });
-}
-
-const LOADED_CODE = SHF_ALLOC | SHF_EXECINSTR;
-
-function isDebugOnly({ elf }: Vmlinux): boolean {
-  const code = elf.sections.filter(({ flags }) => (flags & LOADED_CODE) === LOADED_CODE);
-  return code.length > 0 && code.every(({ type }) => type === SHT_NOBITS);
 }

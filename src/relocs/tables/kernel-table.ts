@@ -211,3 +211,24 @@ function endOfSequence(list: Int32Array, index: number, width: number, stop: num
   }
   return at;
 }
+
+/** A site that only one of two tables has. */
+export interface SiteDifference {
+  readonly list: (typeof LISTS)[number];
+  readonly entry: number;
+  readonly isOnlyIn: 'first' | 'second';
+}
+
+/** Both tables' lists ascend. List by list, by rising entry. */
+export function* differencesOf(first: RelocationTable, second: RelocationTable): Generator<SiteDifference> {
+  for (const list of LISTS) {
+    const [here, there] = [first[list.name], second[list.name]];
+    for (let i = 0, j = 0; i < here.length || j < there.length;) {
+      const [a, b] = [here[i] ?? Infinity, there[j] ?? Infinity];
+      if (a < b) yield { list, entry: a, isOnlyIn: 'first' };
+      if (b < a) yield { list, entry: b, isOnlyIn: 'second' };
+      if (a <= b) i++;
+      if (b <= a) j++;
+    }
+  }
+}

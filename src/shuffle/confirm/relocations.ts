@@ -14,7 +14,7 @@ import type { PhysAddr } from '../../base/addresses.ts';
 import { viewOf } from '../../base/bytes.ts';
 import { SHF_ALLOC, SHF_EXECINSTR, SHT_NOTE } from '../../elf/constants.ts';
 import { REL_SIZE } from '../../elf/fields.ts';
-import { LISTS } from '../../relocs/tables/kernel-table.ts';
+import { differencesOf } from '../../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../../relocs/tables/kernel-table.ts';
 import { collectTable } from '../../relocs/tool/collect.ts';
 import { PIECE, readPieces, relocationSections } from '../../relocs/tool/relocation-entries.ts';
@@ -70,28 +70,15 @@ export function confirmRelocations(input: ConfirmInput, contradictions: Contradi
 function confirmSites(debug: DebugKernel, table: RelocationTable, contradictions: Contradictions): void {
   const own = collectTable(debug.image, { lists: table.lists });
   const isNote = inNotes(debug);
-  for (const { name, title } of LISTS) {
-    const [mine, theirs] = [own[name], table[name]];
-    for (let i = 0, j = 0; i < mine.length || j < theirs.length;) {
-      const [one, other] = [placeAt(mine, i), placeAt(theirs, j)];
-      if (one === other) {
-        i++;
-        j++;
-      } else if (one < other) {
-        contradictions.add(one, () => `a ${title} relocation that the kernel's table does not have`);
-        i++;
-      } else {
-        // Until 2024 the kernel's tool took relocations of notes for sites.
-        if (!isNote(other)) contradictions.add(other, () => `no relocation, but a ${title} site of the kernel's table`);
-        j++;
-      }
-    }
+  for (const { list, entry, isOnlyIn } of differencesOf(own, table)) {
+    const place = placeOfLow(entry);
+    if (isOnlyIn === 'first')
+      contradictions.add(place, () => `a ${list.title} relocation that the kernel's table does not have`);
+    // Until 2024 the kernel's tool took relocations of notes for sites.
+    else if (!isNote(place))
+      contradictions.add(place, () => `no relocation, but a ${list.title} site of the kernel's table`);
   }
   contradictions.refuse('absolute relocations', "the sites of the kernel's own relocation table");
-}
-
-function placeAt(list: Uint32Array, index: number): number {
-  return index < list.length ? placeOfLow(list[index]!) : Infinity;
 }
 
 function inNotes({ image, placeOfSection }: DebugKernel): (place: PhysAddr) => boolean {
