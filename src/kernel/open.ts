@@ -106,9 +106,17 @@ export function refuseMoved(elf: ElfFile): void {
   });
 }
 
+/** The bytes of the headers in a converted file, which has one program header more. */
+function rewrittenHeaders({ header: { phoff, phnum } }: ElfFile): { what: string; start: number; end: number }[] {
+  return [
+    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
+    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
+  ];
+}
+
 /** Of the bytes that are rewritten, the headers must not be loaded at all, and the hook only once. Then the image in memory is the original's. */
 function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
-  const { phoff, phnum } = elf.header;
+  const { phoff } = elf.header;
   if (phoff < EHDR_SIZE[64]) {
     throw new KernelImageError({
       code: 'unsupported',
@@ -119,8 +127,7 @@ function expectBytesOfTheirOwn({ elf, loads }: Vmlinux): void {
     });
   }
   const taken = [
-    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
-    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
+    ...rewrittenHeaders(elf),
     ...loads.map(({ index, offset, filesz }) => ({
       what: `program header ${index}`,
       start: offset,
@@ -184,10 +191,8 @@ function expectEntryOutsideNotes({ elf, entry, entryOffset }: Vmlinux): void {
  * would enter the converted kernel elsewhere. Needs the whole file in memory.
  */
 export function expectNotesKept({ elf, entryOffset }: Vmlinux): void {
-  const { phoff, phnum } = elf.header;
   const changed = [
-    { what: 'the ELF header', start: 0, end: EHDR_SIZE[64] },
-    { what: 'the program headers', start: phoff, end: phoff + (phnum + 1) * PHDR_SIZE[64] },
+    ...rewrittenHeaders(elf),
     { what: 'the bytes at the entry', start: entryOffset, end: entryOffset + ENTRY_BYTES },
     { what: 'what follows the ELF file', start: elf.bytes.length, end: Infinity },
   ];
