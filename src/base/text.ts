@@ -30,16 +30,20 @@ export function lines(text: string): string {
   return text.replaceAll(/\r+\n/g, '\n').replaceAll(UNSAFE_IN_LINES, escaped);
 }
 
+/** 237137 → "237,137". */
+export function count(value: number): string {
+  return value.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
+}
+
 /** The longest name that is shown whole. Longer ones are not read, and would hide the rest of the line. */
 const LONGEST = 120;
 
 /** One line of at most `most` characters, and the count of all if there are more: `aaa... (10,000 characters)`. */
 export function short(text: string, most = LONGEST): string {
   if (text.length <= most) return oneLine(text);
-  const count = text.length.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
   // Half a surrogate pair is no character.
   const end = /[\ud800-\udbff]/.test(text[most - 1]!) ? most - 1 : most;
-  return `${oneLine(text.slice(0, end))}... (${count} characters)`;
+  return `${oneLine(text.slice(0, end))}... (${count(text.length)} characters)`;
 }
 
 /** JSON of any value, indented by `indent`, with every unsafe character in a string as an escape of JSON. */

@@ -5,11 +5,6 @@ import { oneLine, short } from '../base/text.ts';
 /** A row may hold a list. Names in it are cut where they enter it. */
 const LONGEST_VALUE = 2000;
 
-/** 237137 → "237,137". */
-export function count(value: number): string {
-  return value.toString().replaceAll(/\B(?=(\d{3})+$)/g, ',');
-}
-
 /** Bytes in decimal units with three significant digits: "57.6 MB". */
 export function size(bytes: number): string {
   const units = ['bytes', 'kB', 'MB', 'GB'];

@@ -1,4 +1,5 @@
 /** `kslide audit IMAGE --boots N`: boots a kernel many times and judges whether its slides are random. `--merge` judges results of earlier runs. */
+import { count } from '../../base/text.ts';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
@@ -19,7 +20,6 @@ import { printResult } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';
 import { reportAuditPage } from '../reports/audit-html.ts';
-import { count } from '../text.ts';
 
 interface AuditArguments {
   readonly boots?: string;

@@ -2,10 +2,10 @@
  * The two figures of an audit's page: the number of boots in each range of slides, and the number of slots by how often they were taken. Both also
  * show what chance would give.
  */
+import { count as thousands } from '../../base/text.ts';
 import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import type { Slots } from '../../kaslr/slots.ts';
 import { NARROW, round, steps, svg } from '../html/svg.ts';
-import { count as thousands } from '../text.ts';
 
 const HEIGHT = 260;
 const MARGIN = { left: 44, right: 12, top: 12, bottom: 44 };

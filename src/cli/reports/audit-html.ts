@@ -1,11 +1,11 @@
 /** The report of `kslide audit --html`. */
+import { count } from '../../base/text.ts';
 import type { AuditRecord } from '../../measure/audit/record.ts';
 import { countBySlot, slidesOf } from '../../measure/audit/summary.ts';
 import type { AuditSummary } from '../../measure/audit/summary.ts';
 import { definitions, escape, figure, page } from '../html/page.ts';
 import { auditRows, untold } from './audit.ts';
 import { drawHistogram, drawRepetitions } from './audit-figures.ts';
-import { count } from '../text.ts';
 import { version } from '../version.ts';
 
 export interface PageOptions {

@@ -1,7 +1,8 @@
 /** The summary of `kslide audit`, for people. For programs it is the summary object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import type { AuditSummary } from '../../measure/audit/summary.ts';
-import { count, rows } from '../text.ts';
+import { rows } from '../text.ts';
 
 export function reportAudit(summary: AuditSummary): string {
   return rows(auditRows(summary));

@@ -1,4 +1,5 @@
 /** The report of `kslide bench --html`: the facts of the text report as figures, each with a table of its numbers. */
+import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import { PHASES } from '../../measure/bench/measure.ts';
 import type { Phase } from '../../measure/bench/measure.ts';
@@ -9,7 +10,7 @@ import { amount, benchFacts, million, overPlain, percent, rowOf, spread } from '
 import { drawMap, stretchesOf } from './bench-map.ts';
 import { countSites } from './facts.ts';
 import { drawBars } from '../html/svg-bars.ts';
-import { count, size } from '../text.ts';
+import { size } from '../text.ts';
 import { version } from '../version.ts';
 
 /** The same summary gives the same page. */

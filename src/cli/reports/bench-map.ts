@@ -1,11 +1,12 @@
 /** The kernel image as a map: one square for each 64 KiB, darker when it has more relocations. */
+import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import type { MapRegion } from '../../measure/bench/map.ts';
 import type { BenchSummary } from '../../measure/bench/summary.ts';
 import { escape } from '../html/page.ts';
 import { round, svg } from '../html/svg.ts';
 import { placeLegend } from '../html/svg-bars.ts';
-import { count, size } from '../text.ts';
+import { size } from '../text.ts';
 
 /** A range of the map under one title: a section, or several small ones. */
 export interface MapStretch {

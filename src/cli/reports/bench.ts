@@ -1,7 +1,8 @@
 /** The summary of `kslide bench`, for people. For programs it is the summary object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import type { BenchRow, BenchSummary, KaslrCost, StubCount } from '../../measure/bench/summary.ts';
 import { PLAIN } from '../../measure/bench/subject.ts';
-import { count, rows, size, table } from '../text.ts';
+import { rows, size, table } from '../text.ts';
 import { countSites } from './facts.ts';
 
 export function reportBench(summary: BenchSummary): string {

@@ -1,7 +1,8 @@
 /** The summary of `kslide convert`, for people. For programs it is the summary object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
-import { count, rows, size } from '../text.ts';
+import { rows, size } from '../text.ts';
 import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {

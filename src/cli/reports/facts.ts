@@ -1,9 +1,8 @@
 /** Facts that several summaries report, in the same words everywhere. */
 import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
-import { short } from '../../base/text.ts';
+import { count, short } from '../../base/text.ts';
 import type { ImageLimit } from '../../kernel/image-limit.ts';
-import { count } from '../text.ts';
 
 /** "6.12.1-amd64": the version without the builder's name and the date. */
 export function release(version: string | undefined): string {

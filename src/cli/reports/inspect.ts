@@ -1,9 +1,9 @@
 /** What `kslide inspect` found, for people. For programs it is the object itself, as JSON. */
 import { hex } from '../../base/errors.ts';
-import { short } from '../../base/text.ts';
+import { count, short } from '../../base/text.ts';
 import type { Inspection, RelocationFacts } from '../../inspect.ts';
 import { STUB_FLAGS } from '../../segment/layout.ts';
-import { count, rows, size, table } from '../text.ts';
+import { rows, size, table } from '../text.ts';
 import { countSites, limitRows, slotsAndEntropy } from './facts.ts';
 
 /** At most this many sections are listed; a -ffunction-sections build has tens of thousands. */

@@ -1,8 +1,9 @@
 /** The summary of `kslide randomize`, for people. For programs it is the summary object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import { MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import type { RandomizeSummary } from '../../randomize.ts';
-import { count, rows, size } from '../text.ts';
+import { rows, size } from '../text.ts';
 import { kernelAndFile, noteSitesRow } from './facts.ts';
 
 export function reportRandomize(summary: RandomizeSummary): string {

@@ -1,7 +1,8 @@
 /** The summary of `kslide bzimage`, for people. For programs it is the summary object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import type { RebuildSummary } from '../../rebuild.ts';
-import { count, rows, size } from '../text.ts';
+import { rows, size } from '../text.ts';
 import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 /** The compressor's part is reported because it is most of the time. */

@@ -1,6 +1,7 @@
 /** The summary of `kslide shuffle`, for people. For programs it is the summary object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import type { Plan, ShuffleSummary } from '../../shuffle/index.ts';
-import { count, rows, size } from '../text.ts';
+import { rows, size } from '../text.ts';
 import { release, slotsAndEntropy } from './facts.ts';
 
 /** `seed`: undefined for one that is not to be shown. */

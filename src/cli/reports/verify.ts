@@ -1,8 +1,9 @@
 /** The result of `kslide verify`, for people. For programs it is the result object itself, as JSON. */
+import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import type { ShuffleVerification } from '../../shuffle/index.ts';
 import type { Verification } from '../../verify/verify.ts';
-import { count, rows } from '../text.ts';
+import { rows } from '../text.ts';
 import { countSites, describeOffence, kernelAndFile, release } from './facts.ts';
 
 export function reportVerify(result: Verification): string {

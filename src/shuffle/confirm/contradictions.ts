@@ -1,5 +1,5 @@
 /** Counts what contradicts the kernel, one kind at a time, and refuses it with three examples. */
-import { START_KERNEL_MAP } from '../../base/addresses.ts';
+import { physToVirt } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
 
@@ -12,8 +12,7 @@ export class Contradictions {
   /** `describe` is called for the first three only. */
   add(place: PhysAddr, describe: () => string): void {
     this.#count++;
-    if (this.#examples.length < EXAMPLES)
-      this.#examples.push(`${describe()} at ${hex(START_KERNEL_MAP + BigInt(place))}`);
+    if (this.#examples.length < EXAMPLES) this.#examples.push(`${describe()} at ${hex(physToVirt(place))}`);
   }
 
   /** Throws KernelImageError if any were added since the last call. `what`: of which things there are so many. */

@@ -2,7 +2,7 @@
  * The tables that the build sorts by address after the link: __ex_table, ORC and __mcount_loc. Symbols say where they lie, so the symbols are held against
  * sections, and what lies there must be such a table: whole entries, by rising address, that lead to code.
  */
-import { START_KERNEL_MAP } from '../../base/addresses.ts';
+import { physToVirt } from '../../base/addresses.ts';
 import { hex, KernelImageError } from '../../base/errors.ts';
 import { inAnyRange } from '../ranges.ts';
 import type { Range } from '../ranges.ts';
@@ -105,7 +105,7 @@ function misplaced({ start, stop }: SortedTable, place: number, expected: string
   return new KernelImageError({
     code: 'bad-value',
     what: `debug vmlinux: symbols ${start} and ${stop}`,
-    found: `missing or elsewhere, near ${hex(START_KERNEL_MAP + BigInt(place))}`,
+    found: `missing or elsewhere, near ${hex(physToVirt(place))}`,
     expected,
   });
 }

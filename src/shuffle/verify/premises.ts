@@ -2,7 +2,7 @@
  * What the verdict of `verify --shuffled` stands on besides the two kernels: that the debug vmlinux is the one of this build. confirm/ refuses whatever the kernel
  * contradicts. What it cannot contradict is stated here, with the number of fields for which it matters.
  */
-import { START_KERNEL_MAP } from '../../base/addresses.ts';
+import { physToVirt } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import type { Premise } from '../../verify/premises.ts';
@@ -16,7 +16,7 @@ class FieldCount {
 
   add(place: PhysAddr): void {
     this.count++;
-    if (this.fields.length < FIELDS_AT_MOST) this.fields.push(hex(START_KERNEL_MAP + BigInt(place)));
+    if (this.fields.length < FIELDS_AT_MOST) this.fields.push(hex(physToVirt(place)));
   }
 }
 
