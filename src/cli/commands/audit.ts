@@ -1,8 +1,8 @@
 /** `kslide audit IMAGE --boots N`: boots a kernel many times and judges whether its slides are random. `--merge` judges results of earlier runs. */
-import { count } from '../../base/text.ts';
 import { existsSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import type { Command } from 'commander';
+import { count } from '../../base/text.ts';
 import { runAudit } from '../../measure/audit/audit.ts';
 import type { AuditGuest } from '../../measure/audit/audit.ts';
 import { readAuditImage } from '../../measure/audit/image.ts';
