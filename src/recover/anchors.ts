@@ -24,14 +24,14 @@ export interface Anchors {
   readonly count: number;
   /** Those at which the sweep found no instruction. */
   readonly off: readonly PhysAddr[];
-  /** Those in data: code that the kernel copies before it runs it (kexec, since 6.14), which must not hold link addresses. */
-  readonly inData: number;
+  /** Those in data (code-in-data.ts). */
+  readonly inData: readonly PhysAddr[];
   readonly tables: readonly string[];
 }
 
 export function checkAnchors(image: RecoverImage): Anchors {
   let count = 0;
-  let inData = 0;
+  const inData: PhysAddr[] = [];
   const off: PhysAddr[] = [];
   const tables: string[] = [];
   for (const { name, sizes, fields } of TABLES) {
@@ -48,7 +48,7 @@ export function checkAnchors(image: RecoverImage): Anchors {
     count += best.count;
     const isInData = (place: PhysAddr): boolean => image.data.some(({ start, end }) => place >= start && place < end);
     const outside = best.off.filter((place) => !isInData(place));
-    inData += best.off.length - outside.length;
+    inData.push(...best.off.filter(isInData));
     off.push(...outside);
   }
   return { count, off, inData, tables };
@@ -66,9 +66,11 @@ function compare(
   const off: PhysAddr[] = [];
   for (let at = 0; at + size <= length; at += size)
     for (const field of fields) {
-      const place = start + at + field + view.getInt32(at + field, true);
+      const distance = view.getInt32(at + field, true);
+      if (distance === 0) continue; // an alternative of no instruction
+      const place = start + at + field + distance;
       count++;
-      // An alternative may be empty, and then names where the next one begins.
+      // An alternative of no instruction may also name where the next one begins.
       if (!instructions.has(place) && !code.some(({ end }) => end === place)) off.push(place);
     }
   return { count, off };

@@ -80,7 +80,7 @@ export function readRecoverImage(kernel: Vmlinux): RecoverImage {
     const part = partOf(kernel, section);
     if (part === undefined) continue;
     if (isCode(section, part.name)) code.push(part);
-    else if (FORMATTED.test(part.name)) formatted.set(part.name, part);
+    else if (FORMATTED.test(part.name) && !holdsPointers(part, start, end)) formatted.set(part.name, part);
     else data.push(part);
   }
   const byPlace = (a: Part, b: Part): number => a.start - b.start;
@@ -104,6 +104,20 @@ function isCode({ flags }: Section, name: string): boolean {
   if ((flags & SHF_EXECINSTR) === 0n) return false;
   // Since 7.0 .data is marked executable in vmlinux.
   return (flags & SHF_WRITE) === 0n || CODE_NAME.test(name);
+}
+
+/**
+ * Before 4.19 exported symbols and PCI fixups held addresses instead of distances: then half of the words or more are link addresses. With distances, one in some hundred looks like one.
+ */
+function holdsPointers({ name, view, bytes, start: base }: Part, start: PhysAddr, end: PhysAddr): boolean {
+  if (name.startsWith('.notes')) return false;
+  let count = 0;
+  for (let at = (8 - (base % 8)) % 8; at + 8 <= bytes.length; at += 8) {
+    if (view.getInt32(at + 4, true) !== -1) continue;
+    const target = view.getUint32(at, true) - 0x8000_0000;
+    if (target >= start && target <= end) count++;
+  }
+  return count * 32 > bytes.length;
 }
 
 /** Undefined for a section that no segment loads. */

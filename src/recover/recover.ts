@@ -20,6 +20,7 @@ import { checkSites } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { checkAnchors } from './anchors.ts';
 import type { Anchors } from './anchors.ts';
+import { judgeCodeInData } from './code-in-data.ts';
 import { partAt, readRecoverImage } from './image.ts';
 import type { RecoverImage } from './image.ts';
 import { Ledger } from './ledger.ts';
@@ -68,6 +69,7 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
   const pvh = judgePvh(image, ledger);
   const { instructions, later, undecodable } = sweep(image, ledger, pvh);
   const anchors = expectAnchors(checkAnchors(image));
+  const inData = judgeCodeInData(image, anchors.inData, ledger, later);
   for (const place of undecodable) ledger.doubtBetween('undecodable', place, place + UNSURE, valueOf32(image));
   const physBase = findPhysBase(later.wide);
   if (physBase === undefined)
@@ -94,7 +96,7 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
     rules: ledger.counts(),
     doubts,
     evidence: {
-      instructions,
+      instructions: instructions + inData,
       undecodable: undecodable.length,
       anchors,
       physBase,

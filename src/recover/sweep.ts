@@ -21,14 +21,22 @@ export interface SweepResult {
 
 /** `pvh`: 32-bit code, which has rules of its own. */
 export function sweep(image: RecoverImage, ledger: Ledger, pvh: PvhCode | undefined): SweepResult {
-  const later: Later = { wide: [], physical: [], zeros: [], descriptors: [], linkStarts: [], factors: [] };
+  const later: Later = {
+    wide: [],
+    physical: [],
+    zeros: [],
+    ringBuffers: [],
+    descriptors: [],
+    linkStarts: [],
+    factors: [],
+  };
   const undecodable: PhysAddr[] = [];
   let instructions = 0;
   for (const part of image.code) instructions += sweepPart(image, part, ledger, pvh, later, undecodable);
   return { instructions, undecodable, later };
 }
 
-function sweepPart(
+export function sweepPart(
   image: RecoverImage,
   part: Part,
   ledger: Ledger,

@@ -153,6 +153,7 @@ const TWO_BYTE: readonly Row[] = [
   [0xc2, 0xc2, MODRM | IMM8],
   [0xc4, 0xc6, MODRM | IMM8],
   [0xc8, 0xcf, NONE],
+  [0xff, 0xff, NONE], // UD0: processors read ModRM, but kernels of 4.11 to 5.1 put it between instructions without one
 ];
 
 const FORMS_64 = tabulate(ONE_BYTE, NONE);
@@ -280,8 +281,14 @@ export class Decoder {
     }
   }
 
-  /** The register that the written one is computed from: the base of LEA, else the written one. */
+  /** MOV from register to register. */
+  get isRegisterMove(): boolean {
+    return (this.opcode === 0x89 || this.opcode === 0x8b) && this.mod === 3;
+  }
+
+  /** The register that the written one is computed from: the base of LEA, the source of a move, else the written one. */
   get sourceRegister(): number {
+    if (this.isRegisterMove) return this.opcode === 0x89 ? this.regRegister : this.rmRegister;
     return this.opcode === 0x8d ? this.rmRegister : this.writtenRegister;
   }
 

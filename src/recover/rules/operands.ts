@@ -4,6 +4,7 @@
  * The kernel is linked in the last 2 GiB, so 32 bits hold an address where they are sign-extended. Only 64-bit operations do that: the immediate of a 32-bit operation is a number,
  * however much it looks like an address. Among the 64-bit operations, AND, OR, XOR and TEST take masks.
  */
+import { PMD_SIZE } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { PREFIX } from '../../x86/decoder.ts';
 import type { Decoder } from '../../x86/decoder.ts';
@@ -24,6 +25,8 @@ export interface Later {
   readonly wide: Field[];
   readonly physical: Field[];
   readonly zeros: Field[];
+  /** MOVABS of the persistent ring buffer's magic number. */
+  readonly ringBuffers: Field[];
   readonly linkStarts: Field[];
   /** Of IMUL. */
   readonly factors: Field[];
@@ -87,7 +90,11 @@ export function judgeOperand(image: RecoverImage, part: Part, decoder: Decoder, 
     return;
   }
   if (!decoder.isWide || isBranch(decoder)) return;
-  if (value === 0) {
+  if (target > high && target < high + PMD_SIZE) {
+    // _end, to be rounded up to the page that maps it.
+    if (target === high + PMD_SIZE - 1) ledger.site('operand', 'abs32', place);
+    else if (!isMask(decoder)) ledger.doubt('operand', 'abs32', place, BigInt(value));
+  } else if (value === 0) {
     const isRegister = decoder.modrm >= 0xc0;
     if (
       TO_ACCUMULATOR.has(opcode) ||
@@ -156,6 +163,10 @@ export function isDescriptorLoad({ opcode, reg }: Decoder): boolean {
   return opcode === 0x101 && (reg === 2 || reg === 3);
 }
 
+/** struct ring_buffer_meta begins with a magic number and the size of its next field (kernel/trace/ring_buffer.c). */
+const RING_BUFFER_MAGIC = 0xbad_feed;
+const RING_BUFFER_VERSION = 3;
+
 /** MOVABS. Of a number that 32 bits could hold, no compiler makes one: a relocation was there. */
 export function judgeWide(
   { start: low, end: high }: RecoverImage,
@@ -173,5 +184,6 @@ export function judgeWide(
   else if (upper === 0 && half >= low && half <= high) {
     ledger.site('wide-physical', 'abs64', place);
     later.wide.push(fieldOf(part, decoder, place));
-  }
+  } else if (half === RING_BUFFER_MAGIC && upper === RING_BUFFER_VERSION)
+    later.ringBuffers.push(fieldOf(part, decoder, place));
 }

@@ -56,15 +56,21 @@ function meetsPhysBase(image: RecoverImage, { part, instruction }: Field, physBa
     if (names(before)) return true;
     if (!before.isAddition) break;
   }
+  // The sum may be copied before phys_base is added to it.
+  const copies = new Set([result]);
   let isFirst = true;
   for (const next of instructionsFrom(part, instruction, WINDOW, 'jumps')) {
     if (isFirst) {
       isFirst = false;
       continue;
     }
-    if (next.writtenRegister !== result) continue;
-    if (next.opcode === ADD_FROM_MEMORY && names(next)) return true;
-    if (!next.isAddition) break;
+    const written = next.writtenRegister;
+    if (next.isRegisterMove && copies.has(next.sourceRegister)) copies.add(written);
+    else if (copies.has(written)) {
+      if (next.opcode === ADD_FROM_MEMORY && names(next)) return true;
+      if (!next.isAddition) copies.delete(written);
+      if (copies.size === 0) break;
+    }
   }
   return false;
 }
