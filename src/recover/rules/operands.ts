@@ -163,9 +163,9 @@ export function isDescriptorLoad({ opcode, reg }: Decoder): boolean {
   return opcode === 0x101 && (reg === 2 || reg === 3);
 }
 
-/** struct ring_buffer_meta begins with a magic number and the size of its next field (kernel/trace/ring_buffer.c). */
+/** struct ring_buffer_meta begins with a magic number and its own size, which compilers store at once (kernel/trace/ring_buffer.c). */
 const RING_BUFFER_MAGIC = 0xbad_feed;
-const RING_BUFFER_VERSION = 3;
+const RING_BUFFER_SIZE_AT_MOST = 0x1000;
 
 /** MOVABS. Of a number that 32 bits could hold, no compiler makes one: a relocation was there. */
 export function judgeWide(
@@ -184,6 +184,6 @@ export function judgeWide(
   else if (upper === 0 && half >= low && half <= high) {
     ledger.site('wide-physical', 'abs64', place);
     later.wide.push(fieldOf(part, decoder, place));
-  } else if (half === RING_BUFFER_MAGIC && upper === RING_BUFFER_VERSION)
+  } else if (half === RING_BUFFER_MAGIC && upper > 0 && upper < RING_BUFFER_SIZE_AT_MOST)
     later.ringBuffers.push(fieldOf(part, decoder, place));
 }
