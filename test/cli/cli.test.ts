@@ -85,8 +85,10 @@ test('convert --json prints the summary, --quiet nothing', () => {
   >;
   assert.equal(summary['input'], 'vmlinux');
   assert.deepEqual(summary['relocations'], { abs64: 3, inverse32: 1, abs32: 2 });
-  const quiet = kslide(['convert', input, '-o', output, '--quiet']);
-  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, '']);
+  for (const option of ['-q', '--quiet']) {
+    const quiet = kslide(['convert', input, '-o', output, option]);
+    assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, '']);
+  }
 });
 
 test('- is standard input and output; the summary goes to standard error then', () => {
@@ -114,6 +116,10 @@ test('extract writes the vmlinux, the table, or both; to standard output when no
   assert.equal(kslide(['extract', file(bare), '--relocs', given, '--relocs-out', relocs]).code, 0);
   assert.deepEqual(new Uint8Array(readFileSync(relocs)), encodeRelocationTable(TABLE));
   refused(['extract', file(bare), '--relocs', given, '--relocs-out', given], /is the input file/);
+  refused(
+    ['extract', file(bare), '-o', file(), '--relocs', given],
+    /^kslide: --relocs wants --relocs-out: it changes nothing/,
+  );
   rmSync(relocs);
   refused(
     ['extract', file(bare), '-o', file(), '--relocs-out', relocs],

@@ -189,7 +189,6 @@ test('a file that changes while it is moved is refused, at any time', async () =
 });
 
 test('notes that lead loaders to what changes are refused as by convert, however far from their segment', async () => {
-  const size = 0x3_0000;
   const file = makeVmlinux({ table: DENSE });
   const elfEnd = endOfElf(readElf(file));
   const end = elfEnd + 0x3_0000;

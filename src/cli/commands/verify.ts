@@ -43,7 +43,7 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
       'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and prove less',
     )
     .option('--json', 'print the result as JSON')
-    .option('--quiet', 'print nothing: the exit code is the answer')
+    .option('-q, --quiet', 'print nothing: the exit code is the answer')
     .action(async (original: string, converted: string, options: VerifyArguments) =>
       setExitCode(await run(original, converted, options)),
     );
