@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { chooseAccel } from '../../src/measure/bench/accel.ts';
 import { packBenchInit } from '../../src/measure/bench/init.ts';
@@ -17,10 +16,10 @@ import { EnvironmentError } from '../../src/node/errors.ts';
 import { STUB_TABLES } from '../../src/segment/table.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { findKernels, oldestAndNewest } from './lane.ts';
+import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-boot-'));
 after(() => rmSync(directory, { recursive: true }));
-const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
 const newest = oldestAndNewest(await findKernels()).at(-1)!;
 const nowhere = join(directory, 'nowhere');
 writeFileSync(nowhere, makeVmlinux());
@@ -36,7 +35,7 @@ async function bench(
   readonly stderr: string;
 }> {
   const temporary = mkdtempSync(join(directory, 'tmp'));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, 'bench', ...args], {
+  const child = spawn(process.execPath, [...KSLIDE, 'bench', ...args], {
     env: { ...process.env, TMPDIR: temporary },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
