@@ -15,7 +15,7 @@ import type { BenchRow, BenchSummary } from '../../src/measure/bench/summary.ts'
 import { EnvironmentError } from '../../src/node/errors.ts';
 import { STUB_TABLES } from '../../src/segment/table.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
-import { findKernels, oldestAndNewest } from './lane.ts';
+import { findKernels, inTurn, oldestAndNewest } from './lane.ts';
 import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-boot-'));
@@ -24,8 +24,11 @@ const newest = oldestAndNewest(await findKernels()).at(-1)!;
 const nowhere = join(directory, 'nowhere');
 writeFileSync(nowhere, makeVmlinux());
 
-/** A run of the command line with a folder for temporary files of its own, which must be empty at the end. */
-async function bench(
+/** A run of the command line, which boots one guest at a time, when it is its turn. */
+const bench = (...args: Parameters<typeof benchNow>): ReturnType<typeof benchNow> => inTurn(() => benchNow(...args));
+
+/** It has a folder for temporary files of its own, which must be empty at the end. */
+async function benchNow(
   args: readonly string[],
   whileItRuns?: (pid: number, temporary: string) => Promise<void>,
 ): Promise<{
