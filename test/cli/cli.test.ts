@@ -15,11 +15,11 @@ import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { DATA, makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-cli-'));
 after(() => rmSync(directory, { recursive: true }));
 
-const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const vmlinux = makeVmlinux();
 const bare = vmlinux.subarray(0, endOfElf(readElf(vmlinux)));
@@ -33,7 +33,7 @@ interface Ran {
 }
 
 function kslide(args: readonly string[], input?: Uint8Array): Ran {
-  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, ...args], {
+  const ran = spawnSync(process.execPath, [...KSLIDE, ...args], {
     cwd: root,
     timeout: 60_000,
     ...(input === undefined ? { stdio: ['ignore', 'pipe', 'pipe'] } : { input }),
@@ -231,7 +231,7 @@ test('standard output that is a file is written where it stands, by any name, an
   const [input, output] = [file(bzImage), file()];
   const shell = `( printf before; "$@"; printf after ) > "$OUT"`;
   const command = (args: readonly string[]): SpawnSyncReturns<Buffer> =>
-    spawnSync('sh', ['-c', shell, 'sh', process.execPath, '--import', 'tsx', script, ...args], {
+    spawnSync('sh', ['-c', shell, 'sh', process.execPath, ...KSLIDE, ...args], {
       cwd: root,
       env: { ...process.env, OUT: output },
     });
