@@ -7,6 +7,7 @@ import process from 'node:process';
 import { isatty } from 'node:tty';
 import { promisify } from 'node:util';
 import { InputFileError, isSystemError, OutputFileError, reasonOf } from '../errors.ts';
+import { FileState } from './steady.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -19,24 +20,26 @@ export interface ReadOptions {
   readonly spare?: number | undefined;
   /** Called with the first bytes of a regular file before readInputFile returns its promise. */
   readonly onHead?: ((head: Uint8Array) => void) | undefined;
+  /** Another process may append to the file meanwhile, as to a log. Otherwise a regular file must not change while it is read. */
+  readonly mayGrow?: boolean | undefined;
 }
 
 /**
- * Reads all of a file, a FIFO or, for `-`, standard input. Throws InputFileError, also for more than 2 GiB.
+ * Reads all of a file, a FIFO or, for `-`, standard input. Throws InputFileError, also for more than 2 GiB, and DiskError for a file that changes meanwhile.
  *
  * When this returns its promise, other threads are reading the file already: the caller can do other work before it waits.
  */
-export async function readInputFile(path: string, { spare, onHead }: ReadOptions = {}): Promise<Uint8Array> {
+export async function readInputFile(path: string, options: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
-    if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
+    if (path === '-') return await readOpen(name, STDIN, () => process.stdin, { mayGrow: options.mayGrow });
     if (fs.statSync(path).isFile()) {
       // What has become a FIFO in between is not waited for.
       const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
       try {
         if (!fs.fstatSync(fd).isFile())
           throw new InputFileError(name, 'was replaced by something else while it was opened');
-        return await readOpen(name, fd, () => chunksOf(name, fd), { spare, onHead });
+        return await readOpen(name, fd, () => chunksOf(name, fd), options);
       } finally {
         fs.closeSync(fd);
       }
@@ -59,7 +62,7 @@ async function readOpen(
   name: string,
   fd: number,
   stream: () => AsyncIterable<Uint8Array>,
-  { spare = 0, onHead }: ReadOptions = {},
+  { spare = 0, onHead, mayGrow = false }: ReadOptions = {},
 ): Promise<Uint8Array> {
   const stat = fs.fstatSync(fd);
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
@@ -72,7 +75,12 @@ async function readOpen(
     return collect(name, chunksOf(name, fd), spare);
   }
   const bytes = new Uint8Array(stat.size + spare);
-  if (fd === STDIN) return bytes.subarray(0, await readFrom(fd, bytes, { start: 0, end: stat.size }));
+  const state = mayGrow ? undefined : new FileState(name, fd);
+  if (fd === STDIN) {
+    const end = await readFrom(fd, bytes, { start: 0, end: stat.size });
+    state?.expectUnchanged();
+    return bytes.subarray(0, end);
+  }
   const head = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), 0);
   const middle = head + Math.floor((stat.size - head) / 2);
   const reading = [
@@ -82,6 +90,7 @@ async function readOpen(
   onHead?.(bytes.subarray(0, head)); // while the rest is being read
   // The caller closes the descriptor, so wait for both reads even when one fails.
   const [first, second] = await Promise.all(reading).finally(() => Promise.allSettled(reading));
+  state?.expectUnchanged();
   return bytes.subarray(0, first < middle ? first : second);
 }
 
