@@ -11,7 +11,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   wasm: ['base'],
   codecs: ['base', 'wasm'],
   kaslr: ['base'],
-  x86: ['base'],
+  x86: [],
   'relocs/tables': ['base', 'elf'],
   segment: ['base', 'elf', 'kaslr', 'relocs/tables'],
   stub: ['base', 'asm', 'segment', 'relocs/tables'],
@@ -64,6 +64,7 @@ export const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ],
   cli: [
     'base',
+    'recover',
     'elf',
     'kaslr',
     'kernel',

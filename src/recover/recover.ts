@@ -34,6 +34,8 @@ import { judgePointers } from './rules/pointers.ts';
 import { judgePvh } from './rules/pvh.ts';
 import { judgeZeros } from './rules/zeros.ts';
 import { sweep } from './sweep.ts';
+import { readBuild } from './tested.ts';
+import type { Build } from './tested.ts';
 
 export interface RecoverOptions {
   /** Doubts that the caller decides: places of fields that are sites, and of fields that are numbers. */
@@ -43,6 +45,7 @@ export interface RecoverOptions {
 
 /** What a recovered table stands on. */
 export interface RecoverEvidence {
+  readonly build: Build;
   readonly instructions: number;
   /** Places in code at which no instruction begins. */
   readonly undecodable: number;
@@ -96,6 +99,7 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
     rules: ledger.counts(),
     doubts,
     evidence: {
+      build: readBuild(image),
       instructions: instructions + inData,
       undecodable: undecodable.length,
       anchors,
