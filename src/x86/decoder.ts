@@ -362,6 +362,9 @@ export class Decoder {
       }
     }
     if ((form & INVALID) !== 0) return false;
+    // 16-bit addressing: in no kernel.
+    const is16 = !this.#is64 && (prefixes & PREFIX.address) !== 0;
+    if (is16 && (form & OFFSET) !== 0) return false;
     this.opcode = opcode;
     this.prefixes = prefixes;
     this.rex = rex;
@@ -372,7 +375,7 @@ export class Decoder {
       // MOV to and from control and debug registers takes every mod for a register.
       const isRegister = modrm >= 0xc0 || (opcode >= 0x120 && opcode <= 0x123);
       if (!isRegister) {
-        if (!this.#is64 && (prefixes & PREFIX.address) !== 0) return false; // 16-bit addressing: in no kernel
+        if (is16) return false;
         const mod = modrm >> 6;
         let base = modrm & 7;
         if (base === 4) {
