@@ -16,6 +16,8 @@ import { hex } from '../src/base/errors.ts';
 import { openKernel } from '../src/kernel/open.ts';
 import { fileOffsetOf } from '../src/kernel/vmlinux.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { formatResults } from './docs/results.ts';
+import type { Results } from './docs/results.ts';
 import { recoverRelocations } from '../src/recover/recover.ts';
 import { leaveOutNotes } from '../src/relocs/note-sites.ts';
 import { readRelocations } from '../src/relocs/find.ts';
@@ -108,7 +110,7 @@ if (first === '--one') {
 }
 
 async function writeResults(rows: readonly Row[]): Promise<void> {
-  const results = {
+  const results: Results = {
     script: 'node --import tsx scripts/try-recover.ts --record KERNEL …',
     machine: cpus()[0]?.model ?? 'unknown',
     date: new Date().toISOString().slice(0, 7),
@@ -137,8 +139,5 @@ async function writeResults(rows: readonly Row[]): Promise<void> {
       },
     },
   };
-  await writeFile(
-    new URL('../docs/results/recover.json', import.meta.url),
-    `${JSON.stringify(results, undefined, 2)}\n`,
-  );
+  await writeFile(new URL('../docs/results/recover.json', import.meta.url), formatResults(results));
 }

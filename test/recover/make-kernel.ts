@@ -76,7 +76,7 @@ export function makeRecoverKernel({ code = '', rodata, data, perCpu = false, edi
   elf.u16(16, 2);
   elf.u16(18, 62);
   elf.u32(20, 1);
-  elf.u64(24, TEXT);
+  elf.u64(24, TEXT + 0xc0);
   elf.u64(32, 64);
   elf.u64(40, headersAt);
   elf.u16(52, 64);
