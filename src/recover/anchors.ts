@@ -30,13 +30,15 @@ export interface Anchors {
   readonly tables: readonly string[];
 }
 
-export function checkAnchors(image: RecoverImage): Anchors {
+/** `functions`: where the symbol table says that functions begin. */
+export function checkAnchors(image: RecoverImage, functions: readonly PhysAddr[]): Anchors {
   let count = 0;
   const inData: PhysAddr[] = [];
   const off: PhysAddr[] = [];
   const tables: string[] = [];
   // Where code ends: an alternative of no instruction may name where the next one would begin.
   const dataParts = new Set(image.data);
+  const codeParts = new Set(image.code);
   const ends = new Set(image.code.map(({ end }) => end));
   for (const { name, sizes, fields } of TABLES) {
     const part = image.formatted.get(name);
@@ -57,6 +59,15 @@ export function checkAnchors(image: RecoverImage): Anchors {
     const outside = best.off.filter((place) => !isInData(place));
     inData.push(...best.off.filter(isInData));
     off.push(...outside);
+  }
+  const inCode = functions.filter((place) => {
+    const holder = partAt(image, place);
+    return holder !== undefined && codeParts.has(holder);
+  });
+  if (inCode.length > 0) {
+    tables.push('.symtab');
+    count += inCode.length;
+    off.push(...inCode.filter((place) => !image.instructions.has(place)));
   }
   return { count, off, inData, tables };
 }

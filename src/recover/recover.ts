@@ -35,6 +35,7 @@ import { judgePointers } from './rules/pointers.ts';
 import { judgePvh } from './rules/pvh.ts';
 import { judgeZeros } from './rules/zeros.ts';
 import { sweep } from './sweep.ts';
+import { readSymbols } from './symbols.ts';
 import { readBuild } from './tested.ts';
 import type { Build } from './tested.ts';
 
@@ -72,7 +73,8 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
   const ledger = new Ledger();
   const pvh = judgePvh(image, ledger);
   const { instructions, later, undecodable } = sweep(image, ledger, pvh);
-  const anchors = expectAnchors(checkAnchors(image));
+  const symbols = readSymbols(kernel);
+  const anchors = expectAnchors(checkAnchors(image, symbols?.functions ?? []));
   const inData = judgeCodeInData(image, anchors.inData, ledger, later);
   ledger.doubtAfter('undecodable', undecodable, UNSURE, valueOf32(image));
   expectFew(later);
@@ -83,6 +85,13 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
       'a variable that is added to physical addresses',
       'its code is not of a kind that was tried',
     );
+  if (symbols?.physBase !== undefined && symbols.physBase !== physBase)
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'recovering relocations: phys_base, as its use shows,',
+      found: physToVirt(physBase),
+      expected: `${hex(physToVirt(symbols.physBase))}, as .symtab says`,
+    });
   judgePhysical(image, later.physical, physBase, ledger);
   judgeFactors(image, later.factors, ledger);
   judgeZeros(image, later, ledger);
