@@ -1,9 +1,12 @@
 /** Paths that a command line names: contradictions among them are refused before anything is read or written. */
 import { readInputFile, refuseSameFile } from '../node/files/input-file.ts';
+import type { ReadOptions } from '../node/files/input-file.ts';
 import { writeFileAtomic } from '../node/files/output-file.ts';
 import type { WriteOptions } from '../node/files/output-file.ts';
 import { isSameOutput, isStandardOutput } from '../node/files/target.ts';
 import { UsageError } from './failure.ts';
+import { remark } from './print.ts';
+import { leftOutOf } from './reports/facts.ts';
 
 /** Paths by what `--help` calls them; undefined where the option was not given. */
 type NamedPaths = Readonly<Record<string, string | undefined>>;
@@ -39,6 +42,17 @@ export function refuseOverwriting(inputs: readonly (string | undefined)[], outpu
     if (other !== undefined) throw new UsageError(`${other.name} and ${name} name the same file`);
     for (const input of inputs) if (input !== undefined) refuseSameFile(input, path);
   }
+}
+
+/** A kernel, of which debug sections may be left out. Says so, unless `quiet`. */
+export async function readKernel(
+  path: string,
+  { quiet, onHead }: Pick<ReadOptions, 'onHead'> & { readonly quiet?: boolean | undefined } = {},
+): Promise<Uint8Array> {
+  let leftOut = 0;
+  const bytes = await readInputFile(path, { onHead, onLeftOut: (size) => (leftOut = size) });
+  if (leftOut > 0 && !quiet) await remark(`${path}: ${leftOutOf(leftOut)}`);
+  return bytes;
 }
 
 /** The contents of a file that an option may name. */

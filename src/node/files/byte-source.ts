@@ -2,8 +2,9 @@
 import fs from 'node:fs';
 import { memorySource } from '../../relocs/tool/byte-source.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
-import { InputFileError, isSystemError, reasonOf } from '../errors.ts';
 import { readInputFile } from './input-file.ts';
+import { readFully } from './read-fully.ts';
+import type { OpenFile } from './read-fully.ts';
 
 export interface OpenByteSource extends ByteSource {
   close(): void;
@@ -27,12 +28,6 @@ export async function openByteSource(path: string): Promise<OpenByteSource> {
   };
 }
 
-export interface OpenFile {
-  readonly path: string;
-  readonly fd: number;
-  readonly size: number;
-}
-
 /** Undefined for anything but a regular file, and when it cannot be opened. */
 export function openRegularFile(path: string): OpenFile | undefined {
   try {
@@ -45,21 +40,4 @@ export function openRegularFile(path: string): OpenFile | undefined {
     // The caller reads the file another way, which says what is wrong.
   }
   return undefined;
-}
-
-/** Fills `bytes` from `offset` on. Throws InputFileError, also for a file that has become shorter than it was when it was opened. */
-export function readFully({ path, fd }: OpenFile, bytes: Uint8Array, offset: number): void {
-  for (let at = 0; at < bytes.length;) {
-    const count = readSome(path, fd, bytes.subarray(at), offset + at);
-    if (count === 0) throw new InputFileError(path, 'became shorter while it was read');
-    at += count;
-  }
-}
-
-function readSome(path: string, fd: number, into: Uint8Array, position: number): number {
-  try {
-    return fs.readSync(fd, into, 0, into.length, position);
-  } catch (error) {
-    throw isSystemError(error) ? new InputFileError(path, reasonOf(error), error) : error;
-  }
 }

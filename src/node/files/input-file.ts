@@ -6,7 +6,9 @@ import { open } from 'node:fs/promises';
 import process from 'node:process';
 import { isatty } from 'node:tty';
 import { promisify } from 'node:util';
+import { readWithoutDebug } from '../../elf/without-debug.ts';
 import { InputFileError, isSystemError, OutputFileError, reasonOf } from '../errors.ts';
+import { readFully } from './read-fully.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -19,14 +21,20 @@ export interface ReadOptions {
   readonly spare?: number | undefined;
   /** Called with the first bytes of a regular file before readInputFile returns its promise. */
   readonly onHead?: ((head: Uint8Array) => void) | undefined;
+  /**
+   * If it is given, a vmlinux of more than 2 GiB is read without its debug sections (elf/without-debug.ts), if it is a file with a name. This is then called
+   * with how many bytes were left out, and the other two options are ignored.
+   */
+  readonly onLeftOut?: ((bytes: number) => void) | undefined;
 }
 
 /**
  * Reads all of a file, a FIFO or, for `-`, standard input. Throws InputFileError, also for more than 2 GiB.
+ * With `onLeftOut`, throws KernelImageError for a larger vmlinux whose headers are broken, or that has more than 2 GiB without debug sections.
  *
  * When this returns its promise, other threads are reading the file already: the caller can do other work before it waits.
  */
-export async function readInputFile(path: string, { spare, onHead }: ReadOptions = {}): Promise<Uint8Array> {
+export async function readInputFile(path: string, options: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
     if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
@@ -36,7 +44,7 @@ export async function readInputFile(path: string, { spare, onHead }: ReadOptions
       try {
         if (!fs.fstatSync(fd).isFile())
           throw new InputFileError(name, 'was replaced by something else while it was opened');
-        return await readOpen(name, fd, () => chunksOf(name, fd), { spare, onHead });
+        return await readOpen(name, fd, () => chunksOf(name, fd), options);
       } finally {
         fs.closeSync(fd);
       }
@@ -59,13 +67,18 @@ async function readOpen(
   name: string,
   fd: number,
   stream: () => AsyncIterable<Uint8Array>,
-  { spare = 0, onHead }: ReadOptions = {},
+  { spare = 0, onHead, onLeftOut }: ReadOptions = {},
 ): Promise<Uint8Array> {
   const stat = fs.fstatSync(fd);
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
   if (stat.isFIFO() || stat.isSocket()) return collect(name, stream());
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
-  if (stat.size > MAX_INPUT) throw tooLarge(name, stat.size);
+  if (stat.size > MAX_INPUT) {
+    const rest = onLeftOut === undefined ? undefined : readRest(name, fd, stat.size);
+    if (rest === undefined) throw tooLarge(name, stat.size);
+    onLeftOut?.(stat.size - rest.length);
+    return rest;
+  }
   // /proc/kallsyms says 0, and so does an empty file.
   if (stat.size === 0) {
     onHead?.(new Uint8Array());
@@ -83,6 +96,10 @@ async function readOpen(
   // The caller closes the descriptor, so wait for both reads even when one fails.
   const [first, second] = await Promise.all(reading).finally(() => Promise.allSettled(reading));
   return bytes.subarray(0, first < middle ? first : second);
+}
+
+function readRest(path: string, fd: number, size: number): Uint8Array | undefined {
+  return readWithoutDebug(size, (into, offset) => readFully({ path, fd, size }, into, offset), MAX_INPUT);
 }
 
 /**
