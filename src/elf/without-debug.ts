@@ -58,7 +58,7 @@ export function readWithoutDebug(size: FileOffset, read: ReadInto, limit: number
   const tables = readTables(header, take);
   const { elf } = tables;
   const debug = findDebugSections(elf, take);
-  const end = endOfElf(elf);
+  const end = Math.max(endOfElf(elf), ...headerTables(tables).map(({ start, length }) => start + length));
   expectInside(end, 0, size, 'ELF file, by its headers');
   const places = layOut(partsOf(tables, debug, { end, size }));
   const length = places.at(-1)!.to + places.at(-1)!.length;
@@ -81,7 +81,7 @@ function isProgram64(header: Uint8Array): boolean {
 type Take = (offset: FileOffset, length: number, what: string) => Uint8Array;
 
 interface Tables {
-  /** Of the three header tables alone, one after the other; offsets in the headers are the file's. */
+  /** Of the three header tables alone, one after the other: `phoff` and `shoff` of its header are not the file's, all other offsets are. */
   readonly elf: ElfFile;
   /** Where the program and section headers are in the file. */
   readonly phoff: FileOffset;
@@ -141,19 +141,25 @@ interface Part {
   align: number;
 }
 
+function headerTables({ elf: { header }, phoff, shoff }: Tables): Part[] {
+  return [
+    { start: phoff, length: header.phnum * PHDR_SIZE[64], align: PART_ALIGN },
+    { start: shoff, length: header.shnum * SHDR_SIZE[64], align: PART_ALIGN },
+  ];
+}
+
 /** What is kept: headers, segments, the other sections, and what follows the ELF file. */
 function partsOf(
-  { elf, phoff, shoff }: Tables,
+  tables: Tables,
   debug: ReadonlySet<number>,
   { end, size }: { readonly end: FileOffset; readonly size: FileOffset },
 ): Part[] {
-  const { header, segments, sections } = elf;
+  const { segments, sections } = tables.elf;
   // Not aligned: a reader looks for it where the ELF file ends.
   const trailer = { start: end, length: size - end, align: 1 };
   return [
     { start: 0, length: EHDR_SIZE[64], align: SEGMENT_ALIGN },
-    { start: phoff, length: header.phnum * PHDR_SIZE[64], align: PART_ALIGN },
-    { start: shoff, length: header.shnum * SHDR_SIZE[64], align: PART_ALIGN },
+    ...headerTables(tables),
     ...segments.map(({ offset, filesz }) => ({ start: offset, length: filesz, align: SEGMENT_ALIGN })),
     ...sections
       .filter((section) => hasBytes(section) && !debug.has(section.index))

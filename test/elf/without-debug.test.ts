@@ -83,12 +83,17 @@ for (const perCpu of ['zero', 'placed', 'none'] as const) {
 
 test('bytes that no header names are left out, and the table after the ELF file stays there', () => {
   const kernel = makeVmlinux();
-  for (const hole of HOLES.slice(1)) {
-    const bytes = reduce(grow(kernel, hole));
-    assert.ok(bytes.length <= kernel.length + 64);
-    assert.deepEqual(trailerOf(bytes), trailerOf(kernel));
-    assert.equal(trailerOf(bytes).length, 4 * 9);
-  }
+  const { header, sections } = readElf(kernel);
+  for (const at of [header.shoff, sections[header.shstrndx]!.offset, DATA.offset, 64 + header.phnum * PHDR_SIZE[64]])
+    for (const hole of HOLES.slice(1)) {
+      const bytes = reduce(grow(kernel, hole, at));
+      assert.ok(bytes.length <= kernel.length + 64, `a hole at ${at}: ${bytes.length} bytes`);
+      assert.deepEqual(trailerOf(bytes), trailerOf(kernel));
+      assert.equal(trailerOf(bytes).length, 4 * 9);
+    }
+  // Section headers at the end, with nothing after them.
+  const bare = kernel.subarray(0, kernel.length - trailerOf(kernel).length);
+  for (const hole of HOLES.slice(1)) assert.equal(trailerOf(reduce(grow(bare, hole, header.shoff))).length, 0);
 });
 
 test('segments may lie after the hole, and keep p_offset modulo 2 MiB', () => {
