@@ -3,9 +3,10 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import fc from 'fast-check';
 import { Writer } from '../../src/base/bytes.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
-import { EHDR, PHDR_SIZE, SHDR, SHDR_SIZE, writeFields } from '../../src/elf/fields.ts';
+import { EHDR, PHDR, PHDR_SIZE, SHDR, SHDR_SIZE, writeFields } from '../../src/elf/fields.ts';
 import { findSection, readElf, sectionBytes, sectionName, segmentBytes } from '../../src/elf/read.ts';
 import { readWithoutDebug } from '../../src/elf/without-debug.ts';
 import { grow, sparseReader, trailerOf } from '../big-vmlinux.ts';
@@ -260,4 +261,40 @@ test('.debug_info that is loaded is kept', () => {
   const { index, size } = findSection(elf, '.debug_info')!;
   writeFields(new Writer(file), elf.header.shoff + index * 64, SHDR[64], { sh_flags: 2 });
   assert.equal(findSection(readElf(reduce(grow0(file))), '.debug_info')?.size, size);
+});
+
+test('whatever the headers say: a file of at most the limit, or one error', () => {
+  const kernel = makeKernel64();
+  const { header } = readElf(kernel);
+  const values = fc.oneof(fc.bigInt(0n, 2n ** 64n - 1n), fc.bigInt(0n, 6n * BigInt(GIB)), fc.bigInt(0n, 0x8000n));
+  const fields = [EHDR[64], PHDR[64], SHDR[64]].map((layout) => Object.keys(layout));
+  const edit = fc.record({ table: fc.nat(2), entry: fc.nat(255), field: fc.nat(255), value: values });
+  fc.assert(
+    fc.property(fc.array(edit, { minLength: 1, maxLength: 4 }), (edits) => {
+      // Two views of one array, which has the headers where they were.
+      const big = grow(kernel, 5 * GIB);
+      const bytes = new Uint8Array(big.pieces[0]!.bytes.buffer);
+      for (const { table, entry, field, value } of edits) {
+        const [at, size, count] = [
+          [0, 0, 1],
+          [header.phoff, PHDR_SIZE[64], header.phnum],
+          [header.shoff, SHDR_SIZE[64], header.shnum],
+        ][table]! as [number, number, number];
+        const layout = [EHDR[64], PHDR[64], SHDR[64]][table]!;
+        const name = fields[table]![field % fields[table]!.length]!;
+        writeFields(new Writer(bytes), at + (entry % count) * size, layout, { [name]: value });
+      }
+      const { read, count } = sparseReader(big);
+      const limit = 2 ** 22;
+      try {
+        const result = readWithoutDebug(big.size, read, limit);
+        assert.ok(result === undefined || result.length <= limit);
+        if (result !== undefined) readElf(result);
+      } catch (error) {
+        assert.ok(error instanceof KernelImageError, String(error));
+      }
+      assert.ok(count.bytes <= limit + 2 ** 25);
+    }),
+    { numRuns: Number(process.env['RUNS'] ?? 300) },
+  );
 });
