@@ -14,7 +14,7 @@ import type { Slots } from './kaslr/slots.ts';
 import { readImageLimit } from './kernel/image-limit.ts';
 import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
-import { expectNotesKept, openKernel } from './kernel/open.ts';
+import { openKernel } from './kernel/open.ts';
 import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
 import { readCheckedRelocations } from './relocs/find.ts';
@@ -102,7 +102,6 @@ export interface ConvertKernelOptions extends Pick<ConvertOptions, 'align' | 'ta
 /** The remaining passes, for a kernel that was opened with purpose `rewrite`. `size`: of the file that it came in, in bytes. */
 export function convertKernel(opened: OpenedKernel, size: number, options: ConvertKernelOptions): Converted {
   const { input, kernel } = opened;
-  expectNotesKept(kernel);
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
   const { table: whole, ignored } = readCheckedRelocations(opened, { known: options.relocations });

@@ -171,7 +171,7 @@ function readFrom(
 const NAMES: Readonly<Record<RelocationSource, string>> = {
   'relocs-file': 'the relocation table that was given',
   behind: 'the table after the ELF file',
-  rela: "the file's .rela sections",
+  rela: "the table in the file's .rela sections",
   reserved: "the table in the file's section for one",
 };
 
@@ -184,8 +184,8 @@ function expectAgreement(table: RelocationTable, other: RelocationTable, name: s
   if (count === 0) return;
   throw new KernelImageError({
     code: 'bad-value',
-    what: `${name}, beside ${otherName},`,
-    found: `different: ${count === 1 ? '1 site is' : `${count} sites are`} in one of them only (${examples.join(', ')})`,
+    what: name,
+    found: `not the same as ${otherName}: ${count === 1 ? '1 site is' : `${count} sites are`} in one of them only (${examples.join(', ')})`,
     expected: 'the same sites',
     hint: 'they are of different builds; leave one out',
   });

@@ -4,7 +4,7 @@
 import { PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import type { KernelInput } from '../kernel/input.ts';
-import { expectNotesKept, openKernel } from '../kernel/open.ts';
+import { openKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { readRelocations } from '../relocs/find.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
@@ -67,7 +67,6 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
   const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
-  expectNotesKept(kernel);
   const table = tableWithoutNotes(readRelocations(opened, { thoroughness: 'all' }), kernel);
   return {
     input,

@@ -11,10 +11,10 @@ import { reportBenchPage } from '../../src/cli/reports/bench-html.ts';
 import { stretchesOf } from '../../src/cli/reports/bench-map.ts';
 import { makeSummary } from '../measure/bench-summary.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-cli-'));
 after(() => rmSync(directory, { recursive: true }));
-const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const kernel = join(directory, 'vmlinux');
 writeFileSync(kernel, makeVmlinux());
@@ -108,7 +108,7 @@ test('the page of times has no phases, and no holes', () => {
 function refused(args: readonly string[], code: number, message: RegExp, env: NodeJS.ProcessEnv = process.env): void {
   const temporary = mkdtempSync(join(directory, 'tmp'));
   const before = readdirSync(directory);
-  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, 'bench', ...args], {
+  const ran = spawnSync(process.execPath, [...KSLIDE, 'bench', ...args], {
     cwd: root,
     encoding: 'utf8',
     timeout: 120_000,

@@ -182,7 +182,7 @@ test('a table that is given, beside one that the file has: each command that tak
   const stripped = objcopy(linked, '--strip-all', '--remove-section=.rela*');
   const converted = (await convert(linked, { codecs })).bytes();
   const cases = [
-    ["the file's .rela sections", linked, table],
+    ["the table in the file's .rela sections", linked, table],
     ['the table after the ELF file', joinParts([stripped, right]), table],
     [
       "the table in the file's section for one",
@@ -205,15 +205,15 @@ test('a table that is given, beside one that the file has: each command that tak
             assert.equal(error.code, 'bad-value');
             assert.match(
               error.message,
-              /the relocation table that was given, beside .*, is different: 1 site is in one of them only \(0xffffffff\w+ in the second\), expected the same sites/,
+              /the relocation table that was given is not the same as the table .*: 1 site is in one of them only \(0xffffffff\w+ in the second\), expected the same sites/,
             );
-            assert.ok(error.message.includes(`beside ${named},`), error.message);
+            assert.ok(error.message.includes(`is not the same as ${named}: `), error.message);
             return true;
           });
   // Two of the file's own.
   await assert.rejects(convert(joinParts([linked, wrong]), { codecs }), {
     message:
-      /the table after the ELF file, beside the file's \.rela sections, is different: 1 site is in one of them only/,
+      /the table after the ELF file is not the same as the table in the file's \.rela sections: 1 site is in one of them only/,
   });
   // And a proof of what was made with another table.
   const other = (await convert(stripped, { codecs, relocs: wrong })).bytes();

@@ -68,7 +68,7 @@ test('what convert makes is proved, whatever the original came in', async () => 
   await assert.rejects(verify(original, right, { codecs, relocs: other }), {
     code: 'bad-value',
     message:
-      'invalid value: original: the relocation table that was given, beside the table after the ELF file, is different: 1 site is in one of them only (0xffffffff81000400 in the second), expected the same sites; they are of different builds; leave one out',
+      'invalid value: original: the relocation table that was given is not the same as the table after the ELF file: 1 site is in one of them only (0xffffffff81000400 in the second), expected the same sites; they are of different builds; leave one out',
   });
 });
 

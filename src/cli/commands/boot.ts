@@ -45,7 +45,7 @@ export default function addBoot(program: Command, setExitCode: (code: number) =>
     .option('--phys <BYTES>', 'linux64 only: load the kernel this far above its physical link address')
     .option('--timeout <SECONDS>', 'stop a guest that runs longer', '120')
     .option('--json', 'print the result as JSON instead of the console')
-    .option('--quiet', 'do not show the console')
+    .option('-q, --quiet', 'do not show the console')
     .action(async (image: string, options: BootArguments) => setExitCode(await run(image, options)));
 }
 

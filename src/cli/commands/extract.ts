@@ -15,6 +15,7 @@ interface ExtractArguments {
   readonly output?: string;
   readonly relocsOut?: string;
   readonly relocs?: string;
+  readonly quiet?: true;
 }
 
 export default function addExtract(program: Command): void {
@@ -24,12 +25,18 @@ export default function addExtract(program: Command): void {
     .argument(...SHARED.input)
     .option('-o, --output <OUT>', 'vmlinux to write (default: standard output, unless --relocs-out is given)')
     .option('--relocs-out <FILE>', "relocation table to write, in the kernel's format")
-    .option(...SHARED.relocs)
+    .option(
+      '--relocs <FILE>',
+      "relocation table to write instead of IN's own: checked against the kernel, and in the kernel's format",
+    )
+    .option('-q, --quiet', 'print no remarks')
     .action(run);
 }
 
-async function run(input: string, { output, relocsOut, relocs }: ExtractArguments): Promise<void> {
+async function run(input: string, { output, relocsOut, relocs, quiet }: ExtractArguments): Promise<void> {
   const vmlinuxOut = output ?? (relocsOut === undefined ? '-' : undefined);
+  if (relocs !== undefined && relocsOut === undefined)
+    throw new UsageError('--relocs wants --relocs-out: it changes nothing in the vmlinux');
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': vmlinuxOut, '--relocs-out': relocsOut });
   if (vmlinuxOut === '-' && isatty(STDOUT)) throw new UsageError('standard output is a terminal; name a file with -o');
@@ -43,7 +50,7 @@ async function run(input: string, { output, relocsOut, relocs }: ExtractArgument
     const table = relocsOut === undefined ? undefined : extracted.relocs();
     await file?.finish([extracted.vmlinux]);
     const { payloadNote } = extracted;
-    if (payloadNote !== undefined) await remark(`${input}: ${payloadNote}`);
+    if (payloadNote !== undefined && !quiet) await remark(`${input}: ${payloadNote}`);
     if (relocsOut !== undefined && table !== undefined) await writeFileAtomic(relocsOut, [table]);
   } finally {
     await file?.discard();

@@ -20,7 +20,7 @@ export default function addInspect(program: Command): void {
     .argument('<IN>', 'bzImage, UKI or vmlinux, converted or not; - is standard input')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) to use instead of IN's own")
     .option('--json', 'print the description as JSON')
-    .option('--quiet', 'print nothing: the exit code says whether IN could be read')
+    .option('-q, --quiet', 'print nothing: the exit code says whether IN could be read')
     .action(run);
 }
 

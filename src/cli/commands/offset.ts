@@ -46,7 +46,7 @@ export default function addOffset(program: Command, setExitCode: (code: number) 
 
 async function run(file: string, { vmlinux, json }: OffsetArguments): Promise<number> {
   const kernel = vmlinux === undefined ? undefined : readOffsetKernel(await readKernel(vmlinux, { quiet: true }));
-  const log = await readInputFile(file);
+  const log = await readInputFile(file, { mayGrow: true });
   if (log.length > LONGEST_LOG) throw new InputFileError(file, 'is longer than any log');
   // latin1 keeps every byte: noise on a console need not be UTF-8.
   const search = findOffsets(Buffer.from(log.buffer, log.byteOffset, log.length).toString('latin1'), kernel);

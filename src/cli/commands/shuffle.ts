@@ -1,9 +1,11 @@
 /** `kslide shuffle IN --debug VMLINUX -o OUT`: every function in a random place, in a kernel that also relocates itself. */
 import type { Command } from 'commander';
-import { openByteSource } from '../../node/files/byte-source.ts';
+import { withByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
+import { memorySource } from '../../relocs/tool/byte-source.ts';
+import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { decodePlan, encodePlan } from '../../shuffle/plan/plan-file.ts';
 import type { Plan } from '../../shuffle/plan/plan.ts';
 import { planShuffle, shuffle } from '../../shuffle/shuffle.ts';
@@ -97,7 +99,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
       readInputFile(input, { spare: ROOM_FOR_MOVES }),
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
     ]);
-    const plan = saved ?? (await makePlan(image, debug ?? input, options, onPass));
+    const plan = saved ?? (await makePlan(image, debug, options, onPass));
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan), { secret: true });
     if (output === undefined && !exec) {
       progress.clear();
@@ -125,19 +127,16 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
 
 async function makePlan(
   image: Uint8Array,
-  debug: string,
+  debug: string | undefined,
   { relocs, map, recover }: ShuffleArguments,
   onPass: (pass: ShufflePass) => void,
 ): Promise<Plan> {
   const table = await readIfGiven(relocs);
   const linkMap = await readIfGiven(map);
-  const source = await openByteSource(debug);
-  try {
-    const options = { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, recover, onPass };
-    return await planShuffle(image, options);
-  } finally {
-    source.close();
-  }
+  const plan = (source: ByteSource): Promise<Plan> =>
+    planShuffle(image, { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, recover, onPass });
+  // IN is in memory: read again, it might be another file by now.
+  return debug === undefined ? plan(memorySource(image)) : withByteSource(debug, plan);
 }
 
 function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {

@@ -3,8 +3,10 @@ import type { Command } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { isElf, readElf } from '../../elf/read.ts';
 import { refuseMoved } from '../../kernel/open.ts';
-import { openByteSource } from '../../node/files/byte-source.ts';
+import { withByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
+import { memorySource } from '../../relocs/tool/byte-source.ts';
+import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
 import { EXIT, UsageError } from '../failure.ts';
@@ -40,7 +42,7 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
       'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and prove less',
     )
     .option('--json', 'print the result as JSON')
-    .option('--quiet', 'print nothing: the exit code is the answer')
+    .option('-q, --quiet', 'print nothing: the exit code is the answer')
     .action(async (original: string, converted: string, options: VerifyArguments) =>
       setExitCode(await run(original, converted, options)),
     );
@@ -60,7 +62,7 @@ async function run(original: string, converted: string, options: VerifyArguments
     const table = await readIfGiven(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {
-      const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, recover, onCheck });
+      const result = await proveShuffled(kernel, file, debug, { relocs: table, recover, onCheck });
       progress.clear();
       await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
@@ -87,14 +89,12 @@ async function explainIfMoved(converted: Uint8Array): Promise<void> {
 async function proveShuffled(
   kernel: Uint8Array,
   file: Uint8Array,
-  debug: string,
+  debug: string | undefined,
   options: Omit<VerifyShuffledOptions, 'codecs' | 'debug'>,
 ): Promise<ShuffleVerification> {
   const { verifyShuffled } = await import('../../shuffle/verify/verify.ts');
-  const source = await openByteSource(debug);
-  try {
-    return await verifyShuffled(kernel, file, { codecs: nodeCodecs, debug: source, ...options });
-  } finally {
-    source.close();
-  }
+  const prove = (source: ByteSource): Promise<ShuffleVerification> =>
+    verifyShuffled(kernel, file, { codecs: nodeCodecs, debug: source, ...options });
+  // ORIGINAL is in memory: read again, it might be another file by now.
+  return debug === undefined ? prove(memorySource(kernel)) : withByteSource(debug, prove);
 }

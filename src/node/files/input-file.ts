@@ -9,6 +9,8 @@ import { promisify } from 'node:util';
 import { readWithoutDebug } from '../../elf/without-debug.ts';
 import { InputFileError, isSystemError, OutputFileError, reasonOf } from '../errors.ts';
 import { readFully } from './read-fully.ts';
+import type { OpenFile } from './read-fully.ts';
+import { FileState } from './steady.ts';
 
 const STDIN = 0;
 const STDOUT = 1;
@@ -23,13 +25,15 @@ export interface ReadOptions {
   readonly onHead?: ((head: Uint8Array) => void) | undefined;
   /**
    * If it is given, a vmlinux of more than 2 GiB is read without its debug sections (elf/without-debug.ts), if it is a file with a name. This is then called
-   * with how many bytes were left out, and the other two options are ignored.
+   * with how many bytes were left out, and `spare` and `onHead` are ignored.
    */
   readonly onLeftOut?: ((bytes: number) => void) | undefined;
+  /** Another process may append to the file meanwhile, as to a log. Otherwise a regular file must not change while it is read. */
+  readonly mayGrow?: boolean | undefined;
 }
 
 /**
- * Reads all of a file, a FIFO or, for `-`, standard input. Throws InputFileError, also for more than 2 GiB.
+ * Reads all of a file, a FIFO or, for `-`, standard input. Throws InputFileError, also for more than 2 GiB, and DiskError for a file that changes meanwhile.
  * With `onLeftOut`, throws KernelImageError for a larger vmlinux whose headers are broken, or that has more than 2 GiB without debug sections.
  *
  * When this returns its promise, other threads are reading the file already: the caller can do other work before it waits.
@@ -37,7 +41,7 @@ export interface ReadOptions {
 export async function readInputFile(path: string, options: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
-    if (path === '-') return await readOpen(name, STDIN, () => process.stdin);
+    if (path === '-') return await readOpen(name, STDIN, () => process.stdin, { mayGrow: options.mayGrow });
     if (fs.statSync(path).isFile()) {
       // What has become a FIFO in between is not waited for.
       const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
@@ -67,39 +71,52 @@ async function readOpen(
   name: string,
   fd: number,
   stream: () => AsyncIterable<Uint8Array>,
-  { spare = 0, onHead, onLeftOut }: ReadOptions = {},
+  { spare = 0, onHead, onLeftOut, mayGrow = false }: ReadOptions = {},
 ): Promise<Uint8Array> {
   const stat = fs.fstatSync(fd);
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
   if (stat.isFIFO() || stat.isSocket()) return collect(name, stream());
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
-  if (stat.size > MAX_INPUT) {
-    const rest = onLeftOut === undefined ? undefined : readRest(name, fd, stat.size);
-    if (rest === undefined) throw tooLarge(name, stat.size);
-    onLeftOut?.(stat.size - rest.length);
+  const state = new FileState(name, fd);
+  const { size } = state;
+  if (size > MAX_INPUT) {
+    const rest = onLeftOut === undefined ? undefined : readRest({ path: name, fd, size, state });
+    if (rest === undefined) throw tooLarge(name, size);
+    onLeftOut?.(size - rest.length);
     return rest;
   }
   // /proc/kallsyms says 0, and so does an empty file.
-  if (stat.size === 0) {
+  if (size === 0) {
     onHead?.(new Uint8Array());
     return collect(name, chunksOf(name, fd), spare);
   }
-  const bytes = new Uint8Array(stat.size + spare);
-  if (fd === STDIN) return bytes.subarray(0, await readFrom(fd, bytes, { start: 0, end: stat.size }));
-  const head = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(stat.size, HEAD), 0);
-  const middle = head + Math.floor((stat.size - head) / 2);
+  const bytes = new Uint8Array(size + spare);
+  const expectUnchanged = (): void => (mayGrow ? undefined : state.expectUnchanged());
+  if (fd === STDIN) {
+    const end = await readFrom(fd, bytes, { start: 0, end: size });
+    expectUnchanged();
+    return bytes.subarray(0, end);
+  }
+  const head = onHead === undefined ? 0 : fs.readSync(fd, bytes, 0, Math.min(size, HEAD), 0);
+  const middle = head + Math.floor((size - head) / 2);
   const reading = [
     readFrom(fd, bytes, { start: head, end: middle, positioned: true }),
-    readFrom(fd, bytes, { start: middle, end: stat.size, positioned: true }),
+    readFrom(fd, bytes, { start: middle, end: size, positioned: true }),
   ] as const;
   onHead?.(bytes.subarray(0, head)); // while the rest is being read
   // The caller closes the descriptor, so wait for both reads even when one fails.
   const [first, second] = await Promise.all(reading).finally(() => Promise.allSettled(reading));
+  expectUnchanged();
   return bytes.subarray(0, first < middle ? first : second);
 }
 
-function readRest(path: string, fd: number, size: number): Uint8Array | undefined {
-  return readWithoutDebug(size, (into, offset) => readFully({ path, fd, size }, into, offset), MAX_INPUT);
+/** Undefined for what is no vmlinux. A file that changes meanwhile is refused for that, not for what is wrong with a mixture of two files. */
+function readRest(file: OpenFile): Uint8Array | undefined {
+  try {
+    return readWithoutDebug(file.size, (into, offset) => readFully(file, into, offset), MAX_INPUT);
+  } finally {
+    file.state.expectUnchanged();
+  }
 }
 
 /**
