@@ -25,6 +25,7 @@ export function reportConvert(summary: ConvertResult): string {
       'relocations',
       `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
+    ...recoveredRows(summary),
     ...(summary.ignored === undefined ? [] : [['ignored', summary.ignored] as const]),
     ...noteSitesRow(summary),
     ...(leftOut === undefined ? [] : [['debug', leftOutOf(leftOut)] as const]),
@@ -36,4 +37,29 @@ export function reportConvert(summary: ConvertResult): string {
     ],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out (kernel ${size(sizes.vmlinux)})`],
   ]);
+}
+
+/** Rules that took fields for sites, most first, and what the table stands on. */
+function recoveredRows({ recovered }: ConvertSummary): (readonly [string, string])[] {
+  if (recovered === undefined) return [];
+  const { rules, instructions, anchors, absent, build, accepted } = recovered;
+  const numbers = rules.reduce((sum, rule) => sum + rule.numbers, 0);
+  const judged = rules.filter(({ basis }) => basis === 'judgement').reduce((sum, { sites }) => sum + sites, 0);
+  const sites = rules.reduce((sum, rule) => sum + rule.sites, 0);
+  return [
+    [
+      'recovered',
+      `from the image, not proved: ${count(sites - judged)} sites by their form, ${count(judged)} by rules that were right on all kernels that were tried`,
+    ],
+    [
+      'numbers',
+      `${count(numbers)} fields that look like an address and are none; ${count(accepted.length)} doubts accepted`,
+    ],
+    ['evidence', `${count(instructions)} instructions, as ${count(anchors)} places in the kernel's own tables say`],
+    [
+      'build',
+      `${build.release ?? 'unknown release'}, ${build.compiler ?? 'unknown compiler'}: ${build.tested ? 'tried' : 'untested'}`,
+    ],
+    ...(absent.length === 0 ? [] : ([['not found', absent.join('; ')]] as const)),
+  ];
 }
