@@ -6,6 +6,7 @@ import type { WriteOptions } from '../node/files/output-file.ts';
 import { isSameOutput, isStandardOutput } from '../node/files/target.ts';
 import { UsageError } from './failure.ts';
 import { remark } from './print.ts';
+import type { Progress } from './progress.ts';
 import { leftOutOf } from './reports/facts.ts';
 
 /** Paths by what `--help` calls them; undefined where the option was not given. */
@@ -44,14 +45,23 @@ export function refuseOverwriting(inputs: readonly (string | undefined)[], outpu
   }
 }
 
+interface ReadKernelOptions extends Pick<ReadOptions, 'spare' | 'onHead'> {
+  readonly quiet?: boolean | undefined;
+  /** Its line is taken away before anything is said. */
+  readonly progress?: Progress | undefined;
+}
+
 /** A kernel, of which debug sections may be left out. Says so, unless `quiet`. */
 export async function readKernel(
   path: string,
-  { quiet, onHead }: Pick<ReadOptions, 'onHead'> & { readonly quiet?: boolean | undefined } = {},
+  { quiet, progress, ...options }: ReadKernelOptions = {},
 ): Promise<Uint8Array> {
   let leftOut = 0;
-  const bytes = await readInputFile(path, { onHead, onLeftOut: (size) => (leftOut = size) });
-  if (leftOut > 0 && !quiet) await remark(`${path}: ${leftOutOf(leftOut)}`);
+  const bytes = await readInputFile(path, { ...options, onLeftOut: (size) => (leftOut = size) });
+  if (leftOut > 0 && !quiet) {
+    progress?.clear();
+    await remark(`${path === '-' ? 'standard input' : path}: ${leftOutOf(leftOut)}`);
+  }
   return bytes;
 }
 

@@ -65,7 +65,7 @@ syncBuiltinESMExports();
 
 const INPUTS: Readonly<Record<string, Uint8Array>> = { vmlinux, bzImage, unstripped, debug: unstripped, converted };
 writeSparse(path('big'), grow(vmlinux, 5 * 2 ** 30));
-const FILES = [...Object.keys(INPUTS), 'big'];
+const FILES = new Set([...Object.keys(INPUTS), 'big']);
 
 for (const [victim, command] of [
   ['vmlinux', 'convert vmlinux -o OUT'],
@@ -86,6 +86,7 @@ for (const [victim, command] of [
   ['unstripped', 'relocs unstripped'],
   // Of more than 2 GiB: only parts are read.
   ['big', 'convert big -o OUT'],
+  ['big', 'convert - -o OUT'],
   ['big', 'randomize big -o OUT'],
   ['big', 'extract big -o OUT'],
   ['big', 'verify big converted --quiet'],
@@ -94,7 +95,7 @@ for (const [victim, command] of [
   test(`${command}, where ${victim} changes`, () => {
     for (const [name, bytes] of Object.entries(INPUTS)) writeFileSync(path(name), bytes);
     const before = readdirSync(directory);
-    const words = command.split(' ').map((word) => (FILES.includes(word) || word === 'OUT' ? path(word) : word));
+    const words = command.split(' ').map((word) => (FILES.has(word) || word === 'OUT' ? path(word) : word));
     const hasStdin = words.includes('-') && words[0] === 'convert';
     const node = [process.execPath, '--import', 'tsx', '--import', path('hook.mjs'), script, ...words];
     // The shell opens the file: as standard input it is a file, and not a pipe.

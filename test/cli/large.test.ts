@@ -6,6 +6,7 @@ import {
   mkdtempSync,
   openSync,
   readFileSync,
+  readSync,
   rmSync,
   statSync,
   truncateSync,
@@ -24,6 +25,7 @@ import { grow, writeSparse } from '../big-vmlinux.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { makeKernel64 } from '../relocs/fixtures.ts';
 import { kslideRelocs } from '../relocs/judge.ts';
+import { makeKernel } from '../shuffle/make-kernel.ts';
 
 const GIB = 2 ** 30;
 const directory = mkdtempSync(join(tmpdir(), 'kslide-large-'));
@@ -33,11 +35,20 @@ const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const path = (name: string): string => join(directory, name);
 
+const command = (args: readonly string[]): [string, ...string[]] => [
+  process.execPath,
+  '--import',
+  'tsx',
+  script,
+  ...args,
+];
+
 function kslide(
   args: readonly string[],
   stdin: 'ignore' | number = 'ignore',
 ): { code: number | null; stdout: Buffer; stderr: string } {
-  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, ...args], {
+  const [program, ...rest] = command(args);
+  const ran = spawnSync(program, rest, {
     cwd: root,
     timeout: 60_000,
     stdio: [stdin, 'pipe', 'pipe'],
@@ -117,7 +128,62 @@ test('relocs prints the same table for a vmlinux of 5 GiB', () => {
   assert.match(kept.stderr, /has 5\.4 GB, and kslide reads files of up to 2 GiB/);
 });
 
-test('refused in a line: what is no ELF program, standard input, what is too large without debug sections too', () => {
+test('a vmlinux of 5 GiB on standard input, a redirected file, from where it stands', async () => {
+  const big = writeSparse(path('redirected'), grow(kernel, 5 * GIB));
+  const [out, named] = [path('from-stdin'), path('from-name')];
+  assert.equal(kslide(['convert', big, '-o', named, '--quiet']).code, 0);
+  const line = 'the debug sections are left out (5.37 GB), as by strip -g: kslide keeps up to 2 GiB in memory';
+  const converted = kslide(['convert', '-', '-o', out], openSync(big, 'r'));
+  assert.equal(converted.code, 0, converted.stderr);
+  assert.ok(converted.stdout.toString().includes(`\ndebug        ${line}\n`), converted.stdout.toString());
+  assert.deepEqual(readFileSync(out), readFileSync(named));
+  const inspected = kslide(['inspect', '-'], openSync(big, 'r'));
+  assert.deepEqual([inspected.code, inspected.stderr], [0, `kslide: standard input: ${line}\n`]);
+
+  // After 512 bytes that are no part of it, all its pieces are 512 bytes further.
+  const { size, pieces } = grow(kernel, 5 * GIB);
+  const moved = pieces.map(({ offset, bytes }) => ({ offset: offset + 512, bytes }));
+  const further = writeSparse(path('after-512'), { size: size + 512, pieces: moved });
+  const descriptor = openSync(further, 'r');
+  readSync(descriptor, new Uint8Array(512), 0, 512, null);
+  assert.equal(kslide(['convert', '-', '-o', out, '--quiet'], descriptor).code, 0);
+  assert.deepEqual(readFileSync(out), readFileSync(named));
+  // What is left of a file of 5 GiB may be small.
+  const end = writeSparse(path('at-the-end'), {
+    size: 5 * GIB + kernel.length,
+    pieces: [{ offset: 5 * GIB, bytes: kernel }],
+  });
+  const ran = spawnSync(
+    'bash',
+    ['-c', 'dd bs=1G skip=5 count=0 status=none; "$@"', 'bash', ...command(['inspect', '-', '--json'])],
+    { cwd: root, stdio: [openSync(end, 'r'), 'pipe', 'pipe'] },
+  );
+  assert.equal(ran.status, 0, ran.stderr.toString());
+  writeFileSync(path('small-kernel'), kernel);
+  assert.deepEqual(ran.stdout, kslide(['inspect', path('small-kernel'), '--json']).stdout);
+});
+
+test('shuffle takes a vmlinux of 5 GiB, and verify --shuffled proves it', async () => {
+  const small = makeKernel().unstripped;
+  const big = writeSparse(path('shuffled-big'), grow(small, 5 * GIB));
+  const reduced = path('reduced');
+  writeFileSync(reduced, await readInputFile(big, { onLeftOut: () => {} }));
+  const seed = '00112233445566778899aabbccddeeff';
+  const line = 'the debug sections are left out (5.37 GB), as by strip -g: kslide keeps up to 2 GiB in memory';
+  const [out, expected] = [path('shuffled'), path('shuffled-small')];
+  const shuffled = kslide(['shuffle', big, '-o', out, '--seed', seed]);
+  assert.deepEqual([shuffled.code, shuffled.stderr], [0, `kslide: ${big}: ${line}\n`]);
+  assert.equal(kslide(['shuffle', reduced, '-o', expected, '--seed', seed]).code, 0);
+  assert.deepEqual(readFileSync(out), readFileSync(expected));
+  const verified = kslide(['verify', '--shuffled', big, out, '--quiet']);
+  assert.deepEqual([verified.code, verified.stderr], [0, '']);
+  // A debug vmlinux is read in parts at any size.
+  const other = kslide(['shuffle', reduced, '--debug', big, '-o', out, '--seed', seed]);
+  assert.deepEqual([other.code, other.stderr], [0, '']);
+  assert.deepEqual(readFileSync(out), readFileSync(expected));
+});
+
+test('refused in a line: what is no ELF program, what is too large without debug sections too', () => {
   const zeros = path('zeros');
   writeFileSync(zeros, '');
   truncateSync(zeros, 3 * GIB);
@@ -143,8 +209,8 @@ test('refused in a line: what is no ELF program, standard input, what is too lar
     assert.equal(ran.code, 2);
     assert.ok(!existsSync(path('none')));
   }
-  const redirected = kslide(['inspect', '-'], openSync(writeSparse(path('stdin'), grow(kernel, 5 * GIB)), 'r'));
-  assert.match(redirected.stderr, /standard input: has 5\.4 GB.*strip -g/);
+  const redirected = kslide(['inspect', '-'], openSync(core, 'r'));
+  assert.match(redirected.stderr, /standard input: has 3\.2 GB.*strip -g/);
   assert.equal(redirected.code, 2);
 });
 

@@ -29,7 +29,7 @@ async function run(path: string, options: InspectArguments): Promise<void> {
   refuseSharedStdin({ IN: path, '--relocs': relocs });
   const inspection = await withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernel');
-    const file = await readKernel(path, { quiet });
+    const file = await readKernel(path, { quiet, progress });
     return inspect(file, { codecs: nodeCodecs, relocs: await readIfGiven(relocs) });
   });
   await printResult(inspection, () => reportInspect(inspection), options);

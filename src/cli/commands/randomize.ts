@@ -90,7 +90,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
         piecewise ? openMovedFile(input, all, { onOpen: (path) => file?.beginCopy(path) }) : undefined;
       const whole = async (): Promise<ImageParts & { readonly summary: RandomizeSummary }> => {
         progress.show('reading the kernel');
-        const image = await readKernel(input, { quiet, onHead: expectInput });
+        const image = await readKernel(input, { quiet, progress, onHead: expectInput });
         progress.show('moving it');
         const { parts, summary } = await randomize(image, all);
         return Object.assign([...parts], { summary });

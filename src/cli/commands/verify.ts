@@ -57,8 +57,8 @@ async function run(original: string, converted: string, options: VerifyArguments
     throw new UsageError('ORIGINAL is standard input: name the file with its symbols by --debug');
   return withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernels');
-    const kernel = await readKernel(original, { quiet });
-    const file = await readKernel(converted, { quiet });
+    const kernel = await readKernel(original, { quiet, progress });
+    const file = await readKernel(converted, { quiet, progress });
     const table = await readIfGiven(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {

@@ -24,7 +24,7 @@ export interface ReadOptions {
   /** Called with the first bytes of a regular file before readInputFile returns its promise. */
   readonly onHead?: ((head: Uint8Array) => void) | undefined;
   /**
-   * If it is given, a vmlinux of more than 2 GiB is read without its debug sections (elf/without-debug.ts), if it is a file with a name. This is then called
+   * If it is given, a vmlinux of more than 2 GiB is read without its debug sections (elf/without-debug.ts), unless it comes from a pipe. This is then called
    * with how many bytes were left out, and `spare` and `onHead` are ignored.
    */
   readonly onLeftOut?: ((bytes: number) => void) | undefined;
@@ -41,7 +41,8 @@ export interface ReadOptions {
 export async function readInputFile(path: string, options: ReadOptions = {}): Promise<Uint8Array> {
   const name = path === '-' ? 'standard input' : path;
   try {
-    if (path === '-') return await readOpen(name, STDIN, () => process.stdin, { mayGrow: options.mayGrow });
+    const { mayGrow, onLeftOut } = options;
+    if (path === '-') return await readOpen(name, STDIN, () => process.stdin, { mayGrow, onLeftOut });
     if (fs.statSync(path).isFile()) {
       // What has become a FIFO in between is not waited for.
       const fd = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
@@ -56,7 +57,7 @@ export async function readInputFile(path: string, options: ReadOptions = {}): Pr
     // Off the main thread: a FIFO opens only when it has a writer.
     const handle = await open(path);
     try {
-      return await readOpen(name, handle.fd, () => handle.createReadStream({ autoClose: false }));
+      return await readOpen(name, handle.fd, () => handle.createReadStream({ autoClose: false }), { onLeftOut });
     } finally {
       await handle.close();
     }
@@ -75,12 +76,15 @@ async function readOpen(
 ): Promise<Uint8Array> {
   const stat = fs.fstatSync(fd);
   if (stat.isDirectory()) throw new InputFileError(name, 'is a directory');
-  if (stat.isFIFO() || stat.isSocket()) return collect(name, stream());
+  if (stat.isFIFO() || stat.isSocket()) return collect(name, stream(), { inParts: onLeftOut !== undefined });
   if (!stat.isFile()) throw new InputFileError(name, isatty(fd) ? 'is a terminal' : 'is a device, not a file');
   const state = new FileState(name, fd);
-  const { size } = state;
+  // A smaller file is read to its end, which tells where it stood.
+  const start = fd === STDIN && state.size > MAX_INPUT ? positionOf(fd) : 0;
+  const size = state.size - (start ?? 0);
   if (size > MAX_INPUT) {
-    const rest = onLeftOut === undefined ? undefined : readRest({ path: name, fd, size, state });
+    const readParts = onLeftOut !== undefined && start !== undefined;
+    const rest = readParts ? readRest({ path: name, fd, size, state }, start) : undefined;
     if (rest === undefined) throw tooLarge(name, size);
     onLeftOut?.(size - rest.length);
     return rest;
@@ -88,7 +92,7 @@ async function readOpen(
   // /proc/kallsyms says 0, and so does an empty file.
   if (size === 0) {
     onHead?.(new Uint8Array());
-    return collect(name, chunksOf(name, fd), spare);
+    return collect(name, chunksOf(name, fd), { spare });
   }
   const bytes = new Uint8Array(size + spare);
   const expectUnchanged = (): void => (mayGrow ? undefined : state.expectUnchanged());
@@ -110,10 +114,13 @@ async function readOpen(
   return bytes.subarray(0, first < middle ? first : second);
 }
 
-/** Undefined for what is no vmlinux. A file that changes meanwhile is refused for that, not for what is wrong with a mixture of two files. */
-function readRest(file: OpenFile): Uint8Array | undefined {
+/**
+ * `start`: where it begins in the file. Undefined for what is no vmlinux. A file that changes meanwhile is refused for that, not for what is wrong with a
+ * mixture of two files.
+ */
+function readRest(file: OpenFile, start: number): Uint8Array | undefined {
   try {
-    return readWithoutDebug(file.size, (into, offset) => readFully(file, into, offset), MAX_INPUT);
+    return readWithoutDebug(file.size, (into, offset) => readFully(file, into, start + offset), MAX_INPUT);
   } finally {
     file.state.expectUnchanged();
   }
@@ -154,13 +161,31 @@ async function* chunksOf(name: string, fd: number): AsyncGenerator<Uint8Array, v
   throw new InputFileError(name, 'says that it has no size, and has more than 256 MiB; copy it to a file');
 }
 
-async function collect(name: string, stream: AsyncIterable<Uint8Array>, spare = 0): Promise<Uint8Array> {
+/**
+ * Where a redirected file stands: `(head -c 512 >SETUP; kslide convert - …) <FILE` has read some of it already. Node cannot ask for that, Linux tells it as
+ * text. Undefined where it does not. Reading by parts leaves the file where it stands.
+ */
+function positionOf(fd: number): number | undefined {
+  try {
+    const position = /^pos:\s*(\d+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1];
+    return position === undefined ? undefined : Number(position);
+  } catch {
+    return undefined;
+  }
+}
+
+/** `inParts`: a file of more than 2 GiB could be read by parts. */
+async function collect(
+  name: string,
+  stream: AsyncIterable<Uint8Array>,
+  { spare = 0, inParts = false }: { readonly spare?: number; readonly inParts?: boolean },
+): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   for await (const chunk of stream) {
     chunks.push(chunk);
     length += chunk.length;
-    if (length > MAX_INPUT) throw tooLarge(name);
+    if (length > MAX_INPUT) throw inParts ? tooLargeForPipe(name) : tooLarge(name);
   }
   const bytes = new Uint8Array(length + spare).subarray(0, length);
   let at = 0;
@@ -177,6 +202,13 @@ function tooLarge(name: string, size?: number): InputFileError {
   return new InputFileError(
     name,
     `${is}, and kslide reads files of up to 2 GiB (0x80000000 bytes); in a vmlinux that is debug information: strip -g -o SMALL ${name === 'standard input' ? 'VMLINUX' : name} leaves it out and keeps the kernel and its relocations`,
+  );
+}
+
+function tooLargeForPipe(name: string): InputFileError {
+  return new InputFileError(
+    name,
+    'has more than 2 GiB, and a pipe cannot be read in parts; write it to a file and name that, or redirect it (<VMLINUX): then kslide leaves out the debug sections',
   );
 }
 
