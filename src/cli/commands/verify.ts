@@ -31,7 +31,10 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     .description(
       'prove that a converted kernel is the original made self-relocating, and that nothing else was changed',
     )
-    .argument('<ORIGINAL>', 'what it was converted from: bzImage, UKI, or vmlinux with its relocations')
+    .argument(
+      '<ORIGINAL>',
+      'what it was converted from: bzImage, UKI, or vmlinux; without relocations in it, those in CONVERTED are judged',
+    )
     .argument('<CONVERTED>', 'what `kslide convert` or `kslide bzimage` wrote; one of the two may be -, standard input')
     .option('--relocs <FILE>', 'relocation table of ORIGINAL, if `convert` was given one')
     .option('--extracted', 'CONVERTED is a vmlinux that was taken out of a bzImage of `kslide bzimage`')
@@ -70,7 +73,7 @@ async function run(original: string, converted: string, options: VerifyArguments
     const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, extracted, onCheck });
     progress.clear();
     await printResult(result, () => reportVerify(result), options);
-    if (result.verdict === 'proved') return EXIT.done;
+    if (result.verdict !== 'refuted') return EXIT.done;
     if (!quiet) await explainIfMoved(file);
     return EXIT.finding;
   });
