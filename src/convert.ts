@@ -94,6 +94,8 @@ export interface Converted {
   readonly summary: ConvertSummary;
   /** The file as one new array. */
   bytes(): Uint8Array;
+  /** The relocations that the stub applies, in the kernel's format. */
+  relocs(): Uint8Array;
 }
 
 /** Throws KernelImageError for anything that cannot be converted; see errors.ts for the codes. */
@@ -145,7 +147,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
     segment,
     parts,
   });
-  return { parts, summary, bytes: () => joinParts(parts) };
+  return { parts, summary, bytes: () => joinParts(parts), relocs: () => encodeRelocationTable(relocations) };
 }
 
 function encodeTable(kernel: Vmlinux, table: RelocationTable, options: ConvertKernelOptions): StubTable {

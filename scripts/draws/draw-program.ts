@@ -12,7 +12,7 @@
  */
 import { Assembler, dword, mem, qword } from '../../src/asm/assembler.ts';
 import type { Label } from '../../src/asm/assembler.ts';
-import { emitHexDigits } from '../../test/guest/hex-digits.ts';
+import { emitHexDigits } from '../../src/node/qemu/hex-digits.ts';
 import {
   al,
   dx,

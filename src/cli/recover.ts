@@ -5,6 +5,7 @@ import type { PhysAddr } from '../base/addresses.ts';
 import { DoubtsError } from '../recover/choose.ts';
 import type { RecoverChoice } from '../recover/choose.ts';
 import { describeDoubt } from '../recover/describe.ts';
+import { TrialError } from '../measure/trial/trial.ts';
 import { UsageError } from './failure.ts';
 import { printJson, remark } from './print.ts';
 
@@ -25,6 +26,23 @@ export function addRecoverOptions(command: Command): Command {
     .option('--accept-doubts', 'with --recover: leave fields as they are that may or may not hold an address')
     .option('--site <ADDRESS>', 'with --recover: this doubt holds an address (may be repeated)', collect)
     .option('--not-site <ADDRESS>', 'with --recover: this doubt is a number (may be repeated)', collect);
+}
+
+export interface TryArguments {
+  readonly try?: true;
+}
+
+export function addTryOption(command: Command): Command {
+  return command.option(
+    '--try',
+    'with --recover: boot the kernel in QEMU at several slides first, and write nothing if it is not as it is unmoved; no proof',
+  );
+}
+
+/** Whether to try the kernel. */
+export function readTry(options: TryArguments & RecoverArguments): boolean {
+  if (options.try === true && options.recover !== true) throw new UsageError('--try wants --recover');
+  return options.try === true;
 }
 
 /** Undefined without `--recover`. */
@@ -52,6 +70,19 @@ function readPlace(option: string, value: string): PhysAddr {
 
 /** A kernel of which everything is in doubt has no more to say. */
 const MOST_LINES = 200;
+
+/** Runs `action`. If it ends in a trial that fails, tells how before the error goes on. */
+export async function tellingTrials<T>(json: boolean, action: () => Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    if (!(error instanceof TrialError)) throw error;
+    const { differences, console } = error;
+    if (json) await printJson({ trial: { failed: error.message, differences, console } });
+    else for (const line of console) await remark(`console: ${line}`);
+    throw error;
+  }
+}
 
 /** Runs `action`. If it ends in doubts, tells each of them before the error goes on. */
 export async function tellingDoubts<T>(json: boolean, action: () => Promise<T>): Promise<T> {

@@ -12,8 +12,15 @@
 import { mem, qword } from '../../src/asm/assembler.ts';
 import { r10, r12, r13, r15, rax, rbx, rdx } from '../../src/asm/registers.ts';
 import { MARKER } from '../../src/node/qemu/console.ts';
-import { mount, openConsole, packProgram, reportText, silencePrintk } from '../../src/node/qemu/guest-program.ts';
-import { endMachine, SYS, TestGuest } from './program.ts';
+import {
+  Guest,
+  mount,
+  openConsole,
+  packProgram,
+  reportText,
+  silencePrintk,
+} from '../../src/node/qemu/guest-program.ts';
+import { endMachine, SYS } from './program.ts';
 
 /** include/uapi/linux/kexec.h: a crash kernel, into the memory that `crashkernel=` keeps for it. */
 const KEXEC_FILE_ON_CRASH = 2;
@@ -68,15 +75,15 @@ function assembleWitness(): Uint8Array {
   return guest.finish();
 }
 
-function begin(): TestGuest {
-  const guest = new TestGuest();
+function begin(): Guest {
+  const guest = new Guest();
   openConsole(guest);
   mount(guest, 'proc', '/proc');
   silencePrintk(guest);
   return guest;
 }
 
-function printNotes(guest: TestGuest, path: string): void {
+function printNotes(guest: Guest, path: string): void {
   const { a } = guest;
   const none = a.label(`${path}_none`);
   guest.put(`${MARKER}notes of ${path}`);

@@ -17,8 +17,16 @@ import { ecx, r12, rax, rbp, rbx, rcx, rdx } from '../../src/asm/registers.ts';
 import { PT_LOAD } from '../../src/elf/constants.ts';
 import { PHDR_SIZE } from '../../src/elf/fields.ts';
 import { MARKER } from '../../src/node/qemu/console.ts';
-import { mount, openConsole, packProgram, reportText, silencePrintk } from '../../src/node/qemu/guest-program.ts';
-import { copyToConsole, endMachine, SYS, TestGuest } from './program.ts';
+import {
+  copyToConsole,
+  Guest,
+  mount,
+  openConsole,
+  packProgram,
+  reportText,
+  silencePrintk,
+} from '../../src/node/qemu/guest-program.ts';
+import { endMachine, SYS } from './program.ts';
 import type { GuestEnd } from './program.ts';
 
 export interface GuestModule {
@@ -33,7 +41,7 @@ const ELF = { e_phoff: 32, e_phnum: 56, p_vaddr: 16, p_memsz: 40 } as const;
 
 /** The static ELF executable; `modules` are paths in the initramfs. */
 export function assembleInit(modules: readonly string[], end: GuestEnd): Uint8Array {
-  const guest = new TestGuest();
+  const guest = new Guest();
   openConsole(guest);
   mount(guest, 'proc', '/proc');
   silencePrintk(guest);
@@ -62,7 +70,7 @@ export function packGuest(modules: readonly GuestModule[] = [], end: GuestEnd = 
   );
 }
 
-function reportKcore(guest: TestGuest): void {
+function reportKcore(guest: Guest): void {
   const { a } = guest;
   const loop = a.label('kcore_header');
   const next = a.label('kcore_next');
@@ -95,7 +103,7 @@ function reportKcore(guest: TestGuest): void {
   a.bind(done);
 }
 
-function reportCpus(guest: TestGuest): void {
+function reportCpus(guest: Guest): void {
   const { a } = guest;
   guest.syscall(SYS.sched_getaffinity, 0, 0x400, guest.buffer);
   guest.put(`${MARKER}cpus=`);
@@ -104,7 +112,7 @@ function reportCpus(guest: TestGuest): void {
   a.call(guest.endLine);
 }
 
-function loadModule(guest: TestGuest, path: string): void {
+function loadModule(guest: Guest, path: string): void {
   const { a } = guest;
   guest.open(path);
   guest.syscall(SYS.finit_module, rbx, guest.text(''), path.endsWith('.ko') ? 0 : MODULE_INIT_COMPRESSED_FILE);

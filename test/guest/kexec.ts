@@ -6,8 +6,8 @@
  */
 import { r12, r13, rax, rbx, rdx } from '../../src/asm/registers.ts';
 import { MARKER } from '../../src/node/qemu/console.ts';
-import { mount, openConsole, packProgram, silencePrintk } from '../../src/node/qemu/guest-program.ts';
-import { endMachine, SYS, TestGuest } from './program.ts';
+import { Guest, mount, openConsole, packProgram, silencePrintk } from '../../src/node/qemu/guest-program.ts';
+import { endMachine, SYS } from './program.ts';
 
 const KERNEL = 'boot/vmlinuz';
 const INITRD = 'boot/initrd';
@@ -20,7 +20,7 @@ export interface NextKernel {
 
 /** The initramfs of the first kernel, with the second and its initramfs in it. */
 export function packKexecGuest({ image, initrd, commandLine }: NextKernel): Uint8Array {
-  const guest = new TestGuest();
+  const guest = new Guest();
   const { a } = guest;
   openConsole(guest);
   mount(guest, 'proc', '/proc');

@@ -2,6 +2,7 @@
 import { count } from '../../base/text.ts';
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
+import type { TrialSummary } from '../../measure/trial/trial.ts';
 import { rows, size } from '../text.ts';
 import { countSites, kernelAndFile, leftOutOf, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
@@ -13,10 +14,12 @@ const TABLES: Record<ConvertSummary['tableFormat'], string> = {
 /** Of a vmlinux of more than 2 GiB, the bytes that OUT is without. */
 export interface ConvertResult extends ConvertSummary {
   readonly leftOut?: number | undefined;
+  /** With `--try`. */
+  readonly tried?: TrialSummary | undefined;
 }
 
 export function reportConvert(summary: ConvertResult): string {
-  const { leftOut, relocations, slots, sizes, segment, payloadNote } = summary;
+  const { leftOut, tried, relocations, slots, sizes, segment, payloadNote } = summary;
   return rows([
     ['kernel', kernelAndFile(summary)],
     ...(payloadNote === undefined ? [] : ([['payload', payloadNote]] as const)),
@@ -26,6 +29,7 @@ export function reportConvert(summary: ConvertResult): string {
       `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
     ...recoveredRows(summary),
+    ...triedRows(tried),
     ...(summary.ignored === undefined ? [] : [['ignored', summary.ignored] as const]),
     ...noteSitesRow(summary),
     ...(leftOut === undefined ? [] : [['debug', leftOutOf(leftOut)] as const]),
@@ -37,6 +41,29 @@ export function reportConvert(summary: ConvertResult): string {
     ],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out (kernel ${size(sizes.vmlinux)})`],
   ]);
+}
+
+function triedRows(tried: TrialSummary | undefined): (readonly [string, string])[] {
+  if (tried === undefined) return [];
+  const { runs, skipped, compared, notCompared, qemu } = tried;
+  const moved = runs.filter(({ file }) => file === 'moved');
+  return [
+    [
+      'tried',
+      `${runs.length} boots in QEMU ${qemu}, each like the kernel unmoved; no proof: fields that no boot uses were not tried`,
+    ],
+    ['at slides', moved.map(({ slide, entry, why }) => `${hex(slide)} by ${entry} (${why})`).join(', ')],
+    [
+      'as written',
+      runs
+        .filter(({ file }) => file === 'converted')
+        .map(({ slide, entry }) => `by ${entry}, its own slide was ${hex(slide)}`)
+        .join(', '),
+    ],
+    ...(skipped.length === 0 ? [] : ([['not tried', skipped.join(', ')]] as const)),
+    ['compared', compared.join('; ')],
+    ['not compared', notCompared.join('; ')],
+  ];
 }
 
 /** Rules that took fields for sites, most first, and what the table stands on. */

@@ -13,6 +13,7 @@ import { MARKER } from './console.ts';
 import { buildElf } from './elf-executable.ts';
 import { packInitramfs } from './initramfs.ts';
 import type { InitramfsEntry } from './initramfs.ts';
+import { emitHexDigits } from './hex-digits.ts';
 
 /** Numbers of arch/x86/entry/syscalls/syscall_64.tbl. */
 const SYS = { read: 0, write: 1, open: 2, ioctl: 16, exit: 60, mount: 165 } as const;
@@ -32,6 +33,8 @@ export class Guest {
   readonly line = this.a.labelAt('line', LINE);
   readonly buffer = this.a.labelAt('buffer', BUFFER);
   readonly endLine = this.a.label('end_line');
+  /** Adds RDX to the line, as 16 digits. */
+  readonly putHex = this.a.label('put_hex');
   readonly #texts = new Map<string, Label>();
 
   /** The address of a NUL-terminated text, which stands behind the code. */
@@ -68,8 +71,13 @@ export class Guest {
     this.a.mov(r14, rdi);
   }
 
-  protected emitSubroutines(): void {
+  #emitSubroutines(): void {
     const { a } = this;
+    a.bind(this.putHex);
+    a.mov(rdi, r14);
+    emitHexDigits(a, 16);
+    a.mov(r14, rdi);
+    a.ret();
     a.bind(this.endLine);
     a.mov(byte(r14), 0x0a);
     a.inc(r14);
@@ -84,7 +92,7 @@ export class Guest {
   /** The subroutines, then the texts. */
   finish(): Uint8Array {
     const { a } = this;
-    this.emitSubroutines();
+    this.#emitSubroutines();
     for (const [text, label] of this.#texts) {
       a.bind(label);
       a.db(ascii(`${text}\0`));
@@ -174,6 +182,22 @@ export function reportText(guest: Guest): void {
   a.rep.movsb();
   a.mov(r14, rdi);
   a.call(guest.endLine);
+  a.bind(done);
+}
+
+/** A file as it is: its bytes go to the console. A path that is copied twice needs two names. */
+export function copyToConsole(guest: Guest, path: string, name = path): void {
+  const { a } = guest;
+  const read = a.label(`${name}_read`);
+  const done = a.label(`${name}_done`);
+  guest.open(path);
+  a.bind(read);
+  guest.syscall(SYS.read, rbx, guest.buffer, 0x1000);
+  a.test(rax, rax);
+  a.jle(done);
+  a.mov(rdx, rax);
+  guest.syscall(SYS.write, r15, guest.buffer);
+  a.jmp(read);
   a.bind(done);
 }
 

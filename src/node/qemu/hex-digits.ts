@@ -1,6 +1,6 @@
 /** Numbers as text, for programs without a library. */
-import type { Assembler } from '../../src/asm/assembler.ts';
-import { al, eax, ecx, edx, rdx } from '../../src/asm/registers.ts';
+import type { Assembler } from '../../asm/assembler.ts';
+import { al, eax, ecx, edx, rdx } from '../../asm/registers.ts';
 
 /** Writes EDX or RDX, which keeps its value, to where RDI points. Clobbers EAX and ECX. */
 export function emitHexDigits(a: Assembler, digits: 8 | 16): void {
