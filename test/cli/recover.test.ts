@@ -1,7 +1,7 @@
 /** `convert --recover` and `extract --recover`: what is written, what is said, and what ends with which exit code. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -107,5 +107,48 @@ test('options that make no sense are refused: exit 2, one line', () => {
     assert.equal(status, 2, args.join(' '));
     assert.equal(stderr.trim().split('\n').length, 1, stderr);
     assert.equal(existsSync(out), false);
+  }
+});
+
+test('--try: only with --recover, only in convert; without QEMU a line and exit 3, and nothing is written', () => {
+  const alone = run('convert', clear, '--try', '-o', out);
+  assert.equal(alone.status, 2);
+  assert.match(alone.stderr, /^kslide: --try wants --recover\n$/);
+  assert.equal(run('extract', clear, '--recover', '--try', '--relocs-out', out).status, 2);
+  const path = process.env['PATH'];
+  process.env['PATH'] = '/nonexistent';
+  try {
+    const { status, stderr } = run('convert', clear, '--recover', '--try', '-o', out);
+    assert.equal(status, 3, stderr);
+    assert.match(stderr, /^kslide: .*qemu-system-x86.*\n$/);
+    assert.equal(existsSync(out), false);
+  } finally {
+    process.env['PATH'] = path;
+  }
+});
+
+test('--try: a kernel that does not run is a finding, its console is shown safely, and nothing is written', () => {
+  const bin = join(directory, 'bin');
+  mkdirSync(bin, { recursive: true });
+  const qemu = join(bin, 'qemu-system-x86_64');
+  // Of the arguments, --version alone matters.
+  writeFileSync(
+    qemu,
+    `#!/bin/sh\n[ "$1" = --version ] && echo 'QEMU emulator version 9.9.9' && exit\nprintf 'Linux version 1\\n\\033[2Jboom\\n'\n`,
+    { mode: 0o755 },
+  );
+  const path = process.env['PATH'];
+  process.env['PATH'] = `${bin}:${path}`;
+  try {
+    const { status, stderr } = run('convert', clear, '--recover', '--try', '-o', out);
+    assert.equal(status, 1, stderr);
+    assert.match(stderr, /kslide: console: \\x1b\[2Jboom\n/);
+    assert.match(stderr, /kslide: trial failed: the kernel that was not moved: .*did not reach its end/);
+    assert.equal(existsSync(out), false);
+    const json = run('convert', clear, '--recover', '--try', '-o', out, '--json');
+    assert.equal(json.status, 1);
+    assert.deepEqual(JSON.parse(json.stdout).trial.console, ['Linux version 1', '\\x1b[2Jboom']);
+  } finally {
+    process.env['PATH'] = path;
   }
 });

@@ -158,13 +158,14 @@ export async function tryKernel(options: TrialOptions): Promise<TrialSummary> {
         problem: 'command-failed',
         what: `QEMU failed: ${result.errors.trim().split('\n')[0] ?? ''}`,
       });
-    onRun?.(++done, of);
+    if (result.end !== 'aborted') onRun?.(++done, of);
     return result;
   };
 
   const first = entries.includes('pvh') ? 'pvh' : 'linux64';
   const unmoved = randomizer.randomize({ entry: first, virt: 0, phys: 0, flag: false }).bytes();
   const result = await run(unmoved, { entry: first, cpus: 1 }, REFERENCE_MS);
+  expectNotInterrupted(signal);
   const reference = readTrial(result);
   if (!reference.done || reference.symbols.length === 0)
     throw new TrialError(
@@ -202,7 +203,13 @@ export async function tryKernel(options: TrialOptions): Promise<TrialSummary> {
     },
     signal,
   );
+  expectNotInterrupted(signal);
   return { qemu, runs: planned.flatMap((item) => runs.get(item) ?? []), skipped, ...comparable(reference) };
+}
+
+/** Nothing may be written after boots that did not take place. */
+function expectNotInterrupted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new EnvironmentError({ problem: 'command-failed', what: 'interrupted' });
 }
 
 function describePlanned({ file, entry, moved, cpus, why }: Planned, slide: Slide | undefined): string {
