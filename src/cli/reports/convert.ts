@@ -45,13 +45,10 @@ export function reportConvert(summary: ConvertResult): string {
 
 function triedRows(tried: TrialSummary | undefined): (readonly [string, string])[] {
   if (tried === undefined) return [];
-  const { runs, skipped, compared, notCompared, qemu } = tried;
+  const { runs, skipped, compared, notCompared, qemu, note } = tried;
   const moved = runs.filter(({ file }) => file === 'moved');
   return [
-    [
-      'tried',
-      `${runs.length} boots in QEMU ${qemu}, each like the kernel unmoved; no proof: fields that no boot uses were not tried`,
-    ],
+    ['tried', `${runs.length} boots in QEMU ${qemu}, each like the kernel unmoved; ${note}`],
     ['at slides', moved.map(({ slide, entry, why }) => `${hex(slide)} by ${entry} (${why})`).join(', ')],
     [
       'as written',

@@ -67,6 +67,8 @@ export interface TrialSummary {
   readonly compared: readonly string[];
   /** What this kernel has not, or no trial does. */
   readonly notCompared: readonly string[];
+  /** What a trial is worth. */
+  readonly note: string;
 }
 
 /** A kernel that dies, or is not what it is unmoved. */
@@ -83,6 +85,7 @@ export class TrialError extends Error {
   }
 }
 
+const NOTE = 'no proof: fields that no boot used were not tried';
 const LAST_LINES = 12;
 
 function lastLines(console: string): string[] {
@@ -204,7 +207,7 @@ export async function tryKernel(options: TrialOptions): Promise<TrialSummary> {
     signal,
   );
   expectNotInterrupted(signal);
-  return { qemu, runs: planned.flatMap((item) => runs.get(item) ?? []), skipped, ...comparable(reference) };
+  return { qemu, runs: planned.flatMap((item) => runs.get(item) ?? []), skipped, ...comparable(reference), note: NOTE };
 }
 
 /** Nothing may be written after boots that did not take place. */
