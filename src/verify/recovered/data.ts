@@ -1,0 +1,232 @@
+/** Words of data: eight bytes that look like an address, at every place, aligned or not; page-table entries; and the distances to per-cpu data that are in data. */
+import { PAGE_SIZE } from '../../base/addresses.ts';
+import type { PhysAddr } from '../../base/addresses.ts';
+import type { Swept } from './code.ts';
+import type { Judgement } from './judgement.ts';
+import type { PlaceBits } from './place-bits.ts';
+import { stretchAt } from './sections.ts';
+import type { JudgedImage, Stretch } from './sections.ts';
+
+const WORD = 8;
+
+/** A word in an odd place that looks like an address. */
+export interface OddWord {
+  readonly stretch: Stretch;
+  readonly place: PhysAddr;
+}
+
+/** Calls `visit` with the offset of each word that looks like an address and does not overlap two of them. Its upper half is searched for: indexOf is native. */
+function eachLookalike(
+  { bytes, view }: Stretch,
+  { low, high }: JudgedImage,
+  visit: (at: number, target: PhysAddr) => void,
+): void {
+  for (let at = bytes.indexOf(0xff, 4); at >= 0 && at + 4 <= bytes.length; at = bytes.indexOf(0xff, at + 1)) {
+    if (view.getInt32(at, true) !== -1) continue;
+    const target = view.getInt32(at - 4, true) + 0x8000_0000;
+    if (target >= low && target <= high) visit(at - 4, target);
+  }
+}
+
+/** Those in odd places, and what is asked of the code: whether it names the word, or a descriptor whose base the word is. */
+export function findOddWords(image: JudgedImage, asked: PlaceBits): OddWord[] {
+  const found: OddWord[] = [];
+  for (const stretch of image.stretches) {
+    if (stretch.content !== 'data') continue;
+    const { start, bytes, view } = stretch;
+    eachLookalike(stretch, image, (at) => {
+      const place = start + at;
+      // In a run of 0xff the four bytes after it are no upper half.
+      const isInRun = at + WORD + 4 <= bytes.length && view.getInt32(at + WORD, true) === -1;
+      if (place % WORD === 0 || isInRun) return;
+      asked.add(place);
+      asked.add(place - 2);
+      found.push({ stretch, place });
+    });
+  }
+  return found;
+}
+
+export interface DataContext {
+  readonly image: JudgedImage;
+  readonly judgement: Judgement;
+  readonly begins: PlaceBits;
+  readonly swept: Swept;
+}
+
+export function judgeWords({ image, judgement, begins }: DataContext): void {
+  for (const stretch of image.stretches) {
+    const { content, start, bytes, view, name } = stretch;
+    if (content === 'code') continue;
+    // struct pci_fixup before 4.19: of three words the last is an address, and the others are numbers that may look like one.
+    const isRow = name === '.pci_fixup';
+    eachLookalike(stretch, image, (at, target) => {
+      const place = start + at;
+      if (content === 'formatted') return judgement.number('format', 'abs64', place);
+      if (place % WORD !== 0) {
+        if (at + WORD + 4 <= bytes.length && view.getInt32(at + WORD, true) === -1)
+          judgement.number('ones', 'abs64', place);
+        return;
+      }
+      if (isRow && at % 24 !== 16) return judgement.number('format', 'abs64', place);
+      const holder = stretchAt(image, target);
+      const isInside = holder?.content === 'code' && !begins.has(target);
+      if (!isInside) judgement.site('abs64', place, 'an aligned word that is an address');
+      else if (judgement.isListed('abs64', place)) judgement.open('into-instruction', 'abs64', place);
+      else judgement.number('inside-instruction', 'abs64', place);
+    });
+  }
+}
+
+/** Words in packed structures are at most so far apart. */
+const PACKED = 64;
+
+export function judgeOddWords({ judgement, swept }: DataContext, words: readonly OddWord[]): void {
+  const named = new Set(swept.naming.map(({ target }) => target));
+  for (const [index, { stretch, place }] of words.entries()) {
+    const isDescriptor =
+      swept.descriptors.has(place - 2) || (named.has(place - 2) && isLimit(stretch, place - 2 - stretch.start));
+    if (isDescriptor) judgement.site('abs64', place, 'the base of a descriptor table');
+    else if (named.has(place)) judgement.site('abs64', place, 'a word in an odd place that code names');
+    else if (isStackOfTss(stretch, place - stretch.start)) judgement.site('abs64', place, 'tss.sp1');
+    else if (isNear(words, index)) judgement.open('packed-array', 'abs64', place);
+    else judgement.number('odd-word', 'abs64', place);
+  }
+}
+
+function isNear(words: readonly OddWord[], index: number): boolean {
+  const { place } = words[index]!;
+  const [before, after] = [words[index - 1]?.place ?? -Infinity, words[index + 1]?.place ?? Infinity];
+  const isApart = (distance: number): boolean => distance >= WORD && distance <= PACKED;
+  return isApart(place - before) || isApart(after - place);
+}
+
+/** The limit of a table of whole descriptors. */
+function isLimit({ view }: Stretch, at: number): boolean {
+  return at >= 0 && view.getUint16(at, true) % WORD === 7;
+}
+
+/** After sp0, which is 0x8000000000000001 until it is set (arch/x86/kernel/process.c). */
+function isStackOfTss({ view }: Stretch, at: number): boolean {
+  return at >= WORD && view.getUint32(at - 8, true) === 1 && view.getUint32(at - 4, true) === 0x8000_0000;
+}
+
+/** _KERNPG_TABLE and _PAGE_TABLE without the bit for user: flags of an entry that leads to another table. */
+const FLAGS = { mask: 0xffb, value: 0x063 } as const;
+const PRESENT = 1;
+
+/** Returns how many entries lead to other tables of the image. A page of a table has nothing but entries. */
+export function judgePageTables({ image, judgement }: DataContext): number {
+  const { low, high } = image;
+  let count = 0;
+  for (const stretch of image.stretches) {
+    const { content, writable, start, bytes, view } = stretch;
+    if (content !== 'data' || !writable) continue;
+    for (let at = -start & (WORD - 1); at + WORD <= bytes.length; at += WORD) {
+      const entry = view.getUint32(at, true);
+      if ((entry & FLAGS.mask) !== FLAGS.value || view.getUint32(at + 4, true) !== 0) continue;
+      if (entry < low || entry >= high) continue;
+      const place = start + at;
+      if (isPageTable(stretch, at - (place % PAGE_SIZE))) {
+        judgement.site('abs64', place, 'an entry of a page table');
+        count++;
+      } else judgement.number('page-table', 'abs64', place);
+    }
+  }
+  return count;
+}
+
+/** Each entry is 0 or present. A part of the page may be in another stretch. */
+function isPageTable({ bytes, view }: Stretch, first: number): boolean {
+  for (let at = Math.max(0, first); at < first + PAGE_SIZE && at + WORD <= bytes.length; at += WORD) {
+    const entry = view.getUint32(at, true);
+    if ((entry & PRESENT) === 0 && (entry !== 0 || view.getUint32(at + 4, true) !== 0)) return false;
+  }
+  return true;
+}
+
+/** struct kernel_symbol: distances to the value, the name and, since 5.4, the namespace. */
+const SYMBOL_SIZES = [12, 8];
+/** The template of the thunk that counts calls: `sarq $5, %gs:x(%rip)`, up to the distance. */
+const TEMPLATE = [0x65, 0x48, 0xc1, 0x3d] as const;
+
+/** Distances in data to per-cpu data at 0: of exported symbols, and of the call thunk's template. */
+export function judgePerCpu({ image, judgement }: DataContext): void {
+  if (image.perCpu === 0) return;
+  const strings = image.stretches.find(({ name }) => name === '__ksymtab_strings');
+  for (const stretch of image.stretches) {
+    if (strings !== undefined && (stretch.name === '__ksymtab' || stretch.name === '__ksymtab_gpl'))
+      judgeExported(image, judgement, stretch, strings);
+    if (stretch.content === 'data' && !stretch.writable) judgeTemplates(image, judgement, stretch);
+    // Since 5.x .rodata is marked writable in some builds.
+    else if (stretch.name === '.rodata') judgeTemplates(image, judgement, stretch);
+  }
+}
+
+function judgeExported(
+  { perCpu }: JudgedImage,
+  judgement: Judgement,
+  { start, bytes, view }: Stretch,
+  strings: Stretch,
+): void {
+  const size = SYMBOL_SIZES.find((each) => {
+    if (bytes.length % each !== 0) return false;
+    for (let at = 0; at < bytes.length; at += each) {
+      const name = start + at + 4 + view.getInt32(at + 4, true);
+      if (name < strings.start || name >= strings.end) return false;
+    }
+    return true;
+  });
+  if (size === undefined) return;
+  for (let at = 0; at < bytes.length; at += size)
+    if (virtualLow(start + at + view.getInt32(at, true)) < perCpu)
+      judgement.site('inverse32', start + at, 'the distance to an exported per-cpu symbol');
+}
+
+function judgeTemplates({ perCpu }: JudgedImage, judgement: Judgement, { start, bytes, view }: Stretch): void {
+  for (
+    let at = bytes.indexOf(TEMPLATE[0]);
+    at >= 0 && at + 9 <= bytes.length;
+    at = bytes.indexOf(TEMPLATE[0], at + 1)
+  ) {
+    if (TEMPLATE.some((byte, index) => bytes[at + index] !== byte)) continue;
+    if (virtualLow(start + at + 9 + view.getInt32(at + 4, true)) < perCpu)
+      judgement.site('inverse32', start + at + 4, "the distance in the call thunk's template");
+  }
+}
+
+/** The low half of a virtual address, from the physical one. */
+function virtualLow(place: PhysAddr): number {
+  return ((place + 0x8000_0000) | 0) >>> 0;
+}
+
+/** So many rising addresses of code make a sorted table of it. */
+const SORTED = 64;
+
+/**
+ * Zeros at the start of a sorted table of code addresses: since 6.12 weak functions leave them in that of ftrace, and the kernel's own table has them, though none needs a slide.
+ */
+export function judgeZeroWords({ image, judgement }: DataContext): void {
+  const sorted = new Set<PhysAddr>();
+  for (const place of [...judgement.unmet('abs64')].toReversed()) {
+    const stretch = stretchAt(image, place, WORD);
+    if (stretch?.content !== 'data' || place % WORD !== 0) continue;
+    const at = place - stretch.start;
+    if (stretch.view.getUint32(at, true) !== 0 || stretch.view.getUint32(at + 4, true) !== 0) continue;
+    if (!sorted.has(place + WORD) && !beginsSorted(image, stretch, at + WORD)) continue;
+    sorted.add(place);
+    judgement.open('zero-word', 'abs64', place);
+  }
+}
+
+function beginsSorted(image: JudgedImage, { view, bytes }: Stretch, first: number): boolean {
+  let last = 0;
+  for (let index = 0; index < SORTED; index++) {
+    const at = first + index * WORD;
+    if (at + WORD > bytes.length || view.getInt32(at + 4, true) !== -1) return false;
+    const target = view.getInt32(at, true) + 0x8000_0000;
+    if (target <= last || stretchAt(image, target)?.content !== 'code') return false;
+    last = target;
+  }
+  return true;
+}
