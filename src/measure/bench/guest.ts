@@ -164,8 +164,7 @@ const NO_ANSWER = 'QEMU does not say where';
 async function whereabouts({ monitor }: Way): Promise<string | undefined> {
   if (monitor === undefined) return undefined;
   const ask = async (): Promise<string> => {
-    // Stopped, so that the two answers belong together.
-    await monitor.execute('stop');
+    // The guest goes on meanwhile: a stop would be an answer to the debugger, too. So the two answers belong together only nearly.
     const registers = String(await monitor.execute('human-monitor-command', { 'command-line': 'info registers' }));
     const rip = /RIP=([0-9a-f]+)/.exec(registers)?.[1];
     const count = await monitor.instructionCount();
