@@ -178,7 +178,7 @@ test('a stall says which boot it was, where, and that it was the original', () =
   refused(
     [kernel, '--accel', 'tcg', '--timeout', '2', '--runs', '1', '--quiet'],
     2,
-    /would not boot: vmlinux \(the original kernel, not converted, boot with seed 1\) is stalled after 2 s on the way to startup_64, at RIP 0xffffffff81001234 after 98765 instructions, expected startup_64 to be reached under -icount; the stall is not due to kslide: --accel kvm measures without -icount; on a slow machine a longer --timeout helps$/m,
+    /would not boot: vmlinux \(the original kernel, not converted, boot with seed 1\) is stalled after 2 s on the way to startup_64, at RIP 0xffffffff81001234 after 98765 instructions, expected startup_64 to be reached under -icount; kslide did not change this kernel; --accel kvm measures without -icount; on a slow machine a longer --timeout helps$/m,
     env,
   );
 });

@@ -197,7 +197,7 @@ function stalled(
     found: `stalled after ${timeoutMs / 1000} s on the way to ${way.towards}${at === undefined ? '' : `, at ${at}`}`,
     expected: `${way.towards} to be reached${counted ? ' under -icount' : ''}`,
     hint: original
-      ? `the stall is not due to kslide${counted ? ': --accel kvm measures without -icount' : ''}; on a slow machine a longer --timeout helps`
+      ? `kslide did not change this kernel${counted ? '; --accel kvm measures without -icount' : ''}; on a slow machine a longer --timeout helps`
       : 'on a slow machine a longer --timeout helps',
   });
 }
