@@ -89,16 +89,25 @@ export function judgeOddWords({ judgement, swept }: DataContext, words: readonly
     if (isDescriptor) judgement.site('abs64', place, 'the base of a descriptor table');
     else if (named.has(place)) judgement.site('abs64', place, 'a word in an odd place that code names');
     else if (isStackOfTss(stretch, place - stretch.start)) judgement.site('abs64', place, 'tss.sp1');
-    else if (isNear(words, index)) judgement.open('packed-array', 'abs64', place);
-    else judgement.number('odd-word', 'abs64', place);
+    else {
+      const near = [...nearWords(words, index)];
+      // In arrays of packed structures all are addresses, or none is.
+      if (near.some((other) => judgement.isListed('abs64', other)))
+        judgement.site('abs64', place, 'a word in an odd place, beside others that are sites');
+      else if (near.length > 0) judgement.open('packed-array', 'abs64', place);
+      else judgement.number('odd-word', 'abs64', place);
+    }
   }
 }
 
-function isNear(words: readonly OddWord[], index: number): boolean {
+function* nearWords(words: readonly OddWord[], index: number): Generator<PhysAddr> {
   const { place } = words[index]!;
-  const [before, after] = [words[index - 1]?.place ?? -Infinity, words[index + 1]?.place ?? Infinity];
-  const isApart = (distance: number): boolean => distance >= WORD && distance <= PACKED;
-  return isApart(place - before) || isApart(after - place);
+  for (const step of [-1, 1])
+    for (let at = index + step; at >= 0 && at < words.length; at += step) {
+      const distance = Math.abs(words[at]!.place - place);
+      if (distance > PACKED) break;
+      if (distance >= WORD) yield words[at]!.place;
+    }
 }
 
 /** The limit of a table of whole descriptors. */

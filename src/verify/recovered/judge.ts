@@ -14,10 +14,10 @@ import type { Sites } from '../../relocs/tables/apply.ts';
 import { LISTS } from '../../relocs/tables/kernel-table.ts';
 import type { ListName } from '../../relocs/tables/kernel-table.ts';
 import { refute } from '../evidence.ts';
-import { expectAgreement } from './agreement.ts';
+import { expectAgreement, readNamedCode } from './agreement.ts';
 import { countLookalikes, emptySwept, sweepCode } from './code.ts';
 import type { Operand } from './code.ts';
-import { judgeCodeInData } from './code-in-data.ts';
+import { findCodeInData, judgeCodeInData } from './code-in-data.ts';
 import { findOddWords, judgeOddWords, judgePageTables, judgePerCpu, judgeWords, judgeZeroWords } from './data.ts';
 import type { Disassembler, OpenDisassembler } from './disassembler.ts';
 import { findPhysBase, judgePhysical } from './flow.ts';
@@ -45,6 +45,8 @@ export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler
   // What is to be asked of the code comes first.
   const odd = findOddWords(image, asked);
   const printed = findPrinted(image, asked);
+  const namedCode = readNamedCode(image);
+  const codeInData = findCodeInData(image, namedCode.inData, asked);
 
   const pvh = judgePvh(image, judgement, open);
   const disassemblers = new Map<Stretch, Disassembler>();
@@ -55,8 +57,8 @@ export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler
     const isInside = pvh !== undefined && pvh.start >= stretch.start && pvh.start < stretch.end;
     sweepCode(context, stretch, disassembler, isInside ? pvh : undefined);
   }
-  const anchors = expectAgreement(image, begins);
-  judgeCodeInData(context, anchors, open, disassemblers);
+  expectAgreement(namedCode, begins);
+  judgeCodeInData(context, codeInData, open, disassemblers);
 
   const flow = { begins, disassemblers };
   const physBase = findPhysBase(flow, swept.widePhysical);

@@ -23,7 +23,8 @@ export type Reason = keyof typeof REASONS;
 /** Fields for which both is possible: neither a site nor a number can be refuted there. */
 export const OPEN = {
   'ring-buffer': "zeros beside the persistent ring buffer's magic number",
-  'packed-array': 'words in odd places in data, beside others',
+  'packed-array': 'words in odd places in data, beside others of which none is a site',
+  'code-in-data': 'operands of what looks like a MOV in data, where no code is known to be',
   'past-end': 'operands that lead past _end, by less than 2 MiB',
   'zero-word': 'zeros at the start of a sorted table of code addresses',
   'into-instruction': 'words of data that lead into the middle of an instruction',
