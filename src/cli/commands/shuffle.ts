@@ -13,7 +13,7 @@ import type { ShufflePass } from '../../shuffle/shuffle.ts';
 import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { SHARED } from '../options.ts';
-import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
+import { readIfGiven, readKernel, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { readSeed, refuseBadSeed, SEED_OPTIONS } from '../seed.ts';
@@ -96,7 +96,7 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     onPass('read');
     // The plan is decoded on this thread while another one reads the kernel.
     const [image, saved] = await Promise.all([
-      readInputFile(input, { spare: ROOM_FOR_MOVES }),
+      readKernel(input, { spare: ROOM_FOR_MOVES, quiet, progress }),
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
     ]);
     const plan = saved ?? (await makePlan(image, debug, options, onPass));

@@ -5,13 +5,12 @@ import { isElf, readElf } from '../../elf/read.ts';
 import { refuseMoved } from '../../kernel/open.ts';
 import { withByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import { memorySource } from '../../relocs/tool/byte-source.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { readIfGiven, refuseSharedStdin } from '../paths.ts';
+import { readIfGiven, readKernel, refuseSharedStdin } from '../paths.ts';
 import { printResult, remark } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportVerify, reportVerifyShuffled } from '../reports/verify.ts';
@@ -61,8 +60,8 @@ async function run(original: string, converted: string, options: VerifyArguments
     throw new UsageError('ORIGINAL is standard input: name the file with its symbols by --debug');
   return withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernels');
-    const kernel = await readInputFile(original);
-    const file = await readInputFile(converted);
+    const kernel = await readKernel(original, { quiet, progress });
+    const file = await readKernel(converted, { quiet, progress });
     const table = await readIfGiven(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {
