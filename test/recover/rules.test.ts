@@ -178,6 +178,22 @@ test('pointers in data: to instructions, to aligned places, to strings; not into
   assert.deepEqual(found.doubts, placesOf('doubt'));
 });
 
+test("ftrace's sorted table of call sites: zeros at its start are sites, as in the kernel's own table", () => {
+  // 300 rising addresses of instructions (no-operations), after three zeros.
+  const rows = [0, 0, 0, ...Array.from({ length: 300 }, (_, index) => TEXT + 0x200 + index)];
+  const data = fromHex(rows.map((place) => (place === 0 ? '00'.repeat(8) : pointer(place))).join(''));
+  const start = `48c7c7[${link(DATA_AT)}]`;
+  const all = rows.map((_, index) => DATA_AT + index * 8);
+  assert.deepEqual(find({ code: start, data }).abs64, all);
+  // Nothing names the zeros, or two things do, or the table begins with an address.
+  for (const code of [
+    '',
+    start + start.replace(link(DATA_AT), link(DATA_AT + 8)),
+    start + start.replace(link(DATA_AT), link(DATA_AT + 24)),
+  ])
+    assert.deepEqual(find({ code, data }).abs64, all.slice(3));
+});
+
 test('words at odd places: a packed array, what code loads, the stack of the TSS; a lone one is a number', () => {
   const packed = new Uint8Array(0x40);
   packed.set(fromHex(pointer(DATA_AT + 0x40)), 2);
