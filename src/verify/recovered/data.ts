@@ -262,19 +262,27 @@ function virtualLow(place: PhysAddr): number {
 const SORTED = 64;
 
 /**
- * Zeros at the start of a sorted table of code addresses: since 6.12 weak functions leave them in that of ftrace, and the kernel's own table has them, though none needs a slide.
+ * Zeros at the start of a sorted table of code addresses: since 6.12 weak functions leave them in that of ftrace, and the kernel's own table has them, though none needs a slide. So a
+ * table may have them; all of them from the first that it has.
  */
 export function judgeZeroWords({ image, judgement }: DataContext): void {
   const sorted = new Set<PhysAddr>();
+  // From the last to the first: each leads to the next.
   for (const place of [...judgement.unmet('abs64')].toReversed()) {
     const stretch = stretchAt(image, place, WORD);
-    if (stretch?.content !== 'data' || place % WORD !== 0) continue;
-    const at = place - stretch.start;
-    if (stretch.view.getUint32(at, true) !== 0 || stretch.view.getUint32(at + 4, true) !== 0) continue;
-    if (!sorted.has(place + WORD) && !beginsSorted(image, stretch, at + WORD)) continue;
+    if (stretch?.content !== 'data' || place % WORD !== 0 || !isZeroWord(stretch, place)) continue;
+    let next = place + WORD;
+    while (!sorted.has(next) && next + WORD <= stretch.end && isZeroWord(stretch, next)) next += WORD;
+    if (!sorted.has(next) && !beginsSorted(image, stretch, next - stretch.start)) continue;
     sorted.add(place);
     judgement.open('zero-word', 'abs64', place);
+    for (let between = place + WORD; between < next; between += WORD)
+      judgement.site('abs64', between, 'a zero in a sorted table of code addresses, as the one before it');
   }
+}
+
+function isZeroWord({ view, start }: Stretch, place: PhysAddr): boolean {
+  return view.getUint32(place - start, true) === 0 && view.getUint32(place - start + 4, true) === 0;
 }
 
 function beginsSorted(image: JudgedImage, { view, bytes }: Stretch, first: number): boolean {
