@@ -91,7 +91,7 @@ test('relocations that are left of a stripped kernel are not taken for all: each
   const relocs = encodeRelocationTable(collectRelocations(whole));
   for (const [removed, named] of LEFT) {
     const left = objcopy(whole, ...removed.map((name) => `--remove-section=${name}`));
-    const says = `kernel has no relocation table: vmlinux has ${named}, but none that applies to its code: expected a table after the ELF file, or .rela sections; relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)`;
+    const says = `kernel has no relocation table: vmlinux has ${named}, but none that applies to its code: expected a table after the ELF file, or .rela sections; relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs); convert and extract recover them from the image alone with --recover, and cannot prove them`;
     const payload = gzipSync(left, { level: 0 });
     const bzImage = makeBzImage({ payload, fields: { init_size: 0x400000, kernel_info_offset: 0 } });
     const encoders = { gzip: async (data: Uint8Array) => new Uint8Array(gzipSync(data)) } as unknown as Encoders;
