@@ -39,7 +39,7 @@ const KERNEL_MAP_ENTRY = 510;
 const [PRESENT, WRITABLE, LARGE] = [0x1, 0x2, 0x80];
 
 /**
- * Two words of each page are read: 0.25 ms for Debian's 6.12 cloud kernel, 52 MB, in a process that has done it before (the least of 30 runs). Throws KernelImageError when the page tables contradict each other.
+ * Two words of each page are read. Throws KernelImageError when the page tables contradict each other.
  */
 export function readImageLimit({ elf, loads, imageEnd }: Pick<Vmlinux, 'elf' | 'loads' | 'imageEnd'>): ImageLimit {
   const pages = loads.flatMap((load) => pagesOf(segmentBytes(elf, load), load.paddr));
@@ -102,7 +102,7 @@ function* findUpperEntries(pages: readonly Pages[]): Generator<PhysAddr> {
 
 /**
  * From the word `at` on, a page further each time: the first entry below 4 GiB whose low half is `value` under `mask`; -1 if there is none. A loop of its own,
- * as small as it can be: it sees all pages, most of them before it is compiled, and then it compiles in half a millisecond.
+ * as small as it can be: it sees all pages, most of them before it is compiled, and then it compiles in about a millisecond.
  */
 function nextEntry(words: Int32Array, at: number, mask: number, value: number): number {
   for (; at < words.length; at += PAGE_WORDS) if ((words[at]! & mask) === value && words[at + 1] === 0) return at;

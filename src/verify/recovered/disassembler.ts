@@ -43,6 +43,9 @@ export interface Disassembler {
   free(): void;
 }
 
+/** Kernels before 4.17 mark faults by UD0 as AMD has it, without the ModRM byte that Intel's manual gives it. Later kernels have none. */
+const UD0_SIZE = 2;
+
 export type OpenDisassembler = (code: Uint8Array, bits?: 32 | 64) => Disassembler;
 
 /** Throws KernelImageError if the package is not installed. */
@@ -85,6 +88,7 @@ export async function loadDisassembler(): Promise<OpenDisassembler> {
         decoder.decodeOut(instruction);
         start = at;
         position = decoder.position;
+        if (code[at] === 0x0f && code[at + 1] === 0xff) return at + UD0_SIZE;
         return decoder.lastError === 0 ? position : -1;
       },
       constants() {
