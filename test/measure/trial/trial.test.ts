@@ -54,6 +54,7 @@ interface Says {
   readonly symbols: string;
   readonly efault: string;
   readonly kprobe: string;
+  readonly task: string;
   readonly trace: string;
   readonly extra: string;
   readonly done: boolean;
@@ -61,7 +62,7 @@ interface Says {
 
 const digits = (value: bigint | number): string => BigInt.asUintN(64, BigInt(value)).toString(16).padStart(16, '0');
 
-function consoleOf({ slide, phys, symbols, efault, kprobe, trace, extra, done }: Says): string {
+function consoleOf({ slide, phys, symbols, efault, kprobe, task, trace, extra, done }: Says): string {
   const text = 0xffff_ffff_8000_0000n + BigInt(LINK + slide);
   return [
     `kslide-guest: text=${digits(text)}`,
@@ -71,7 +72,8 @@ function consoleOf({ slide, phys, symbols, efault, kprobe, trace, extra, done }:
     `  ${(LINK + phys).toString(16).padStart(8, '0')}-0fffffff : Kernel code`,
     'kslide-guest: end iomem',
     'kslide-guest: begin kprobe',
-    ...Array.from({ length: 3 }, () => `  init-1 [000] ..... 1.2: kslide: (${kprobe}+0x0/0x10)`),
+    ...Array.from({ length: 3 }, () => `  ${task}-1       [000] ..... 1.2: kslide: (${kprobe}+0x0/0x10)`),
+    '  init-11 [000] ..... 1.2: kslide: (another+0x0/0x10)',
     'kslide-guest: end kprobe',
     extra,
     ...(done ? ['kslide-guest: done'] : []),
@@ -112,6 +114,7 @@ async function trial(change: (slide: number) => Partial<Says> = () => ({}), draw
         symbols: digits(1),
         efault: digits(-14),
         kprobe: 'vfs_read',
+        task: 'init',
         trace: 'panic',
         extra: '',
         done: true,
@@ -188,6 +191,10 @@ describe('a trial', () => {
       assert.match(error.message, /^trial failed: slide 0x200000 \(the smallest\), physical 0x/);
       assert.match(error.message, message);
     });
+
+  test('a process whose name the kernel does not know is the same process', async () => {
+    await trial(moves({ task: '<...>' }));
+  });
 
   test('console lines are safe to show', async () => {
     const { console } = await failure(moves({ extra: '\u001b[31mred\u202e', done: false }));
