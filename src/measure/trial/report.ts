@@ -49,7 +49,7 @@ function readBacktrace(text: string): string[] {
   return [...trace.matchAll(/^(?:\[ *[\d.]+\])? +([\w.]+\+0x[0-9a-f]+)\/0x[0-9a-f]+/gm)].map(([, name]) => name!);
 }
 
-/** What of a trace is the guest program's own. Its process has number 1; the kernel does not always know its name, and prints <...> then (6.1, two CPUs). */
+/** What of a trace is the guest program's own. Its process has number 1; the kernel learns names when it switches tasks, and prints <...> for one that it has not switched. */
 function hits(report: TrialReport, name: 'ftrace' | 'kprobe'): string[] {
   const what = name === 'ftrace' ? /\S-1 +\[\d+\] .*?: (vfs_read <-\S+)/g : /\S-1 +\[\d+\] .*?: (kslide: \(.*)/g;
   return [...(report.files.get(name) ?? '').matchAll(what)].map(([, hit]) => hit!);
