@@ -71,7 +71,7 @@ export default function addShuffle(program: Command, setExitCode: (code: number)
     )
     .option(
       '--recover',
-      'experimental, for a debug vmlinux without .rela sections (Linux 6.8 and newer): find references by disassembly and in known tables',
+      'experimental, for a debug vmlinux without .rela sections (Linux 6.5 and newer): find references by disassembly and in known tables',
     )
     .option(...SEED_OPTIONS.seed)
     .option(...SEED_OPTIONS.seedFile)

@@ -42,7 +42,7 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     .option('--debug <VMLINUX>', "with --shuffled: debug vmlinux of the original's build (default: ORIGINAL)")
     .option(
       '--recover',
-      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and prove less',
+      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.5 and newer), and prove less',
     )
     .option('--json', 'print the result as JSON')
     .option('-q, --quiet', 'print nothing: the exit code is the answer')
