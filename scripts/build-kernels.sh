@@ -24,6 +24,7 @@ cache=${KSLIDE_CACHE:-$HOME/.cache/kslide}
 kernels='
 firecracker-6.1 6.1 gcc firecracker
 clang-6.12 6.12 clang firecracker clang
+clang-newest newest clang cfi
 firecracker-fixed-6.1 6.1 gcc firecracker fixed
 firecracker-newest newest gcc firecracker
 kata-6.12 6.12 gcc kata
