@@ -69,10 +69,11 @@ build() {
 
   objects=$cache/build/$name
   mkdir -p "$objects" "$out"
-  # Without a stamp of time and machine the same source and compiler make the same kernel.
+  # Without a stamp of time, machine and number of the link the same source and compiler make the same kernel.
   # shellcheck disable=SC2086 # one word, or none
   run_make() {
-    nice -n 19 make -s -C "$tree" O="$objects" $llvm KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_USER=kslide KBUILD_BUILD_HOST=kslide "$@" >&2
+    nice -n 19 make -s -C "$tree" O="$objects" $llvm KBUILD_BUILD_VERSION=1 \
+      KBUILD_BUILD_TIMESTAMP='2026-01-01' KBUILD_BUILD_USER=kslide KBUILD_BUILD_HOST=kslide "$@" >&2
   }
 
   step "$name: configuration"
