@@ -11,6 +11,7 @@ import { existsSync, readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { randomBytes } from 'node:crypto';
 import { hex, KernelImageError } from '../src/base/errors.ts';
@@ -36,6 +37,7 @@ import { packGuest } from '../test/guest/init.ts';
 import { formatResults, stubHash } from './docs/results.ts';
 import type { Cell, Results } from './docs/results.ts';
 import { cacheFolder } from './kernels/debian.ts';
+import type { Row as RecoverRow } from './try-recover.ts';
 
 const ENTRIES = ['pvh', 'linux64'] as const;
 const FORMS: Readonly<Record<string, Partial<RebuildOptions>>> = {
@@ -60,6 +62,7 @@ const COLUMNS = [
   'slots',
   '`relocs` modes',
   'converted from',
+  'recovered',
   'pvh',
   'linux64',
   'randomize',
@@ -199,6 +202,28 @@ async function convertAll(kernel: Built): Promise<Conversions> {
   return { ...kept, cell: done.join(', ') };
 }
 
+/** How a table that is recovered from the image alone differs from the true one. Neither .rela nor symbols help it. */
+async function tryRecovery({ name, path }: Built): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'kslide-built-'));
+  try {
+    const stripped = join(folder, name);
+    const strip = spawnSync('objcopy', ['--strip-all', '--remove-section=.rela*', path('vmlinux.rela'), stripped]);
+    if (strip.status !== 0) throw new Error(`objcopy failed: ${strip.stderr.toString()}`);
+    const script = fileURLToPath(new URL('try-recover.ts', import.meta.url));
+    const args = ['--import', 'tsx', script, '--one', `${stripped}=${path('vmlinux.relocs')}`];
+    const { stdout, stderr, status } = spawnSync(process.execPath, args, { encoding: 'utf8' });
+    if (status !== 0) return fail(`${name}: recover: ${stderr.trim().split('\n').at(-1)}`);
+    const { sites, missed, zeros, invented, doubts, seconds } = JSON.parse(stdout) as RecoverRow;
+    const differs = missed + invented > 0;
+    if (differs || doubts > 0) fail(`${name}: recover: ${stdout.trim()}`);
+    const result = differs ? `${missed} missed, ${invented} invented of ${sites}` : 'exact';
+    const but = zeros > 0 ? ` but ${zeros} zeros` : '';
+    return `${result}${but}, ${doubts} doubts, ${seconds.toFixed(1)} s`;
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+}
+
 interface Seen {
   readonly slide: number;
   /** Starts of the regions in /proc/kcore, in order of their addresses. */
@@ -294,8 +319,9 @@ async function tryKernel(name: string): Promise<Cell[]> {
   step('convert');
   const converted = await convertAll(kernel);
   const { relocations: count, slots } = converted.summary;
+  step('recover');
+  const cells: string[] = [await tryRecovery(kernel)];
   const seen: Seen[] = [];
-  const cells: string[] = [];
   for (const entry of ENTRIES) {
     step(`boots by ${entry}`);
     const all = await bootOften(kernel, converted, entry);

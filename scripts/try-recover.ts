@@ -23,7 +23,8 @@ import { leaveOutNotes } from '../src/relocs/note-sites.ts';
 import { readRelocations } from '../src/relocs/find.ts';
 import { countRelocations, differencesOf } from '../src/relocs/tables/kernel-table.ts';
 
-interface Row {
+/** What `--one` prints, as JSON. */
+export interface Row {
   readonly kernel: string;
   readonly sites: number;
   /** In the true table only, and not zero. */
