@@ -24,6 +24,7 @@ cache=${KSLIDE_CACHE:-$HOME/.cache/kslide}
 kernels='
 firecracker-6.1 6.1 gcc firecracker
 clang-6.12 6.12 clang firecracker clang
+clang-tiny newest clang tiny cfi
 clang-newest newest clang cfi
 firecracker-fixed-6.1 6.1 gcc firecracker fixed
 firecracker-newest newest gcc firecracker
@@ -77,8 +78,13 @@ build() {
   }
 
   step "$name: configuration"
-  for fragment in small guest $fragments; do cat "$here/scripts/kernels/configs/$fragment.config"; done >"$objects/wanted"
-  run_make KCONFIG_ALLCONFIG="$objects/wanted" alldefconfig 2>/dev/null
+  # A tiny kernel is built up from nothing, the others from the defaults.
+  case $fragments in
+    tiny*) base=allnoconfig common='' ;;
+    *) base=alldefconfig common='small guest' ;;
+  esac
+  for fragment in $common $fragments; do cat "$here/scripts/kernels/configs/$fragment.config"; done >"$objects/wanted"
+  run_make KCONFIG_ALLCONFIG="$objects/wanted" "$base" 2>/dev/null
   # The last word on an option counts.
   sed -n 's/^CONFIG_\([A-Z0-9_]*\)=.*/\1 &/p; s/^# CONFIG_\([A-Z0-9_]*\) is not set$/\1 n/p' "$objects/wanted" |
     awk '{ wanted[$1] = $2 } END { for (option in wanted) print option, wanted[option] }' | sort |
