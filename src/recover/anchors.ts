@@ -3,6 +3,7 @@
  * instructions: faults that are expected, BUGs, returns, calls, alternatives. At each of them the sweep must have found that an instruction begins.
  */
 import type { PhysAddr } from '../base/addresses.ts';
+import { partAt } from './image.ts';
 import type { RecoverImage } from './image.ts';
 
 /** Tables of code, with the size of an entry and where in it the distance to an instruction is. Distances are from the field itself. */
@@ -29,38 +30,56 @@ export interface Anchors {
   readonly tables: readonly string[];
 }
 
-export function checkAnchors(image: RecoverImage): Anchors {
+/** `functions`: where the symbol table says that functions begin. */
+export function checkAnchors(image: RecoverImage, functions: readonly PhysAddr[]): Anchors {
   let count = 0;
   const inData: PhysAddr[] = [];
   const off: PhysAddr[] = [];
   const tables: string[] = [];
+  // Where code ends: an alternative of no instruction may name where the next one would begin.
+  const dataParts = new Set(image.data);
+  const codeParts = new Set(image.code);
+  const ends = new Set(image.code.map(({ end }) => end));
   for (const { name, sizes, fields } of TABLES) {
     const part = image.formatted.get(name);
     if (part === undefined) continue;
     let best: { readonly count: number; readonly off: PhysAddr[] } | undefined;
     for (const size of sizes) {
       if (part.bytes.length % size !== 0) continue;
-      const found = compare(image, part.view, part.start, part.bytes.length, size, fields);
+      const found = compare(image, part.view, part.start, part.bytes.length, size, fields, ends);
       if (best === undefined || found.off.length < best.off.length) best = found;
     }
     if (best === undefined) continue;
     tables.push(name);
     count += best.count;
-    const isInData = (place: PhysAddr): boolean => image.data.some(({ start, end }) => place >= start && place < end);
+    const isInData = (place: PhysAddr): boolean => {
+      const holder = partAt(image, place);
+      return holder !== undefined && dataParts.has(holder);
+    };
     const outside = best.off.filter((place) => !isInData(place));
     inData.push(...best.off.filter(isInData));
     off.push(...outside);
+  }
+  const inCode = functions.filter((place) => {
+    const holder = partAt(image, place);
+    return holder !== undefined && codeParts.has(holder);
+  });
+  if (inCode.length > 0) {
+    tables.push('.symtab');
+    count += inCode.length;
+    off.push(...inCode.filter((place) => !image.instructions.has(place)));
   }
   return { count, off, inData, tables };
 }
 
 function compare(
-  { code, instructions }: RecoverImage,
+  { instructions }: RecoverImage,
   view: DataView,
   start: PhysAddr,
   length: number,
   size: number,
   fields: readonly number[],
+  ends: ReadonlySet<PhysAddr>,
 ): { count: number; off: PhysAddr[] } {
   let count = 0;
   const off: PhysAddr[] = [];
@@ -70,8 +89,7 @@ function compare(
       if (distance === 0) continue; // an alternative of no instruction
       const place = start + at + field + distance;
       count++;
-      // An alternative of no instruction may also name where the next one begins.
-      if (!instructions.has(place) && !code.some(({ end }) => end === place)) off.push(place);
+      if (!instructions.has(place) && !ends.has(place)) off.push(place);
     }
   return { count, off };
 }

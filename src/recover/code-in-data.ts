@@ -4,6 +4,8 @@
  */
 import type { PhysAddr } from '../base/addresses.ts';
 import { viewOf } from '../base/bytes.ts';
+import { KernelImageError } from '../base/errors.ts';
+import { short } from '../base/text.ts';
 import type { Part, RecoverImage } from './image.ts';
 import type { Ledger } from './ledger.ts';
 import type { Later } from './rules/operands.ts';
@@ -26,6 +28,7 @@ export function judgeCodeInData(
   let count = 0;
   for (const part of image.data) {
     const moves = findMoves(part, image);
+    expectCode(part, moves.length);
     const known = [...moves, ...anchors.filter((place) => place >= part.start && place < part.end)].toSorted(
       (a, b) => a - b,
     );
@@ -48,6 +51,19 @@ export function judgeCodeInData(
     }
   }
   return count;
+}
+
+/** Kernels that were tried have two or none. */
+const MOST_MOVES = 256;
+
+function expectCode({ name }: Part, count: number): void {
+  if (count <= MOST_MOVES) return;
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: `recovering relocations: section ${short(name)}: count of MOVs of link addresses`,
+    found: count,
+    expected: `at most ${MOST_MOVES} in data; code needs the flag SHF_EXECINSTR`,
+  });
 }
 
 /** The nearest aligned place below that other code names. */

@@ -3,13 +3,15 @@
  *
  * The section headers say it. They survive the kernel build's own strip and `strip`, and every vmlinux in a bzImage has them.
  */
+import { physToVirt } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import { viewOf } from '../base/bytes.ts';
 import { lastAtOrBelow } from '../base/search.ts';
-import { KernelImageError } from '../base/errors.ts';
+import { hex, KernelImageError } from '../base/errors.ts';
+import { short } from '../base/text.ts';
 import { SHT_NOBITS } from '../elf/constants.ts';
 import { sectionName } from '../elf/read.ts';
-import type { Section } from '../elf/read.ts';
+import type { ElfFile, Section, Segment } from '../elf/read.ts';
 import { perCpuSegment } from '../relocs/plausible.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { PlaceSet } from './place-set.ts';
@@ -58,6 +60,9 @@ const FORMATTED =
 /** Code that the linker script, or a tool after it, put into a section that is writable too. */
 const CODE_NAME = /^\.(?:\w+\.)*text|^\.altinstr_(?:replacement|aux)$/;
 
+/** Places that are marked for each byte of the file, a bit each. Kernels have up to two bytes of image for one in the file. */
+const MARKED_A_BYTE = 16;
+
 /** Throws KernelImageError for a file without section headers. */
 export function readRecoverImage(kernel: Vmlinux): RecoverImage {
   const { elf, imageStart: start, imageEnd: end } = kernel;
@@ -76,15 +81,21 @@ export function readRecoverImage(kernel: Vmlinux): RecoverImage {
   const code: Part[] = [];
   const data: Part[] = [];
   const formatted = new Map<string, Part>();
+  const loads = kernel.loads.toSorted((a, b) => a.offset - b.offset);
+  const offsets = loads.map(({ offset }) => offset);
   for (const section of sections) {
-    const part = partOf(kernel, section);
+    const part = partOf(elf, loads[lastAtOrBelow(offsets, section.offset)], section);
     if (part === undefined) continue;
     if (isCode(section, part.name)) code.push(part);
-    else if (FORMATTED.test(part.name) && !holdsPointers(part, start, end)) formatted.set(part.name, part);
+    else if (FORMATTED.test(part.name) && !formatted.has(part.name) && !holdsPointers(part, start, end))
+      formatted.set(part.name, part);
     else data.push(part);
   }
   const byPlace = (a: Part, b: Part): number => a.start - b.start;
   const parts = [...code, ...data, ...formatted.values()].toSorted(byPlace);
+  expectApart(parts);
+  // A file of a few bytes may say that its image has a gigabyte.
+  const marked = Math.min(end, start + MARKED_A_BYTE * elf.bytes.length);
   return {
     kernel,
     start,
@@ -95,9 +106,23 @@ export function readRecoverImage(kernel: Vmlinux): RecoverImage {
     code: code.toSorted(byPlace),
     data: data.toSorted(byPlace),
     formatted,
-    instructions: new PlaceSet(start, end),
-    named: new PlaceSet(start, end),
+    instructions: new PlaceSet(start, marked),
+    named: new PlaceSet(start, marked),
   };
+}
+
+/** Throws KernelImageError for sections that overlap: then there is no end to what would have to be read. */
+function expectApart(parts: readonly Part[]): void {
+  for (let index = 1; index < parts.length; index++) {
+    const [before, part] = [parts[index - 1]!, parts[index]!];
+    if (part.start >= before.end) continue;
+    throw new KernelImageError({
+      code: 'bad-value',
+      what: `section ${short(part.name)}: sh_addr`,
+      found: physToVirt(part.start),
+      expected: `${hex(physToVirt(before.end))} or more, where ${short(before.name)} ends`,
+    });
+  }
 }
 
 function isCode({ flags }: Section, name: string): boolean {
@@ -120,11 +145,10 @@ function holdsPointers({ name, view, bytes, start: base }: Part, start: PhysAddr
   return count * 32 > bytes.length;
 }
 
-/** Undefined for a section that no segment loads. */
-function partOf({ elf, loads }: Vmlinux, section: Section): Part | undefined {
+/** `load`: the segment that may load it. Undefined if it does not. */
+function partOf(elf: ElfFile, load: Segment | undefined, section: Section): Part | undefined {
   const { offset, size, flags } = section;
-  const load = loads.find((each) => offset >= each.offset && offset + size <= each.offset + each.filesz);
-  if (load === undefined) return undefined;
+  if (load === undefined || offset + size > load.offset + load.filesz) return undefined;
   const start = load.paddr + offset - load.offset;
   const bytes = elf.bytes.subarray(offset, offset + size);
   return {

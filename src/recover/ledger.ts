@@ -1,5 +1,6 @@
 /** What became of each candidate: a site, a number, or a doubt. */
 import type { PhysAddr } from '../base/addresses.ts';
+import { lastAtOrBelow } from '../base/search.ts';
 import { physToTableEntry } from '../base/addresses.ts';
 import type { ListName, RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { RULES } from './rules.ts';
@@ -39,12 +40,21 @@ export class Ledger {
     this.#count(rule).doubts++;
   }
 
-  /** 32-bit sites from one place to another become doubts. */
-  doubtBetween(rule: RuleName, from: PhysAddr, to: PhysAddr, valueAt: (place: PhysAddr) => bigint): void {
-    const { abs32 } = this.#sites;
-    for (const place of abs32.filter((each) => each >= from && each < to))
-      this.doubt(rule, 'abs32', place, valueAt(place));
-    this.#sites.abs32 = abs32.filter((place) => place < from || place >= to);
+  /** 32-bit sites that are less than `distance` after one of `places`, which rise, become doubts. */
+  doubtAfter(
+    rule: RuleName,
+    places: readonly PhysAddr[],
+    distance: number,
+    valueAt: (place: PhysAddr) => bigint,
+  ): void {
+    if (places.length === 0) return;
+    const kept: PhysAddr[] = [];
+    for (const site of this.#sites.abs32) {
+      const before = places[lastAtOrBelow(places, site)];
+      if (before === undefined || site - before >= distance) kept.push(site);
+      else this.doubt(rule, 'abs32', site, valueAt(site));
+    }
+    this.#sites.abs32 = kept;
   }
 
   table(lists: 2 | 3): RelocationTable {

@@ -27,6 +27,7 @@ import { Ledger } from './ledger.ts';
 import type { Doubt, RuleCount } from './ledger.ts';
 import type { RuleName } from './rules.ts';
 import { judgeFactors } from './rules/operands.ts';
+import type { Later } from './rules/operands.ts';
 import { judgePageTables } from './rules/page-tables.ts';
 import { judgeExported, judgeTemplates } from './rules/per-cpu.ts';
 import { findPhysBase, judgePhysical } from './rules/physical.ts';
@@ -34,6 +35,7 @@ import { judgePointers } from './rules/pointers.ts';
 import { judgePvh } from './rules/pvh.ts';
 import { judgeZeros } from './rules/zeros.ts';
 import { sweep } from './sweep.ts';
+import { readSymbols } from './symbols.ts';
 import { readBuild } from './tested.ts';
 import type { Build } from './tested.ts';
 
@@ -71,9 +73,11 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
   const ledger = new Ledger();
   const pvh = judgePvh(image, ledger);
   const { instructions, later, undecodable } = sweep(image, ledger, pvh);
-  const anchors = expectAnchors(checkAnchors(image));
+  const symbols = readSymbols(kernel);
+  const anchors = expectAnchors(checkAnchors(image, symbols?.functions ?? []));
   const inData = judgeCodeInData(image, anchors.inData, ledger, later);
-  for (const place of undecodable) ledger.doubtBetween('undecodable', place, place + UNSURE, valueOf32(image));
+  ledger.doubtAfter('undecodable', undecodable, UNSURE, valueOf32(image));
+  expectFew(later);
   const physBase = findPhysBase(later.wide);
   if (physBase === undefined)
     throw missing(
@@ -81,6 +85,13 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
       'a variable that is added to physical addresses',
       'its code is not of a kind that was tried',
     );
+  if (symbols?.physBase !== undefined && symbols.physBase !== physBase)
+    throw new KernelImageError({
+      code: 'unsupported',
+      what: 'recovering relocations: phys_base, as its use shows,',
+      found: physToVirt(physBase),
+      expected: `${hex(physToVirt(symbols.physBase))}, as .symtab says`,
+    });
   judgePhysical(image, later.physical, physBase, ledger);
   judgeFactors(image, later.factors, ledger);
   judgeZeros(image, later, ledger);
@@ -135,6 +146,31 @@ function expectAnchors(anchors: Anchors): Anchors {
       .join(', ')})`,
     expected: 'none',
   });
+}
+
+/**
+ * Each of these is judged by what is around it, which takes a thousand times as long as others. Kernels that were tried have up to 25 zeros, 40 physical numbers and 4 factors.
+ */
+const MOST_LATER = 4096;
+/** Each of these makes the code around it be searched. */
+const MOST_RING_BUFFERS = 16;
+
+function expectFew({ zeros, physical, factors, linkStarts, ringBuffers }: Later): void {
+  const kinds = [
+    ['zeros', zeros, MOST_LATER],
+    ['numbers in the range of physical addresses', physical, MOST_LATER],
+    ['factors', factors, MOST_LATER],
+    ['addresses of _text', linkStarts, MOST_LATER],
+    ["the ring buffer's magic numbers", ringBuffers, MOST_RING_BUFFERS],
+  ] as const;
+  for (const [kind, fields, most] of kinds)
+    if (fields.length > most)
+      throw new KernelImageError({
+        code: 'unsupported',
+        what: `recovering relocations: count of ${kind} in its code that the code around them must tell`,
+        found: fields.length,
+        expected: `at most ${most}, as in all kernels`,
+      });
 }
 
 function missing(what: string, expected: string, hint: string): KernelImageError {

@@ -33,6 +33,7 @@ export const RULES = {
   pvh: { basis: 'structure', text: 'physical link addresses in the PVH entry' },
   'pvh-gdt': { basis: 'structure', text: "the base of the PVH entry's GDT" },
   pointer: { basis: 'judgement', text: 'aligned words in data that hold a link address' },
+  'call-site': { basis: 'judgement', text: "zeros at the start of ftrace's sorted table of call sites" },
   descriptor: { basis: 'structure', text: 'bases of descriptor tables' },
   'packed-pointer': { basis: 'structure', text: 'pointers at odd places that code loads, or of the TSS' },
   'packed-array': { basis: 'judgement', text: 'pointers in arrays of packed structures' },

@@ -8,6 +8,9 @@ export function isNamed(image: RecoverImage, target: PhysAddr): boolean {
   return image.named.has(target) || image.instructions.has(target) || isString(image, target);
 }
 
+/** Kernels have longer ones, help texts, but those have a name. */
+const LONGEST_TEXT = 1024;
+
 /** Whether a string, or the tail of one that the linker merged with a longer one, is there: printable, ended by a zero. */
 export function isText(image: RecoverImage, target: PhysAddr): boolean {
   const part = partAt(image, target, 2);
@@ -15,7 +18,8 @@ export function isText(image: RecoverImage, target: PhysAddr): boolean {
   const { bytes, start } = part;
   const at = target - start;
   let end = at;
-  while (end < bytes.length && isPrintable(bytes[end]!)) end++;
+  const limit = Math.min(bytes.length, at + LONGEST_TEXT);
+  while (end < limit && isPrintable(bytes[end]!)) end++;
   return end > at && bytes[end] === 0;
 }
 

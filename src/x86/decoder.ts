@@ -123,7 +123,7 @@ const ONE_BYTE_32: readonly Row[] = [
   [0xc4, 0xc5, MODRM],
   [0xce, 0xce, NONE],
   [0xd4, 0xd5, IMM8],
-  [0xd6, 0xd6, INVALID],
+  [0xd6, 0xd6, NONE],
   [0xea, 0xea, IMMZ | FAR],
 ];
 
@@ -362,6 +362,9 @@ export class Decoder {
       }
     }
     if ((form & INVALID) !== 0) return false;
+    // 16-bit addressing: in no kernel.
+    const is16 = !this.#is64 && (prefixes & PREFIX.address) !== 0;
+    if (is16 && (form & OFFSET) !== 0) return false;
     this.opcode = opcode;
     this.prefixes = prefixes;
     this.rex = rex;
@@ -372,7 +375,7 @@ export class Decoder {
       // MOV to and from control and debug registers takes every mod for a register.
       const isRegister = modrm >= 0xc0 || (opcode >= 0x120 && opcode <= 0x123);
       if (!isRegister) {
-        if (!this.#is64 && (prefixes & PREFIX.address) !== 0) return false; // 16-bit addressing: in no kernel
+        if (is16) return false;
         const mod = modrm >> 6;
         let base = modrm & 7;
         if (base === 4) {
@@ -419,13 +422,14 @@ export class Decoder {
   /** Takes apart a VEX, XOP or EVEX prefix whose first byte is before `at`. Returns where ModRM begins; -1 if it is none. */
   #decodeVex(first: number, at: number): number {
     const { code } = this;
-    if (at + 3 >= code.length) return -1;
-    const second = code[at]!;
+    const second = code[at] ?? 0;
+    // XOP's maps begin at 8; what else begins so is POP.
+    if (first === 0x8f && (second & 0x1f) < XOP_FIRST_MAP) return -1;
     // In 32-bit code these are LES, LDS and BOUND unless ModRM would name a register.
     if (!this.#is64 && first !== 0x8f && second < 0xc0) return -1;
-    if (first === 0xc5) return this.#escaped(1, code[at + 1]!, 0, at + 2);
+    if (first === 0xc5) return this.#escaped(1, code[at + 1] ?? 0, 0, at + 2);
     const map = first === 0x62 ? second & 0x07 : second & 0x1f;
-    if (first === 0x8f) return map < 8 ? -1 : this.#escaped(map, code[at + 2]!, code[at + 1]!, at + 3);
+    if (first === 0x8f) return this.#escaped(map, code[at + 2]!, code[at + 1]!, at + 3);
     if (first === 0xc4) return this.#escaped(map, code[at + 2]!, code[at + 1]!, at + 3);
     return this.#escaped(map, code[at + 3]!, code[at + 1]!, at + 4);
   }

@@ -12,6 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { convert } from '../../src/convert.ts';
+import { grow, writeSparse } from '../big-vmlinux.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { makeKernel } from '../shuffle/make-kernel.ts';
@@ -63,6 +64,8 @@ syncBuiltinESMExports();
 );
 
 const INPUTS: Readonly<Record<string, Uint8Array>> = { vmlinux, bzImage, unstripped, debug: unstripped, converted };
+writeSparse(path('big'), grow(vmlinux, 5 * 2 ** 30));
+const FILES = new Set([...Object.keys(INPUTS), 'big']);
 
 for (const [victim, command] of [
   ['vmlinux', 'convert vmlinux -o OUT'],
@@ -81,11 +84,18 @@ for (const [victim, command] of [
   ['debug', 'verify --shuffled unstripped converted --debug debug'],
   ['unstripped', 'relocs unstripped -o OUT'],
   ['unstripped', 'relocs unstripped'],
+  // Of more than 2 GiB: only parts are read.
+  ['big', 'convert big -o OUT'],
+  ['big', 'convert - -o OUT'],
+  ['big', 'randomize big -o OUT'],
+  ['big', 'extract big -o OUT'],
+  ['big', 'verify big converted --quiet'],
+  ['big', 'relocs big -o OUT'], // without relocations: that is not what is said
 ] as const) {
   test(`${command}, where ${victim} changes`, () => {
     for (const [name, bytes] of Object.entries(INPUTS)) writeFileSync(path(name), bytes);
     const before = readdirSync(directory);
-    const words = command.split(' ').map((word) => (word in INPUTS || word === 'OUT' ? path(word) : word));
+    const words = command.split(' ').map((word) => (FILES.has(word) || word === 'OUT' ? path(word) : word));
     const hasStdin = words.includes('-') && words[0] === 'convert';
     const node = [process.execPath, '--import', 'tsx', '--import', path('hook.mjs'), script, ...words];
     // The shell opens the file: as standard input it is a file, and not a pipe.

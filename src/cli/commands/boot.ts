@@ -2,14 +2,13 @@
 import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import { kallsymsInitramfs } from '../../node/qemu/kallsyms-guest.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
-import { readIfGiven } from '../paths.ts';
+import { readIfGiven, readKernel } from '../paths.ts';
 import { print, printJson, remark } from '../print.ts';
 
 interface BootArguments {
@@ -57,7 +56,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
   if (physicalSlide !== undefined && physicalSlide % (2 * MIB) !== 0)
     throw new UsageError('--phys must be a multiple of 2 MiB');
   const console = new ConsolePrinter();
-  const bytes = await readInputFile(image);
+  const bytes = await readKernel(image, { quiet: options.quiet });
   const ask: BootOptions = {
     image: bytes,
     entry,

@@ -63,7 +63,8 @@ async function run(input: string, options: ConvertArguments): Promise<void> {
     const summary = await tellingDoubts(options.json === true, () =>
       withProgress(quiet === true, async (progress) => {
         progress.show(PASSES.read);
-        const image = await readInputFile(input, { onHead: expectInput });
+        let leftOut: number | undefined;
+        const image = await readInputFile(input, { onHead: expectInput, onLeftOut: (bytes) => (leftOut = bytes) });
         const converted = await convert(image, {
           codecs: nodeCodecs,
           relocs: await readIfGiven(relocs),
@@ -73,7 +74,7 @@ async function run(input: string, options: ConvertArguments): Promise<void> {
           watch: (vmlinux, end) => file.begin(vmlinux, end),
         });
         await file.finish(converted.parts);
-        return converted.summary;
+        return { ...converted.summary, leftOut };
       }),
     );
     await printResult(summary, () => reportConvert(summary), { ...options, warnings: summary.warnings });

@@ -4,7 +4,6 @@ import type { Command } from 'commander';
 import { extract } from '../../extract.ts';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';
 import { STDOUT } from '../../node/files/target.ts';
 import { UsageError } from '../failure.ts';
@@ -13,7 +12,7 @@ import { addRecoverOptions, readRecover, tellingDoubts } from '../recover.ts';
 import type { RecoverArguments } from '../recover.ts';
 import { recoveryWarnings } from '../../recover/describe.ts';
 import { remark } from '../print.ts';
-import { readIfGiven, refuseOverwriting, refuseSharedStdin } from '../paths.ts';
+import { readIfGiven, readKernel, refuseOverwriting, refuseSharedStdin } from '../paths.ts';
 
 interface ExtractArguments extends RecoverArguments {
   readonly output?: string;
@@ -48,7 +47,7 @@ async function run(input: string, options: ExtractArguments): Promise<void> {
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': vmlinuxOut, '--relocs-out': relocsOut });
   if (vmlinuxOut === '-' && isatty(STDOUT)) throw new UsageError('standard output is a terminal; name a file with -o');
-  const image = await readInputFile(input, { onHead: expectInput });
+  const image = await readKernel(input, { onHead: expectInput, quiet });
   const given = await readIfGiven(relocs);
   const file = vmlinuxOut === undefined ? undefined : new OutputFile(vmlinuxOut);
   try {

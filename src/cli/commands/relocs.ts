@@ -104,9 +104,14 @@ async function print(input: string, options: RelocsArguments, lists: 2 | 3 | und
   }
 }
 
-/** The same pieces; ends with an error if the file has changed by then. */
+/** The same pieces; ends with an error if the file has changed by then, and not with what is wrong with a mixture of two files. */
 function* steadily(source: OpenByteSource, pieces: Iterable<Uint8Array>): Generator<Uint8Array, void, undefined> {
-  yield* pieces;
+  try {
+    yield* pieces;
+  } catch (error) {
+    source.expectUnchanged();
+    throw error;
+  }
   source.expectUnchanged();
 }
 

@@ -3,15 +3,20 @@ import { count } from '../../base/text.ts';
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import { rows, size } from '../text.ts';
-import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, leftOutOf, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
   kernel: "table in the kernel's format",
 };
 
-export function reportConvert(summary: ConvertSummary): string {
-  const { relocations, slots, sizes, segment, payloadNote } = summary;
+/** Of a vmlinux of more than 2 GiB, the bytes that OUT is without. */
+export interface ConvertResult extends ConvertSummary {
+  readonly leftOut?: number | undefined;
+}
+
+export function reportConvert(summary: ConvertResult): string {
+  const { leftOut, relocations, slots, sizes, segment, payloadNote } = summary;
   return rows([
     ['kernel', kernelAndFile(summary)],
     ...(payloadNote === undefined ? [] : ([['payload', payloadNote]] as const)),
@@ -23,6 +28,7 @@ export function reportConvert(summary: ConvertSummary): string {
     ...recoveredRows(summary),
     ...(summary.ignored === undefined ? [] : [['ignored', summary.ignored] as const]),
     ...noteSitesRow(summary),
+    ...(leftOut === undefined ? [] : [['debug', leftOutOf(leftOut)] as const]),
     ['slots', slotsAndEntropy(slots)],
     ...limitRows(slots),
     [

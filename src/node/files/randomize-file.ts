@@ -21,9 +21,10 @@ import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
 import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } from '../../randomize.ts';
 import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
 import { RESERVED_NAMES } from '../../relocs/reserved-section.ts';
-import { openRegularFile, readFully } from './byte-source.ts';
-import type { OpenFile } from './byte-source.ts';
+import { openRegularFile } from './byte-source.ts';
 import { InPlace } from './output-file.ts';
+import { readFully } from './read-fully.ts';
+import type { OpenFile } from './read-fully.ts';
 
 /** The moved file, in pieces. Each piece may be read until two more have been requested. Can be iterated several times, until it is closed. */
 export interface MovedFile extends Iterable<Uint8Array> {

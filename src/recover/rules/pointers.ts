@@ -10,11 +10,52 @@ import { isNamed, isText } from '../target.ts';
 
 const WORD = 8;
 
+/** ftrace's table of call sites has tens of thousands of rows. So many must be in order before zeros are taken for its first ones. */
+const CALL_SITES = 256;
+
+/**
+ * ftrace's table of call sites, __mcount_loc, is sorted by the kernel's build. Since 6.12 the rows of functions that were dropped are zero, so they come first, and the kernel's own table has them as sites. They need no
+ * slide; with them the recovered table is the kernel's own. The table begins where code names it.
+ */
+function judgeCallSites(image: RecoverImage, part: Part, ledger: Ledger): void {
+  const { view, bytes, start: base } = part;
+  const first = (WORD - (base % WORD)) % WORD;
+  for (let at = first + WORD; at + CALL_SITES * WORD <= bytes.length; at += WORD) {
+    if (!isZeroWord(view, at - WORD) || view.getInt32(at + 4, true) !== -1 || !isInOrder(image, view, at)) continue;
+    if (image.named.has(base + at)) return; // the table begins with an address
+    const named: number[] = [];
+    let from = at;
+    while (from >= first + WORD && isZeroWord(view, from - WORD)) {
+      from -= WORD;
+      if (image.named.has(base + from)) named.push(from);
+    }
+    if (named.length !== 1) return;
+    for (let zero = named[0]!; zero < at; zero += WORD) ledger.site('call-site', 'abs64', base + zero);
+    return;
+  }
+}
+
+function isZeroWord(view: DataView, at: number): boolean {
+  return view.getUint32(at, true) === 0 && view.getUint32(at + 4, true) === 0;
+}
+
+/** Rising addresses of instructions. */
+function isInOrder({ instructions }: RecoverImage, view: DataView, at: number): boolean {
+  let last = 0;
+  for (let row = at; row < at + CALL_SITES * WORD; row += WORD) {
+    const target = view.getUint32(row, true) - 0x8000_0000;
+    if (view.getInt32(row + 4, true) !== -1 || target <= last || !instructions.has(target)) return false;
+    last = target;
+  }
+  return true;
+}
+
 /** `loaded`: descriptors that LGDT and LIDT load. Returns how many descriptors have a base that is a site. */
 export function judgePointers(image: RecoverImage, loaded: ReadonlySet<PhysAddr>, ledger: Ledger): number {
   let descriptors = 0;
   for (const part of image.data) {
     judgeAligned(image, part, ledger);
+    judgeCallSites(image, part, ledger);
     descriptors += judgeOdd(image, part, loaded, ledger);
   }
   return descriptors;
