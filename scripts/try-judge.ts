@@ -13,7 +13,7 @@ import { openKernel } from '../src/kernel/open.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { recoverRelocations } from '../src/recover/recover.ts';
 import { countRelocations } from '../src/relocs/tables/kernel-table.ts';
-import { loadDisassembler } from '../src/verify/recovered/disassembler.ts';
+import { loadOperandDisassembler } from '../src/shuffle/verify/operand-disassembler.ts';
 import { contradictionsOf, forgeAdded, forgeLeftOut, readFields } from '../test/verify/forge-tables.ts';
 import type { Forged } from '../test/verify/forge-tables.ts';
 import { formatResults } from './docs/results.ts';
@@ -31,7 +31,7 @@ interface Row {
   readonly seconds: number;
 }
 
-const open = await loadDisassembler();
+const open = await loadOperandDisassembler();
 
 async function tryKernel(path: string): Promise<Row> {
   const { kernel, input } = await openKernel(await readFile(path), 'extract', { codecs: nodeCodecs });

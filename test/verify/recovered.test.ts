@@ -13,7 +13,7 @@ import { recoverRelocations } from '../../src/recover/recover.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import type { ListName, RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
-import { loadDisassembler } from '../../src/verify/recovered/disassembler.ts';
+import { loadOperandDisassembler } from '../../src/shuffle/verify/operand-disassembler.ts';
 import { judgeTable } from '../../src/verify/recovered/judge.ts';
 import { verify } from '../../src/verify/verify.ts';
 import type { Verification } from '../../src/verify/verify.ts';
@@ -35,7 +35,7 @@ import type { RecoverKernel } from '../recover/make-kernel.ts';
 import { add, contradictionsOf, leaveOut, readFields } from './forge-tables.ts';
 
 const codecs = coreCodecs;
-const open = await loadDisassembler();
+const open = await loadOperandDisassembler();
 const DATA_LINK = link(DATA_AT);
 
 const littleEndian = (value: number): string =>
@@ -250,7 +250,7 @@ const { table } = recoverRelocations(readVmlinux(image));
 
 async function verified(claimed: RelocationTable): Promise<Verification> {
   const converted = (await convert(image, { codecs, relocs: encodeRelocationTable(claimed) })).bytes();
-  return verify(image, converted, { codecs });
+  return verify(image, converted, { codecs, loadDisassembler: loadOperandDisassembler });
 }
 
 test('verify: consistent, with what cannot be shown; proved if the table is given', async () => {
@@ -304,15 +304,18 @@ test('verify: a file whose table cannot be read is refuted as before', async () 
   ] as const) {
     const changed = converted.slice();
     changed[offset + field]! ^= 0x55;
-    const result = await verify(image, changed, { codecs });
+    const result = await verify(image, changed, { codecs, loadDisassembler: loadOperandDisassembler });
     assert.equal(result.verdict, 'refuted');
     assert.equal(result.offence?.check, check);
   }
   const changed = converted.slice();
   changed[changed.lastIndexOf(0xff, offset + 0x8000)]! ^= 1;
-  assert.equal((await verify(image, changed, { codecs })).verdict, 'refuted');
+  assert.equal(
+    (await verify(image, changed, { codecs, loadDisassembler: loadOperandDisassembler })).verdict,
+    'refuted',
+  );
   // Not converted at all.
-  const plain = await verify(image, image, { codecs });
+  const plain = await verify(image, image, { codecs, loadDisassembler: loadOperandDisassembler });
   assert.equal(plain.verdict, 'refuted');
   assert.equal(plain.offence?.check, 'elf-header');
 });

@@ -70,7 +70,17 @@ async function run(original: string, converted: string, options: VerifyArguments
       await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
-    const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, extracted, onCheck });
+    const result = await verify(kernel, file, {
+      codecs: nodeCodecs,
+      relocs: table,
+      extracted,
+      // Only an original without relocations needs it.
+      loadDisassembler: async () => {
+        const { loadOperandDisassembler } = await import('../../shuffle/verify/operand-disassembler.ts');
+        return loadOperandDisassembler();
+      },
+      onCheck,
+    });
     progress.clear();
     await printResult(result, () => reportVerify(result), options);
     if (result.verdict !== 'refuted') return EXIT.done;
