@@ -14,10 +14,15 @@ import type { Slots } from './kaslr/slots.ts';
 import { readImageLimit } from './kernel/image-limit.ts';
 import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
-import { expectNotesKept, openKernel } from './kernel/open.ts';
+import { openKernel } from './kernel/open.ts';
 import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
 import { readCheckedRelocations } from './relocs/find.ts';
+import { describeRecovery, recoveryWarnings } from './recover/describe.ts';
+import type { RecoveredFacts } from './recover/describe.ts';
+import { recoverIfNeeded } from './recover/choose.ts';
+import type { RecoverChoice } from './recover/choose.ts';
+import type { Recovery } from './recover/recover.ts';
 import { leaveOutNotes } from './relocs/note-sites.ts';
 import { encodeRelocationTable, LISTS } from './relocs/tables/kernel-table.ts';
 import type { RelocationTable } from './relocs/tables/kernel-table.ts';
@@ -36,6 +41,8 @@ export interface ConvertOptions {
   readonly relocs?: Uint8Array | undefined;
   /** CONFIG_PHYSICAL_ALIGN of a vmlinux, if it is known. A bzImage's setup header says it. */
   readonly align?: number | undefined;
+  /** Recover the relocations of a kernel that carries none from its image (docs/recover.md). */
+  readonly recover?: RecoverChoice | undefined;
   /** The format of the table. Undefined: compact. */
   readonly table?: StubTableName | undefined;
   /** Called as each pass begins. */
@@ -53,6 +60,8 @@ export interface ConvertSummary {
   readonly kernelVersion: string | undefined;
   readonly entries: readonly ('linux64' | 'pvh')[];
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
+  /** What recovered relocations stand on. Undefined: the kernel has its own. */
+  readonly recovered: RecoveredFacts | undefined;
   /** What the file holds after its table or its end, and is neither: padding, a signature. Undefined: nothing. */
   readonly ignored: string | undefined;
   /** Sites in notes, which were left out (relocs/note-sites.ts). `relocations` does not count them. */
@@ -90,19 +99,22 @@ export interface Converted {
 /** Throws KernelImageError for anything that cannot be converted; see errors.ts for the codes. */
 export async function convert(image: Uint8Array, options: ConvertOptions): Promise<Converted> {
   options.onPass?.('read');
-  return convertKernel(await openKernel(image, 'rewrite', options), image.length, options);
+  const opened = await openKernel(image, 'rewrite', options);
+  const recovery = options.recover === undefined ? undefined : recoverIfNeeded(opened, options.recover);
+  return convertKernel(opened, image.length, { ...options, relocations: recovery?.table, recovery });
 }
 
 export interface ConvertKernelOptions extends Pick<ConvertOptions, 'align' | 'table' | 'onPass'> {
   readonly segment?: SegmentOptions | undefined;
   /** The kernel's relocations, if the caller has read them already. */
   readonly relocations?: RelocationTable | undefined;
+  /** Where they come from, if they were recovered. */
+  readonly recovery?: Recovery | undefined;
 }
 
 /** The remaining passes, for a kernel that was opened with purpose `rewrite`. `size`: of the file that it came in, in bytes. */
 export function convertKernel(opened: OpenedKernel, size: number, options: ConvertKernelOptions): Converted {
   const { input, kernel } = opened;
-  expectNotesKept(kernel);
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
   const { table: whole, ignored } = readCheckedRelocations(opened, { known: options.relocations });
@@ -120,7 +132,19 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   expectWithinMap(segment, limit.bytes);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
   const parts = addSegment(kernel.elf, segment, [hook]);
-  const summary = summarize(opened, { size, relocations, noteSites, ignored, slots, limit, table, segment, parts });
+  const { recovery } = options;
+  const summary = summarize(opened, {
+    size,
+    relocations,
+    recovery,
+    noteSites,
+    ignored,
+    slots,
+    limit,
+    table,
+    segment,
+    parts,
+  });
   return { parts, summary, bytes: () => joinParts(parts) };
 }
 
@@ -179,6 +203,7 @@ function expectWithinMap({ paddr, memsz }: NewSegment, limit: number): void {
 interface Made {
   readonly size: number;
   readonly relocations: RelocationTable;
+  readonly recovery: Recovery | undefined;
   readonly ignored: string | undefined;
   readonly noteSites: number;
   readonly slots: Slots;
@@ -189,8 +214,9 @@ interface Made {
 }
 
 function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary {
-  const { size, relocations, noteSites, ignored, slots, limit, table, segment, parts } = made;
+  const { size, relocations, recovery, noteSites, ignored, slots, limit, table, segment, parts } = made;
   const output = parts.reduce((sum, part) => sum + part.length, 0);
+  const recovered = recovery === undefined ? undefined : describeRecovery(recovery);
   const vmlinux = kernel.elf.bytes.length;
   return {
     input: input.kind,
@@ -203,10 +229,11 @@ function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary 
       inverse32: relocations.inverse32.length,
       abs32: relocations.abs32.length,
     },
+    recovered,
     ignored,
     noteSites,
     slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots), limit },
-    warnings: warningsAbout(kernel, slots, limit),
+    warnings: [...(recovered === undefined ? [] : recoveryWarnings(recovered)), ...warningsAbout(kernel, slots, limit)],
     tableFormat: table.name,
     segment: { paddr: segment.paddr, memory: segment.memsz },
     sizes: { input: size, vmlinux, added: output - vmlinux, table: table.bytes.length, output },

@@ -1,5 +1,9 @@
 /** Takes a kernel apart: the vmlinux as it was linked, and its relocation table. */
 import type { InputOptions } from './kernel/input.ts';
+import { recoverIfNeeded } from './recover/choose.ts';
+import type { RecoverChoice } from './recover/choose.ts';
+import { describeRecovery } from './recover/describe.ts';
+import type { RecoveredFacts } from './recover/describe.ts';
 import { readRelocations } from './relocs/find.ts';
 import { encodeRelocationTable } from './relocs/tables/kernel-table.ts';
 import { openKernel } from './kernel/open.ts';
@@ -9,16 +13,25 @@ export interface Extracted {
   readonly vmlinux: Uint8Array;
   /** Why the kernel's own decompressor would not read the payload as it was decoded here, if there is a reason. */
   readonly payloadNote: string | undefined;
-  /** The table in the kernel's format, byte for byte as its build made it. Throws `no-relocations` if there is none. */
+  /** The table in the kernel's format, byte for byte as its build made it, or as it was recovered. Throws `no-relocations` if there is none. */
   relocs(): Uint8Array;
+  /** What recovered relocations stand on. Undefined: the kernel has its own, or nothing was to be recovered. */
+  readonly recovered: RecoveredFacts | undefined;
+}
+
+export interface ExtractOptions extends InputOptions {
+  /** Recover the relocations of a kernel that carries none from its image (docs/recover.md). */
+  readonly recover?: RecoverChoice | undefined;
 }
 
 /** Throws KernelImageError if the input holds no x86-64 kernel. */
-export async function extract(image: Uint8Array, options: InputOptions): Promise<Extracted> {
+export async function extract(image: Uint8Array, options: ExtractOptions): Promise<Extracted> {
   const opened = await openKernel(image, 'extract', options);
+  const recovery = options.recover === undefined ? undefined : recoverIfNeeded(opened, options.recover);
   return {
     vmlinux: opened.kernel.elf.bytes,
     payloadNote: opened.input.payloadDiffers?.message,
-    relocs: () => encodeRelocationTable(readRelocations(opened)),
+    relocs: () => encodeRelocationTable(readRelocations(opened, { known: recovery?.table })),
+    recovered: recovery === undefined ? undefined : describeRecovery(recovery),
   };
 }

@@ -8,7 +8,13 @@ export type { Converted, ConvertOptions, ConvertPass, ConvertSummary } from './c
 export { KernelImageError } from './base/errors.ts';
 export type { ErrorCode, ErrorData } from './base/errors.ts';
 export { extract } from './extract.ts';
-export type { Extracted } from './extract.ts';
+export type { Extracted, ExtractOptions } from './extract.ts';
+export { DoubtsError } from './recover/choose.ts';
+export type { RecoverChoice } from './recover/choose.ts';
+export type { DoubtFacts, RecoveredFacts } from './recover/describe.ts';
+export type { Doubt } from './recover/ledger.ts';
+export { recoverRelocations } from './recover/recover.ts';
+export type { Recovery, RecoverEvidence, RecoverOptions } from './recover/recover.ts';
 export { insertRelocations } from './insert.ts';
 export { readInput } from './kernel/input.ts';
 export type { InputOptions, KernelInput } from './kernel/input.ts';

@@ -3,7 +3,7 @@
  *
  *     code  meaning
  *     0     done
- *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide
+ *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide, recovered relocations have doubts
  *     2     unusable input or arguments
  *     3     the environment failed: no QEMU, disk full, out of memory, a standard stream that cannot be written
  *     70    a bug in kslide (EX_SOFTWARE of sysexits.h)
@@ -13,6 +13,7 @@
  */
 import { CommanderError } from 'commander';
 import { KernelImageError } from '../base/errors.ts';
+import { DoubtsError } from '../recover/choose.ts';
 import { DiskError, EnvironmentError, InputFileError, isSystemError, OutputFileError } from '../node/errors.ts';
 
 export const EXIT = { done: 0, finding: 1, unusable: 2, environment: 3, bug: 70 } as const;
@@ -38,6 +39,11 @@ export function describeFailure(error: unknown): Failure {
     return { text: firstLine(error.message.replace(/^error: /, '')), exitCode: EXIT.unusable };
   if (error instanceof KernelImageError || error instanceof UsageError)
     return { text: error.message, exitCode: EXIT.unusable };
+  if (error instanceof DoubtsError)
+    return {
+      text: `${error.message}: decide each with --site or --not-site, or leave all of them as they are with --accept-doubts`,
+      exitCode: EXIT.finding,
+    };
   if (error instanceof InputFileError || error instanceof OutputFileError)
     return { text: error.message, exitCode: EXIT.unusable };
   if (error instanceof DiskError || error instanceof EnvironmentError)

@@ -11,7 +11,7 @@ export const SHARED = {
   output: ['-o, --output <OUT>', 'vmlinux to write; - is standard output'],
   relocs: ['--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs), for a vmlinux that carries none"],
   json: ['--json', 'print the summary as JSON'],
-  quiet: ['--quiet', 'print nothing'],
+  quiet: ['-q, --quiet', 'print nothing'],
   html: ['--html <FILE>', 'write a report as one HTML page that needs no other file'],
   // Of commands that boot guests.
   entry: [

@@ -1,9 +1,13 @@
 /** Paths that a command line names: contradictions among them are refused before anything is read or written. */
 import { readInputFile, refuseSameFile } from '../node/files/input-file.ts';
+import type { ReadOptions } from '../node/files/input-file.ts';
 import { writeFileAtomic } from '../node/files/output-file.ts';
 import type { WriteOptions } from '../node/files/output-file.ts';
 import { isSameOutput, isStandardOutput } from '../node/files/target.ts';
 import { UsageError } from './failure.ts';
+import { remark } from './print.ts';
+import type { Progress } from './progress.ts';
+import { leftOutOf } from './reports/facts.ts';
 
 /** Paths by what `--help` calls them; undefined where the option was not given. */
 type NamedPaths = Readonly<Record<string, string | undefined>>;
@@ -39,6 +43,26 @@ export function refuseOverwriting(inputs: readonly (string | undefined)[], outpu
     if (other !== undefined) throw new UsageError(`${other.name} and ${name} name the same file`);
     for (const input of inputs) if (input !== undefined) refuseSameFile(input, path);
   }
+}
+
+interface ReadKernelOptions extends Pick<ReadOptions, 'spare' | 'onHead'> {
+  readonly quiet?: boolean | undefined;
+  /** Its line is taken away before anything is said. */
+  readonly progress?: Progress | undefined;
+}
+
+/** A kernel, of which debug sections may be left out. Says so, unless `quiet`. */
+export async function readKernel(
+  path: string,
+  { quiet, progress, ...options }: ReadKernelOptions = {},
+): Promise<Uint8Array> {
+  let leftOut = 0;
+  const bytes = await readInputFile(path, { ...options, onLeftOut: (size) => (leftOut = size) });
+  if (leftOut > 0 && !quiet) {
+    progress?.clear();
+    await remark(`${path === '-' ? 'standard input' : path}: ${leftOutOf(leftOut)}`);
+  }
+  return bytes;
 }
 
 /** The contents of a file that an option may name. */

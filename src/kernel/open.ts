@@ -9,7 +9,8 @@
  *   4. whether kslide has rewritten the kernel before                                  here
  *   5. segments, entry, PVH note                                                       vmlinux.ts
  *   6. for a kernel that is to be rewritten: no file bytes loaded twice, room for       here
- *      another program header, 8 whole bytes at the entry that no note shares
+ *      another program header, 8 whole bytes at the entry that no note shares, notes
+ *      that lead loaders to no byte that differs afterwards
  *
  * The relocations, and each of their sites, are checked next, by relocs/find.ts.
  */
@@ -67,6 +68,7 @@ export function checkKernel(input: KernelInput, purpose: Purpose, hint?: string)
     findSectionNames(elf);
     expectWholeEntry(kernel);
     expectEntryOutsideNotes(kernel);
+    expectNotesKept(kernel);
   }
   return { input, kernel };
 }
@@ -188,9 +190,9 @@ function expectEntryOutsideNotes({ elf, entry, entryOffset }: Vmlinux): void {
 /**
  * Boot loaders look for the PVH note in the file, and not only in PT_NOTEs: a descriptor may lie after its segment, and QEMU looks on there for more notes. So
  * they must not read anything that is another byte in the converted file: the headers, the hook, and what follows the ELF file. Otherwise they
- * would enter the converted kernel elsewhere. Needs the whole file in memory.
+ * would enter the converted kernel elsewhere. Callers that have only parts of the file in memory must have those that `findLoaderReads` names.
  */
-export function expectNotesKept({ elf, entryOffset }: Vmlinux): void {
+function expectNotesKept({ elf, entryOffset }: Vmlinux): void {
   const changed = [
     ...rewrittenHeaders(elf),
     { what: 'the bytes at the entry', start: entryOffset, end: entryOffset + ENTRY_BYTES },

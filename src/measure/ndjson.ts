@@ -19,7 +19,7 @@ export interface Lines<T> {
 
 /** `read` turns parsed JSON into a value, or returns undefined if it is something else. Throws InputFileError with the line's number. */
 export async function readLines<T>(path: string, read: (json: unknown) => T | undefined): Promise<Lines<T>> {
-  const bytes = await readInputFile(path);
+  const bytes = await readInputFile(path, { mayGrow: true });
   const length = bytes.lastIndexOf(0x0a) + 1;
   // Line by line: all of it need not fit into a string, which has 512 MiB at most.
   const values: T[] = [];

@@ -171,7 +171,7 @@ function readFrom(
 const NAMES: Readonly<Record<RelocationSource, string>> = {
   'relocs-file': 'the relocation table that was given',
   behind: 'the table after the ELF file',
-  rela: "the file's .rela sections",
+  rela: "the table in the file's .rela sections",
   reserved: "the table in the file's section for one",
 };
 
@@ -184,8 +184,8 @@ function expectAgreement(table: RelocationTable, other: RelocationTable, name: s
   if (count === 0) return;
   throw new KernelImageError({
     code: 'bad-value',
-    what: `${name}, beside ${otherName},`,
-    found: `different: ${count === 1 ? '1 site is' : `${count} sites are`} in one of them only (${examples.join(', ')})`,
+    what: name,
+    found: `not the same as ${otherName}: ${count === 1 ? '1 site is' : `${count} sites are`} in one of them only (${examples.join(', ')})`,
     expected: 'the same sites',
     hint: 'they are of different builds; leave one out',
   });
@@ -205,7 +205,7 @@ function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
     expected: kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
       kind === 'vmlinux'
-        ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs)'
-        : 'a kernel built without CONFIG_RANDOMIZE_BASE has none and cannot move',
+        ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped (since 6.15), or in its vmlinux.relocs (--relocs); convert and extract recover them from the image alone with --recover, and cannot prove them'
+        : 'a kernel built without CONFIG_RANDOMIZE_BASE has none; convert --recover takes them from the image, and cannot prove them',
   });
 }

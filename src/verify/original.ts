@@ -3,14 +3,22 @@
  */
 import { PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
+import type { KernelImageError } from '../base/errors.ts';
 import type { KernelInput } from '../kernel/input.ts';
-import { expectNotesKept, openKernel } from '../kernel/open.ts';
+import { openKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
-import { readRelocations } from '../relocs/find.ts';
+import { locateRelocations, readRelocations } from '../relocs/find.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { ENTRY_BYTES, STUB_FLAGS } from '../segment/layout.ts';
+import { hasCode, readClaim } from './claim.ts';
 import { limitOf } from './image-limit.ts';
 import { tableWithoutNotes } from './notes.ts';
+
+/** A table that the original does not have: it was taken out of the converted file. */
+export interface Claim {
+  /** Why none could be taken out; then the table is empty. */
+  readonly error: KernelImageError | undefined;
+}
 
 export interface Original {
   readonly input: KernelInput;
@@ -24,6 +32,7 @@ export interface Original {
   /** The ENTRY_BYTES at e_entry, the first of which the hook covers. */
   readonly entryBytes: Uint8Array;
   readonly form: Form;
+  readonly claim?: Claim | undefined;
 }
 
 /** What the converted kernel is made for. Two things in the file depend on it. */
@@ -61,14 +70,23 @@ export interface OriginalOptions {
   readonly relocs?: Uint8Array | undefined;
 }
 
-/** Throws KernelImageError if this is not a kernel, or not one that can be converted. */
-export async function readOriginal(bytes: Uint8Array, options: OriginalOptions): Promise<Original> {
+/**
+ * Throws KernelImageError if this is not a kernel, or not one that can be converted. `converted`: where the table is taken from if the original has none. Undefined: that is refused.
+ */
+export async function readOriginal(
+  bytes: Uint8Array,
+  options: OriginalOptions,
+  converted?: Uint8Array,
+): Promise<Original> {
   const hint = 'the kernel that it was made from comes first, the converted one second';
   const opened = await openKernel(bytes, 'prove', { ...options, hint });
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
-  expectNotesKept(kernel);
-  const table = tableWithoutNotes(readRelocations(opened, { thoroughness: 'all' }), kernel);
+  const claimed =
+    converted === undefined || locateRelocations(kernel, input) !== undefined || !hasCode(elf)
+      ? undefined
+      : readClaim(converted, kernel);
+  const table = tableWithoutNotes(claimed?.table ?? readRelocations(opened, { thoroughness: 'all' }), kernel);
   return {
     input,
     kernel,
@@ -77,5 +95,6 @@ export async function readOriginal(bytes: Uint8Array, options: OriginalOptions):
     limit: limitOf(kernel, table),
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: FORMS.direct,
+    claim: claimed,
   };
 }

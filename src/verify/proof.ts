@@ -14,6 +14,7 @@
  *     container.ts   payload: `openContainer`; container: `checkDecompressor`, `readKernel`
  *     decompressor-model.ts   container: `checkUnpacking`
  *     segment-loader.ts       container of a bzImage without a decompressor: `checkSegmentLoader`
+ *     recovered/              recovered: `judgeTable`
  */
 import { KernelImageError } from '../base/errors.ts';
 import { Refutation, shown } from './evidence.ts';
@@ -44,7 +45,20 @@ export const CHECKS = {
   'dry-run': "slides applied in memory give the image that the original's own table gives",
 } as const;
 
-export type CheckName = keyof typeof CHECKS | keyof typeof CONTAINER_CHECKS;
+/** What these show is less if the table in the converted file is the one that is judged. */
+const CLAIMED_CHECKS = {
+  table:
+    'decodes to sites in the image of which no two overlap; from here on they are taken as right, until `recovered`',
+  'dry-run': 'slides applied in memory give the image that the table gives',
+} as const satisfies Partial<Record<keyof typeof CHECKS, string>>;
+
+/** This runs after the others if the original has no table: the one in the converted file was recovered from the image. */
+export const RECOVERED_CHECKS = {
+  recovered:
+    'each field of the table can hold an address, and each field that looks like an address and is not in the table has a reason to be a number',
+} as const;
+
+export type CheckName = keyof typeof CHECKS | keyof typeof CONTAINER_CHECKS | keyof typeof RECOVERED_CHECKS;
 
 export const isContainerCheck = (name: CheckName): boolean => name in CONTAINER_CHECKS;
 
@@ -66,9 +80,13 @@ export class Proof {
   readonly #names: Readonly<Partial<Record<CheckName, string>>>;
   #offence: Offence | undefined;
 
-  constructor(onCheck?: (name: CheckName) => void, container = false) {
+  constructor(onCheck?: (name: CheckName) => void, more: { container?: boolean; recovered?: boolean } = {}) {
     this.#onCheck = onCheck;
-    this.#names = container ? { ...CONTAINER_CHECKS, ...CHECKS } : CHECKS;
+    this.#names = {
+      ...(more.container === true && CONTAINER_CHECKS),
+      ...CHECKS,
+      ...(more.recovered === true && { ...CLAIMED_CHECKS, ...RECOVERED_CHECKS }),
+    };
   }
 
   get offence(): Offence | undefined {

@@ -47,6 +47,9 @@ import { checkSegmentLoader } from './segment-loader.ts';
 import { FORMS, readOriginal } from './original.ts';
 import type { Form, FormName, Original } from './original.ts';
 import { premisesOf } from './premises.ts';
+import type { OpenDisassembler } from './recovered/disassembler.ts';
+import { judgeTable } from './recovered/judge.ts';
+import type { JudgedFields } from './recovered/judgement.ts';
 import type { Premise } from './premises.ts';
 import { checkPadding, checkSectionHeaders, checkSectionNames } from './sections.ts';
 import { checkParameters, checkProgram, checkSlots, countSlots } from './segment.ts';
@@ -60,12 +63,18 @@ export interface VerifyOptions {
   readonly relocs?: Uint8Array | undefined;
   /** `converted` is a vmlinux that was taken out of a bzImage of `rebuildBzImage`. */
   readonly extracted?: boolean | undefined;
+  /**
+   * For an original without a relocation table: then the one in `converted` is judged, which needs a disassembler (`loadOperandDisassembler` of kslide/shuffle). Undefined: such an
+   * original is refused.
+   */
+  readonly loadDisassembler?: (() => Promise<OpenDisassembler>) | undefined;
   /** Called as each check begins. */
   readonly onCheck?: ((name: CheckName) => void) | undefined;
 }
 
 export interface Examination {
-  readonly verdict: 'proved' | 'refuted';
+  /** `consistent`: the original has no relocation table. Given the one in the converted file every byte is right, and a second reading of the image does not contradict that table. */
+  readonly verdict: 'proved' | 'consistent' | 'refuted';
   /** All checks, in the order in which they run. */
   readonly checks: readonly CheckResult[];
   /** What the first refuted check found. Undefined if everything is proved. */
@@ -74,6 +83,8 @@ export interface Examination {
   readonly slides: readonly Slide[];
   /** What exactly is proved: in this form every byte has one right value, except those of `compressed`. Undefined if refuted. */
   readonly form: ProvedForm | undefined;
+  /** Of a table that was recovered: what the second reading of the image found. Undefined if refuted, or if the original has its table. */
+  readonly judged?: JudgedFields | undefined;
 }
 
 export interface ProvedForm {
@@ -83,7 +94,7 @@ export interface ProvedForm {
   readonly compressed?: { readonly offset: FileOffset; readonly length: number };
 }
 
-/** The shape of `kslide verify --json`. All numbers here are the original's own, not read from the converted file. */
+/** The shape of `kslide verify --json`. All numbers here are the original's own, not read from the converted file, but for `relocations` of an original without a table. */
 export interface Verification extends Examination {
   /** What the verdict takes as given. */
   readonly premises: readonly Premise[];
@@ -96,26 +107,35 @@ export interface Verification extends Examination {
 
 /**
  * Proves or refutes that `converted` is what `convert` makes of `original`. The original is a bzImage, a UKI, or a vmlinux with its table after it or
- * in `relocs`. Throws KernelImageError if there is nothing to examine: the original is not a kernel that can be converted, or `converted` is neither
+ * in `relocs`. If the original has no table, nothing is proved: the table in `converted` is judged by what the image shows, and the best verdict is `consistent`. Throws KernelImageError if there is nothing to examine: the original is not a kernel that can be converted, or `converted` is neither
  * an ELF file for x86-64 nor, for an original bzImage, a bzImage. For all other bytes the result is a verdict.
  */
 export async function verify(
   original: Uint8Array,
   converted: Uint8Array,
-  { codecs, relocs, extracted, onCheck }: VerifyOptions,
+  { codecs, relocs, extracted, loadDisassembler, onCheck }: VerifyOptions,
 ): Promise<Verification> {
-  const kernel = await about('original', () => readOriginal(original, { codecs, relocs }));
+  // A bzImage is made from a kernel with its own table.
+  const claims = isBzImage(converted) || loadDisassembler === undefined ? undefined : converted;
+  const kernel = await about('original', () => readOriginal(original, { codecs, relocs }, claims));
   await about('converted', () => refuseForeign(converted, kernel, codecs));
   const { input, table, slotAlign: align } = kernel;
   const count = countSlots(kernel);
-  const options = { program: stubProgram(), onCheck };
+  const options = {
+    program: stubProgram(),
+    onCheck,
+    openDisassembler: kernel.claim === undefined ? undefined : await loadDisassembler?.(),
+  };
   const shell = shellOf(input);
   const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted) } : undefined;
   return {
     ...(container === undefined
       ? examine({ ...kernel, form: formOf(converted, kernel, extracted) }, converted, options)
       : examineBzImage(kernel, converted, container, options)),
-    premises: premisesOf(relocs !== undefined, container !== undefined),
+    premises: premisesOf(
+      kernel.claim !== undefined ? 'recovered' : relocs === undefined ? 'original' : 'given',
+      container !== undefined,
+    ),
     input: input.kind,
     compression: input.compression,
     kernelVersion: input.kernelVersion,
@@ -135,15 +155,47 @@ export interface ExamineOptions {
   /** The program that every converted kernel must contain. */
   readonly program: Uint8Array;
   readonly onCheck?: ((name: CheckName) => void) | undefined;
+  /** For an original whose table is claimed by the converted file. */
+  readonly openDisassembler?: OpenDisassembler | undefined;
 }
 
-/** The part of `verify` that examines the converted file. It never throws, whatever the file holds. */
-export function examine(original: Original, converted: Uint8Array, { program, onCheck }: ExamineOptions): Examination {
-  const proof = new Proof(onCheck);
-  const proved = proof.attempt(() => prove(original, new Evidence(converted), program, proof));
+/** The part of `verify` that examines the converted file. It never throws, whatever the file holds; but a kernel whose recovered table cannot be judged is refused. */
+export function examine(
+  original: Original,
+  converted: Uint8Array,
+  { program, onCheck, openDisassembler }: ExamineOptions,
+): Examination {
+  const recovered = original.claim !== undefined;
+  const proof = new Proof(onCheck, { recovered });
+  const proved = proof.attempt(() => {
+    const shown = prove(original, new Evidence(converted), program, proof);
+    if (openDisassembler === undefined) return shown;
+    const judged = proof.check('recovered', () => judge(original, openDisassembler));
+    // That says nothing against the converted file.
+    if (judged instanceof KernelImageError) throw judged;
+    return { ...shown, judged };
+  });
   const { checks, offence } = proof;
-  const { slides = [], form } = proved ?? {};
-  return { verdict: offence === undefined ? 'proved' : 'refuted', checks, offence, slides, form };
+  const { slides = [], form, judged } = proved ?? {};
+  const best = recovered ? 'consistent' : 'proved';
+  return {
+    verdict: offence === undefined ? best : 'refuted',
+    checks,
+    offence,
+    slides,
+    form,
+    ...(recovered && { judged }),
+  };
+}
+
+/** Returns why the kernel cannot be judged. */
+function judge({ kernel, table }: Original, open: OpenDisassembler): JudgedFields | KernelImageError {
+  try {
+    return judgeTable(kernel, table, open);
+  } catch (error) {
+    if (error instanceof KernelImageError) return error;
+    throw error;
+  }
 }
 
 interface BzImageParts {
@@ -159,7 +211,7 @@ export function examineBzImage(
   { shell, opened }: BzImageParts,
   { program, onCheck }: ExamineOptions,
 ): Examination {
-  const proof = new Proof(onCheck, true);
+  const proof = new Proof(onCheck, { container: true });
   const proved = proof.attempt(() => {
     const container = proof.check('payload', () => {
       if (opened instanceof KernelImageError) throw opened;
@@ -236,6 +288,7 @@ function lastSegment(converted: Uint8Array): Segment | undefined {
 interface Proved {
   readonly slides: Slide[];
   readonly form: ProvedForm;
+  readonly judged?: JudgedFields | undefined;
 }
 
 /** The proof, check by check. */
@@ -251,7 +304,10 @@ function prove(original: Original, file: Evidence, program: Uint8Array, proof: P
   proof.check('program', () => checkProgram(file, segment));
   const format = proof.check('parameters', () => checkParameters(file, original, segment));
   proof.check('slots', () => checkSlots(file, original, segment));
-  proof.check('table', () => checkTable(file, original, segment, format));
+  proof.check('table', () => {
+    if (original.claim?.error !== undefined) throw original.claim.error;
+    checkTable(file, original, segment, format);
+  });
 
   // What no loader looks at.
   const sections = proof.check('section-names', () => checkSectionNames(file, original, segment));

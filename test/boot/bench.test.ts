@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { chooseAccel } from '../../src/measure/bench/accel.ts';
 import { packBenchInit } from '../../src/measure/bench/init.ts';
@@ -16,17 +15,20 @@ import type { BenchRow, BenchSummary } from '../../src/measure/bench/summary.ts'
 import { EnvironmentError } from '../../src/node/errors.ts';
 import { STUB_TABLES } from '../../src/segment/table.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
-import { findKernels, oldestAndNewest } from './lane.ts';
+import { findKernels, inTurn, oldestAndNewest } from './lane.ts';
+import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-boot-'));
 after(() => rmSync(directory, { recursive: true }));
-const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
 const newest = oldestAndNewest(await findKernels()).at(-1)!;
 const nowhere = join(directory, 'nowhere');
 writeFileSync(nowhere, makeVmlinux());
 
-/** A run of the command line with a folder for temporary files of its own, which must be empty at the end. */
-async function bench(
+/** A run of the command line, which boots one guest at a time, when it is its turn. */
+const bench = (...args: Parameters<typeof benchNow>): ReturnType<typeof benchNow> => inTurn(() => benchNow(...args));
+
+/** It has a folder for temporary files of its own, which must be empty at the end. */
+async function benchNow(
   args: readonly string[],
   whileItRuns?: (pid: number, temporary: string) => Promise<void>,
 ): Promise<{
@@ -36,7 +38,7 @@ async function bench(
   readonly stderr: string;
 }> {
   const temporary = mkdtempSync(join(directory, 'tmp'));
-  const child = spawn(process.execPath, ['--import', 'tsx', script, 'bench', ...args], {
+  const child = spawn(process.execPath, [...KSLIDE, 'bench', ...args], {
     env: { ...process.env, TMPDIR: temporary },
     stdio: ['ignore', 'pipe', 'pipe'],
   });

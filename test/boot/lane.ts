@@ -1,14 +1,17 @@
 /**
  * What the boot tests share: real kernels of this distribution, converted, and boots that bring the guest's report back.
  *
- * A boot takes about two seconds under TCG, and QEMU is busy all the time: as many run at once as there are processors, at most four.
- * The limit holds within a process, so the lane runs one file after the other (--test-concurrency=1). A machine without QEMU or
- * without any kernel fails. A kernel that this release of the distribution does not have is skipped, by name.
+ * A boot takes two to six seconds under TCG, and QEMU is busy all the time: as many run at once as there are processors, at most four. In the lane that
+ * limit holds for all of its files together, of which two run at a time: while one prepares a kernel or compares memory, the other boots.
+ *
+ * A machine without QEMU or without any kernel fails. A kernel that this release of the distribution does not have is skipped, by name.
  */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync, readlinkSync, rmSync, symlinkSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { basename } from 'node:path';
+import { basename, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { physToVirt, START_KERNEL_MAP } from '../../src/base/addresses.ts';
 import type { VirtAddr } from '../../src/base/addresses.ts';
 import { convert } from '../../src/convert.ts';
@@ -31,7 +34,10 @@ export const ENTRIES = ['pvh', 'linux64'] as const;
 export const PMD = 0x20_0000;
 export const PARALLEL = Math.min(4, availableParallelism());
 
-interface SlideRequest extends KernelWish {
+/** A folder that the files of one run of the lane share (scripts/test.sh). Undefined where a file is run by itself. */
+const LANE = process.env['KSLIDE_BOOT_LANE'];
+
+export interface SlideRequest extends KernelWish {
   /** Of Debian, when another than this machine's. */
   readonly suite?: string | undefined;
 }
@@ -63,23 +69,59 @@ export interface Found {
   readonly lacking: readonly string[];
 }
 
+/** A kernel, or the reason why apt knows none. */
+type Answer = { readonly kernel: KernelPackage } | { readonly lacking: string };
+
+async function ask(wish: SlideRequest): Promise<Answer> {
+  try {
+    const apt = wish.suite === undefined ? undefined : await openSuite(wish.suite);
+    return { kernel: await fetchKernel(wish, { apt, onStep: (text) => console.error(text) }) };
+  } catch (error) {
+    if (!(error instanceof EnvironmentError) || error.problem !== 'no-kernel') throw error;
+    return { lacking: error.what };
+  }
+}
+
+const nameOf = ({ suite, series, flavour }: SlideRequest): string => `${suite ?? ''} ${series ?? ''} ${flavour}`;
+
+/** All answers by wish. Asking apt takes 12 s, so the lane asks once, before its first file. */
+export async function askForAll(): Promise<Record<string, Answer>> {
+  const answers: Record<string, Answer> = {};
+  for (const wish of WISHES) answers[nameOf(wish)] = await ask(wish);
+  return answers;
+}
+
+/** In the folder of the lane. */
+export const ANSWERS = 'kernels.json';
+let answers: Record<string, Answer> | undefined;
+
+async function answerTo(wish: SlideRequest): Promise<Answer> {
+  if (LANE !== undefined) answers ??= JSON.parse(readFileSync(join(LANE, ANSWERS), 'utf8')) as Record<string, Answer>;
+  return answers?.[nameOf(wish)] ?? ask(wish);
+}
+
 export async function findKernels(): Promise<Found> {
   const packages = new Map<string, KernelPackage>();
   const own = new Map<string, KernelPackage>();
   const lacking: string[] = [];
   for (const wish of WISHES) {
-    try {
-      const apt = wish.suite === undefined ? undefined : await openSuite(wish.suite);
-      const found = await fetchKernel(wish, { apt, onStep: (text) => console.error(text) });
-      packages.set(found.name, found);
-      if (wish.suite === undefined) own.set(found.name, found);
-    } catch (error) {
-      if (!(error instanceof EnvironmentError) || error.problem !== 'no-kernel') throw error;
-      lacking.push(error.what);
+    const answer = await answerTo(wish);
+    if ('lacking' in answer) {
+      lacking.push(answer.lacking);
+      continue;
     }
+    packages.set(answer.kernel.name, answer.kernel);
+    if (wish.suite === undefined) own.set(answer.kernel.name, answer.kernel);
   }
   assert.ok(own.size > 0, lacking.join('; '));
   return { packages: [...packages.values()], own: [...own.values()], lacking };
+}
+
+/** One kernel that this machine's release must have. */
+export async function findKernel(wish: KernelWish): Promise<KernelPackage> {
+  const answer = await answerTo(wish);
+  assert.ok('kernel' in answer, 'lacking' in answer ? answer.lacking : '');
+  return answer.kernel;
 }
 
 /** Two kernels as different as this release of the distribution has them, for what does not need all of them. */
@@ -135,15 +177,47 @@ async function readModules(found: KernelPackage): Promise<GuestModule[]> {
 let free = PARALLEL;
 const waiting: (() => void)[] = [];
 
-async function inTurn<T>(work: () => Promise<T>): Promise<T> {
+/** When it is its turn. Not within another turn: that would wait for itself. */
+export async function inTurn<T>(work: () => Promise<T>): Promise<T> {
   if (free === 0) await new Promise<void>((resolve) => waiting.push(resolve));
   else free--;
+  const leave = await takePlace();
   try {
     return await work();
   } finally {
+    leave();
     const next = waiting.shift();
     if (next === undefined) free++;
     else next();
+  }
+}
+
+/**
+ * One of the lane's places for guests: a link that names the process that has it. A process that was killed leaves its link; whoever finds it
+ * removes it. Two who do so at once may both go on: a guest too many for a while.
+ */
+async function takePlace(): Promise<() => void> {
+  if (LANE === undefined) return () => {};
+  for (;;) {
+    for (let place = 0; place < PARALLEL; place++) {
+      const path = join(LANE, `guest-${place}`);
+      try {
+        symlinkSync(`${process.pid}`, path);
+        return () => rmSync(path, { force: true });
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+        if (isLeft(path)) rmSync(path, { force: true });
+      }
+    }
+    await sleep(20);
+  }
+}
+
+function isLeft(path: string): boolean {
+  try {
+    return !existsSync(`/proc/${readlinkSync(path)}`);
+  } catch {
+    return false; // its holder has just removed it
   }
 }
 

@@ -26,7 +26,7 @@ import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import type { Vmlinux } from '../../src/kernel/vmlinux.ts';
 import { differences, search, snapshot } from '../measure/guest-memory.ts';
 import type { Snapshot } from '../measure/guest-memory.ts';
-import { ENTRIES, findKernels, oldestAndNewest, prepare } from './lane.ts';
+import { ENTRIES, findKernels, inTurn, oldestAndNewest, prepare } from './lane.ts';
 
 const MIB = 0x10_0000;
 const PAGE = 0x1000;
@@ -71,7 +71,7 @@ type Kind = Pick<BootOptions, 'machine' | 'cpu' | 'linux64' | 'extra'> & { reado
 
 async function stopAtEntry(image: Uint8Array, kind: Kind): Promise<Stopped> {
   // AL is 0 behind the stub; without it, it is whatever the loader left, so the port gets one character in any case.
-  const taken = await snapshot({ image, memoryMib: 128, timeoutMs: TIMEOUT_MS, ...kind }, /./s);
+  const taken = await inTurn(() => snapshot({ image, memoryMib: 128, timeoutMs: TIMEOUT_MS, ...kind }, /./s));
   return { ...taken, bootParams: Number(registerOf(taken, 'RSI')) };
 }
 
@@ -227,7 +227,7 @@ for (const found of packages) {
   describe(`${found.name}, after its boot`, () => {
     const afterPanic = (kernel: Vmlinux, entry: Kind['entry']): Promise<Snapshot> => {
       const options = { entry, linux64: { rngSeed: SEED }, memoryMib: 256, append: 'panic=0', timeoutMs: TIMEOUT_MS };
-      return snapshot({ image: kernel.elf.bytes, ...options }, /end Kernel panic/);
+      return inTurn(() => snapshot({ image: kernel.elf.bytes, ...options }, /end Kernel panic/));
     };
     // Fields that are zero before they are moved hold the slide as it is. The table is the kernel's own.
     const zeros = new Set(zeroSites(original, table));

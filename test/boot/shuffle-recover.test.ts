@@ -11,6 +11,7 @@ import type { BootOptions } from '../../src/node/qemu/qemu.ts';
 import { shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
 import { checkShuffledGuest, GUEST, prepareShuffle } from './shuffle-lane.ts';
+import { inTurn } from './lane.ts';
 
 const lane = await prepareShuffle('6.12');
 
@@ -18,7 +19,7 @@ if (typeof lane === 'string') test('shuffle --recover', { skip: lane }, () => {}
 else {
   const { image, debug, plan, initrd } = lane;
   const run = (kernel: Uint8Array, options: Partial<BootOptions>): ReturnType<typeof boot> =>
-    boot({ image: kernel, initrd, ...GUEST, timeoutMs: 240_000, ...options });
+    inTurn(() => boot({ image: kernel, initrd, ...GUEST, timeoutMs: 240_000, ...options }));
 
   test('most functions move', () => {
     const moved = plan.facts.functions - Object.values(plan.facts.staying).reduce((sum, some) => sum + some, 0);

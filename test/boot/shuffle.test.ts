@@ -13,6 +13,7 @@ import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts
 import { readBacktrace, readShuffleGuest } from '../guest/shuffle.ts';
 import { compareReferences } from '../shuffle/compare-plans.ts';
 import { checkShuffledGuest, GUEST, prepareShuffle } from './shuffle-lane.ts';
+import { inTurn } from './lane.ts';
 
 const lane = await prepareShuffle();
 
@@ -20,7 +21,7 @@ if (typeof lane === 'string') test('shuffle', { skip: lane }, () => {});
 else {
   const { image, debug, plan, initrd } = lane;
   const run = (kernel: Uint8Array, options: Partial<BootOptions>): ReturnType<typeof boot> =>
-    boot({ image: kernel, initrd, ...GUEST, timeoutMs: 240_000, ...options });
+    inTurn(() => boot({ image: kernel, initrd, ...GUEST, timeoutMs: 240_000, ...options }));
 
   test('most functions move', () => {
     const moved = plan.runs.reduce((sum, { count }) => sum + count, 0);
@@ -46,7 +47,9 @@ else {
 
   test('a plain one boots as well, where it is linked', async () => {
     const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed: Uint8Array.of(3), plain: true });
-    const { end, slide, console } = await boot({ image: shuffled.bytes(), cpu: GUEST.cpu, timeoutMs: 240_000 });
+    const { end, slide, console } = await inTurn(() =>
+      boot({ image: shuffled.bytes(), cpu: GUEST.cpu, timeoutMs: 240_000 }),
+    );
     assert.equal(end, 'panic'); // no initramfs
     assert.equal(slide, 0, console.slice(-1500));
   });

@@ -6,13 +6,13 @@ import { KASLR_FLAG } from '../../src/base/boot-params.ts';
 import { Reader, Writer } from '../../src/base/bytes.ts';
 import { convert } from '../../src/convert.ts';
 import { findSection, readElf } from '../../src/elf/read.ts';
-import { boot } from '../../src/node/qemu/qemu.ts';
 import type { BootOptions } from '../../src/node/qemu/qemu.ts';
 import { PARAMS } from '../../src/segment/layout.ts';
 import { readVmlinux } from '../../src/kernel/vmlinux.ts';
 import { search } from '../measure/guest-memory.ts';
 import { makeProbe, readProbe, slideOf } from './probe.ts';
 import type { ProbeReport } from './probe.ts';
+import { bootInTurn } from './lane.ts';
 
 /** A converted probe, and the physical address of the stub's scratch memory in it. */
 async function convertProbe(scratch: number): Promise<{ bytes: Uint8Array; scratch: number }> {
@@ -33,7 +33,13 @@ const image = await convertedProbe();
 const SLOTS = 504; // 1 + (1 GiB − 16 MiB − 8 KiB) / 2 MiB
 
 async function probe(options: Partial<BootOptions> = {}): Promise<ProbeReport & { slide: bigint }> {
-  const result = await boot({ image, entry: 'linux64', memoryMib: 64, timeoutMs: 120_000, ...options });
+  const result = await bootInTurn(undefined, {
+    image,
+    entry: 'linux64',
+    memoryMib: 64,
+    timeoutMs: 120_000,
+    ...options,
+  });
   const report = readProbe(result.console);
   assert.ok(report, `the probe did not speak: ${result.end} ${result.errors} ${JSON.stringify(result.console)}`);
   const slide = slideOf(report);

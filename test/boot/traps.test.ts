@@ -13,6 +13,7 @@ import { assembleStub } from '../../src/stub/program.ts';
 import { bootWithNmis } from './nmi.ts';
 import { LINK, makeProbe, readProbe, slideOf } from './probe.ts';
 import type { ProbeReport } from './probe.ts';
+import { inTurn } from './lane.ts';
 
 const image = (await convert(makeProbe(0), { codecs: coreCodecs })).bytes();
 const program = readVmlinux(image).loads.at(-1)!.paddr + PARAMS.size;
@@ -24,18 +25,20 @@ const first = listing.find(({ offset }) => offset > install)!.offset;
 const handler = offsetsOf('iretq')[0]!;
 
 async function entered(linux64: Linux64Options): Promise<ProbeReport> {
-  const { result, taken } = await bootWithNmis({
-    image,
-    entry: 'linux64',
-    memoryMib: 64,
-    timeoutMs: 300_000,
-    linux64,
-    at: LINK,
-    program,
-    first,
-    last: restore,
-    handler,
-  });
+  const { result, taken } = await inTurn(() =>
+    bootWithNmis({
+      image,
+      entry: 'linux64',
+      memoryMib: 64,
+      timeoutMs: 300_000,
+      linux64,
+      at: LINK,
+      program,
+      first,
+      last: restore,
+      handler,
+    }),
+  );
   const report = readProbe(result.console);
   assert.ok(report, `the probe did not speak: ${result.end} ${result.errors}`);
   assert.ok(slideOf(report) !== undefined);

@@ -7,10 +7,10 @@ import { findSection, readElf } from '../../src/elf/read.ts';
 import { hex } from '../../src/base/errors.ts';
 import { extract } from '../../src/extract.ts';
 import { nodeCodecs } from '../../src/node/codecs.ts';
-import { fetchKernel } from '../../scripts/kernels/debian.ts';
 import { assembleStub } from '../../src/stub/program.ts';
 import { examine, verify } from '../../src/verify/verify.ts';
 import { readOriginal } from '../../src/verify/original.ts';
+import { findKernel } from './lane.ts';
 
 const KERNELS = [
   ['6.1', 'cloud'],
@@ -36,7 +36,7 @@ function* numbers(): Generator<number, never> {
 }
 
 for (const [series, flavour] of KERNELS) {
-  const { name, image: path } = await fetchKernel({ series, flavour }, { onStep: (text) => console.error(text) });
+  const { name, image: path } = await findKernel({ series, flavour });
   const image = await readFile(path);
   const converted = (await convert(image, { codecs })).bytes();
 
@@ -104,7 +104,7 @@ for (const [series, flavour] of KERNELS) {
 test('a kernel is not the conversion of another build', async () => {
   const images = await Promise.all(
     (['cloud', 'generic'] as const).map(async (flavour) =>
-      readFile((await fetchKernel({ series: '6.12', flavour })).image),
+      readFile((await findKernel({ series: '6.12', flavour })).image),
     ),
   );
   const converted = (await convert(images[0]!, { codecs })).bytes();

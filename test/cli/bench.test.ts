@@ -11,10 +11,10 @@ import { reportBenchPage } from '../../src/cli/reports/bench-html.ts';
 import { stretchesOf } from '../../src/cli/reports/bench-map.ts';
 import { makeSummary } from '../measure/bench-summary.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-bench-cli-'));
 after(() => rmSync(directory, { recursive: true }));
-const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const kernel = join(directory, 'vmlinux');
 writeFileSync(kernel, makeVmlinux());
@@ -108,7 +108,7 @@ test('the page of times has no phases, and no holes', () => {
 function refused(args: readonly string[], code: number, message: RegExp, env: NodeJS.ProcessEnv = process.env): void {
   const temporary = mkdtempSync(join(directory, 'tmp'));
   const before = readdirSync(directory);
-  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, 'bench', ...args], {
+  const ran = spawnSync(process.execPath, [...KSLIDE, 'bench', ...args], {
     cwd: root,
     encoding: 'utf8',
     timeout: 120_000,
@@ -153,4 +153,32 @@ test('one boot of each has no spread, in text and on the page', () => {
   assert.match(page, /there was one boot of each, so no spread is known/);
   for (const said of [text, page]) assert.doesNotMatch(said, /NaN|Infinity|class="range"|differ by 0/);
   assert.match(reportBenchPage(several), /class="range"/);
+});
+
+/** A QEMU whose guest stalls in every run to an address: its GDB stub never says that it stopped. */
+const STALLING = `#!/usr/bin/env node
+const { connect } = require('node:net');
+const { createInterface } = require('node:readline');
+const path = (option) => process.argv[process.argv.indexOf(option) + 1].slice('unix:'.length);
+const qmp = connect(path('-qmp'));
+const told = { 'info registers': 'RAX=0 RIP=ffffffff81001234 RFL=2', 'info replay': 'instruction count = 98765' };
+createInterface({ input: qmp }).on('line', (line) => {
+  const { execute, arguments: args } = JSON.parse(line);
+  qmp.write(JSON.stringify({ return: told[args['command-line']] ?? {} }) + '\\n');
+  if (execute === 'quit') process.exit(0);
+});
+const gdb = connect(path('-gdb'));
+gdb.setEncoding('latin1').on('data', (text) => { if (text.includes('$Z')) gdb.write('+$OK#9a'); });
+`;
+
+test('a stall says which boot it was, where, and that it was the original', () => {
+  const programs = mkdtempSync(join(directory, 'path'));
+  writeFileSync(join(programs, 'qemu-system-x86_64'), STALLING, { mode: 0o755 });
+  const env = { ...process.env, PATH: `${programs}:${process.env['PATH']}` };
+  refused(
+    [kernel, '--accel', 'tcg', '--timeout', '2', '--runs', '1', '--quiet'],
+    2,
+    /would not boot: vmlinux \(the original kernel, not converted, boot with seed 1\) is stalled after 2 s on the way to startup_64, at RIP 0xffffffff81001234 after 98765 instructions, expected startup_64 to be reached under -icount; kslide did not change this kernel; --accel kvm measures without -icount; on a slow machine a longer --timeout helps$/m,
+    env,
+  );
 });

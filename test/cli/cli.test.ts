@@ -15,11 +15,11 @@ import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { DATA, makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-cli-'));
 after(() => rmSync(directory, { recursive: true }));
 
-const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const vmlinux = makeVmlinux();
 const bare = vmlinux.subarray(0, endOfElf(readElf(vmlinux)));
@@ -33,7 +33,7 @@ interface Ran {
 }
 
 function kslide(args: readonly string[], input?: Uint8Array): Ran {
-  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, ...args], {
+  const ran = spawnSync(process.execPath, [...KSLIDE, ...args], {
     cwd: root,
     timeout: 60_000,
     ...(input === undefined ? { stdio: ['ignore', 'pipe', 'pipe'] } : { input }),
@@ -85,8 +85,10 @@ test('convert --json prints the summary, --quiet nothing', () => {
   >;
   assert.equal(summary['input'], 'vmlinux');
   assert.deepEqual(summary['relocations'], { abs64: 3, inverse32: 1, abs32: 2 });
-  const quiet = kslide(['convert', input, '-o', output, '--quiet']);
-  assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, '']);
+  for (const option of ['-q', '--quiet']) {
+    const quiet = kslide(['convert', input, '-o', output, option]);
+    assert.deepEqual([quiet.code, quiet.stdout.length, quiet.stderr], [0, 0, '']);
+  }
 });
 
 test('- is standard input and output; the summary goes to standard error then', () => {
@@ -114,6 +116,10 @@ test('extract writes the vmlinux, the table, or both; to standard output when no
   assert.equal(kslide(['extract', file(bare), '--relocs', given, '--relocs-out', relocs]).code, 0);
   assert.deepEqual(new Uint8Array(readFileSync(relocs)), encodeRelocationTable(TABLE));
   refused(['extract', file(bare), '--relocs', given, '--relocs-out', given], /is the input file/);
+  refused(
+    ['extract', file(bare), '-o', file(), '--relocs', given],
+    /^kslide: --relocs wants --relocs-out: it changes nothing/,
+  );
   rmSync(relocs);
   refused(
     ['extract', file(bare), '-o', file(), '--relocs-out', relocs],
@@ -225,7 +231,7 @@ test('standard output that is a file is written where it stands, by any name, an
   const [input, output] = [file(bzImage), file()];
   const shell = `( printf before; "$@"; printf after ) > "$OUT"`;
   const command = (args: readonly string[]): SpawnSyncReturns<Buffer> =>
-    spawnSync('sh', ['-c', shell, 'sh', process.execPath, '--import', 'tsx', script, ...args], {
+    spawnSync('sh', ['-c', shell, 'sh', process.execPath, ...KSLIDE, ...args], {
       cwd: root,
       env: { ...process.env, OUT: output },
     });

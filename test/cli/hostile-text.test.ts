@@ -8,7 +8,6 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { hex, KernelImageError } from '../../src/base/errors.ts';
 import { jsonText, lines, oneLine, short } from '../../src/base/text.ts';
@@ -17,8 +16,8 @@ import { COMMANDS } from '../../src/cli/main.ts';
 import { rows, table } from '../../src/cli/text.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
-const KSLIDE = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), 'kslide-hostile-'));
 after(() => rmSync(folder, { recursive: true }));
 
@@ -193,7 +192,7 @@ interface Output {
 function kslide(args: readonly string[]): Promise<Output> {
   return new Promise((resolve) => {
     const options = { encoding: 'utf8', maxBuffer: 2 ** 26, timeout: 120_000 } as const;
-    execFile(process.execPath, ['--import', 'tsx', KSLIDE, ...args], options, (error, stdout, stderr) =>
+    execFile(process.execPath, [...KSLIDE, ...args], options, (error, stdout, stderr) =>
       resolve({ stdout, stderr, code: error === null ? 0 : Number(error.code) }),
     );
   });

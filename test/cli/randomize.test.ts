@@ -20,10 +20,10 @@ import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { randomize } from '../../src/randomize.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-randomize-'));
 after(() => rmSync(directory, { recursive: true }));
-const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 const vmlinux = makeVmlinux();
@@ -33,7 +33,7 @@ writeFileSync(input, vmlinux);
 const SEED = '0123456789abcdef'.repeat(4);
 
 function kslide(...args: string[]): { code: number | null; stdout: Buffer; stderr: string } {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', script, 'randomize', ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...KSLIDE, 'randomize', ...args], {
     cwd: root,
     timeout: 60_000,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -150,7 +150,7 @@ test('--seed-file: the digits of --seed from a file, a FIFO or standard input', 
   rmSync(output);
   const shell = `printf %s "$SEED" | "$@" --seed-file - && cmp "$OUT" "$OUT.2" && "$@" --seed-file <(printf %s "$SEED")`;
   writeFileSync(`${output}.2`, expected);
-  const command = [process.execPath, '--import', 'tsx', script, 'randomize', input, '-o', output, '--quiet'];
+  const command = [process.execPath, ...KSLIDE, 'randomize', input, '-o', output, '--quiet'];
   const { status, stderr } = spawnSync('bash', ['-c', shell, 'bash', ...command], {
     cwd: root,
     env: { ...process.env, SEED, OUT: output },

@@ -7,8 +7,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { makeVmlinux } from '../make-vmlinux.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-signals-'));
 after(() => rmSync(directory, { recursive: true, force: true }));
@@ -23,8 +23,6 @@ writeFileSync(join(directory, 'qemu-system-x86_64'), script, { mode: 0o755 });
 const kernel = join(directory, 'vmlinux');
 writeFileSync(kernel, makeVmlinux());
 
-const kslide = fileURLToPath(new URL('kslide.ts', import.meta.url));
-
 for (const command of [
   ['boot', kernel],
   ['audit', kernel, '--boots', '1', '--jobs', '1'],
@@ -32,7 +30,7 @@ for (const command of [
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
     test(`${command[0]}: ${signal}`, async () => {
       const mark = join(directory, `${command[0]}-${signal}`);
-      const child = spawn(process.execPath, ['--import', 'tsx', kslide, ...command], {
+      const child = spawn(process.execPath, [...KSLIDE, ...command], {
         stdio: ['ignore', 'pipe', 'pipe'],
         env: { ...process.env, PATH: `${directory}:${process.env['PATH']}`, MARK: mark },
       });

@@ -17,10 +17,10 @@ import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { makeKernel64 } from '../relocs/fixtures.ts';
 import { makeKernel } from '../shuffle/make-kernel.ts';
+import { KSLIDE } from './program.ts';
 
 const directory = fs.mkdtempSync(join(tmpdir(), 'kslide-streams-'));
 after(() => fs.rmSync(directory, { recursive: true }));
-const script = fileURLToPath(new URL('kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 function file(name: string, contents: Uint8Array | string): string {
@@ -100,7 +100,7 @@ async function kslide(
   args: readonly string[],
   { stdout, stderr, shell = '' }: { stdout?: number; stderr?: number; shell?: string } = {},
 ): Promise<Ended> {
-  const command = [process.execPath, '--import', 'tsx', script, ...args];
+  const command = [process.execPath, ...KSLIDE, ...args];
   const child = spawn('/bin/sh', ['-c', `${shell} exec "$@"`, 'sh', ...command], {
     cwd: root,
     stdio: ['ignore', stdout ?? 'pipe', stderr ?? 'pipe'],

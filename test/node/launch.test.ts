@@ -14,11 +14,11 @@ import { coreCodecs } from '../../src/codecs/formats.ts';
 import { openMemoryFile } from '../../src/node/files/temporary-file.ts';
 import { randomize } from '../../src/randomize.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
+import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-launch-'));
 after(() => rmSync(directory, { recursive: true }));
 const root = fileURLToPath(new URL('../..', import.meta.url));
-const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
 const input = join(directory, 'vmlinux');
 writeFileSync(input, makeVmlinux());
 const SEED = '00'.repeat(16);
@@ -27,7 +27,7 @@ const expected = (
 ).bytes();
 const digest = createHash('sha256').update(expected).digest('hex');
 
-const node = ['--import', 'tsx', script, 'randomize', input, '--seed', SEED, '--exec'];
+const node = [...KSLIDE, 'randomize', input, '--seed', SEED, '--exec'];
 
 function start(args: readonly string[], extra: readonly number[] = []): ChildProcess & { text: () => string } {
   const child = spawn(process.execPath, [...node, ...args], { cwd: root, stdio: ['ignore', 'pipe', 'pipe', ...extra] });

@@ -1,12 +1,25 @@
 /** A file that is moved piece by piece is the one that is moved whole, wherever the pieces end, and whatever is in it. */
-import { joinParts } from '../../src/base/bytes.ts';
+import { joinParts, Writer } from '../../src/base/bytes.ts';
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { after, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
+import { convert } from '../../src/convert.ts';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { endOfElf, readElf } from '../../src/elf/read.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
@@ -18,7 +31,7 @@ import type { RandomizeOptions } from '../../src/randomize.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
-import { DATA, ENTRY, entryAt, LINK, makeVmlinux, TABLE } from '../make-vmlinux.ts';
+import { DATA, ENTRY, entryAt, LINK, makeVmlinux, TABLE, TEXT } from '../make-vmlinux.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-pieces-'));
 after(() => rmSync(directory, { recursive: true }));
@@ -130,17 +143,84 @@ test('whatever is changed, both ways give the same file or the same error', asyn
   );
 });
 
-test('a file that becomes shorter while it is moved is an unusable input, at any time', async () => {
+test('a file that changes while it is moved is refused, at any time', async () => {
   const vmlinux = makeVmlinux({ table: DENSE });
-  const shorter = { name: 'InputFileError', message: `${path}: became shorter while it was read` };
-  const cut = (): void => truncateSync(path, 0x2000);
+  const changed = { name: 'DiskError', message: `${path}: changed while it was read` };
   const options = { codecs, virt: 0x20_0000 };
-  writeFileSync(path, vmlinux);
-  await assert.rejects(openMovedFile(path, options, { onOpen: cut }), shorter);
-  writeFileSync(path, vmlinux);
-  const moved = (await openMovedFile(path, options))!;
-  cut();
-  assert.throws(() => [...moved], shorter);
-  assert.throws(() => [...moved.overCopy()], shorter);
-  moved.close();
+  const byte = (at: number): void => {
+    const { atimeMs, mtimeMs } = statSync(path);
+    const file = openSync(path, 'r+');
+    writeSync(file, Uint8Array.of(0xcc), 0, 1, at);
+    closeSync(file);
+    utimesSync(path, atimeMs / 1000, mtimeMs / 1000); // which ctime tells
+  };
+  for (const change of [
+    () => truncateSync(path, 0x2000),
+    () => truncateSync(path, vmlinux.length + 1),
+    () => byte(0),
+    () => byte(TEXT.offset + 0x1000),
+    () => byte(vmlinux.length - 1),
+  ]) {
+    const write = async (): Promise<void> => {
+      writeFileSync(path, vmlinux);
+      await wait(20); // more than a tick of the clock that files have
+    };
+    await write();
+    await assert.rejects(
+      openMovedFile(path, options, { onOpen: change }).then((moved) => [...moved!]),
+      changed,
+    );
+    for (const way of ['whole', 'over a copy'] as const) {
+      const iterate = (moved: MovedFile): Iterable<unknown> => (way === 'whole' ? moved : moved.overCopy());
+      await write();
+      const before = (await openMovedFile(path, options))!;
+      change();
+      assert.throws(() => [...iterate(before)], changed);
+      before.close();
+      await write();
+      const amid = (await openMovedFile(path, options, { chunk: 1000 }))!;
+      assert.throws(() => {
+        let pieces = 0;
+        for (const _ of iterate(amid)) if (++pieces === 9) change();
+      }, changed);
+      amid.close();
+    }
+  }
+});
+
+test('notes that lead loaders to what changes are refused as by convert, however far from their segment', async () => {
+  const file = makeVmlinux({ table: DENSE });
+  const elfEnd = endOfElf(readElf(file));
+  const end = elfEnd + 0x3_0000;
+  const hostile = joinParts([file.subarray(0, elfEnd), new Uint8Array(end - elfEnd), file.subarray(elfEnd)]);
+  const writer = new Writer(hostile);
+  const [data, notes] = [64 + 2 * 56, 64 + 3 * 56];
+  for (const field of [32, 40]) {
+    writer.u64(data + field, end - DATA.offset);
+    writer.u64(notes + field, 0x2000);
+  }
+  // QEMU steps over one note in the segment and one after it. The third has the type, and its descriptor is what follows the ELF file.
+  const first = end - 12 - 0x4000;
+  writer.u64(notes + 8, first);
+  for (const [at, descSize, type] of [
+    [first, 0x2000 - 12, 5],
+    [first + 0x2000, 0x2000 - 12, 5],
+    [end - 12, 4, 18],
+  ] as const) {
+    writer.u32(at + 4, descSize);
+    writer.u32(at + 8, type);
+  }
+  writeFileSync(path, hostile);
+  const refused = {
+    code: 'unsupported',
+    message: `not supported: program header 3 (PT_NOTE) at offset 0x${end.toString(16)} is notes for which loaders read what follows the ELF file, expected notes that lead to none of the bytes that differ in a converted kernel`,
+  };
+  const options = { codecs, virt: 0x20_0000, entry: 'linux64' } as const;
+  await assert.rejects(convert(hostile, { codecs }), refused);
+  await assert.rejects(randomize(hostile, options), refused);
+  assert.equal(await openMovedFile(path, options), undefined); // and so it is read whole
+  // With a note that ends QEMU's search the same file is good, in both ways.
+  writer.u32(first + 0x2000 + 4, 0x2001);
+  writeFileSync(path, hostile);
+  assert.deepEqual(await pieceByPiece(options), (await randomize(hostile, options)).bytes());
 });

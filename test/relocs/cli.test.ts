@@ -11,15 +11,15 @@ import { insertRelocations } from '../../src/insert.ts';
 import { makeKernel64 } from './fixtures.ts';
 import { judge, skip } from './judge.ts';
 import type { Flag } from './judge.ts';
+import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-relocs-cli-'));
 after(() => rmSync(directory, { recursive: true }));
 
-const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 function relocs(args: readonly string[], input?: Uint8Array): { code: number | null; stdout: Buffer; stderr: string } {
-  const run = spawnSync(process.execPath, ['--import', 'tsx', script, 'relocs', ...args], {
+  const run = spawnSync(process.execPath, [...KSLIDE, 'relocs', ...args], {
     cwd: root,
     timeout: 60_000,
     maxBuffer: 1 << 26,

@@ -10,11 +10,11 @@ import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeKernel } from './make-kernel.ts';
 import { TABLES, withoutRelocations } from './without-relocations.ts';
+import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-shuffle-cli-'));
 after(() => rmSync(directory, { recursive: true }));
 
-const script = fileURLToPath(new URL('../cli/kslide.ts', import.meta.url));
 const { unstripped, stripped, map } = makeKernel();
 const path = (name: string): string => join(directory, name);
 writeFileSync(path('vmlinux'), unstripped);
@@ -29,7 +29,7 @@ interface Ran {
 }
 
 function kslide(...args: readonly string[]): Ran {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['--import', 'tsx', script, ...args], {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [...KSLIDE, ...args], {
     cwd: fileURLToPath(new URL('../..', import.meta.url)),
     encoding: 'utf8',
     timeout: 120_000,

@@ -11,11 +11,11 @@ import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { makeBzImage } from '../bzimage/make-image.ts';
 import { makeVmlinux, TABLE } from '../make-vmlinux.ts';
 import { forge, original } from './forge.ts';
+import { KSLIDE } from '../cli/program.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'kslide-verify-'));
 after(() => rmSync(directory, { recursive: true }));
 
-const script = fileURLToPath(new URL('command.ts', import.meta.url));
 const root = fileURLToPath(new URL('../..', import.meta.url));
 
 function file(name: string, bytes: Uint8Array): string {
@@ -41,7 +41,7 @@ interface Ran {
 }
 
 function verify(args: readonly string[], input?: Uint8Array): Ran {
-  const ran = spawnSync(process.execPath, ['--import', 'tsx', script, 'verify', ...args], {
+  const ran = spawnSync(process.execPath, [...KSLIDE, 'verify', ...args], {
     cwd: root,
     encoding: 'utf8',
     timeout: 60_000,

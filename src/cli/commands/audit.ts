@@ -11,11 +11,10 @@ import { expectSameKernel, mergeAuditFiles, readAuditFile } from '../../measure/
 import type { AuditRecord } from '../../measure/audit/record.ts';
 import { summarizeAudit } from '../../measure/audit/summary.ts';
 import { LineFile } from '../../measure/ndjson.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, MOST_BOOTS, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
-import { refuseOverwriting, refuseSharedStdout, writeText } from '../paths.ts';
+import { readKernel, refuseOverwriting, refuseSharedStdout, writeText } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';
@@ -70,7 +69,7 @@ async function run(path: string | undefined, options: AuditArguments): Promise<n
   const { out, html } = options;
   refuseSharedStdout({ '--html': html }, options);
   refuseOverwriting([path, ...(options.merge ?? [])], { '--out': out, '--html': html });
-  const image = path === undefined ? undefined : readAuditImage(await readInputFile(path));
+  const image = path === undefined ? undefined : readAuditImage(await readKernel(path, { quiet: options.quiet }));
   const asked = options.merge === undefined ? bootsAsked(options) : undefined;
   const records = asked === undefined ? await merge(image, options) : await bootAll(image, asked, options);
   if (records.length === 0) throw new UsageError('there is no result to judge');

@@ -3,10 +3,16 @@ import type { Command } from 'commander';
 import { runBench } from '../../measure/bench/bench.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { systemEncoders } from '../../node/processes/compressors.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, MOST_BOOTS, readAccel, readTimeout, SHARED } from '../options.ts';
-import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout, writeText } from '../paths.ts';
+import {
+  readIfGiven,
+  readKernel,
+  refuseOverwriting,
+  refuseSharedStdin,
+  refuseSharedStdout,
+  writeText,
+} from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportBench } from '../reports/bench.ts';
@@ -64,7 +70,7 @@ async function run(path: string, options: BenchArguments): Promise<void> {
   const runs = options.runs === undefined ? undefined : integer('--runs', options.runs, 1, MOST_BOOTS);
   const memoryMib = integer('--memory', options.memory, 64);
   const timeoutMs = readTimeout(options.timeout);
-  const file = await readInputFile(path);
+  const file = await readKernel(path, { quiet: options.quiet });
   const relocs = await readIfGiven(options.relocs);
   const initrd = await readIfGiven(options.initrd);
   const summary = await interruptible((signal) =>

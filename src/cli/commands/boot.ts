@@ -2,14 +2,13 @@
 import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { hex } from '../../base/errors.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import { kallsymsInitramfs } from '../../node/qemu/kallsyms-guest.ts';
 import { boot } from '../../node/qemu/qemu.ts';
 import type { BootOptions, BootResult } from '../../node/qemu/qemu.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { interruptible } from '../../node/signals.ts';
 import { integer, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
-import { readIfGiven } from '../paths.ts';
+import { readIfGiven, readKernel } from '../paths.ts';
 import { print, printJson, remark } from '../print.ts';
 
 interface BootArguments {
@@ -46,7 +45,7 @@ export default function addBoot(program: Command, setExitCode: (code: number) =>
     .option('--phys <BYTES>', 'linux64 only: load the kernel this far above its physical link address')
     .option('--timeout <SECONDS>', 'stop a guest that runs longer', '120')
     .option('--json', 'print the result as JSON instead of the console')
-    .option('--quiet', 'do not show the console')
+    .option('-q, --quiet', 'do not show the console')
     .action(async (image: string, options: BootArguments) => setExitCode(await run(image, options)));
 }
 
@@ -57,7 +56,7 @@ async function run(image: string, options: BootArguments): Promise<number> {
   if (physicalSlide !== undefined && physicalSlide % (2 * MIB) !== 0)
     throw new UsageError('--phys must be a multiple of 2 MiB');
   const console = new ConsolePrinter();
-  const bytes = await readInputFile(image);
+  const bytes = await readKernel(image, { quiet: options.quiet });
   const ask: BootOptions = {
     image: bytes,
     entry,

@@ -10,12 +10,14 @@ import { OutputFile } from '../../node/files/output-file.ts';
 import { STUB_TABLES } from '../../segment/table.ts';
 import type { StubTableName } from '../../segment/table.ts';
 import { SHARED } from '../options.ts';
+import { addRecoverOptions, readRecover, tellingDoubts } from '../recover.ts';
+import type { RecoverArguments } from '../recover.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportConvert } from '../reports/convert.ts';
 
-interface ConvertArguments {
+interface ConvertArguments extends RecoverArguments {
   readonly output: string;
   readonly relocs?: string;
   readonly table: StubTableName;
@@ -30,12 +32,13 @@ const PASSES: Readonly<Record<ConvertPass, string>> = {
 };
 
 export default function addConvert(program: Command): void {
-  program
+  const command = program
     .command('convert')
     .description('write a vmlinux that picks its own KASLR slide at each boot')
     .argument(...SHARED.input)
     .requiredOption(...SHARED.output)
-    .option(...SHARED.relocs)
+    .option(...SHARED.relocs);
+  addRecoverOptions(command)
     .addOption(
       new Option(
         '--table <FORMAT>',
@@ -51,24 +54,29 @@ export default function addConvert(program: Command): void {
 
 async function run(input: string, options: ConvertArguments): Promise<void> {
   const { output, relocs, table, quiet } = options;
+  const recover = readRecover(options, relocs);
   refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
   const file = new OutputFile(output);
   try {
-    const summary = await withProgress(quiet === true, async (progress) => {
-      progress.show(PASSES.read);
-      const image = await readInputFile(input, { onHead: expectInput });
-      const converted = await convert(image, {
-        codecs: nodeCodecs,
-        relocs: await readIfGiven(relocs),
-        table,
-        onPass: (pass) => progress.show(PASSES[pass]),
-        watch: (vmlinux, end) => file.begin(vmlinux, end),
-      });
-      await file.finish(converted.parts);
-      return converted.summary;
-    });
+    const summary = await tellingDoubts(options.json === true, () =>
+      withProgress(quiet === true, async (progress) => {
+        progress.show(PASSES.read);
+        let leftOut: number | undefined;
+        const image = await readInputFile(input, { onHead: expectInput, onLeftOut: (bytes) => (leftOut = bytes) });
+        const converted = await convert(image, {
+          codecs: nodeCodecs,
+          relocs: await readIfGiven(relocs),
+          recover,
+          table,
+          onPass: (pass) => progress.show(PASSES[pass]),
+          watch: (vmlinux, end) => file.begin(vmlinux, end),
+        });
+        await file.finish(converted.parts);
+        return { ...converted.summary, leftOut };
+      }),
+    );
     await printResult(summary, () => reportConvert(summary), { ...options, warnings: summary.warnings });
   } finally {
     await file.discard();

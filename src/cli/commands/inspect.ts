@@ -2,8 +2,7 @@
 import type { Command } from 'commander';
 import { inspect } from '../../inspect.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
-import { readIfGiven, refuseSharedStdin } from '../paths.ts';
+import { readIfGiven, readKernel, refuseSharedStdin } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportInspect } from '../reports/inspect.ts';
@@ -21,7 +20,7 @@ export default function addInspect(program: Command): void {
     .argument('<IN>', 'bzImage, UKI or vmlinux, converted or not; - is standard input')
     .option('--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs) to use instead of IN's own")
     .option('--json', 'print the description as JSON')
-    .option('--quiet', 'print nothing: the exit code says whether IN could be read')
+    .option('-q, --quiet', 'print nothing: the exit code says whether IN could be read')
     .action(run);
 }
 
@@ -30,7 +29,7 @@ async function run(path: string, options: InspectArguments): Promise<void> {
   refuseSharedStdin({ IN: path, '--relocs': relocs });
   const inspection = await withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernel');
-    const file = await readInputFile(path);
+    const file = await readKernel(path, { quiet, progress });
     return inspect(file, { codecs: nodeCodecs, relocs: await readIfGiven(relocs) });
   });
   await printResult(inspection, () => reportInspect(inspection), options);

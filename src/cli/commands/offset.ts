@@ -9,6 +9,7 @@ import { InputFileError } from '../../node/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { foreignArchitecture } from '../../node/qemu/kernel-offset.ts';
 import { EXIT } from '../failure.ts';
+import { readKernel } from '../paths.ts';
 import { print, remark } from '../print.ts';
 import { rows } from '../text.ts';
 
@@ -44,8 +45,8 @@ export default function addOffset(program: Command, setExitCode: (code: number) 
 }
 
 async function run(file: string, { vmlinux, json }: OffsetArguments): Promise<number> {
-  const kernel = vmlinux === undefined ? undefined : readOffsetKernel(await readInputFile(vmlinux));
-  const log = await readInputFile(file);
+  const kernel = vmlinux === undefined ? undefined : readOffsetKernel(await readKernel(vmlinux, { quiet: true }));
+  const log = await readInputFile(file, { mayGrow: true });
   if (log.length > LONGEST_LOG) throw new InputFileError(file, 'is longer than any log');
   // latin1 keeps every byte: noise on a console need not be UTF-8.
   const search = findOffsets(Buffer.from(log.buffer, log.byteOffset, log.length).toString('latin1'), kernel);

@@ -3,7 +3,6 @@ import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { expectInput } from '../../kernel/input.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
 import type { ImageParts } from '../../node/processes/launch.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { openMovedFile } from '../../node/files/randomize-file.ts';
@@ -13,7 +12,7 @@ import type { RandomizeOptions, RandomizeSummary } from '../../randomize.ts';
 import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { integer, oneOf, SHARED } from '../options.ts';
-import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
+import { readIfGiven, readKernel, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { readSeed, refuseBadSeed, SEED_OPTIONS } from '../seed.ts';
@@ -91,7 +90,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
         piecewise ? openMovedFile(input, all, { onOpen: (path) => file?.beginCopy(path) }) : undefined;
       const whole = async (): Promise<ImageParts & { readonly summary: RandomizeSummary }> => {
         progress.show('reading the kernel');
-        const image = await readInputFile(input, { onHead: expectInput });
+        const image = await readKernel(input, { quiet, progress, onHead: expectInput });
         progress.show('moving it');
         const { parts, summary } = await randomize(image, all);
         return Object.assign([...parts], { summary });

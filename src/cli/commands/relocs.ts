@@ -7,6 +7,7 @@ import { isatty } from 'node:tty';
 import type { Command, CommanderError } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { openByteSource } from '../../node/files/byte-source.ts';
+import type { OpenByteSource } from '../../node/files/byte-source.ts';
 import { InputFileError } from '../../node/errors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
@@ -88,15 +89,30 @@ async function print(input: string, options: RelocsArguments, lists: 2 | 3 | und
   const source = await openByteSource(input);
   try {
     const what = printOf(options);
-    const pieces = runRelocsTool(source, { print: what, realMode: options.realmode === true, lists, needsCode: true });
+    const pieces = steadily(
+      source,
+      runRelocsTool(source, { print: what, realMode: options.realmode === true, lists, needsCode: true }),
+    );
     if (output !== '-') return await writeFileAtomic(output, [...pieces]);
-    for (const piece of pieces) {
+    // A table is one piece. It must not leave before the file is known to be unchanged; a listing may be longer than memory.
+    for (const piece of what === 'table' ? [...pieces] : pieces) {
       if (what !== 'table' && isatty(STDOUT)) await writeStandard('output', piece);
       else await writeFileAtomic('-', [piece]);
     }
   } finally {
     source.close();
   }
+}
+
+/** The same pieces; ends with an error if the file has changed by then, and not with what is wrong with a mixture of two files. */
+function* steadily(source: OpenByteSource, pieces: Iterable<Uint8Array>): Generator<Uint8Array, void, undefined> {
+  try {
+    yield* pieces;
+  } catch (error) {
+    source.expectUnchanged();
+    throw error;
+  }
+  source.expectUnchanged();
 }
 
 async function keep(input: string, options: RelocsArguments, lists: 2 | 3 | undefined): Promise<void> {

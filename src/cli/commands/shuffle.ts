@@ -1,9 +1,12 @@
 /** `kslide shuffle IN --debug VMLINUX -o OUT`: every function in a random place, in a kernel that also relocates itself. */
 import type { Command } from 'commander';
-import { openByteSource } from '../../node/files/byte-source.ts';
+import { KernelImageError } from '../../base/errors.ts';
+import { withByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
+import { memorySource } from '../../relocs/tool/byte-source.ts';
+import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import { decodePlan, encodePlan } from '../../shuffle/plan/plan-file.ts';
 import type { Plan } from '../../shuffle/plan/plan.ts';
 import { planShuffle, shuffle } from '../../shuffle/shuffle.ts';
@@ -11,7 +14,7 @@ import type { ShufflePass } from '../../shuffle/shuffle.ts';
 import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
 import { EXIT, UsageError } from '../failure.ts';
 import { SHARED } from '../options.ts';
-import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
+import { readIfGiven, readKernel, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { readSeed, refuseBadSeed, SEED_OPTIONS } from '../seed.ts';
@@ -68,7 +71,7 @@ export default function addShuffle(program: Command, setExitCode: (code: number)
     )
     .option(
       '--recover',
-      'experimental, for a debug vmlinux without .rela sections (Linux 6.8 and newer): find references by disassembly and in known tables',
+      'experimental, for a debug vmlinux without .rela sections (Linux 6.5 and newer): find references by disassembly and in known tables',
     )
     .option(...SEED_OPTIONS.seed)
     .option(...SEED_OPTIONS.seedFile)
@@ -94,17 +97,20 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     onPass('read');
     // The plan is decoded on this thread while another one reads the kernel.
     const [image, saved] = await Promise.all([
-      readInputFile(input, { spare: ROOM_FOR_MOVES }),
+      readKernel(input, { spare: ROOM_FOR_MOVES, quiet, progress }),
       planFile === undefined ? undefined : readInputFile(planFile).then(decodePlan),
     ]);
-    const plan = saved ?? (await makePlan(image, debug ?? input, options, onPass));
+    const plan = saved ?? (await makePlan(image, debug, options, onPass));
     if (planOut !== undefined) await writeFileAtomic(planOut, encodePlan(plan), { secret: true });
     if (output === undefined && !exec) {
       progress.clear();
       await printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
       return EXIT.done;
     }
-    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
+    // A kernel without kallsyms confirms no symbol of its debug file, so a forged one may give a wrong kernel: what is written is proved first.
+    const unconfirmed = saved === undefined && plan.kallsyms === undefined;
+    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: !unconfirmed });
+    if (unconfirmed) await expectProved(image, shuffled.bytes(), options);
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
     // The kernel is written last: once OUT exists, all outputs do.
@@ -123,21 +129,39 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
   });
 }
 
+/** Throws KernelImageError for a shuffled kernel that `verify --shuffled` would refute. */
+async function expectProved(
+  image: Uint8Array,
+  shuffled: Uint8Array,
+  { debug, relocs, recover }: ShuffleArguments,
+): Promise<void> {
+  const { verifyShuffled } = await import('../../shuffle/verify/verify.ts');
+  const table = await readIfGiven(relocs);
+  const prove = (source: ByteSource): ReturnType<typeof verifyShuffled> =>
+    verifyShuffled(image, shuffled, { codecs: nodeCodecs, debug: source, relocs: table, recover });
+  const { verdict, offence } = await (debug === undefined ? prove(memorySource(image)) : withByteSource(debug, prove));
+  if (verdict !== 'refuted') return;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'the shuffled kernel, which was not written,',
+    found: offence === undefined ? 'refuted' : `refuted by ${offence.check}: ${offence.what} is ${offence.found}`,
+    expected: 'one that verify --shuffled proves',
+    hint: 'the debug file is not of this build, or its symbols are wrong, and this kernel has no kallsyms to tell',
+  });
+}
+
 async function makePlan(
   image: Uint8Array,
-  debug: string,
+  debug: string | undefined,
   { relocs, map, recover }: ShuffleArguments,
   onPass: (pass: ShufflePass) => void,
 ): Promise<Plan> {
   const table = await readIfGiven(relocs);
   const linkMap = await readIfGiven(map);
-  const source = await openByteSource(debug);
-  try {
-    const options = { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, recover, onPass };
-    return await planShuffle(image, options);
-  } finally {
-    source.close();
-  }
+  const plan = (source: ByteSource): Promise<Plan> =>
+    planShuffle(image, { codecs: nodeCodecs, debug: source, relocs: table, map: linkMap, recover, onPass });
+  // IN is in memory: read again, it might be another file by now.
+  return debug === undefined ? plan(memorySource(image)) : withByteSource(debug, plan);
 }
 
 function refuseContradictions(input: string, words: readonly string[], options: ShuffleArguments): void {

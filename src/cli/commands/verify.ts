@@ -3,13 +3,14 @@ import type { Command } from 'commander';
 import { KernelImageError } from '../../base/errors.ts';
 import { isElf, readElf } from '../../elf/read.ts';
 import { refuseMoved } from '../../kernel/open.ts';
-import { openByteSource } from '../../node/files/byte-source.ts';
+import { withByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
-import { readInputFile } from '../../node/files/input-file.ts';
+import { memorySource } from '../../relocs/tool/byte-source.ts';
+import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { readIfGiven, refuseSharedStdin } from '../paths.ts';
+import { readIfGiven, readKernel, refuseSharedStdin } from '../paths.ts';
 import { printResult, remark } from '../print.ts';
 import { withProgress } from '../progress.ts';
 import { reportVerify, reportVerifyShuffled } from '../reports/verify.ts';
@@ -30,7 +31,10 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     .description(
       'prove that a converted kernel is the original made self-relocating, and that nothing else was changed',
     )
-    .argument('<ORIGINAL>', 'what it was converted from: bzImage, UKI, or vmlinux with its relocations')
+    .argument(
+      '<ORIGINAL>',
+      'what it was converted from: bzImage, UKI, or vmlinux; without relocations in it, those in CONVERTED are judged',
+    )
     .argument('<CONVERTED>', 'what `kslide convert` or `kslide bzimage` wrote; one of the two may be -, standard input')
     .option('--relocs <FILE>', 'relocation table of ORIGINAL, if `convert` was given one')
     .option('--extracted', 'CONVERTED is a vmlinux that was taken out of a bzImage of `kslide bzimage`')
@@ -38,10 +42,10 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     .option('--debug <VMLINUX>', "with --shuffled: debug vmlinux of the original's build (default: ORIGINAL)")
     .option(
       '--recover',
-      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and prove less',
+      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.5 and newer), and prove less',
     )
     .option('--json', 'print the result as JSON')
-    .option('--quiet', 'print nothing: the exit code is the answer')
+    .option('-q, --quiet', 'print nothing: the exit code is the answer')
     .action(async (original: string, converted: string, options: VerifyArguments) =>
       setExitCode(await run(original, converted, options)),
     );
@@ -56,20 +60,30 @@ async function run(original: string, converted: string, options: VerifyArguments
     throw new UsageError('ORIGINAL is standard input: name the file with its symbols by --debug');
   return withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernels');
-    const kernel = await readInputFile(original);
-    const file = await readInputFile(converted);
+    const kernel = await readKernel(original, { quiet, progress });
+    const file = await readKernel(converted, { quiet, progress });
     const table = await readIfGiven(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {
-      const result = await proveShuffled(kernel, file, debug ?? original, { relocs: table, recover, onCheck });
+      const result = await proveShuffled(kernel, file, debug, { relocs: table, recover, onCheck });
       progress.clear();
       await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
-    const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, extracted, onCheck });
+    const result = await verify(kernel, file, {
+      codecs: nodeCodecs,
+      relocs: table,
+      extracted,
+      // Only an original without relocations needs it.
+      loadDisassembler: async () => {
+        const { loadOperandDisassembler } = await import('../../shuffle/verify/operand-disassembler.ts');
+        return loadOperandDisassembler();
+      },
+      onCheck,
+    });
     progress.clear();
     await printResult(result, () => reportVerify(result), options);
-    if (result.verdict === 'proved') return EXIT.done;
+    if (result.verdict !== 'refuted') return EXIT.done;
     if (!quiet) await explainIfMoved(file);
     return EXIT.finding;
   });
@@ -88,14 +102,12 @@ async function explainIfMoved(converted: Uint8Array): Promise<void> {
 async function proveShuffled(
   kernel: Uint8Array,
   file: Uint8Array,
-  debug: string,
+  debug: string | undefined,
   options: Omit<VerifyShuffledOptions, 'codecs' | 'debug'>,
 ): Promise<ShuffleVerification> {
   const { verifyShuffled } = await import('../../shuffle/verify/verify.ts');
-  const source = await openByteSource(debug);
-  try {
-    return await verifyShuffled(kernel, file, { codecs: nodeCodecs, debug: source, ...options });
-  } finally {
-    source.close();
-  }
+  const prove = (source: ByteSource): Promise<ShuffleVerification> =>
+    verifyShuffled(kernel, file, { codecs: nodeCodecs, debug: source, ...options });
+  // ORIGINAL is in memory: read again, it might be another file by now.
+  return debug === undefined ? prove(memorySource(kernel)) : withByteSource(debug, prove);
 }

@@ -3,15 +3,20 @@ import { count } from '../../base/text.ts';
 import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import { rows, size } from '../text.ts';
-import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, leftOutOf, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
   kernel: "table in the kernel's format",
 };
 
-export function reportConvert(summary: ConvertSummary): string {
-  const { relocations, slots, sizes, segment, payloadNote } = summary;
+/** Of a vmlinux of more than 2 GiB, the bytes that OUT is without. */
+export interface ConvertResult extends ConvertSummary {
+  readonly leftOut?: number | undefined;
+}
+
+export function reportConvert(summary: ConvertResult): string {
+  const { leftOut, relocations, slots, sizes, segment, payloadNote } = summary;
   return rows([
     ['kernel', kernelAndFile(summary)],
     ...(payloadNote === undefined ? [] : ([['payload', payloadNote]] as const)),
@@ -20,8 +25,10 @@ export function reportConvert(summary: ConvertSummary): string {
       'relocations',
       `${count(countSites(relocations))}: ${count(relocations.abs64)} 64-bit, ${count(relocations.inverse32)} inverse 32-bit, ${count(relocations.abs32)} 32-bit`,
     ],
+    ...recoveredRows(summary),
     ...(summary.ignored === undefined ? [] : [['ignored', summary.ignored] as const]),
     ...noteSitesRow(summary),
+    ...(leftOut === undefined ? [] : [['debug', leftOutOf(leftOut)] as const]),
     ['slots', slotsAndEntropy(slots)],
     ...limitRows(slots),
     [
@@ -30,4 +37,29 @@ export function reportConvert(summary: ConvertSummary): string {
     ],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out (kernel ${size(sizes.vmlinux)})`],
   ]);
+}
+
+/** Rules that took fields for sites, most first, and what the table stands on. */
+function recoveredRows({ recovered }: ConvertSummary): (readonly [string, string])[] {
+  if (recovered === undefined) return [];
+  const { rules, instructions, anchors, absent, build, accepted } = recovered;
+  const numbers = rules.reduce((sum, rule) => sum + rule.numbers, 0);
+  const judged = rules.filter(({ basis }) => basis === 'judgement').reduce((sum, { sites }) => sum + sites, 0);
+  const sites = rules.reduce((sum, rule) => sum + rule.sites, 0);
+  return [
+    [
+      'recovered',
+      `from the image, not proved: ${count(sites - judged)} sites by their form, ${count(judged)} by rules that were right on all kernels that were tried`,
+    ],
+    [
+      'numbers',
+      `${count(numbers)} fields that look like an address and are none; ${count(accepted.length)} doubts accepted`,
+    ],
+    ['evidence', `${count(instructions)} instructions, as ${count(anchors)} places in the kernel's own tables say`],
+    [
+      'build',
+      `${build.release ?? 'unknown release'}, ${build.compiler ?? 'unknown compiler'}: ${build.tested ? 'tried' : 'untested'}`,
+    ],
+    ...(absent.length === 0 ? [] : ([['not found', absent.join('; ')]] as const)),
+  ];
 }

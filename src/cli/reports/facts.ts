@@ -3,6 +3,7 @@ import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import { count, short } from '../../base/text.ts';
 import type { ImageLimit } from '../../kernel/image-limit.ts';
+import { size } from '../text.ts';
 
 /** "6.12.1-amd64": the version without the builder's name and the date. */
 export function release(version: string | undefined): string {
@@ -46,6 +47,11 @@ export function limitRows({ limit }: { readonly limit: ImageLimit }): [label: st
   const mib = `the kernel maps ${limit.bytes / MIB} MiB`;
   if (limit.source === 'assumed') return [['limit', `assumed: ${mib}; its page tables were not found`]];
   return limit.bytes === KERNEL_IMAGE_SIZE ? [] : [['limit', `${mib}: it was built without CONFIG_RANDOMIZE_BASE`]];
+}
+
+/** Of a vmlinux of more than 2 GiB. */
+export function leftOutOf(bytes: number): string {
+  return `the debug sections are left out (${size(bytes)}), as by strip -g: kslide keeps up to 2 GiB in memory`;
 }
 
 /** What was refuted, where, and what is there. */

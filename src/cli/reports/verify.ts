@@ -2,6 +2,7 @@
 import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import type { ShuffleVerification } from '../../shuffle/index.ts';
+import { OPEN, REASONS } from '../../verify/recovered/reasons.ts';
 import type { Verification } from '../../verify/verify.ts';
 import { rows } from '../text.ts';
 import { countSites, describeOffence, kernelAndFile, release } from './facts.ts';
@@ -18,12 +19,29 @@ export function reportVerify(result: Verification): string {
   );
   const verdict =
     offence === undefined
-      ? `proved: the original, made self-relocating, and nothing else; slides tried: ${slides.map(hex).join(' ')}
+      ? `${result.verdict}: ${DIRECT_VERDICTS[result.verdict as keyof typeof DIRECT_VERDICTS]}; slides tried: ${slides.map(hex).join(' ')}${describeJudged(result)}
 form: ${form!.name} (${FORM_NAMES[form!.name]}); table: ${form!.table}${describeCompressed(form!)}
 taken as given:
 ${premises.map(({ statement }) => `- ${statement}`).join('\n')}`
       : describeOffence(offence);
   return `${kernel}\n${checks}\n${verdict}\n`;
+}
+
+const DIRECT_VERDICTS = {
+  proved: 'the original, made self-relocating, and nothing else',
+  consistent:
+    'the original, made self-relocating by a table that was recovered from its image, and nothing else; a second reading of the image does not contradict the table',
+} as const;
+
+/** What the second reading of the image found, for a table that was recovered. */
+function describeJudged({ judged }: Verification): string {
+  if (judged === undefined) return '';
+  const line = (counts: Readonly<Record<string, number>>, names: Readonly<Record<string, string>>): string[] =>
+    Object.entries(counts).map(([name, number]) => `- ${count(number)} ${names[name]}`);
+  const open = line(judged.open, OPEN);
+  return `
+${count(judged.instructions)} instructions decoded; ${count(judged.sites)} sites are fields of addresses; left alone:
+${line(judged.numbers, REASONS).join('\n')}${open.length === 0 ? '' : `\ncould be either:\n${open.join('\n')}`}`;
 }
 
 function describeCompressed({ compressed }: NonNullable<Verification['form']>): string {

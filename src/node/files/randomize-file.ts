@@ -5,6 +5,9 @@
  * it so, 10 ms to read it through a small buffer). So the pipeline gets an array as long as the file, of which only the parts that it looks at are filled:
  * headers, section names, notes, the entry's code, and the relocation table after the ELF file. Pages of the array that are never touched take no memory.
  *
+ * What was read for the plan is read again to be moved, and the system's copy reads it a third time. So the file must be unchanged after the last of the
+ * pieces (steady.ts); by then the copy is done.
+ *
  * Two thirds of a kernel hold no sites. Where the system can copy the file itself, on another thread while the table is being checked, only the pieces that
  * change are read here, and written over the copy.
  */
@@ -12,15 +15,16 @@ import fs from 'node:fs';
 import { Reader } from '../../base/bytes.ts';
 import { ELFCLASS64, PT_LOAD, PT_NOTE, SHT_RELA, XEN_ELFNOTE_PHYS32_ENTRY } from '../../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE, readNumber, SHDR_SIZE } from '../../elf/fields.ts';
-import { endOfElf, findLoaderNotes, findSection, isElf, readElf } from '../../elf/read.ts';
+import { endOfElf, findLoaderNotes, findLoaderReads, findSection, isElf, readElf } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import { openRandomizer, SITE_SIZE } from '../../randomize.ts';
 import type { MovePlan, RandomizeOptions, RandomizerOptions, RandomizeSummary } from '../../randomize.ts';
 import { fileOffsetOf, readVmlinux } from '../../kernel/vmlinux.ts';
 import { RESERVED_NAMES } from '../../relocs/reserved-section.ts';
-import { openRegularFile, readFully } from './byte-source.ts';
-import type { OpenFile } from './byte-source.ts';
+import { openRegularFile } from './byte-source.ts';
 import { InPlace } from './output-file.ts';
+import { readFully } from './read-fully.ts';
+import type { OpenFile } from './read-fully.ts';
 
 /** The moved file, in pieces. Each piece may be read until two more have been requested. Can be iterated several times, until it is closed. */
 export interface MovedFile extends Iterable<Uint8Array> {
@@ -45,6 +49,10 @@ const MAX_SIZE = 2 ** 31;
 /** How many bytes the pipeline reads of the code at an entry (kernel/pvh.ts), and of a segment's start (segment/hook.ts). */
 const ENTRY_CODE = 0x400;
 const SEGMENT_START = 0x80;
+/** Loaders that do not find their note read the header of one that would follow, and go on from there. */
+const AFTER_NOTES = 0x1000;
+/** Kernels have some 30. Each is looked for among all ranges that were loaded. */
+const READS_AT_MOST = 200;
 
 /**
  * Undefined when the file has to be read whole: it is not a vmlinux with its table after it or in `relocs`, it is not a regular file, or it is invalid. In
@@ -75,7 +83,11 @@ export async function openMovedFile(
       close,
     };
   } catch (error) {
-    close();
+    try {
+      file.state.expectUnchanged(); // rather than what is wrong with a mixture of two files
+    } finally {
+      close();
+    }
     throw error;
   }
 }
@@ -85,7 +97,14 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
   const bytes = new Uint8Array(file.size);
   const load = (offset: number, length: number): void => {
     const from = Math.min(Math.max(0, offset), file.size);
-    readFully(file, bytes.subarray(from, Math.max(from, Math.min(offset + length, file.size))), from);
+    const to = Math.max(from, Math.min(offset + length, file.size));
+    readFully(file, bytes.subarray(from, to), from);
+    loaded.push([from, to]);
+  };
+  const loaded: [from: number, to: number][] = [];
+  const isLoaded = (offset: number, length: number): boolean => {
+    const [first, last] = [Math.min(offset, file.size), Math.min(offset + length, file.size)];
+    return first === last || loaded.some(([from, to]) => from <= first && last <= to);
   };
   try {
     load(0, HEAD);
@@ -106,12 +125,15 @@ function readSkeleton(file: OpenFile, hasTable: boolean): Uint8Array | undefined
     if (elf.sections.some(({ type }) => type === SHT_RELA)) return undefined;
     if (RESERVED_NAMES.some((name) => findSection(elf, name) !== undefined)) return undefined;
     for (const { type, offset, filesz } of elf.segments) {
-      if (type === PT_NOTE) load(offset - SITE_SIZE, filesz + 2 * SITE_SIZE);
+      if (type === PT_NOTE) load(offset - SITE_SIZE, filesz + SITE_SIZE + AFTER_NOTES);
       if (type === PT_LOAD) load(offset, Math.min(filesz, SEGMENT_START));
     }
     // A note that its segment cuts off has its descriptor anywhere after it.
     for (const { descOffset } of findLoaderNotes(elf, XEN_ELFNOTE_PHYS32_ENTRY))
       load(descOffset - SITE_SIZE, 3 * SITE_SIZE);
+    // Loaders may read on after the notes, as far as the file's own numbers lead them. What is not loaded here would look like zeros to `expectNotesKept`.
+    const reads = findLoaderReads(elf, XEN_ELFNOTE_PHYS32_ENTRY);
+    if (reads.length > READS_AT_MOST || !reads.every(({ offset, size }) => isLoaded(offset, size))) return undefined;
     const { entryOffset, pvhEntry, loads } = readVmlinux(bytes);
     load(entryOffset - SITE_SIZE, ENTRY_CODE);
     if (pvhEntry !== undefined) load(fileOffsetOf(loads, pvhEntry)!, ENTRY_CODE);
@@ -165,6 +187,7 @@ function* changedPieces(
       at = end;
     }
   }
+  file.state.expectUnchanged();
 }
 
 /** Reads short pieces into one buffer: what it returns is valid until the next call. */

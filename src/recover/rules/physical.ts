@@ -1,0 +1,76 @@
+/**
+ * Physical addresses in code: a symbol's physical link address, to which phys_base, the physical slide minus the virtual one, is added. The slide must be added to the operand, because it
+ * is taken off again by phys_base.
+ */
+import type { PhysAddr } from '../../base/addresses.ts';
+import type { Decoder } from '../../x86/decoder.ts';
+import type { Part, RecoverImage } from '../image.ts';
+import type { Ledger } from '../ledger.ts';
+import { instructionsBefore, instructionsFrom, ripTarget } from '../window.ts';
+import type { Field } from './operands.ts';
+
+const ADD_FROM_MEMORY = 0x03;
+const MOV_FROM_MEMORY = 0x8b;
+/** __startup_64 and setup_arch compute several addresses from one load; 5.10 to 7.3 need up to 15. */
+const WINDOW = 24;
+
+/** The place of phys_base: what is added most often to the result of a MOVABS of a physical address. */
+export function findPhysBase(wide: readonly Field[]): PhysAddr | undefined {
+  const votes = new Map<PhysAddr, number>();
+  for (const { part, instruction } of wide)
+    for (const next of instructionsFrom(part, instruction, 8)) {
+      if (!next.isWide || next.opcode !== ADD_FROM_MEMORY) continue;
+      const target = ripTarget(part, next) ?? absoluteTarget(part, next);
+      if (target !== undefined) votes.set(target, (votes.get(target) ?? 0) + 1);
+      break;
+    }
+  const [best, second] = [...votes].toSorted((a, b) => b[1] - a[1]);
+  return best === undefined || (second !== undefined && second[1] * 2 > best[1]) ? undefined : best[0];
+}
+
+/** The place that an operand without registers names by its address. */
+function absoluteTarget({ view }: Part, decoder: Decoder): PhysAddr | undefined {
+  if (decoder.displacementSize !== 4 || decoder.mod !== 0 || decoder.sib !== 0x25) return undefined;
+  return view.getInt32(decoder.displacement, true) + 0x8000_0000;
+}
+
+/** A field is a site if what is in its register comes from phys_base, or gets it added. */
+export function judgePhysical(image: RecoverImage, fields: readonly Field[], physBase: PhysAddr, ledger: Ledger): void {
+  for (const field of fields) {
+    if (meetsPhysBase(image, field, physBase)) ledger.site('physical', 'abs32', field.place);
+    else ledger.number('physical');
+  }
+}
+
+function meetsPhysBase(image: RecoverImage, { part, instruction }: Field, physBase: PhysAddr): boolean {
+  const [first] = instructionsFrom(part, instruction, 1);
+  const source = first?.sourceRegister ?? -1;
+  const result = first?.writtenRegister ?? -1;
+  const names = (decoder: Decoder): boolean =>
+    decoder.isWide &&
+    (decoder.opcode === ADD_FROM_MEMORY || decoder.opcode === MOV_FROM_MEMORY) &&
+    (ripTarget(part, decoder) ?? absoluteTarget(part, decoder)) === physBase;
+  for (const before of instructionsBefore(image, part, instruction, WINDOW)) {
+    const written = before.writtenRegister;
+    if (written !== source) continue;
+    if (names(before)) return true;
+    if (!before.isAddition) break;
+  }
+  // The sum may be copied before phys_base is added to it.
+  const copies = new Set([result]);
+  let isFirst = true;
+  for (const next of instructionsFrom(part, instruction, WINDOW, 'jumps')) {
+    if (isFirst) {
+      isFirst = false;
+      continue;
+    }
+    const written = next.writtenRegister;
+    if (next.isRegisterMove && copies.has(next.sourceRegister)) copies.add(written);
+    else if (copies.has(written)) {
+      if (next.opcode === ADD_FROM_MEMORY && names(next)) return true;
+      if (!next.isAddition) copies.delete(written);
+      if (copies.size === 0) break;
+    }
+  }
+  return false;
+}
