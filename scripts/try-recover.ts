@@ -1,7 +1,9 @@
 /**
  * Recovers the relocations of kernels that have a table, without looking at it, and compares:
  *
- *     node --import tsx scripts/try-recover.ts [--record] KERNEL …
+ *     node --import tsx scripts/try-recover.ts [--record] KERNEL[=TABLE] …
+ *
+ * TABLE is the true one of a kernel that has none itself: a vmlinux, or a bzImage whose configuration makes none.
  *
  * Each kernel is a process of its own, for time and memory. `--record` writes docs/results/recover.json. Exit code 1 when a table differs in a site that the kernel needs.
  */
@@ -23,7 +25,8 @@ import { leaveOutNotes } from '../src/relocs/note-sites.ts';
 import { readRelocations } from '../src/relocs/find.ts';
 import { countRelocations, differencesOf } from '../src/relocs/tables/kernel-table.ts';
 
-interface Row {
+/** What `--one` prints, as JSON. */
+export interface Row {
   readonly kernel: string;
   readonly sites: number;
   /** In the true table only, and not zero. */
@@ -38,8 +41,10 @@ interface Row {
   readonly examples: readonly string[];
 }
 
-async function tryKernel(path: string): Promise<Row> {
-  const opened = await openKernel(await readFile(path), 'extract', { codecs: nodeCodecs });
+async function tryKernel(argument: string): Promise<Row> {
+  const [path = '', table] = argument.split('=');
+  const relocs = table === undefined ? undefined : await readFile(table);
+  const opened = await openKernel(await readFile(path), 'extract', { codecs: nodeCodecs, relocs });
   const { kernel, input } = opened;
   // Sites in notes are left out on purpose: everybody in the guest can read them.
   const truth = leaveOutNotes(readRelocations(opened), kernel).table;
