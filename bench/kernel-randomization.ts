@@ -47,15 +47,15 @@ function count(subject: Subject, variant: Variant, [first, behind]: readonly [Vi
   const { plain, relocations } = subject;
   const settings = { memoryMib: 256, append: '', initrd: packBenchInit(), point: 'init', timeoutMs: 600_000 } as const;
   return countGuest({ ...guestOf(subject, variant, settings), signal: undefined, seed: 1 }, async (guest) => {
-    const start = await guest.runTo([plain.entry]);
-    await guest.runTo([variant.stub!.segment + PARAMS.size]);
-    const end = await guest.runTo([plain.entry]);
+    const start = await guest.runTo([plain.entry], 'startup_64');
+    await guest.runTo([variant.stub!.segment + PARAMS.size], 'the stub');
+    const end = await guest.runTo([plain.entry], 'startup_64 again');
     // By how much a site differs from the file is the slide.
     const site = tableEntryToPhys(relocations.abs64[0]!)!;
     const moved = new Reader(await guest.readMemory(site, 8)).u64(0, 'site');
     const slide = moved - new Reader(plain.elf.bytes).u64(fileOffsetOf(plain.loads, site)!, 'site');
-    const before = await guest.runTo([first + slide]);
-    const after = await guest.runTo([behind + slide]);
+    const before = await guest.runTo([first + slide], 'the function');
+    const after = await guest.runTo([behind + slide], 'its end');
     return { stub: end.instructions - start.instructions, inKernel: after.instructions - before.instructions };
   });
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the tests need beside Node and npm's packages: QEMU, the judges of our bytes (binutils, gcc, cpio), and the compressors whose
+# What the tests need beside Node and npm's packages: QEMU, the judges of our bytes (binutils, gcc, cpio, make, patch), and the compressors whose
 # output our decoders must read. Kernels are fetched by the tests themselves, into ~/.cache/kslide.
 set -eu
 . "$(dirname "$0")/apt.sh"
@@ -7,6 +7,8 @@ need qemu-system-x86_64 qemu-system-x86
 need objdump binutils
 need gcc gcc
 need cpio cpio
+need make make
+need patch patch
 need gzip gzip
 need bzip2 bzip2
 need xz xz-utils

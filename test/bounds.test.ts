@@ -113,6 +113,64 @@ test('counts of headers that the file cannot hold', async () => {
   await refusal(() => inspect(counted, { codecs }), /program header table of 4294967295 entries/);
 });
 
+test('more headers than any kernel has, which are in the file', async () => {
+  const most = 2 ** 19;
+  const shoff = 0x1_0000;
+  const withSections = (count: number): Uint8Array => {
+    const file = new Writer(new Uint8Array(shoff + count * 64));
+    file.copy(0, makeVmlinux().subarray(0, 0x1000));
+    writeFields(file, 0, EHDR[64], { e_shoff: shoff, e_shnum: 0, e_shstrndx: 0 });
+    writeFields(file, shoff, SHDR[64], { sh_size: count });
+    return file.bytes;
+  };
+  assert.equal(readElf(withSections(most)).sections.length, most);
+  const many = withSections(most + 1);
+  const refused = /number of section headers at offset 0x10000 is 0x80001, expected at most 0x80000$/;
+  await refusal(() => inspect(many, { codecs }), refused);
+  await refusal(() => [...runRelocsTool(memorySource(many), { print: 'table', realMode: false })], refused);
+  const segments = makeVmlinux();
+  const file = new Writer(new Uint8Array(2 ** 25));
+  file.copy(0, segments.subarray(0, 0x1000));
+  writeFields(file, 0, EHDR[64], { e_phnum: 0xffff, e_phoff: shoff, e_shoff: 0x8000, e_shnum: 1, e_shstrndx: 0 });
+  writeFields(file, 0x8000, SHDR[64], { sh_info: most + 1 });
+  await refusal(() => inspect(file.bytes, { codecs }), /number of program headers at offset 0x10000 is 0x80001/);
+});
+
+test('tables of a file of 8 TB that is read by parts', async () => {
+  const kernel = makeKernel64();
+  const { header, sections } = readElf(kernel);
+  const names = sections[header.shstrndx]!;
+  const forged = (edit: (file: Writer) => void): (() => unknown) => {
+    const file = new Writer(kernel.slice());
+    edit(file);
+    return () => [
+      ...runRelocsTool({ ...memorySource(file.bytes), size: 2 ** 43 }, { print: 'table', realMode: false }),
+    ];
+  };
+  const at = (index: number): number => header.shoff + index * 64;
+  await refusal(
+    forged((file) => {
+      writeFields(file, 0, EHDR[64], { e_shnum: 0 });
+      writeFields(file, header.shoff, SHDR[64], { sh_size: 2 ** 36 });
+    }),
+    /number of section headers at offset 0x\w+ is 0x1000000000, expected at most 0x80000$/,
+  );
+  await refusal(
+    forged((file) => writeFields(file, at(names.index), SHDR[64], { sh_size: 2 ** 42 })),
+    /size of table of section names, section \d+ at offset 0x\w+ is 0x40000000000, expected at most 0x80000000$/,
+  );
+  const symbols = sections.find(({ type }) => type === 2)!;
+  await refusal(
+    forged((file) => writeFields(file, at(symbols.index), SHDR[64], { sh_size: 2 ** 42 })),
+    /size of all symbol tables is 0x40000000000, expected at most 0x80000000$/,
+  );
+  const relocations = sections.find(({ type, info }) => type === 4 && (sections[info]!.flags & 2n) !== 0n)!;
+  await refusal(
+    forged((file) => writeFields(file, at(relocations.index), SHDR[64], { sh_size: 2 ** 42 })),
+    /size of all relocation sections is 0x40000000000, expected at most 0x80000000$/,
+  );
+});
+
 /** Item after item of the same run, as the issue of a table of 140 bytes; and one run of 2^20 units. */
 const RUNS = Uint8Array.from([
   0,

@@ -22,14 +22,14 @@ export async function inParallel<T>(
       try {
         await work(item, signal);
       } catch (error) {
-        failed.abort();
-        throw error;
+        // Those under way then fail because they were told to stop: only the first failure says why.
+        failed.abort(error);
+        return;
       }
     }
   };
-  const ends = await Promise.allSettled(Array.from({ length: jobs }, worker));
-  const failure = ends.find((end) => end.status === 'rejected');
-  if (failure !== undefined) throw failure.reason;
+  await Promise.all(Array.from({ length: jobs }, worker));
+  if (failed.signal.aborted) throw failed.signal.reason;
 }
 
 /** `7.2.22`. Throws EnvironmentError when QEMU is not installed. */

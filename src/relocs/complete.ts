@@ -167,17 +167,25 @@ function findGaps(sites: Int32Array, from: number, to: number, long: number): nu
   if (from === to) return [to];
   const found = [from];
   for (let index = from + 1; index < to; index += STRIDE) {
+    index = skipNear(sites, index, to, long);
     const end = Math.min(index + STRIDE, to);
-    // They ascend: sites that are together so near have no gap between them.
-    if (((sites[end - 1]! - sites[index - 1]!) | 0) < long) continue;
     for (let each = index; each < end; each++) if (((sites[each]! - sites[each - 1]!) | 0) >= long) found.push(each);
   }
   return [...found, to];
 }
 
+/** Skips STRIDE sites at a time, while these and the one before them are together so near that there is no gap between them: they ascend. */
+function skipNear(sites: Int32Array, index: number, to: number, long: number): number {
+  const last = to - STRIDE;
+  while (index <= last && ((sites[index + (STRIDE - 1)]! - sites[index - 1]!) | 0) < long) index += STRIDE;
+  return index;
+}
+
 const WORD = 8;
 /** _KERNPG_TABLE and _PAGE_TABLE, without the bit for user: the flags of linked page-table entries that lead to other page tables. */
-const PAGE_TABLE = { mask: 0xffb, flags: 0x063 } as const;
+const [PAGE_TABLE_MASK, PAGE_TABLE_FLAGS] = [0xffb, 0x063];
+/** Flags that no entry has under the mask. */
+const NO_FLAGS = -1;
 
 /**
  * `others`: the 32-bit sites. Where one of them is in such a word, or just before it, the word is part of an instruction. All ranges in one loop over one array: a view of
@@ -193,6 +201,7 @@ function findPointers(
   pageTables: Finds | undefined,
 ): void {
   const skip = -base & (WORD - 1);
+  const flags = pageTables === undefined ? NO_FLAGS : PAGE_TABLE_FLAGS;
   const segment = inMemory ? int32View(read(load.offset + skip, (load.filesz - skip) & -WORD)) : undefined;
   for (const range of ranges) {
     const first = (range.start - skip + WORD - 1) & -WORD;
@@ -202,26 +211,38 @@ function findPointers(
     const from = segment === undefined ? 0 : first / 4;
     const stop = from + length / 4;
     const origin = base + skip + first - from * 4;
-    let listed = firstSiteFrom(sites, origin + from * 4);
-    for (let index = from + 1; index < stop; index += 2) {
-      const high = halves[index]!;
-      if (high === -1) {
-        const address = halves[index - 1]! ^ INT32_ENTRY_TO_PHYS;
+    let listed = -1;
+    for (let at = nextPointer(halves, from, stop, flags); at < stop; at = nextPointer(halves, at + 2, stop, flags)) {
+      const site = origin + at * 4;
+      if (halves[at + 1] === -1) {
+        const address = halves[at]! ^ INT32_ENTRY_TO_PHYS;
         if (address < start || address > end) continue;
-        const site = origin + (index - 1) * 4;
+        if (listed < 0) listed = firstSiteFrom(sites, site);
         while (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) < site) listed++;
         if (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) === site) continue;
         const near = firstSiteFrom(others, site - 3);
         if (near < others.length && (others[near]! ^ INT32_ENTRY_TO_PHYS) < site + WORD) continue;
-        pointers.add(site, bytesOf(halves), (index - 1) * 4, WORD);
-      } else if (high === 0 && pageTables !== undefined) {
-        const entry = halves[index - 1]!;
-        if ((entry & PAGE_TABLE.mask) !== PAGE_TABLE.flags || entry < start || entry >= end) continue;
-        const site = origin + (index - 1) * 4;
-        if (!isListed(sites, site)) pageTables.add(site, bytesOf(halves), (index - 1) * 4, WORD);
+        pointers.add(site, bytesOf(halves), at * 4, WORD);
+      } else if (pageTables !== undefined) {
+        const entry = halves[at]!;
+        if (entry < start || entry >= end) continue;
+        if (!isListed(sites, site)) pageTables.add(site, bytesOf(halves), at * 4, WORD);
       }
     }
   }
+}
+
+/**
+ * The first word from `at` on that may be one: with a high half of ones, or of zeros and a low half with these flags of a page-table entry. `stop` if there is none.
+ *
+ * This loop sees nearly all words, and the one above few. It is a function of its own because it must be fast before it is compiled, and cheap to compile.
+ */
+function nextPointer(halves: Int32Array, at: number, stop: number, flags: number): number {
+  for (; at < stop; at += 2) {
+    const high = halves[at + 1]!;
+    if (high === -1 || (high === 0 && (halves[at]! & PAGE_TABLE_MASK) === flags)) return at;
+  }
+  return stop;
 }
 
 function int32View(bytes: Uint8Array): Int32Array {
@@ -246,7 +267,7 @@ function findMoves({ sites, to, base, load }: Run, range: Range, read: ReadBytes
   const text = bounds.start ^ INT32_ENTRY_TO_PHYS;
   const code = read(load.offset + range.start, range.end - range.start);
   const origin = base + range.start;
-  let listed = firstSiteFrom(sites, origin);
+  let listed = -1;
   // indexOf is native: as fast as a compiled loop, from the first call on.
   for (let at = code.indexOf(0xc7, 1); at >= 0 && at + 10 <= code.length; at = code.indexOf(0xc7, at + 1)) {
     const rex = code[at - 1]!;
@@ -263,6 +284,7 @@ function findMoves({ sites, to, base, load }: Run, range: Range, read: ReadBytes
     const value = int32At(code, field);
     if (value === text || !isAddress(value, bounds)) continue;
     const site = origin + field;
+    if (listed < 0) listed = firstSiteFrom(sites, site);
     while (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) < site) listed++;
     if (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) === site) continue;
     finds.add(site, code, field, 4);
@@ -316,13 +338,14 @@ function findPerCpuUses(
 ): void {
   const code = read(load.offset + range.start, range.end - range.start);
   const origin = base + range.start;
-  let listed = firstSiteFrom(sites, origin);
+  let listed = -1;
   for (let at = code.indexOf(0x65); at >= 0 && at + 8 <= code.length; at = code.indexOf(0x65, at + 1)) {
     const field = (code[at + 1]! & 0xf0) === 0x40 ? at + 4 : at + 3;
     if ((code[field - 1]! & 0xc7) !== 0x05) continue;
     const site = origin + field;
     const target = (int32At(code, field) + (site ^ INT32_ENTRY_TO_PHYS) + 4) | 0;
     if (target < 0 || target >= perCpu) continue;
+    if (listed < 0) listed = firstSiteFrom(sites, site);
     while (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) < site) listed++;
     if (listed < to && (sites[listed]! ^ INT32_ENTRY_TO_PHYS) === site) continue;
     finds.add(site, code, field, 4);

@@ -205,7 +205,7 @@ function noRelocations(kernel: Vmlinux, { kind }: Given): KernelImageError {
     expected: kind === 'vmlinux' ? 'a table after the ELF file, or .rela sections' : 'a table after the ELF file',
     hint:
       kind === 'vmlinux'
-        ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped, or in its vmlinux.relocs (--relocs); convert and extract recover them from the image alone with --recover, and cannot prove them'
+        ? 'relocations of this kernel are in the bzImage of the same build, in its vmlinux.unstripped (since 6.15), or in its vmlinux.relocs (--relocs); convert and extract recover them from the image alone with --recover, and cannot prove them'
         : 'a kernel built without CONFIG_RANDOMIZE_BASE has none; convert --recover takes them from the image, and cannot prove them',
   });
 }

@@ -18,3 +18,4 @@ export type { ShuffleSummary } from './summary.ts';
 export { verifyShuffled } from './verify/verify.ts';
 export type { ShuffleCheck, ShuffleCheckResult, ShuffleVerification } from './verify/checks.ts';
 export type { VerifyShuffledOptions } from './verify/verify.ts';
+export { loadOperandDisassembler } from './verify/operand-disassembler.ts';

@@ -4,7 +4,9 @@
  */
 import { Reader } from '../base/bytes.ts';
 import { KernelImageError } from '../base/errors.ts';
+import { SHF_EXECINSTR, SHT_NOBITS } from '../elf/constants.ts';
 import { readElf } from '../elf/read.ts';
+import type { ElfFile } from '../elf/read.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { checkSites } from '../relocs/tables/kernel-table.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
@@ -16,6 +18,11 @@ export interface ClaimedTable {
   readonly table: RelocationTable;
   /** Why the file has no table that could be this kernel's; then `table` is empty, and the check `table` says why. */
   readonly error: KernelImageError | undefined;
+}
+
+/** Whether section headers say which bytes are code. Without them no table can be judged, and none is taken. */
+export function hasCode({ sections }: ElfFile): boolean {
+  return sections.some(({ flags, type, size }) => (flags & SHF_EXECINSTR) !== 0n && type !== SHT_NOBITS && size > 0);
 }
 
 /** From the last program header, where the checks will expect the added segment. Every site lies in the image, and no two overlap. */

@@ -10,7 +10,7 @@ import type { Vmlinux } from '../kernel/vmlinux.ts';
 import { locateRelocations, readRelocations } from '../relocs/find.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
 import { ENTRY_BYTES, STUB_FLAGS } from '../segment/layout.ts';
-import { readClaim } from './claim.ts';
+import { hasCode, readClaim } from './claim.ts';
 import { limitOf } from './image-limit.ts';
 import { tableWithoutNotes } from './notes.ts';
 
@@ -83,7 +83,7 @@ export async function readOriginal(
   const { input, kernel } = opened;
   const { elf, entryOffset } = kernel;
   const claimed =
-    converted === undefined || locateRelocations(kernel, input) !== undefined
+    converted === undefined || locateRelocations(kernel, input) !== undefined || !hasCode(elf)
       ? undefined
       : readClaim(converted, kernel);
   const table = tableWithoutNotes(claimed?.table ?? readRelocations(opened, { thoroughness: 'all' }), kernel);

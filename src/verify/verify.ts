@@ -47,7 +47,6 @@ import { checkSegmentLoader } from './segment-loader.ts';
 import { FORMS, readOriginal } from './original.ts';
 import type { Form, FormName, Original } from './original.ts';
 import { premisesOf } from './premises.ts';
-import { loadDisassembler } from './recovered/disassembler.ts';
 import type { OpenDisassembler } from './recovered/disassembler.ts';
 import { judgeTable } from './recovered/judge.ts';
 import type { JudgedFields } from './recovered/judgement.ts';
@@ -64,6 +63,11 @@ export interface VerifyOptions {
   readonly relocs?: Uint8Array | undefined;
   /** `converted` is a vmlinux that was taken out of a bzImage of `rebuildBzImage`. */
   readonly extracted?: boolean | undefined;
+  /**
+   * For an original without a relocation table: then the one in `converted` is judged, which needs a disassembler (`loadOperandDisassembler` of kslide/shuffle). Undefined: such an
+   * original is refused.
+   */
+  readonly loadDisassembler?: (() => Promise<OpenDisassembler>) | undefined;
   /** Called as each check begins. */
   readonly onCheck?: ((name: CheckName) => void) | undefined;
 }
@@ -109,10 +113,10 @@ export interface Verification extends Examination {
 export async function verify(
   original: Uint8Array,
   converted: Uint8Array,
-  { codecs, relocs, extracted, onCheck }: VerifyOptions,
+  { codecs, relocs, extracted, loadDisassembler, onCheck }: VerifyOptions,
 ): Promise<Verification> {
   // A bzImage is made from a kernel with its own table.
-  const claims = isBzImage(converted) ? undefined : converted;
+  const claims = isBzImage(converted) || loadDisassembler === undefined ? undefined : converted;
   const kernel = await about('original', () => readOriginal(original, { codecs, relocs }, claims));
   await about('converted', () => refuseForeign(converted, kernel, codecs));
   const { input, table, slotAlign: align } = kernel;
@@ -120,7 +124,7 @@ export async function verify(
   const options = {
     program: stubProgram(),
     onCheck,
-    openDisassembler: kernel.claim === undefined ? undefined : await loadDisassembler(),
+    openDisassembler: kernel.claim === undefined ? undefined : await loadDisassembler?.(),
   };
   const shell = shellOf(input);
   const container = shell && isBzImage(converted) ? { shell, opened: await tryOpen(converted) } : undefined;

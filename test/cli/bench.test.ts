@@ -154,3 +154,31 @@ test('one boot of each has no spread, in text and on the page', () => {
   for (const said of [text, page]) assert.doesNotMatch(said, /NaN|Infinity|class="range"|differ by 0/);
   assert.match(reportBenchPage(several), /class="range"/);
 });
+
+/** A QEMU whose guest stalls in every run to an address: its GDB stub never says that it stopped. */
+const STALLING = `#!/usr/bin/env node
+const { connect } = require('node:net');
+const { createInterface } = require('node:readline');
+const path = (option) => process.argv[process.argv.indexOf(option) + 1].slice('unix:'.length);
+const qmp = connect(path('-qmp'));
+const told = { 'info registers': 'RAX=0 RIP=ffffffff81001234 RFL=2', 'info replay': 'instruction count = 98765' };
+createInterface({ input: qmp }).on('line', (line) => {
+  const { execute, arguments: args } = JSON.parse(line);
+  qmp.write(JSON.stringify({ return: told[args['command-line']] ?? {} }) + '\\n');
+  if (execute === 'quit') process.exit(0);
+});
+const gdb = connect(path('-gdb'));
+gdb.setEncoding('latin1').on('data', (text) => { if (text.includes('$Z')) gdb.write('+$OK#9a'); });
+`;
+
+test('a stall says which boot it was, where, and that it was the original', () => {
+  const programs = mkdtempSync(join(directory, 'path'));
+  writeFileSync(join(programs, 'qemu-system-x86_64'), STALLING, { mode: 0o755 });
+  const env = { ...process.env, PATH: `${programs}:${process.env['PATH']}` };
+  refused(
+    [kernel, '--accel', 'tcg', '--timeout', '2', '--runs', '1', '--quiet'],
+    2,
+    /would not boot: vmlinux \(the original kernel, not converted, boot with seed 1\) is stalled after 2 s on the way to startup_64, at RIP 0xffffffff81001234 after 98765 instructions, expected startup_64 to be reached under -icount; kslide did not change this kernel; --accel kvm measures without -icount; on a slow machine a longer --timeout helps$/m,
+    env,
+  );
+});

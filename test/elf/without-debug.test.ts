@@ -152,7 +152,7 @@ test('hostile headers are refused at once, with what is wrong and where', () => 
     ['e_shentsize', () => /^bad-value: .*e_shentsize at offset 0x3a is 0x28, expected 0x40/, (elf) => elf.u16(58, 40)],
     [
       'more headers than memory',
-      () => /^too-large: .*size of section header table of 16777216 entries is 0x40000000, expected at most 0x800000$/,
+      () => /^too-large: .*size of section header table of 16777216 entries is 0x40000000, expected at most 0x2000000$/,
       (elf, { shoff }) => {
         elf.u16(60, 0);
         writeFields(elf, shoff, SHDR[64], { sh_size: 2 ** 24 });
@@ -218,15 +218,15 @@ test('3 GiB after the ELF file are no table', () => {
   assert.match(refusal({ size: size + 3 * GIB, pieces }), /^too-large: .*without its debug sections/);
 });
 
-test('131,071 sections over 8 TB, each in a place of its own', () => {
-  const count = 2 ** 17 - 1;
+test('524,288 sections over 8 TB, each in a place of its own', () => {
+  const count = 2 ** 19;
   const file = new Writer(new Uint8Array(64 + count * 64));
   file.copy(0, makeVmlinux().subarray(0, 64));
   writeFields(file, 0, EHDR[64], { e_phnum: 0, e_shoff: 64, e_shnum: 0, e_shstrndx: 0 });
   for (let index = 1; index < count; index++)
-    writeFields(file, 64 + index * 64, SHDR[64], { sh_type: 1, sh_offset: index * 2 ** 26, sh_size: 1 });
+    writeFields(file, 64 + index * 64, SHDR[64], { sh_type: 1, sh_offset: (index + 2) * 2 ** 24, sh_size: 1 });
   writeFields(file, 64, SHDR[64], { sh_type: 0, sh_offset: 0, sh_size: count });
-  const size = (count - 1) * 2 ** 26 + 1;
+  const size = (count + 1) * 2 ** 24 + 1;
   const { read, count: total } = sparseReader({ size, pieces: [{ offset: 0, bytes: file.bytes }] });
   const bytes = readWithoutDebug(size, read, LIMIT);
   assert.equal(bytes?.length, 64 + count * 64 + (count - 2) * 64 + 1);
@@ -293,7 +293,7 @@ test('whatever the headers say: a file of at most the limit, or one error', () =
       } catch (error) {
         assert.ok(error instanceof KernelImageError, String(error));
       }
-      assert.ok(count.bytes <= limit + 2 ** 25);
+      assert.ok(count.bytes <= limit + 2 ** 27);
     }),
     { numRuns: Number(process.env['RUNS'] ?? 300) },
   );

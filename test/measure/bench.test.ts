@@ -19,6 +19,7 @@ import type { MeasuredBoot } from '../../src/measure/bench/measure.ts';
 import { HungUp, Monitor } from '../../src/measure/bench/monitor.ts';
 import { readSubject } from '../../src/measure/bench/subject.ts';
 import type { Subject } from '../../src/measure/bench/subject.ts';
+import { inParallel } from '../../src/measure/many-boots.ts';
 import { median, summarizeBench } from '../../src/measure/bench/summary.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { assembleStub, STUB_STEPS, stubSteps } from '../../src/stub/program.ts';
@@ -256,4 +257,18 @@ test('monitor: answers are told from events; a refusal and a hang-up are errors'
   await assert.rejects(monitor.execute('dance'), /QEMU refused dance: no dance/);
   await assert.rejects(monitor.execute('quit'), HungUp);
   close();
+});
+
+test('of several boots at a time, the first failure is thrown, whichever place it has among them', async () => {
+  for (const failing of [0, 1, 2]) {
+    const begun: number[] = [];
+    const running = inParallel([0, 1, 2, 3, 4], 3, async (item, signal) => {
+      begun.push(item);
+      if (item === failing) throw new Error(`${item} failed`);
+      await once(signal, 'abort');
+      throw signal.reason;
+    });
+    await assert.rejects(running, { message: `${failing} failed` });
+    assert.ok(begun.length <= 3, String(begun));
+  }
 });

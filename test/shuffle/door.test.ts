@@ -39,6 +39,7 @@ test('the door exports these names', () => {
   assert.deepEqual(Object.keys(door).toSorted(), [
     'decodePlan',
     'encodePlan',
+    'loadOperandDisassembler',
     'openShuffler',
     'planShuffle',
     'shuffle',

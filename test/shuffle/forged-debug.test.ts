@@ -3,6 +3,10 @@
  * kallsyms and tables besides, which confirm more: scripts/try-forged-debug.ts.)
  */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { coreCodecs } from '../../src/codecs/formats.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
@@ -12,6 +16,7 @@ import { collectRelocations } from '../../src/relocs/tool/collect.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
 import { planShuffle, shuffle, verifyShuffled } from '../../src/shuffle/index.ts';
 import { openDebugKernel } from '../../src/shuffle/read/debug-kernel.ts';
+import { KSLIDE } from '../cli/program.ts';
 import { FORGERIES, makeForger } from './forge-debug.ts';
 import { makeKernel } from './make-kernel.ts';
 import { TABLES } from './without-relocations.ts';
@@ -125,5 +130,35 @@ test("the kernel's table and the debug vmlinux's relocations differ by one site:
         assert.match(error.message, /absolute relocations|is not the same as the table [^:]*: 1 site/);
         return true;
       });
+  }
+});
+
+test('the command line proves what it writes where the kernel has no kallsyms: what its own verify refutes is not written', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'kslide-forged-'));
+  try {
+    const path = (name: string): string => join(directory, name);
+    writeFileSync(path('kernel'), stripped);
+    writeFileSync(path('relocs'), relocs);
+    let tried = 0;
+    for (let round = 0; round < 60 && tried === 0; round++)
+      for (const kind of MAY_BE_REFUTED) {
+        const { source } = forge(kind as (typeof FORGERIES)[number]);
+        if ((await tryIt(source)).outcome !== 'refuted') continue;
+        tried++;
+        writeFileSync(path('forged'), source.readAt(0, source.size));
+        const args = ['shuffle', path('kernel'), '--relocs', path('relocs'), '--debug', path('forged')];
+        const { status, stderr } = spawnSync(
+          process.execPath,
+          [...KSLIDE, ...args, '--seed', '09'.repeat(16), '--plain', '-o', path('out')],
+          { encoding: 'utf8', timeout: 120_000 },
+        );
+        assert.equal(status, 2, stderr);
+        assert.match(stderr, /^kslide: [^\n]*the shuffled kernel, which was not written, is refuted by [^\n]+\n$/);
+        assert.deepEqual(readdirSync(directory).toSorted(), ['forged', 'kernel', 'relocs']);
+        break;
+      }
+    assert.equal(tried, 1, 'no such forgery in 240');
+  } finally {
+    rmSync(directory, { recursive: true });
   }
 });

@@ -240,7 +240,7 @@ test('what cannot be looked at is unusable, and said of which file', async () =>
   await unusable(
     bare,
     right,
-    /^kernel has no relocation table: original: vmlinux: expected a table after the ELF file, or .rela sections; .*\(--relocs\)$/,
+    /^kernel has no relocation table: original: vmlinux: expected a table after the ELF file, or .rela sections; .*\(--relocs\); convert and extract recover them .* cannot prove them$/,
   );
   await unusable(
     right,

@@ -1,5 +1,6 @@
 /** `kslide shuffle IN --debug VMLINUX -o OUT`: every function in a random place, in a kernel that also relocates itself. */
 import type { Command } from 'commander';
+import { KernelImageError } from '../../base/errors.ts';
 import { withByteSource } from '../../node/files/byte-source.ts';
 import { nodeCodecs } from '../../node/codecs.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
@@ -70,7 +71,7 @@ export default function addShuffle(program: Command, setExitCode: (code: number)
     )
     .option(
       '--recover',
-      'experimental, for a debug vmlinux without .rela sections (Linux 6.8 and newer): find references by disassembly and in known tables',
+      'experimental, for a debug vmlinux without .rela sections (Linux 6.5 and newer): find references by disassembly and in known tables',
     )
     .option(...SEED_OPTIONS.seed)
     .option(...SEED_OPTIONS.seedFile)
@@ -106,7 +107,10 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
       await printResult(plan.facts, () => reportPlan(plan), { ...options, output: undefined });
       return EXIT.done;
     }
-    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: true });
+    // A kernel without kallsyms confirms no symbol of its debug file, so a forged one may give a wrong kernel: what is written is proved first.
+    const unconfirmed = saved === undefined && plan.kallsyms === undefined;
+    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: !unconfirmed });
+    if (unconfirmed) await expectProved(image, shuffled.bytes(), options);
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');
     // The kernel is written last: once OUT exists, all outputs do.
@@ -122,6 +126,27 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
       warnings: summary.converted?.warnings,
     });
     return EXIT.done;
+  });
+}
+
+/** Throws KernelImageError for a shuffled kernel that `verify --shuffled` would refute. */
+async function expectProved(
+  image: Uint8Array,
+  shuffled: Uint8Array,
+  { debug, relocs, recover }: ShuffleArguments,
+): Promise<void> {
+  const { verifyShuffled } = await import('../../shuffle/verify/verify.ts');
+  const table = await readIfGiven(relocs);
+  const prove = (source: ByteSource): ReturnType<typeof verifyShuffled> =>
+    verifyShuffled(image, shuffled, { codecs: nodeCodecs, debug: source, relocs: table, recover });
+  const { verdict, offence } = await (debug === undefined ? prove(memorySource(image)) : withByteSource(debug, prove));
+  if (verdict !== 'refuted') return;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'the shuffled kernel, which was not written,',
+    found: offence === undefined ? 'refuted' : `refuted by ${offence.check}: ${offence.what} is ${offence.found}`,
+    expected: 'one that verify --shuffled proves',
+    hint: 'the debug file is not of this build, or its symbols are wrong, and this kernel has no kallsyms to tell',
   });
 }
 

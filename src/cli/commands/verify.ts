@@ -42,7 +42,7 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     .option('--debug <VMLINUX>', "with --shuffled: debug vmlinux of the original's build (default: ORIGINAL)")
     .option(
       '--recover',
-      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.8 and newer), and prove less',
+      'with --shuffled, experimental: do without the relocations of the debug vmlinux (Linux 6.5 and newer), and prove less',
     )
     .option('--json', 'print the result as JSON')
     .option('-q, --quiet', 'print nothing: the exit code is the answer')
@@ -70,7 +70,17 @@ async function run(original: string, converted: string, options: VerifyArguments
       await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
-    const result = await verify(kernel, file, { codecs: nodeCodecs, relocs: table, extracted, onCheck });
+    const result = await verify(kernel, file, {
+      codecs: nodeCodecs,
+      relocs: table,
+      extracted,
+      // Only an original without relocations needs it.
+      loadDisassembler: async () => {
+        const { loadOperandDisassembler } = await import('../../shuffle/verify/operand-disassembler.ts');
+        return loadOperandDisassembler();
+      },
+      onCheck,
+    });
     progress.clear();
     await printResult(result, () => reportVerify(result), options);
     if (result.verdict !== 'refuted') return EXIT.done;

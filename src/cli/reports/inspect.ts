@@ -97,7 +97,7 @@ const SOURCES: Readonly<Record<RelocationFacts['source'], string>> = {
 function describeRelocations({ input, relocations }: Inspection): string {
   if (relocations === null) {
     return input === 'vmlinux'
-      ? 'none here: see the bzImage of the same build, its vmlinux.unstripped, or its vmlinux.relocs (--relocs); or convert --recover, which cannot be proved'
+      ? 'none here: see the bzImage of the same build, its vmlinux.unstripped (since 6.15), or its vmlinux.relocs (--relocs); or convert --recover, which cannot be proved'
       : 'none: built without CONFIG_RANDOMIZE_BASE; convert --recover takes them from the image, which cannot be proved';
   }
   const { source, lists, total } = relocations;

@@ -45,12 +45,12 @@ function countOnce(subject: Subject, variant: Variant, settings: GuestSettings, 
     const [first, ...later] = stubSteps();
     const ahead = new Map(later.map(({ step, offset }) => [program + offset, step]));
     let step = first!.step;
-    const start = await guest.runTo([entry]);
+    const start = await guest.runTo([entry], 'startup_64');
     let before = start.instructions;
     // The guest is at the entry now. It has to leave before a breakpoint there can mean that it came back.
-    let arrival = await guest.runTo([program]);
+    let arrival = await guest.runTo([program], 'the stub');
     while (arrival.at !== undefined && arrival.at !== entry) {
-      arrival = await guest.runTo([...ahead.keys(), entry]);
+      arrival = await guest.runTo([...ahead.keys(), entry], 'startup_64 again');
       steps[step] = arrival.instructions - before;
       before = arrival.instructions;
       step = ahead.get(arrival.at ?? 0) ?? step;

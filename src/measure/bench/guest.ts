@@ -23,6 +23,8 @@ import { HungUp, Monitor } from './monitor.ts';
 export interface GuestOptions extends Pick<BootOptions, 'entry' | 'append' | 'initrd' | 'memoryMib' | 'signal'> {
   /** What errors call the image. */
   readonly title: string;
+  /** The image is the user's own kernel: kslide has changed nothing in it. */
+  readonly original: boolean;
   readonly image: Uint8Array;
   readonly timeoutMs: number;
 }
@@ -35,8 +37,8 @@ export interface Arrival<A = PhysAddr> {
 }
 
 export interface CountedGuest {
-  /** Runs to the first of these addresses, or to the guest's end. */
-  runTo<A extends PhysAddr | VirtAddr>(addresses: readonly A[]): Promise<Arrival<A>>;
+  /** Runs to the first of these addresses, or to the guest's end. `place` is what errors call them. */
+  runTo<A extends PhysAddr | VirtAddr>(addresses: readonly A[], place: string): Promise<Arrival<A>>;
   readMemory(address: PhysAddr | VirtAddr, length: number): Promise<Uint8Array>;
 }
 
@@ -53,13 +55,18 @@ export function countGuest<T>(
   const extra = [...COUNTING, ...FIXED_CLOCK, '-seed', String(options.seed)];
   return withSockets(['qmp', 'gdb'], ([qmp, gdb]) => {
     extra.push('-qmp', `unix:${qmp!.path}`, '-gdb', `unix:${gdb!.path}`);
-    return leadGuest({ ...options, accel: 'tcg', extra }, qmp!, async (monitor) => {
+    const way: Way = { towards: 'its first instruction' };
+    return leadGuest({ ...options, accel: 'tcg', extra, way }, qmp!, async (monitor) => {
       const remote = new GdbRemote(await gdb!.connection);
       return lead({
-        runTo: async (addresses) => ({
-          at: await remote.runTo(addresses),
-          instructions: await monitor.instructionCount(),
-        }),
+        runTo: async (addresses, place) => {
+          way.towards = place;
+          // While the guest runs, nothing else asks the monitor.
+          way.monitor = monitor;
+          const at = await remote.runTo(addresses);
+          way.monitor = undefined;
+          return { at, instructions: await monitor.instructionCount() };
+        },
         readMemory: (address, length) => remote.readMemory(address, length),
       });
     });
@@ -77,7 +84,8 @@ export function timeGuest(options: GuestOptions, text?: string): Promise<number>
   };
   return withSockets(['qmp'], ([qmp]) => {
     const extra = ['-no-shutdown', '-qmp', `unix:${qmp!.path}`];
-    return leadGuest({ ...options, accel: 'kvm', extra, onConsole }, qmp!, async (monitor) => {
+    const way: Way = { towards: text === undefined ? 'its end' : '/init' };
+    return leadGuest({ ...options, accel: 'kvm', extra, onConsole, way }, qmp!, async (monitor) => {
       const started = performance.now();
       await monitor.execute('cont');
       const ended = monitor.event('SHUTDOWN').then(() => {
@@ -89,14 +97,39 @@ export function timeGuest(options: GuestOptions, text?: string): Promise<number>
   });
 }
 
+/** How far a guest has come, for the error if it stalls. */
+interface Way {
+  towards: string;
+  /** Free to be asked where the guest is. */
+  monitor?: Monitor | undefined;
+}
+
+type LedOptions = GuestOptions &
+  Pick<BootOptions, 'accel' | 'onConsole'> & {
+    readonly seed?: number;
+    readonly extra: readonly string[];
+    readonly way: Way;
+  };
+
+/** What QEMU gets to say where a stalled guest is, and then to end. A recording QEMU can stall itself (-icount with rr=record). */
+const LAST_WORDS_MS = 5_000;
+
 /** Starts QEMU with the guest stopped (`-S`), has `lead` run it, and ends QEMU. */
-async function leadGuest<T>(
-  options: GuestOptions & Pick<BootOptions, 'accel' | 'onConsole'> & { readonly extra: readonly string[] },
-  qmp: Listener,
-  lead: (monitor: Monitor) => Promise<T>,
-): Promise<T> {
-  const running = boot({ ...options, extra: ['-S', ...options.extra] });
+async function leadGuest<T>(options: LedOptions, qmp: Listener, lead: (monitor: Monitor) => Promise<T>): Promise<T> {
+  // Our own timer comes first: it can still ask where the guest is.
+  const running = boot({
+    ...options,
+    timeoutMs: options.timeoutMs + 2 * LAST_WORDS_MS,
+    extra: ['-S', ...options.extra],
+  });
   let monitor: Monitor | undefined;
+  let timer: NodeJS.Timeout | undefined;
+  const stalling = new Promise<never>((_, reject) => {
+    timer = setTimeout(
+      () => void whereabouts(options.way).then((at) => reject(stalled(options, at))),
+      options.timeoutMs,
+    );
+  });
   const leading = async (): Promise<T> => {
     monitor = await Monitor.open(await qmp.connection);
     return lead(monitor);
@@ -107,21 +140,66 @@ async function leadGuest<T>(
       running.then((result) => {
         throw endedEarly(options, result);
       }),
+      stalling,
     ]);
   } catch (error) {
     throw error instanceof HungUp ? endedEarly(options, await running) : error;
   } finally {
+    clearTimeout(timer);
     await monitor?.execute('quit').catch(() => {});
     await running.catch(() => {});
   }
 }
 
-function endedEarly({ title, timeoutMs, signal }: GuestOptions, { end, errors }: BootResult): Error {
-  if (end === 'aborted') return signal?.reason as Error;
-  if (end === 'timeout')
-    return wouldNotBoot(title, `nowhere after ${timeoutMs / 1000} s`, 'what boots are measured to');
+function endedEarly(options: LedOptions, { end, errors }: BootResult): Error {
+  if (end === 'aborted') return options.signal?.reason as Error;
+  if (end === 'timeout') return stalled(options, NO_ANSWER);
   const reason = errors.trim().split('\n')[0] || `it ended by ${end}`;
   return new EnvironmentError({ problem: 'command-failed', what: `QEMU failed: ${reason}` });
+}
+
+const NO_ANSWER = 'QEMU does not say where';
+
+/** The instruction that a stalled guest is at, and how many it has executed. Never throws, and takes LAST_WORDS_MS at most. */
+async function whereabouts({ monitor }: Way): Promise<string | undefined> {
+  if (monitor === undefined) return undefined;
+  const ask = async (): Promise<string> => {
+    // The guest goes on meanwhile: a stop would be an answer to the debugger, too. So the two answers belong together only nearly.
+    const registers = String(await monitor.execute('human-monitor-command', { 'command-line': 'info registers' }));
+    const rip = /RIP=([0-9a-f]+)/.exec(registers)?.[1];
+    const count = await monitor.instructionCount();
+    return `RIP 0x${rip?.replace(/^0+(?=.)/, '') ?? '?'} after ${count} instructions`;
+  };
+  let timer: NodeJS.Timeout | undefined;
+  const silence = new Promise<string>((resolve) => {
+    timer = setTimeout(() => resolve(NO_ANSWER), LAST_WORDS_MS);
+  });
+  try {
+    return await Promise.race([ask(), silence]);
+  } catch {
+    return NO_ANSWER;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Says which boot it was, how far it came, and whether kslide has a part in it. */
+function stalled(
+  { title, original, seed, accel, timeoutMs, way }: LedOptions,
+  at: string | undefined,
+): KernelImageError {
+  const whose = original ? 'the original kernel, not converted' : 'converted by kslide';
+  const which = seed === undefined ? '' : `, boot with seed ${seed}`;
+  const counted = accel === 'tcg';
+  return new KernelImageError({
+    code: 'would-not-boot',
+    what: `${title} (${whose}${which})`,
+    found: `stalled after ${timeoutMs / 1000} s on the way to ${way.towards}${at === undefined ? '' : `, at ${at}`}`,
+    expected: `${way.towards} to be reached${counted ? ' under -icount' : ''}`,
+    hint: original
+      ? `kslide did not change this kernel${counted ? '; --accel kvm measures without -icount' : ''}; on a slow machine a longer --timeout helps`
+      : 'on a slow machine a longer --timeout helps',
+  });
 }
 
 export function wouldNotBoot(title: string, found: string, expected: string): KernelImageError {

@@ -25,7 +25,7 @@ export interface MeasuredBoot {
 /** `init`: the first instruction of the bench's own /init. `end`: the guest ended by a panic, a restart or a power-off. */
 export type Point = 'init' | 'end';
 
-export interface GuestSettings extends Omit<GuestOptions, 'title' | 'image' | 'entry'> {
+export interface GuestSettings extends Omit<GuestOptions, 'title' | 'original' | 'image' | 'entry'> {
   readonly memoryMib: number;
   readonly append: string;
   /** Where boots are measured to: `init`, or `end` if the user gave another initramfs. */
@@ -56,7 +56,9 @@ export function countBoot(
       await phases.next('stub', 'the stub', [program]);
       await phases.next('stub', 'startup_64 again', [startup]);
     }
-    return phases.end(await guest.runTo(settings.point === 'init' ? [INIT_ENTRY] : []));
+    return phases.end(
+      await guest.runTo(settings.point === 'init' ? [INIT_ENTRY] : [], settings.point === 'init' ? '/init' : 'its end'),
+    );
   });
 }
 
@@ -69,11 +71,11 @@ export async function timeBoot(subject: Subject, variant: Variant, settings: Gue
 /** A bzImage is booted with `entry: 'pvh'`, which hands the file to QEMU as it is. */
 export function guestOf(
   { entry }: Subject,
-  { title, image, decompressor, nokaslr }: Variant,
+  { title, image, decompressor, stub, nokaslr }: Variant,
   settings: GuestSettings,
 ): GuestOptions {
   const append = nokaslr ? `${settings.append} nokaslr`.trimStart() : settings.append;
-  return { ...settings, title, image, append, entry: decompressor ? 'pvh' : entry };
+  return { ...settings, title, original: stub === undefined, image, append, entry: decompressor ? 'pvh' : entry };
 }
 
 /**
@@ -90,7 +92,7 @@ async function findStartup(
   for (let at = plain.entry % align; at < memoryMib * MIB && places.length < PLACES; at += align)
     if (at >= MIB) places.push(at);
   for (;;) {
-    const arrival = await guest.runTo(places);
+    const arrival = await guest.runTo(places, 'startup_64');
     if (arrival.at === undefined) return arrival;
     const found = await guest.readMemory(arrival.at, entryBytes.length);
     if (entryBytes.every((byte, i) => found[i] === byte)) return arrival;
@@ -114,7 +116,7 @@ class PhaseCounter {
   }
 
   async next(phase: Phase, place: string, addresses: readonly number[]): Promise<number> {
-    return this.add(phase, place, await this.#guest.runTo(addresses));
+    return this.add(phase, place, await this.#guest.runTo(addresses, place));
   }
 
   /** Returns the address of the arrival. */

@@ -8,7 +8,7 @@ import { ascii } from '../../base/bytes.ts';
 import { SHN_ABS, SHN_COMMON, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX } from '../../elf/constants.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { ByteSource } from './byte-source.ts';
-import { overlapping, readSectionTable, readTable } from './sections.ts';
+import { expectTotal, readSectionTable, readTable } from './sections.ts';
 import type { SectionTable } from './sections.ts';
 import { makeSymbolTable, matchesAt, nameAt } from './symbols.ts';
 import type { SymbolTable } from './symbols.ts';
@@ -80,7 +80,7 @@ export function openRelocsImage(source: ByteSource): RelocsImage {
     checkIndex(sections, index, `symbol table of ${referrer}`);
     expectType(sections, index, SHT_SYMTAB, `SHT_SYMTAB: ${referrer} refers to it`);
     tableBytes += sections.address(index, 'sh_size');
-    if (tableBytes > source.size) throw overlapping('symbol tables', tableBytes, source.size);
+    expectTotal('symbol tables', tableBytes, source);
     const table = makeSymbolTable({
       bits: sections.bits,
       bytes: sectionRange(source, sections, index, 'symbol table'),

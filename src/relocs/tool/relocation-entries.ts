@@ -8,7 +8,7 @@ import { SHF_ALLOC, SHT_NOTE, SHT_REL, SHT_RELA } from '../../elf/constants.ts';
 import { REL, REL_SIZE } from '../../elf/fields.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { RelocsImage } from './image.ts';
-import { overlapping } from './sections.ts';
+import { expectTotal } from './sections.ts';
 import type { SectionTable } from './sections.ts';
 import type { SymbolTable } from './symbols.ts';
 
@@ -84,7 +84,7 @@ export function* relocationSections(image: RelocsImage): Generator<RelocationSec
     const count = Math.floor(size / REL_SIZE[sections.bits]);
     if (count === 0) continue;
     total += size;
-    if (total > image.source.size) throw overlapping('relocation sections', total, image.source.size);
+    expectTotal('relocation sections', total, image.source);
     const symbols = image.symbols(sections.word(index, 'sh_link'), `relocation section ${index}`);
     const offset = sections.address(index, 'sh_offset');
     const checkSymbol = (symbol: number): number => {

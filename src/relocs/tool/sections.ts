@@ -25,6 +25,7 @@ import {
 } from '../../elf/constants.ts';
 import { EHDR, EHDR_SIZE, PHDR_SIZE, readNumber, SHDR, SHDR_SIZE } from '../../elf/fields.ts';
 import type { Field } from '../../elf/fields.ts';
+import { expectFewHeaders } from '../../elf/read.ts';
 import { KernelImageError } from '../../base/errors.ts';
 import type { ByteSource } from './byte-source.ts';
 
@@ -63,7 +64,9 @@ export function readSectionTable(source: ByteSource): SectionTable {
       expected: `less than the number of sections, 0x${count.toString(16)}`,
     });
   }
-  const table = fields(bits, readTable(source, shoff, count * size, `section header table of ${count} entries`));
+  checkExtent(source, shoff, count * size, `section header table of ${count} entries`);
+  expectFewHeaders('section', count, shoff);
+  const table = fields(bits, source.readAt(shoff, count * size));
   const sections: SectionTable = { bits, count, shstrndx, ...table };
   checkExtents(source, sections);
   return sections;
@@ -83,9 +86,16 @@ function fields(bits: 32 | 64, bytes: Uint8Array): Pick<SectionTable, 'word' | '
   };
 }
 
-/** A range that a header names. Throws `truncated` if it is not inside the file. */
+/** Bytes of a table. A file may have more, most of it holes; no table of a real kernel is nearly as large. */
+const TABLE_AT_MOST = 2 ** 31;
+
+/** A range that a header names. Throws `truncated` if it is not inside the file, and `too-large` for more than 2 GiB. */
 export function readTable(source: ByteSource, offset: number, length: number, what: string): Uint8Array {
   checkExtent(source, offset, length, what);
+  if (length > TABLE_AT_MOST) {
+    const expected = `at most 0x${TABLE_AT_MOST.toString(16)}`;
+    throw new KernelImageError({ code: 'too-large', what: `size of ${what}`, offset, found: length, expected });
+  }
   return source.readAt(offset, length);
 }
 
@@ -111,13 +121,19 @@ function checkExtents(source: ByteSource, sections: SectionTable): void {
   }
 }
 
-/** The error for tables that overlap. Without this check, a small file could cause any amount of work by naming the same bytes many times. */
-export function overlapping(what: string, total: number, fileSize: number): KernelImageError {
-  return new KernelImageError({
-    code: 'bad-value',
+/**
+ * Throws KernelImageError for tables that have more bytes together than the file: they overlap, and a small file could cause any amount of work by naming
+ * the same bytes many times. And for more than 2 GiB, as a large file could, of which all but some bytes are a hole.
+ */
+export function expectTotal(what: string, found: number, source: ByteSource): void {
+  const most = Math.min(source.size, TABLE_AT_MOST);
+  if (found <= most) return;
+  const isFile = most === source.size;
+  throw new KernelImageError({
+    code: isFile ? 'bad-value' : 'too-large',
     what: `size of all ${what}`,
-    found: total,
-    expected: `at most 0x${fileSize.toString(16)}, the size of the file`,
+    found,
+    expected: `at most 0x${most.toString(16)}${isFile ? ', the size of the file' : ''}`,
   });
 }
 

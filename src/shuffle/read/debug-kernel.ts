@@ -89,7 +89,7 @@ export function openDebugKernel(source: ByteSource, { needsRelocations, hint }: 
       code: 'bad-value',
       what: 'debug vmlinux: .rela section of .text',
       found: 'missing',
-      expected: 'all that --emit-relocs leaves, as up to Linux 6.7',
+      expected: 'all that --emit-relocs leaves, as up to Linux 6.4',
       hint,
     });
   }

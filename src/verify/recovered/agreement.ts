@@ -20,45 +20,52 @@ const TABLES = new Map<string, { readonly sizes: readonly number[]; readonly fie
 /** Every kernel has thousands. */
 const FEWEST = 100;
 
-/** Returns the places in data: code is there as well. Throws KernelImageError for a kernel whose code is not read as it is executed. */
-export function expectAgreement(image: JudgedImage, begins: PlaceBits): PhysAddr[] {
+/** Places of instructions that the kernel's tables name. Those in data are apart: code is there as well. */
+export interface NamedCode {
+  readonly inCode: readonly PhysAddr[];
+  readonly inData: readonly PhysAddr[];
+}
+
+export function readNamedCode(image: JudgedImage): NamedCode {
+  const inCode: PhysAddr[] = [];
   const inData: PhysAddr[] = [];
-  let count = 0;
-  const off: PhysAddr[] = [];
   for (const { name, start, bytes, view } of image.stretches) {
     const table = TABLES.get(name);
     if (table === undefined) continue;
-    let best: { readonly off: PhysAddr[]; readonly inData: PhysAddr[]; readonly count: number } | undefined;
+    let best: { readonly outside: number; readonly inCode: PhysAddr[]; readonly inData: PhysAddr[] } | undefined;
     for (const size of table.sizes) {
       if (bytes.length % size !== 0) continue;
-      const here = { off: [] as PhysAddr[], inData: [] as PhysAddr[], count: 0 };
+      const here = { outside: 0, inCode: [] as PhysAddr[], inData: [] as PhysAddr[] };
       for (let at = 0; at < bytes.length; at += size)
         for (const field of table.fields) {
           const place = start + at + field + view.getInt32(at + field, true);
-          here.count++;
-          if (begins.has(place)) continue;
-          const stretch = stretchAt(image, place);
-          if (stretch?.content === 'data') here.inData.push(place);
+          const content = stretchAt(image, place)?.content;
+          if (content === 'code') here.inCode.push(place);
+          else if (content === 'data') here.inData.push(place);
           // Where code ends, the next instruction may be named.
-          else if (stretch?.content === 'code' || !image.stretches.some(({ end }) => end === place))
-            here.off.push(place);
+          else if (!image.stretches.some(({ end }) => end === place)) here.outside++;
         }
-      if (best === undefined || here.off.length < best.off.length) best = here;
+      if (best === undefined || here.outside < best.outside) best = here;
     }
-    if (best === undefined) continue;
-    count += best.count;
-    off.push(...best.off.slice(0, 3));
-    inData.push(...best.inData);
+    for (const place of best?.inCode ?? []) inCode.push(place);
+    for (const place of best?.inData ?? []) inData.push(place);
   }
-  if (count < FEWEST || off.length > 0) {
-    const examples = off.slice(0, 3).map((place) => hex(physToVirt(place)));
-    throw new KernelImageError({
-      code: 'unsupported',
-      what: 'original: judging relocations that were recovered: places that its own tables name as instructions',
-      found: off.length === 0 ? `${count}` : `some where the disassembly has none (${examples.join(', ')})`,
-      expected: off.length === 0 ? `at least ${FEWEST}` : 'an instruction at each',
-      hint: 'give the relocation table of this build (--relocs)',
-    });
-  }
-  return inData;
+  return { inCode, inData };
+}
+
+/** Throws KernelImageError for a kernel whose code is not read as it is executed. */
+export function expectAgreement({ inCode }: NamedCode, begins: PlaceBits): void {
+  const off = inCode.filter((place) => !begins.has(place));
+  if (inCode.length >= FEWEST && off.length === 0) return;
+  const examples = off.slice(0, 3).map((place) => hex(physToVirt(place)));
+  throw new KernelImageError({
+    code: 'unsupported',
+    what: 'original: judging relocations that were recovered: places that its own tables name as instructions',
+    found:
+      off.length === 0
+        ? `${inCode.length}`
+        : `${off.length} of ${inCode.length} where the disassembly has none (${examples.join(', ')})`,
+    expected: off.length === 0 ? `at least ${FEWEST}` : 'an instruction at each',
+    hint: 'give the relocation table of this build (--relocs)',
+  });
 }

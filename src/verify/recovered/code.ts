@@ -73,6 +73,8 @@ export interface SweepContext {
 const SHORT = Uint8Array.from({ length: 256 }, (_, byte) =>
   byte === 0xcc || byte === 0x90 || byte === 0xc3 || (byte & 0xf0) === 0x50 ? 1 : 0,
 );
+/** After bytes that are no instruction, so many may be misread. */
+const UNSURE = 64;
 /** A mask is compared with its result so few instructions later. */
 const MASKS_KEPT = 4;
 
@@ -102,6 +104,7 @@ export function sweepCode(
     }
     const next = disassembler.step(at);
     if (next < 0) {
+      judge.unsureUntil = at + UNSURE;
       at++;
       continue;
     }
@@ -145,6 +148,7 @@ class OperandJudge {
   readonly #context: SweepContext;
   readonly #stretch: Stretch;
   readonly #disassembler: Disassembler;
+  unsureUntil = 0;
   /** The last operands of masks. */
   readonly #masks: { readonly number: number; readonly value: number }[] = [];
 
@@ -183,7 +187,7 @@ class OperandJudge {
     if (looks) {
       if (!disassembler.usesWholeAddress()) judgement.number('narrow', 'abs32', place);
       else {
-        judgement.site('abs32', place, 'a displacement that is an address');
+        this.#site(at, place, 'a displacement that is an address');
         if (asked.has(target)) swept.naming.push({ number: swept.instructions, target });
         if (disassembler.loadsDescriptor()) swept.descriptors.add(target);
       }
@@ -216,7 +220,7 @@ class OperandJudge {
       if (this.#isMask(operation, value)) return judgement.number('mask', 'abs32', place);
       if (operation === OPERATION.multiply) return void swept.factors.push(this.#operand(at, place));
       if (target === low && operation === OPERATION.move) return void swept.linkStarts.push(this.#operand(at, place));
-      judgement.site('abs32', place, 'a sign-extended operand that is an address');
+      this.#site(at, place, 'a sign-extended operand that is an address');
       if (asked.has(target)) swept.naming.push({ number: swept.instructions, target });
     } else if (target > high && target < high + PMD_SIZE) {
       // _end, rounded up to the 2 MiB page that maps it.
@@ -229,6 +233,12 @@ class OperandJudge {
       } else if (operation === OPERATION.move && view.getUint8(field - 1) === 8 && field - at === 4)
         swept.zeros.push({ ...this.#operand(at, place), isStored: true });
     } else if (value >= low && value <= high) this.#physical(at, place, operation === OPERATION.add);
+  }
+
+  #site(at: number, place: PhysAddr, what: string): void {
+    const { judgement } = this.#context;
+    if (at < this.unsureUntil) judgement.open('undecodable', 'abs32', place);
+    else judgement.site('abs32', place, what);
   }
 
   #physical(at: number, place: PhysAddr, isSum: boolean): void {

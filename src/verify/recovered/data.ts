@@ -13,6 +13,7 @@ const WORD = 8;
 export interface OddWord {
   readonly stretch: Stretch;
   readonly place: PhysAddr;
+  readonly target: PhysAddr;
 }
 
 /** Calls `visit` with the offset of each word that looks like an address and does not overlap two of them. Its upper half is searched for: indexOf is native. */
@@ -28,24 +29,70 @@ function eachLookalike(
   }
 }
 
-/** Those in odd places, and what is asked of the code: whether it names the word, or a descriptor whose base the word is. */
+/** What is asked of the code: whether it names a word in an odd place, or a descriptor whose base it is, or what a doubtful word leads to. */
 export function findOddWords(image: JudgedImage, asked: PlaceBits): OddWord[] {
   const found: OddWord[] = [];
   for (const stretch of image.stretches) {
     if (stretch.content !== 'data') continue;
-    const { start, bytes, view } = stretch;
-    eachLookalike(stretch, image, (at) => {
+    const { start } = stretch;
+    eachLookalike(stretch, image, (at, target) => {
       const place = start + at;
-      // In a run of 0xff the four bytes after it are no upper half.
-      const isInRun = at + WORD + 4 <= bytes.length && view.getInt32(at + WORD, true) === -1;
-      if (place % WORD === 0 || isInRun) return;
+      if (place % WORD === 0) {
+        if (isLone(image, stretch, at, target)) asked.add(target);
+        return;
+      }
+      if (isInRun(stretch, at)) return;
       asked.add(place);
       asked.add(place - 2);
-      found.push({ stretch, place });
+      asked.add(target);
+      found.push({ stretch, place, target });
     });
   }
   return found;
 }
+
+/** In a run of 0xff four bytes of it are no upper half. */
+function isInRun({ bytes, view }: Stretch, at: number): boolean {
+  return at + WORD + 4 <= bytes.length && view.getInt32(at + WORD, true) === -1;
+}
+
+/** Pointers to a place in the middle of data are among others. */
+const AMONG = 64;
+/** A pointer to what is so near is one. */
+const BESIDE = 0x1000;
+
+/** An aligned word that leads to a place that is not aligned, and is no text; far from it and from other addresses. */
+function isLone(image: JudgedImage, { start, view, bytes }: Stretch, at: number, target: PhysAddr): boolean {
+  if (target % WORD === 0 || Math.abs(target - start - at) < BESIDE) return false;
+  const holder = stretchAt(image, target);
+  if (holder?.content === 'code' || holder?.name === '.BTF_ids' || isText(image, target)) return false;
+  for (
+    let other = Math.max(at % WORD, at - AMONG);
+    other <= at + AMONG && other + WORD <= bytes.length;
+    other += WORD
+  ) {
+    if (other === at || view.getInt32(other + 4, true) !== -1) continue;
+    const leads = view.getInt32(other, true) + 0x8000_0000;
+    if (leads >= image.low && leads <= image.high) return false;
+  }
+  return true;
+}
+
+/** Bytes that are printed, up to a zero. The place may be in the middle of a text: linkers merge texts that end alike. */
+export function isText(image: JudgedImage, place: PhysAddr): boolean {
+  const stretch = stretchAt(image, place);
+  if (stretch === undefined) return false;
+  const { bytes, start } = stretch;
+  const first = place - start;
+  let at = first;
+  while (at < bytes.length && IS_PRINTED[bytes[at]!] === 1) at++;
+  return at > first && bytes[at] === 0;
+}
+
+/** Text, letters beyond ASCII, tab, newline, escape, and what begins a level of printk. */
+const IS_PRINTED = Uint8Array.from({ length: 256 }, (_, byte) =>
+  (byte >= 0x20 && byte !== 0x7f) || byte === 1 || byte === 9 || byte === 10 || byte === 0x1b ? 1 : 0,
+);
 
 export interface DataContext {
   readonly image: JudgedImage;
@@ -54,26 +101,23 @@ export interface DataContext {
   readonly swept: Swept;
 }
 
-export function judgeWords({ image, judgement, begins }: DataContext): void {
+/** `named`: what the code names of what was asked for. */
+export function judgeWords({ image, judgement, begins }: DataContext, named: ReadonlySet<PhysAddr>): void {
   for (const stretch of image.stretches) {
-    const { content, start, bytes, view, name } = stretch;
+    const { content, start, name } = stretch;
     if (content === 'code') continue;
     // struct pci_fixup before 4.19: of three words the last is an address, and the others are numbers that may look like one.
     const isRow = name === '.pci_fixup';
     eachLookalike(stretch, image, (at, target) => {
       const place = start + at;
-      if (content === 'formatted') return judgement.number('format', 'abs64', place);
-      if (place % WORD !== 0) {
-        if (at + WORD + 4 <= bytes.length && view.getInt32(at + WORD, true) === -1)
-          judgement.number('ones', 'abs64', place);
-        return;
-      }
-      if (isRow && at % 24 !== 16) return judgement.number('format', 'abs64', place);
-      const holder = stretchAt(image, target);
-      const isInside = holder?.content === 'code' && !begins.has(target);
-      if (!isInside) judgement.site('abs64', place, 'an aligned word that is an address');
-      else if (judgement.isListed('abs64', place)) judgement.open('into-instruction', 'abs64', place);
-      else judgement.number('inside-instruction', 'abs64', place);
+      if (content === 'formatted') judgement.number('format', 'abs64', place);
+      else if (place % WORD !== 0) {
+        if (isInRun(stretch, at)) judgement.number('ones', 'abs64', place);
+      } else if (isRow && at % 24 !== 16) judgement.number('format', 'abs64', place);
+      else if (stretchAt(image, target)?.content === 'code' && !begins.has(target))
+        judgement.open('into-instruction', 'abs64', place);
+      else if (isLone(image, stretch, at, target) && !named.has(target)) judgement.open('lone-word', 'abs64', place);
+      else judgement.site('abs64', place, 'an aligned word that is an address');
     });
   }
 }
@@ -81,24 +125,38 @@ export function judgeWords({ image, judgement, begins }: DataContext): void {
 /** Words in packed structures are at most so far apart. */
 const PACKED = 64;
 
-export function judgeOddWords({ judgement, swept }: DataContext, words: readonly OddWord[]): void {
-  const named = new Set(swept.naming.map(({ target }) => target));
-  for (const [index, { stretch, place }] of words.entries()) {
+export function judgeOddWords(
+  { image, judgement, swept, begins }: DataContext,
+  words: readonly OddWord[],
+  named: ReadonlySet<PhysAddr>,
+): void {
+  for (const [index, { stretch, place, target }] of words.entries()) {
     const isDescriptor =
       swept.descriptors.has(place - 2) || (named.has(place - 2) && isLimit(stretch, place - 2 - stretch.start));
     if (isDescriptor) judgement.site('abs64', place, 'the base of a descriptor table');
     else if (named.has(place)) judgement.site('abs64', place, 'a word in an odd place that code names');
     else if (isStackOfTss(stretch, place - stretch.start)) judgement.site('abs64', place, 'tss.sp1');
-    else if (isNear(words, index)) judgement.open('packed-array', 'abs64', place);
-    else judgement.number('odd-word', 'abs64', place);
+    else {
+      const near = [...nearWords(words, index)];
+      // In arrays of packed structures all are addresses, or none is.
+      if (near.some((other) => judgement.isListed('abs64', other)))
+        judgement.site('abs64', place, 'a word in an odd place, beside others that are sites');
+      else if (near.length > 0) judgement.open('packed-array', 'abs64', place);
+      else if (named.has(target) || begins.has(target) || isText(image, target))
+        judgement.open('odd-word', 'abs64', place);
+      else judgement.number('odd-word', 'abs64', place);
+    }
   }
 }
 
-function isNear(words: readonly OddWord[], index: number): boolean {
+function* nearWords(words: readonly OddWord[], index: number): Generator<PhysAddr> {
   const { place } = words[index]!;
-  const [before, after] = [words[index - 1]?.place ?? -Infinity, words[index + 1]?.place ?? Infinity];
-  const isApart = (distance: number): boolean => distance >= WORD && distance <= PACKED;
-  return isApart(place - before) || isApart(after - place);
+  for (const step of [-1, 1])
+    for (let at = index + step; at >= 0 && at < words.length; at += step) {
+      const distance = Math.abs(words[at]!.place - place);
+      if (distance > PACKED) break;
+      if (distance >= WORD) yield words[at]!.place;
+    }
 }
 
 /** The limit of a table of whole descriptors. */
@@ -204,19 +262,27 @@ function virtualLow(place: PhysAddr): number {
 const SORTED = 64;
 
 /**
- * Zeros at the start of a sorted table of code addresses: since 6.12 weak functions leave them in that of ftrace, and the kernel's own table has them, though none needs a slide.
+ * Zeros at the start of a sorted table of code addresses: since 6.12 weak functions leave them in that of ftrace, and the kernel's own table has them, though none needs a slide. So a
+ * table may have them; all of them from the first that it has.
  */
 export function judgeZeroWords({ image, judgement }: DataContext): void {
   const sorted = new Set<PhysAddr>();
+  // From the last to the first: each leads to the next.
   for (const place of [...judgement.unmet('abs64')].toReversed()) {
     const stretch = stretchAt(image, place, WORD);
-    if (stretch?.content !== 'data' || place % WORD !== 0) continue;
-    const at = place - stretch.start;
-    if (stretch.view.getUint32(at, true) !== 0 || stretch.view.getUint32(at + 4, true) !== 0) continue;
-    if (!sorted.has(place + WORD) && !beginsSorted(image, stretch, at + WORD)) continue;
+    if (stretch?.content !== 'data' || place % WORD !== 0 || !isZeroWord(stretch, place)) continue;
+    let next = place + WORD;
+    while (!sorted.has(next) && next + WORD <= stretch.end && isZeroWord(stretch, next)) next += WORD;
+    if (!sorted.has(next) && !beginsSorted(image, stretch, next - stretch.start)) continue;
     sorted.add(place);
     judgement.open('zero-word', 'abs64', place);
+    for (let between = place + WORD; between < next; between += WORD)
+      judgement.site('abs64', between, 'a zero in a sorted table of code addresses, as the one before it');
   }
+}
+
+function isZeroWord({ view, start }: Stretch, place: PhysAddr): boolean {
+  return view.getUint32(place - start, true) === 0 && view.getUint32(place - start + 4, true) === 0;
 }
 
 function beginsSorted(image: JudgedImage, { view, bytes }: Stretch, first: number): boolean {

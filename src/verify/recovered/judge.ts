@@ -14,15 +14,23 @@ import type { Sites } from '../../relocs/tables/apply.ts';
 import { LISTS } from '../../relocs/tables/kernel-table.ts';
 import type { ListName } from '../../relocs/tables/kernel-table.ts';
 import { refute } from '../evidence.ts';
-import { expectAgreement } from './agreement.ts';
+import { expectAgreement, readNamedCode } from './agreement.ts';
 import { countLookalikes, emptySwept, sweepCode } from './code.ts';
 import type { Operand } from './code.ts';
-import { judgeCodeInData } from './code-in-data.ts';
-import { findOddWords, judgeOddWords, judgePageTables, judgePerCpu, judgeWords, judgeZeroWords } from './data.ts';
+import { findCodeInData, judgeCodeInData } from './code-in-data.ts';
+import {
+  findOddWords,
+  isText,
+  judgeOddWords,
+  judgePageTables,
+  judgePerCpu,
+  judgeWords,
+  judgeZeroWords,
+} from './data.ts';
 import type { Disassembler, OpenDisassembler } from './disassembler.ts';
 import { findPhysBase, judgePhysical } from './flow.ts';
 import { Judgement } from './judgement.ts';
-import type { Contradiction, JudgedFields } from './judgement.ts';
+import type { Contradiction, JudgedFields, JudgeWatch } from './judgement.ts';
 import { PlaceBits } from './place-bits.ts';
 import { judgePvh } from './pvh.ts';
 import { readJudgedImage, stretchAt } from './sections.ts';
@@ -33,10 +41,10 @@ import { findPrinted, judgeZeros } from './zeros.ts';
  * Throws Refutation for the contradiction at the lowest place, and KernelImageError for a kernel that cannot be judged. Every site must be known to lie in the image. Measured on Debian's
  * 5.10 to 7.3: see docs/recover.md.
  */
-export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler): JudgedFields {
+export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler, watch?: JudgeWatch): JudgedFields {
   const image = readJudgedImage(kernel);
   if (image.stretches.every(({ content }) => content !== 'code')) throw missing('section headers', 'sections of code');
-  const judgement = new Judgement(image, table);
+  const judgement = new Judgement(image, table, watch);
   const begins = new PlaceBits(image.low, image.high);
   const asked = new PlaceBits(image.low, image.high);
   const swept = emptySwept();
@@ -45,6 +53,8 @@ export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler
   // What is to be asked of the code comes first.
   const odd = findOddWords(image, asked);
   const printed = findPrinted(image, asked);
+  const namedCode = readNamedCode(image);
+  const codeInData = findCodeInData(image, namedCode.inData, asked);
 
   const pvh = judgePvh(image, judgement, open);
   const disassemblers = new Map<Stretch, Disassembler>();
@@ -55,19 +65,20 @@ export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler
     const isInside = pvh !== undefined && pvh.start >= stretch.start && pvh.start < stretch.end;
     sweepCode(context, stretch, disassembler, isInside ? pvh : undefined);
   }
-  const anchors = expectAgreement(image, begins);
-  judgeCodeInData(context, anchors, open, disassemblers);
+  expectAgreement(namedCode, begins);
+  judgeCodeInData(context, codeInData, open, disassemblers);
 
   const flow = { begins, disassemblers };
   const physBase = findPhysBase(flow, swept.widePhysical);
   if (physBase === undefined) throw missing('phys_base', 'a variable that is added to physical addresses');
   judgePhysical(flow, swept.physical, physBase, judgement);
-  judgeZeros(swept, printed, judgement);
-  judgeFactors(image, judgement, begins, swept.factors);
+  judgeZeros(image, swept, printed, judgement);
+  judgeFactors(image, judgement, swept.factors);
   for (const disassembler of disassemblers.values()) disassembler.free();
 
-  judgeWords(context);
-  judgeOddWords(context, odd);
+  const named = new Set(swept.naming.map(({ target }) => target));
+  judgeWords(context, named);
+  judgeOddWords(context, odd, named);
   if (judgePageTables(context) === 0) throw missing('page tables', 'page tables in its data');
   judgePerCpu(context);
   judgeZeroWords(context);
@@ -88,14 +99,13 @@ function missing(what: string, expected: string): KernelImageError {
   });
 }
 
-/** A factor of IMUL is an address if it leads to where something begins that the table names; otherwise a number. */
-function judgeFactors(image: JudgedImage, judgement: Judgement, begins: PlaceBits, factors: readonly Operand[]): void {
+/** The address of a text times a condition: compilers make that, where they choose between a text and nothing. */
+function judgeFactors(image: JudgedImage, judgement: Judgement, factors: readonly Operand[]): void {
   for (const { stretch, place } of factors) {
     const target = stretch.view.getInt32(place - stretch.start, true) + 0x8000_0000;
-    const isPlausible = stretchAt(image, target)?.content === 'code' ? begins.has(target) : target % 4 === 0;
-    if (judgement.isListed('abs32', place) && isPlausible)
-      judgement.site('abs32', place, 'a factor that is an address');
-    else judgement.number('factor', 'abs32', place);
+    if (stretchAt(image, target)?.content === 'data' && isText(image, target))
+      judgement.site('abs32', place, 'a factor that is the address of a text');
+    else judgement.open('factor', 'abs32', place);
   }
 }
 

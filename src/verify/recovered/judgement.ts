@@ -20,6 +20,15 @@ export interface Contradiction {
   readonly expected: string;
 }
 
+/** Is told of every field as it is judged, and of every contradiction: what measures the judge needs them all. */
+export interface JudgeWatch {
+  /** `meaning`: what makes it a site, or the reason why it is a number or open. */
+  readonly onField?:
+    | ((list: ListName, place: PhysAddr, verdict: 'site' | 'number' | 'open', meaning: string) => void)
+    | undefined;
+  readonly onContradiction?: ((contradiction: Contradiction) => void) | undefined;
+}
+
 /** The counts of `verify --json`. */
 export interface JudgedFields {
   /** Instructions that were decoded. */
@@ -41,11 +50,13 @@ export class Judgement {
   readonly #table: Sites;
   readonly #numbers: Partial<Record<Reason, number>> = {};
   readonly #open: Partial<Record<OpenKind, number>> = {};
-  readonly #contradictions: Contradiction[] = [];
+  readonly #watch: JudgeWatch;
+  #first: Contradiction | undefined;
   #sites = 0;
   #count = 0;
 
-  constructor({ low, high }: JudgedImage, table: Sites) {
+  constructor({ low, high }: JudgedImage, table: Sites, watch: JudgeWatch = {}) {
+    this.#watch = watch;
     this.#table = table;
     const sets = (): Record<ListName, PlaceBits> => ({
       abs64: new PlaceBits(low, high),
@@ -73,7 +84,7 @@ export class Judgement {
 
   /** The field there holds an address, so the table must have it. */
   site(list: ListName, place: PhysAddr, what: string): void {
-    this.#judged.add(place);
+    this.#meet(list, place, 'site', what);
     if (this.#unmet[list].has(place)) {
       this.#unmet[list].delete(place);
       this.#sites++;
@@ -85,7 +96,7 @@ export class Judgement {
   number(reason: Reason, list?: ListName, place?: PhysAddr, count = 1): void {
     this.#numbers[reason] = (this.#numbers[reason] ?? 0) + count;
     if (list === undefined || place === undefined) return;
-    this.#judged.add(place);
+    this.#meet(list, place, 'number', reason);
     if (!this.#unmet[list].has(place)) return;
     this.#unmet[list].delete(place);
     this.#contradict({ list, place, isListed: true, found: 'a site', expected: `a number, of: ${REASONS[reason]}` });
@@ -94,8 +105,13 @@ export class Judgement {
   /** The field there may be either. */
   open(kind: OpenKind, list: ListName, place: PhysAddr): void {
     this.#open[kind] = (this.#open[kind] ?? 0) + 1;
-    this.#judged.add(place);
+    this.#meet(list, place, 'open', kind);
     this.#unmet[list].delete(place);
+  }
+
+  #meet(list: ListName, place: PhysAddr, verdict: 'site' | 'number' | 'open', meaning: string): void {
+    this.#judged.add(place);
+    this.#watch.onField?.(list, place, verdict, meaning);
   }
 
   /** Entries of the table that lead to no field that was met, by rising place in each list. */
@@ -111,7 +127,7 @@ export class Judgement {
     for (const { name } of LISTS)
       for (const place of this.unmet(name))
         this.#contradict({ list: name, place, isListed: true, found: 'a site', expected: rest(name, place) });
-    return { first: this.#contradictions[0], count: this.#count };
+    return { first: this.#first, count: this.#count };
   }
 
   fields(instructions: number): JudgedFields {
@@ -130,7 +146,7 @@ export class Judgement {
   /** Keeps the one at the lowest place: a table that is wholly wrong has a contradiction for each field. */
   #contradict(contradiction: Contradiction): void {
     this.#count++;
-    const [first] = this.#contradictions;
-    if (first === undefined || contradiction.place < first.place) this.#contradictions[0] = contradiction;
+    this.#watch.onContradiction?.(contradiction);
+    if (this.#first === undefined || contradiction.place < this.#first.place) this.#first = contradiction;
   }
 }

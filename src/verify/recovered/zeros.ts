@@ -50,7 +50,12 @@ function ringBuffersOf({ ringBuffers, zeros }: Swept): PhysAddr[] {
   );
 }
 
-export function judgeZeros(swept: Swept, printed: ReadonlySet<PhysAddr>, judgement: Judgement): void {
+export function judgeZeros(
+  { perCpu }: JudgedImage,
+  swept: Swept,
+  printed: ReadonlySet<PhysAddr>,
+  judgement: Judgement,
+): void {
   const strings = swept.naming.flatMap(({ number, target }) => (printed.has(target) ? [number] : []));
   const isBeside = ({ number }: Operand, numbers: readonly number[], most: number): boolean =>
     numbers.some((other) => Math.abs(other - number) <= most);
@@ -62,7 +67,9 @@ export function judgeZeros(swept: Swept, printed: ReadonlySet<PhysAddr>, judgeme
     if (isBeside(zero, strings, BESIDE)) judgement.site('abs32', place, 'a zero that is printed as the kernel offset');
     else if (isBeside(zero, swept.seeds, FUNCTION))
       judgement.site('abs32', place, 'a zero in the seed of random slides');
-    else judgement.number('zero', 'abs32', place);
+    // Per-cpu data at 0 begins with a symbol whose value such a zero is.
+    else if (perCpu > 0) judgement.number('zero', 'abs32', place);
+    else judgement.open('zero', 'abs32', place);
   }
   for (const start of swept.linkStarts) {
     if (isBeside(start, strings, BESIDE)) judgement.number('link-start', 'abs32', start.place);

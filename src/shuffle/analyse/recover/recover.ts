@@ -1,5 +1,5 @@
 /**
- * Finds the references that relocated-references.ts takes from `.rela` sections, for a debug vmlinux that has none, as since Linux 6.8.
+ * Finds the references that relocated-references.ts takes from `.rela` sections, for a debug vmlinux that has none, as since Linux 6.5.
  *
  * - Absolute references are in the kernel's own relocation table.
  * - PC-relative references in code are displacements of instructions, so all code is disassembled: .text by linear-sweep.ts as always, the rest by
