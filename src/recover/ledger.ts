@@ -31,6 +31,11 @@ export class Ledger {
     this.#count(rule).sites++;
   }
 
+  /** Looks at all sites: for a few questions. */
+  isSite(list: ListName, place: PhysAddr): boolean {
+    return this.#sites[list].includes(place);
+  }
+
   number(rule: RuleName): void {
     this.#count(rule).numbers++;
   }

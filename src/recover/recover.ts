@@ -26,11 +26,11 @@ import type { RecoverImage } from './image.ts';
 import { Ledger } from './ledger.ts';
 import type { Doubt, RuleCount } from './ledger.ts';
 import type { RuleName } from './rules.ts';
-import { judgeFactors } from './rules/operands.ts';
+import { judgeFactors, judgeMasks } from './rules/operands.ts';
 import type { Later } from './rules/operands.ts';
 import { judgePageTables } from './rules/page-tables.ts';
 import { judgeExported, judgeTemplates } from './rules/per-cpu.ts';
-import { findPhysBase, judgePhysical } from './rules/physical.ts';
+import { findPhysBase, judgePhysical, judgeSums } from './rules/physical.ts';
 import { judgePointers } from './rules/pointers.ts';
 import { judgePvh } from './rules/pvh.ts';
 import { judgeZeros } from './rules/zeros.ts';
@@ -93,7 +93,9 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
       expected: `${hex(physToVirt(symbols.physBase))}, as .symtab says`,
     });
   judgePhysical(image, later.physical, physBase, ledger);
+  judgeSums(image, later.sums, physBase, ledger);
   judgeFactors(image, later.factors, ledger);
+  judgeMasks(image, later.masks, ledger);
   judgeZeros(image, later, ledger);
   judgeExported(image, ledger);
   judgeTemplates(image, ledger);
@@ -155,10 +157,11 @@ const MOST_LATER = 4096;
 /** Each of these makes the code around it be searched. */
 const MOST_RING_BUFFERS = 16;
 
-function expectFew({ zeros, physical, factors, linkStarts, ringBuffers }: Later): void {
+function expectFew({ zeros, physical, sums, factors, linkStarts, ringBuffers }: Later): void {
   const kinds = [
     ['zeros', zeros, MOST_LATER],
     ['numbers in the range of physical addresses', physical, MOST_LATER],
+    ['numbers with such a lower half', sums, MOST_LATER],
     ['factors', factors, MOST_LATER],
     ['addresses of _text', linkStarts, MOST_LATER],
     ["the ring buffer's magic numbers", ringBuffers, MOST_RING_BUFFERS],

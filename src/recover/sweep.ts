@@ -29,6 +29,8 @@ export function sweep(image: RecoverImage, ledger: Ledger, pvh: PvhCode | undefi
     descriptors: [],
     linkStarts: [],
     factors: [],
+    masks: [],
+    sums: [],
   };
   const undecodable: PhysAddr[] = [];
   let instructions = 0;

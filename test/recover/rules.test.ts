@@ -79,8 +79,7 @@ for (const [what, code] of [
   ['movl $x, (%rax)', `c700${DATA_LINK}`],
   ['and $x, %rax', `4825${MASK}`],
   ['test $x, %rbx', `48f7c3${MASK}`],
-  ['or $x, %rcx', `4881c9${MASK}`],
-  ['xor $x, %rcx', `4881f1${MASK}`],
+  ['test $x, %rbx, of no alignment', `48f7c3${link(DATA_AT + 0x7f)}`],
   ['and $x, %rax; cmp $x, %rax', `4825${MASK} 483d${MASK}`],
   ['lea x(%rax), %ecx, of 32 bits', `8d88${DATA_LINK}`],
   ['call, whose distance looks like an address', `e8${DATA_LINK}`],
@@ -91,6 +90,47 @@ for (const [what, code] of [
   test(`a number: ${what}`, () => {
     assert.deepEqual(find({ code }), NOTHING);
   });
+
+for (const [what, list, code] of [
+  ['or $x, %rcx', 'abs32', `4881c9[${MASK}]`],
+  ['or $x, %rax', 'abs32', `480d[${MASK}]`],
+  ['xor $x, %rcx', 'abs32', `4881f1[${MASK}]`],
+  ['lock or $x, (%rdi)', 'abs32', `f048810f[${MASK}]`],
+  ['and $object, %rax, which nothing else names', 'abs32', `4825[${link(DATA_AT + 8)}]`],
+  ['mov $_text - 1, %rax', 'abs32', `48c7c0[${link(TEXT - 1)}]`],
+  ['cmp $_text - 8, %rcx', 'abs32', `4881f9[${link(TEXT - 8)}]`],
+  ['lea _end + 0x1000(%rdi), %rax', 'abs32', `488d87[${link(END + 0x1000)}]`],
+  ['mov _text - 8(%rax), %rcx', 'abs32', `488b88[${link(TEXT - 8)}]`],
+  ['movabs $_text - 1, %rax, which 32 bits could hold', 'abs64', `48b8[${pointer(TEXT - 1)}]`],
+  ['movabs $_end + 0x10000000, %rax, likewise', 'abs64', `48b8[${pointer(END + 0x1000_0000)}]`],
+  ['mov $physical, %rax, in the form of 64 bits', 'abs32', '48c7c0[00600001]'],
+  ['lea 0(%rdi), %rax, with a zero of 32 bits', 'abs32', '488d87[00000000]'],
+  ['mov $0, %rdi; call', 'abs32', '48c7c7[00000000] e800000000'],
+] as const)
+  test(`a doubt: ${what}`, () => {
+    assert.deepEqual(find({ code }), { ...NOTHING, doubts: markedFields(code) });
+    assert.equal(recover({ code }).doubts[0]!.list, list);
+  });
+
+test('masks: AND and TEST with the address of what other code names are doubts; gcc -Os makes `x < 0 ? &object : 0` of them', () => {
+  const name = `48c7c1[${DATA_LINK}]`; // mov $object, %rcx
+  for (const mask of [`48c1f83f 4825[${DATA_LINK}]`, `48f7c7[${DATA_LINK}]`]) {
+    const code = `${name} ${mask}`;
+    const [site, doubt] = markedFields(code) as [number, number];
+    assert.deepEqual(find({ code }), { ...NOTHING, abs32: [site], doubts: [doubt] }, code);
+  }
+  // The start of the image is a mask of Debian's kernels.
+  const start = `48c7c1[${link(TEXT)}] 48f7c7${link(TEXT)}`;
+  assert.deepEqual(find({ code: start }), { ...NOTHING, abs32: markedFields(start) });
+});
+
+test('_text is compared with itself: one of the two is the number __START_KERNEL', () => {
+  const code = `48c7c0[${link(TEXT)}] 483d[${link(TEXT)}]`;
+  const [site, doubt] = markedFields(code) as [number, number];
+  assert.deepEqual(find({ code }), { ...NOTHING, abs32: [site], doubts: [doubt] });
+  const other = `48c7c0[${link(TEXT)}] 4881f9[${link(TEXT)}]`; // cmp $_text, %rcx
+  assert.deepEqual(find({ code: other }), { ...NOTHING, abs32: markedFields(other) });
+});
 
 const physBaseFrom = (end: number): string => {
   const distance = DATA - (CODE_AT + end);
@@ -107,6 +147,17 @@ for (const [what, code] of [
   test(`a physical address: phys_base is ${what}`, () => {
     assert.deepEqual(find({ code }), { ...NOTHING, abs32: markedFields(code) });
   });
+
+test('a sum of a physical address and the start of the direct map: a site where phys_base is added, else a number', () => {
+  for (const start of ['8088ffff', '0088ffff', '000011ff']) {
+    const movabs = `48b8[00600001${start}]`;
+    const code = `${movabs} 480305${physBaseFrom(17)}`;
+    assert.deepEqual(find({ code }), { ...NOTHING, abs64: markedFields(code) }, code);
+    assert.deepEqual(find({ code: movabs }), NOTHING);
+  }
+  const move = `48c7c0[00600001] 480305${physBaseFrom(14)}`;
+  assert.deepEqual(find({ code: move }), { ...NOTHING, abs32: markedFields(move) });
+});
 
 test('no physical address: phys_base is in another register, or its register was written since', () => {
   for (const code of [
@@ -194,14 +245,37 @@ test("ftrace's sorted table of call sites: zeros at its start are sites, as in t
     assert.deepEqual(find({ code, data }).abs64, all.slice(3));
 });
 
-test('words at odd places: a packed array, what code loads, the stack of the TSS; a lone one is a number', () => {
+test('words of data that lead less than 2 MiB beyond the image are doubts', () => {
+  for (const [target, doubts] of [
+    [TEXT - 1, [DATA_AT]],
+    [TEXT - 0x20_0000, [DATA_AT]],
+    [TEXT - 0x20_0001, []],
+    [END + 0x1f_ffff, [DATA_AT]],
+    [END + 0x20_0000, []],
+  ] as const)
+    assert.deepEqual(find({ data: fromHex(pointer(target)) }), { ...NOTHING, doubts }, target.toString(16));
+});
+
+test('rows of a packed structure with -1 after the pointer: doubts, as tables of numbers may have two masks; a lone one is a number', () => {
+  const row = (target: number): string => `01000000 ${pointer(target)} ffffffff`;
+  const data = fromHex(row(DATA_AT + 0x100) + row(DATA_AT + 0x180));
+  assert.deepEqual(find({ data }), { ...NOTHING, doubts: [DATA_AT + 4, DATA_AT + 20] });
+  assert.deepEqual(find({ data: fromHex(`01000000 ${pointer(DATA_AT + 0x100)} ffffffff`) }), NOTHING);
+});
+
+test('words at odd places: a packed array, what code loads, the stack of the TSS; a lone one is a doubt if an object may begin where it leads', () => {
   const packed = new Uint8Array(0x40);
   packed.set(fromHex(pointer(DATA_AT + 0x40)), 2);
   packed.set(fromHex(pointer(DATA_AT + 0x80)), 2 + 18);
   assert.deepEqual(find({ data: packed }).abs64, [DATA_AT + 2, DATA_AT + 20]);
   const lone = new Uint8Array(0x40);
   lone.set(fromHex(pointer(DATA_AT + 0x40)), 4);
-  assert.deepEqual(find({ data: lone }), NOTHING);
+  assert.deepEqual(find({ data: lone }), { ...NOTHING, doubts: [DATA_AT + 4] });
+  for (const target of [DATA_AT + 0x41, DATA_AT + 0x43]) {
+    lone.set(fromHex(pointer(target)), 4);
+    assert.deepEqual(find({ data: lone }), NOTHING);
+  }
+  lone.set(fromHex(pointer(DATA_AT + 0x40)), 4);
   const distance = Buffer.from(Int32Array.of(DATA_AT + 4 - (CODE_AT + 6)).buffer).toString('hex');
   assert.deepEqual(find({ data: lone, code: `ff25${distance}` }).abs64, [DATA_AT + 4]); // jmp *x(%rip)
   const tss = fromHex(`00000000 0100000000000080 ${pointer(DATA_AT + 0x100)}`);

@@ -7,7 +7,7 @@ import type { Decoder } from '../../x86/decoder.ts';
 import type { Part, RecoverImage } from '../image.ts';
 import type { Ledger } from '../ledger.ts';
 import { instructionsBefore, instructionsFrom, ripTarget } from '../window.ts';
-import type { Field } from './operands.ts';
+import type { Field, Later } from './operands.ts';
 
 const ADD_FROM_MEMORY = 0x03;
 const MOV_FROM_MEMORY = 0x8b;
@@ -39,6 +39,21 @@ export function judgePhysical(image: RecoverImage, fields: readonly Field[], phy
   for (const field of fields) {
     if (meetsPhysBase(image, field, physBase)) ledger.site('physical', 'abs32', field.place);
     else ledger.number('physical');
+  }
+}
+
+/**
+ * A kernel whose direct map has a fixed place, without RANDOMIZE_MEMORY, adds that to a symbol's physical address before phys_base: `lm_alias(symbol)` is one MOVABS. Other numbers of 64 bits have such a lower half
+ * by chance, 122 in Debian's 6.12, and meet no phys_base.
+ */
+export function judgeSums(image: RecoverImage, sums: Later['sums'], physBase: PhysAddr, ledger: Ledger): void {
+  for (const field of sums) {
+    const { part, place, list } = field;
+    if (meetsPhysBase(image, field, physBase)) ledger.site('physical', list, place);
+    else if (list === 'abs64') ledger.number('physical');
+    else if (!ledger.isSite(list, place))
+      // The PVH entry has such ones.
+      ledger.doubt('physical', list, place, BigInt(part.view.getInt32(place - part.start, true)));
   }
 }
 

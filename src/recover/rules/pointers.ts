@@ -2,7 +2,7 @@
  * Pointers in data: words of 8 bytes that hold a link address. Nearly all are aligned. Those that are not are bases of descriptor tables, fields of the TSS, and what code loads from where it stands.
  */
 import type { PhysAddr } from '../../base/addresses.ts';
-import { physToVirt } from '../../base/addresses.ts';
+import { physToVirt, PMD_SIZE } from '../../base/addresses.ts';
 import { partAt } from '../image.ts';
 import type { Part, RecoverImage } from '../image.ts';
 import type { Ledger } from '../ledger.ts';
@@ -68,7 +68,12 @@ function judgeAligned(image: RecoverImage, part: Part, ledger: Ledger): void {
   for (let at = first; at + WORD <= bytes.length; at += step) {
     if (view.getInt32(at + 4, true) !== -1) continue;
     const target = view.getUint32(at, true) - 0x8000_0000;
-    if (target < low || target > high) continue;
+    if (target < low || target > high) {
+      // Compilers add to addresses, and take from them.
+      if (target >= low - BEYOND && target < high + BEYOND)
+        ledger.doubt('pointer', 'abs64', base + at, physToVirt(target));
+      continue;
+    }
     if (isPlausible(image, part, at, target)) ledger.site('pointer', 'abs64', base + at);
     else ledger.doubt('pointer', 'abs64', base + at, physToVirt(target));
   }
@@ -106,6 +111,9 @@ function holdsAddress({ start, end }: RecoverImage, { view, bytes }: Part, at: n
   return target >= start && target <= end;
 }
 
+/** So far beyond the image, below and above, words are doubts. The kernels that were tried have none. */
+const BEYOND = PMD_SIZE;
+
 /** The upper half of a link address is four times 0xff: found by indexOf, which is native. */
 function judgeOdd(image: RecoverImage, part: Part, loaded: ReadonlySet<PhysAddr>, ledger: Ledger): number {
   let descriptors = 0;
@@ -114,18 +122,29 @@ function judgeOdd(image: RecoverImage, part: Part, loaded: ReadonlySet<PhysAddr>
   for (let at = bytes.indexOf(0xff, 4); at >= 0 && at + 4 <= bytes.length; at = bytes.indexOf(0xff, at + 1)) {
     if ((base + at + 4) % WORD === 0 || view.getInt32(at, true) !== -1) continue;
     const target = view.getUint32(at - 4, true) - 0x8000_0000;
-    if (target < low || target > high || isInRunOfOnes(part, at)) continue;
+    if (target < low || target > high) continue;
     const place = base + at - 4;
+    if (isInRunOfOnes(part, at)) {
+      // Rows of a packed structure may have -1 after the pointer, and tables of numbers may have two masks.
+      if (isInPackedArray(image, part, at - 4)) ledger.doubt('packed-array', 'abs64', place, physToVirt(target));
+      else ledger.number('odd-word');
+      continue;
+    }
     if (loaded.has(place - 2) || isDescriptor(image, part, at - 6)) {
       ledger.site('descriptor', 'abs64', place);
       descriptors++;
     } else if (image.named.has(place) || isTssStack(part, at - 4)) ledger.site('packed-pointer', 'abs64', place);
     else if (isInPackedArray(image, part, at - 4)) ledger.site('packed-array', 'abs64', place);
-    else if (isNamed(image, target) || isText(image, target))
+    else if (isNamed(image, target) || isText(image, target) || (target % WORD === 0 && !isPixels(target)))
       ledger.doubt('odd-word', 'abs64', place, physToVirt(target));
     else ledger.number('odd-word');
   }
   return descriptors;
+}
+
+/** Pictures have 0xff in most bytes. Ubuntu's have 0x84ffff00 before four more, eight times. */
+function isPixels(target: PhysAddr): boolean {
+  return ((target >>> 8) & 0xffff) === 0xffff;
 }
 
 /** Whether the bits of the upper half go on after it: then they are no upper half. */

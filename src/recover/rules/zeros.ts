@@ -87,8 +87,12 @@ function zeroStores(part: Part, from: PhysAddr, count: number): PhysAddr[] {
   return found;
 }
 
-/** Hand-written code clears an argument so: ftrace's entry does before it calls a tracer. */
+const RCX = 1;
+
+/** Hand-written code clears the fourth argument so: ftrace's entry does before it calls a tracer. */
 function isBeforeCall(part: Part, instruction: PhysAddr): boolean {
+  const [first] = instructionsFrom(part, instruction, 1);
+  if (first?.opcode !== MOV || first.writtenRegister !== RCX) return false;
   for (const { opcode, start } of instructionsFrom(part, instruction, 3))
     if (opcode === CALL && part.start + start !== instruction) return true;
   return false;
