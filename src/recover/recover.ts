@@ -78,7 +78,7 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
   const inData = judgeCodeInData(image, anchors.inData, ledger, later);
   ledger.doubtAfter('undecodable', undecodable, UNSURE, valueOf32(image));
   expectFew(later);
-  const physBase = findPhysBase(later.wide);
+  const physBase = findPhysBase(image, later, symbols?.physBase);
   if (physBase === undefined)
     throw missing(
       'phys_base',

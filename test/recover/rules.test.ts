@@ -159,6 +159,14 @@ test('a sum of a physical address and the start of the direct map: a site where 
   assert.deepEqual(find({ code: move }), { ...NOTHING, abs32: markedFields(move) });
 });
 
+test('phys_base is found without a MOVABS, as in kernels by clang: from what is added to other physical numbers', () => {
+  const code = `4805[00600001] 480305${physBaseFrom(13)} 4805[00680001] 480305${physBaseFrom(26)}`;
+  const bytes = makeRecoverKernel({ code, edit: (writer, at) => writer.copy(at(TEXT), new Uint8Array(10).fill(0x90)) });
+  const { table, evidence } = recoverRelocations(readVmlinux(bytes));
+  assert.equal(evidence.physBase, DATA);
+  assert.deepEqual(places(table.abs32), markedFields(code));
+});
+
 test('no physical address: phys_base is in another register, or its register was written since', () => {
   for (const code of [
     `488b0d${physBaseFrom(7)} 480500600001`,

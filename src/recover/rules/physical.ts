@@ -14,16 +14,21 @@ const MOV_FROM_MEMORY = 0x8b;
 /** __startup_64 and setup_arch compute several addresses from one load; 5.10 to 7.3 need up to 15. */
 const WINDOW = 24;
 
-/** The place of phys_base: what is added most often to the result of a MOVABS of a physical address. */
-export function findPhysBase(wide: readonly Field[]): PhysAddr | undefined {
+/**
+ * The place of phys_base: what is added most often to a MOVABS of a physical address. clang makes none; then it is what is added to other physical numbers, of which startup_64 has two. `symbol`: what .symtab says.
+ */
+export function findPhysBase(
+  image: RecoverImage,
+  { wide, physical }: Pick<Later, 'wide' | 'physical'>,
+  symbol: PhysAddr | undefined,
+): PhysAddr | undefined {
+  return mostFrequent(image, wide) ?? symbol ?? mostFrequent(image, physical);
+}
+
+function mostFrequent(image: RecoverImage, fields: readonly Field[]): PhysAddr | undefined {
   const votes = new Map<PhysAddr, number>();
-  for (const { part, instruction } of wide)
-    for (const next of instructionsFrom(part, instruction, 8)) {
-      if (!next.isWide || next.opcode !== ADD_FROM_MEMORY) continue;
-      const target = ripTarget(part, next) ?? absoluteTarget(part, next);
-      if (target !== undefined) votes.set(target, (votes.get(target) ?? 0) + 1);
-      break;
-    }
+  for (const field of fields)
+    for (const term of new Set(termsOf(image, field))) votes.set(term, (votes.get(term) ?? 0) + 1);
   const [best, second] = [...votes].toSorted((a, b) => b[1] - a[1]);
   return best === undefined || (second !== undefined && second[1] * 2 > best[1]) ? undefined : best[0];
 }
@@ -57,21 +62,28 @@ export function judgeSums(image: RecoverImage, sums: Later['sums'], physBase: Ph
   }
 }
 
-function meetsPhysBase(image: RecoverImage, { part, instruction }: Field, physBase: PhysAddr): boolean {
+function meetsPhysBase(image: RecoverImage, field: Field, physBase: PhysAddr): boolean {
+  for (const term of termsOf(image, field)) if (term === physBase) return true;
+  return false;
+}
+
+/** The places of variables that are in the sum that a field is in: loaded into its register or added before, or added after it. */
+function* termsOf(image: RecoverImage, { part, instruction }: Field): Generator<PhysAddr> {
   const [first] = instructionsFrom(part, instruction, 1);
   const source = first?.sourceRegister ?? -1;
   const result = first?.writtenRegister ?? -1;
-  const names = (decoder: Decoder): boolean =>
-    decoder.isWide &&
-    (decoder.opcode === ADD_FROM_MEMORY || decoder.opcode === MOV_FROM_MEMORY) &&
-    (ripTarget(part, decoder) ?? absoluteTarget(part, decoder)) === physBase;
+  const variable = (decoder: Decoder): PhysAddr | undefined =>
+    decoder.isWide && (decoder.opcode === ADD_FROM_MEMORY || decoder.opcode === MOV_FROM_MEMORY)
+      ? (ripTarget(part, decoder) ?? absoluteTarget(part, decoder))
+      : undefined;
   for (const before of instructionsBefore(image, part, instruction, WINDOW)) {
     const written = before.writtenRegister;
     if (written !== source) continue;
-    if (names(before)) return true;
+    const term = variable(before);
+    if (term !== undefined) yield term;
     if (!before.isAddition) break;
   }
-  // The sum may be copied before phys_base is added to it.
+  // The sum may be copied before something is added to it.
   const copies = new Set([result]);
   let isFirst = true;
   for (const next of instructionsFrom(part, instruction, WINDOW, 'jumps')) {
@@ -82,10 +94,10 @@ function meetsPhysBase(image: RecoverImage, { part, instruction }: Field, physBa
     const written = next.writtenRegister;
     if (next.isRegisterMove && copies.has(next.sourceRegister)) copies.add(written);
     else if (copies.has(written)) {
-      if (next.opcode === ADD_FROM_MEMORY && names(next)) return true;
+      const term = next.opcode === ADD_FROM_MEMORY ? variable(next) : undefined;
+      if (term !== undefined) yield term;
       if (!next.isAddition) copies.delete(written);
       if (copies.size === 0) break;
     }
   }
-  return false;
 }
