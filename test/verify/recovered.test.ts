@@ -105,6 +105,14 @@ for (const [what, list, code] of [
 ] as const)
   test(`a site: ${what}`, () => mustBeSite({ code }, list, markedFields(code)[0]!));
 
+test('a sum of a physical address and the start of the direct map: a site where phys_base is added, else a number', () => {
+  const movabs = '48b8[006000018088ffff]';
+  const distance = littleEndian(DATA - (CODE_AT + 17));
+  const code = `${movabs} 480305${distance}`; // add phys_base(%rip), %rax
+  mustBeSite({ code }, 'abs64', markedFields(code)[0]!);
+  mustBeNumber({ code: movabs }, 'abs64', markedFields(movabs)[0]!);
+});
+
 for (const [what, code] of [
   ['mov $x, %esi', `be[${DATA_LINK}]`],
   ['cmp $x, %edx', `81fa[${DATA_LINK}]`],

@@ -39,6 +39,8 @@ export interface Swept {
   readonly physical: Operand[];
   /** MOVABS of physical addresses. */
   readonly widePhysical: Operand[];
+  /** MOVABS of numbers whose lower half could be one: the direct map's place may be added to it. */
+  readonly wideSums: Operand[];
   /** MOVABS of the circular multiply's factor in the seed of random slides, and of the ring buffer's magic number. */
   readonly seeds: number[];
   readonly ringBuffers: { readonly number: number; readonly place: PhysAddr }[];
@@ -54,6 +56,7 @@ export function emptySwept(): Swept {
     factors: [],
     physical: [],
     widePhysical: [],
+    wideSums: [],
     seeds: [],
     ringBuffers: [],
   };
@@ -275,7 +278,8 @@ class OperandJudge {
       // 32 bits would hold such a number: a relocation made the compiler take 64.
       judgement.site('abs64', place, 'a physical address in 64 bits, which 32 would hold');
       swept.widePhysical.push(this.#operand(at, place));
-    } else {
+    } else if (half >= low && half <= high) swept.wideSums.push(this.#operand(at, place));
+    else {
       judgement.number('wide', 'abs64', place);
       if (half === SEED_FACTOR[0] && upper === SEED_FACTOR[1]) swept.seeds.push(swept.instructions);
       if (half === RING_BUFFER_MAGIC) swept.ringBuffers.push({ number: swept.instructions, place });

@@ -52,11 +52,12 @@ export function judgePhysical(
   fields: readonly Operand[],
   physBase: PhysAddr | undefined,
   judgement: Judgement,
+  list: 'abs32' | 'abs64' = 'abs32',
 ): void {
   for (const field of fields)
     if (physBase !== undefined && (comesFrom(flow, field, physBase) || goesTo(flow, field, physBase)))
-      judgement.site('abs32', field.place, 'a physical address to which phys_base is added');
-    else judgement.number('physical', 'abs32', field.place);
+      judgement.site(list, field.place, 'a physical address to which phys_base is added');
+    else judgement.number(list === 'abs32' ? 'physical' : 'wide', list, field.place);
 }
 
 /** Whether the other summand holds phys_base. */

@@ -72,6 +72,8 @@ export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler
   const physBase = findPhysBase(flow, swept.widePhysical);
   if (physBase === undefined) throw missing('phys_base', 'a variable that is added to physical addresses');
   judgePhysical(flow, swept.physical, physBase, judgement);
+  // In a kernel whose direct map has a fixed place, that is part of the number.
+  judgePhysical(flow, swept.wideSums, physBase, judgement, 'abs64');
   judgeZeros(image, swept, printed, judgement);
   judgeFactors(image, judgement, swept.factors);
   for (const disassembler of disassemblers.values()) disassembler.free();
