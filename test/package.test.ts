@@ -68,9 +68,9 @@ test('only what a user runs or reads is in it', () => {
     'docs/design.md',
   ])
     assert.ok(built.files.includes(path), path);
-  // 500 files and 4.5 MB when this was written, with room to grow by a fifth.
-  assert.ok(built.files.length < 600, `${built.files.length} files`);
-  assert.ok(built.unpackedSize < 5_400_000, `${built.unpackedSize} bytes`);
+  // 600 files and 5 MB in November 2026, with room to grow by a sixth.
+  assert.ok(built.files.length < 700, `${built.files.length} files`);
+  assert.ok(built.unpackedSize < 5_900_000, `${built.unpackedSize} bytes`);
 });
 
 test('every door of "exports" is there, with its types, and can be imported', async () => {

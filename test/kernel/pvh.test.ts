@@ -365,7 +365,8 @@ test('whatever the notes are, kslide and every loader agree', async () => {
         try {
           await agree(image);
         } catch (error) {
-          if (error instanceof KernelImageError && error.message.includes('PHYS32_RELOC')) return;
+          // Notes for which loaders read bytes that kslide changes are refused by all commands alike.
+          if (error instanceof KernelImageError && /PHYS32_RELOC|for which loaders read/.test(error.message)) return;
           throw error;
         }
       },

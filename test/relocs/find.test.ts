@@ -99,6 +99,7 @@ test('relocations that are left of a stripped kernel are not taken for all: each
       () => convert(left, { codecs }),
       async () => (await extract(left, { codecs })).relocs(),
       () => randomize(left, { codecs, virt: 0 }),
+      () => verify(left, converted, { codecs }),
       () => convert(bzImage, { codecs }),
       () => rebuildBzImage(bzImage, { codecs, encoders }),
     ])
@@ -111,8 +112,6 @@ test('relocations that are left of a stripped kernel are not taken for all: each
         return true;
       });
     await assert.rejects(convert(left, { codecs }), { message: says });
-    // The table in the converted file is then one that nothing proves.
-    assert.notEqual((await verify(left, converted, { codecs })).verdict, 'proved');
     assert.equal((await inspect(left, { codecs })).relocations, null);
     // Their table, given, is taken; what is left of .rela is not compared with it.
     assert.deepEqual(

@@ -60,6 +60,8 @@ const MAY_IMPORT = [
   // the proof that one file is the other, converted, and the program that such a file must hold
   'verify/',
   'stub/program.ts',
+  // the disassembler of the judge of recovered tables, which the core is given
+  'iced-x86',
   // itself
   'shuffle/verify/',
 ];
