@@ -186,6 +186,13 @@ test('zeros: beside KERNELOFFSET and Kernel Offset, and in the function that see
   assert.deepEqual(find({ code: seed }), { ...NOTHING, abs32: markedFields(seed) });
 });
 
+test('the factor of the function that seeds may be in memory: clang puts it there', () => {
+  const rodata = fromHex('d38d84f3cb08605d');
+  const distance = Buffer.from(Int32Array.of(RODATA - (CODE_AT + 17)).buffer).toString('hex');
+  const code = `48c7c1[00000000] 4831c8 48f725${distance}`; // mov $0, %rcx; xor %rcx, %rax; mulq x(%rip)
+  assert.deepEqual(find({ code, rodata }), { ...NOTHING, abs32: markedFields(code) });
+});
+
 test('other zeros: a doubt, or with per-cpu data at 0 its first symbol', () => {
   const code = '48c7c3[00000000] 90';
   assert.deepEqual(find({ code }), { ...NOTHING, doubts: markedFields(code) });

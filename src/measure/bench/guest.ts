@@ -89,7 +89,7 @@ export function timeGuest(options: GuestOptions, text?: string): Promise<number>
       const started = performance.now();
       await monitor.execute('cont');
       const ended = monitor.event('SHUTDOWN').then(() => {
-        if (text !== undefined) throw wouldNotBoot(options.title, 'a guest that ended', '/init to run');
+        if (text !== undefined) throw wouldNotBoot(nameOf(options), 'a guest that ended', '/init to run');
       });
       await Promise.race([shown, ended]);
       return Math.round((performance.now() - started) * 1000);
@@ -188,18 +188,26 @@ function stalled(
   { title, original, seed, accel, timeoutMs, way }: LedOptions,
   at: string | undefined,
 ): KernelImageError {
-  const whose = original ? 'the original kernel, not converted' : 'converted by kslide';
-  const which = seed === undefined ? '' : `, boot with seed ${seed}`;
   const counted = accel === 'tcg';
   return new KernelImageError({
     code: 'would-not-boot',
-    what: `${title} (${whose}${which})`,
+    what: nameOf({ title, original, seed }),
     found: `stalled after ${timeoutMs / 1000} s on the way to ${way.towards}${at === undefined ? '' : `, at ${at}`}`,
     expected: `${way.towards} to be reached${counted ? ' under -icount' : ''}`,
     hint: original
       ? `kslide did not change this kernel${counted ? '; --accel kvm measures without -icount' : ''}; on a slow machine a longer --timeout helps`
       : 'on a slow machine a longer --timeout helps',
   });
+}
+
+/** "vmlinux (the original kernel, not converted, boot with seed 1)". */
+export function nameOf({
+  title,
+  original,
+  seed,
+}: Pick<GuestOptions, 'title' | 'original'> & { readonly seed?: number | undefined }): string {
+  const whose = original ? 'the original kernel, not converted' : 'converted by kslide';
+  return `${title} (${whose}${seed === undefined ? '' : `, boot with seed ${seed}`})`;
 }
 
 export function wouldNotBoot(title: string, found: string, expected: string): KernelImageError {

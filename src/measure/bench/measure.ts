@@ -2,7 +2,7 @@
 import { MIB } from '../../base/addresses.ts';
 import type { PhysAddr } from '../../base/addresses.ts';
 import { PARAMS } from '../../segment/layout.ts';
-import { countGuest, timeGuest, wouldNotBoot } from './guest.ts';
+import { countGuest, timeGuest, wouldNotBoot, nameOf } from './guest.ts';
 import type { Arrival, CountedGuest, GuestOptions } from './guest.ts';
 import { INIT_ENTRY, INIT_SAYS } from './init.ts';
 import type { Subject, Variant } from './subject.ts';
@@ -41,8 +41,9 @@ export function countBoot(
   settings: GuestSettings,
   seed: number,
 ): Promise<MeasuredBoot> {
-  return countGuest({ ...guestOf(subject, variant, settings), seed }, async (guest) => {
-    const phases = new PhaseCounter(guest, variant.title);
+  const options = { ...guestOf(subject, variant, settings), seed };
+  return countGuest(options, async (guest) => {
+    const phases = new PhaseCounter(guest, nameOf(options));
     let startup = subject.plain.entry;
     if (variant.decompressor) {
       await phases.next('loader', 'the setup code', [SETUP_ENTRY]);

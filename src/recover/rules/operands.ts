@@ -88,6 +88,11 @@ function isBranch({ opcode, modrm }: Decoder): boolean {
 const TO_ACCUMULATOR = new Set([0x05, 0x2d, 0x35, 0x3d]);
 const OF_GROUP = new Set([0, 5, 6, 7]);
 
+/** The end of a section, at a page, plus PMD_SIZE - 1. The sections after .bss take less than 2 MiB. */
+function isRoundedEnd(target: PhysAddr, high: PhysAddr): boolean {
+  return target > high && target < high + PMD_SIZE && target % PAGE_SIZE === PAGE_SIZE - 1;
+}
+
 export function judgeOperand(image: RecoverImage, part: Part, decoder: Decoder, ledger: Ledger, later: Later): void {
   const { immediate, opcode } = decoder;
   const value = part.view.getInt32(immediate, true);
@@ -115,8 +120,8 @@ export function judgeOperand(image: RecoverImage, part: Part, decoder: Decoder, 
   }
   if (!decoder.isWide || isBranch(decoder)) return;
   if (isNear(image, target)) {
-    // _end, to be rounded up to the page that maps it.
-    if (target === high + PMD_SIZE - 1) ledger.site('operand', 'abs32', place);
+    // _end, or the end of .bss before it, to be rounded up to the page that maps it.
+    if (target === high + PMD_SIZE - 1 || isRoundedEnd(target, high)) ledger.site('operand', 'abs32', place);
     else if (!isMask(decoder)) ledger.doubt('operand', 'abs32', place, BigInt(value));
   } else if (value === 0) {
     const isRegister = decoder.modrm >= 0xc0;

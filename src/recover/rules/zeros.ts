@@ -111,14 +111,18 @@ function isBesideString(image: RecoverImage, part: Part, instruction: PhysAddr):
 }
 
 function isBesideFactor(image: RecoverImage, part: Part, instruction: PhysAddr): boolean {
-  for (const { immediateSize, immediate } of around(image, part, instruction, FUNCTION))
-    if (
-      immediateSize === 8 &&
-      part.view.getUint32(immediate, true) === FACTOR[0] &&
-      part.view.getUint32(immediate + 4, true) === FACTOR[1]
-    )
-      return true;
+  for (const other of around(image, part, instruction, FUNCTION)) {
+    if (other.immediateSize === 8 && isFactor(part, other.immediate)) return true;
+    // clang multiplies by a constant in memory.
+    const target = ripTarget(part, other);
+    const holder = target === undefined ? undefined : partAt(image, target, 8);
+    if (holder !== undefined && isFactor(holder, target! - holder.start)) return true;
+  }
   return false;
+}
+
+function isFactor({ view }: Part, at: number): boolean {
+  return view.getUint32(at, true) === FACTOR[0] && view.getUint32(at + 4, true) === FACTOR[1];
 }
 
 function* around(image: RecoverImage, part: Part, instruction: PhysAddr, count: number): Generator<Decoder> {
