@@ -1,5 +1,5 @@
 /**
- * The command line from the sources, as tests start it: one bundle, made anew by each test file that asks for it (0.1 s) and gone with its process. A start
+ * The command line from the sources, as tests start it: one bundle, made anew by each test file that asks for it (0.3 s) and gone with its process. A start
  * takes 0.15 s; that of kslide.ts under tsx takes 0.7 s, and the tests make hundreds. test/package.test.ts compares what the sources, the bundles of
  * the package and the library give.
  */

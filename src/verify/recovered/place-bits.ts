@@ -1,4 +1,4 @@
-/** A bit for each byte of an image: 7 MB for one of 57 MB. */
+/** A bit for each byte of an image: 7 MB for one of 57 MB. recover/place-set.ts is like it on purpose: the two readings share no code. */
 import type { PhysAddr } from '../../base/addresses.ts';
 
 export class PlaceBits {
