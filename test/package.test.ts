@@ -53,7 +53,8 @@ test('two builds in different folders give the same bytes', () => {
 });
 
 test('only what a user runs or reads is in it', () => {
-  const allowed = /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|dist\/.+\.(c?js|d\.ts))$/;
+  const allowed =
+    /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|dist\/.+\.(c?js|d\.ts)|dist\/kslide\.html)$/;
   assert.deepEqual(
     built.files.filter((path) => !allowed.test(path)),
     [],
@@ -65,6 +66,7 @@ test('only what a user runs or reads is in it', () => {
     'bin/kslide.js',
     'dist/cli/kslide.cjs',
     'dist/cli/convert.cjs',
+    'dist/kslide.html',
     'docs/design.md',
   ])
     assert.ok(built.files.includes(path), path);
