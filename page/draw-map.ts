@@ -120,7 +120,7 @@ export function drawImageMap(map: ImageMap, added: string | undefined, width: nu
 function describeMap({ start, segments, contents, added }: ImageMap, end: number): string {
   const totals = (Object.keys(KINDS) as Kind[]).flatMap((kind) => {
     const bytes = contents.filter((part) => part.kind === kind).reduce((sum, part) => sum + part.end - part.start, 0);
-    return bytes === 0 ? [] : [`${KINDS[kind]} ${size(Math.round(bytes))}`];
+    return bytes === 0 ? [] : [`${KINDS[kind]} about ${size(Math.round(bytes))}`];
   });
   const what = [`${segments.length} segments`, ...totals, ...(added === null ? [] : ["kslide's own part at the end"])];
   return `The kernel in memory, ${size(end - start)} from physical ${hex(start)}: ${what.join(', ')}`;

@@ -2,12 +2,30 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { once } from 'node:events';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { after, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
 import { COMMANDS } from '../src/cli/main.ts';
+import { coreCodecs } from '../src/codecs/formats.ts';
+import { convert } from '../src/convert.ts';
+import { Browser } from './cli/browser.ts';
+import { makeVmlinux } from './make-vmlinux.ts';
 
 const repository = fileURLToPath(new URL('..', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'kslide-package-'));
@@ -117,4 +135,57 @@ test('the command line of the package runs', () => {
   }
   const scripts = built.files.filter((path) => path.startsWith('dist/cli/') && !path.endsWith('.cjs'));
   assert.deepEqual(scripts, [], 'the command line is in the bundles only');
+});
+
+const noBrowser = Browser.isInstalled()
+  ? false
+  : 'no chromium; scripts/test-setup.sh installs it where it is a package';
+
+describe('the door `kslide` in a browser', { skip: noBrowser }, async () => {
+  const browser = noBrowser === false ? await Browser.start() : undefined;
+  after(() => browser?.close());
+  const server = createServer(({ url = '/' }, response) => {
+    const file = join(built.folder, 'dist', url);
+    const isScript = url.endsWith('.js') && existsSync(file);
+    response.writeHead(isScript || url === '/' ? 200 : 404, {
+      'content-type': isScript ? 'text/javascript' : 'text/html',
+    });
+    response.end(isScript ? readFileSync(file) : '<!doctype html><title>a page</title>');
+  });
+  if (noBrowser === false) await once(server.listen(0, '127.0.0.1'), 'listening');
+  after(() => server.close());
+  const address = (): string => `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+
+  const kernel = makeVmlinux();
+  const expected = (await convert(kernel, { codecs: coreCodecs })).bytes();
+  /** Converts and proves; what it needs is in the module at `url`. */
+  const use = (url: string): string => `(async () => {
+    const { convert, verify, coreCodecs } = await import(${JSON.stringify(url)});
+    const kernel = Uint8Array.from(atob(${JSON.stringify(Buffer.from(kernel).toString('base64'))}), (c) => c.charCodeAt(0));
+    const bytes = (await convert(kernel, { codecs: coreCodecs })).bytes();
+    const { verdict } = await verify(kernel, bytes, { codecs: coreCodecs });
+    const digest = await crypto.subtle.digest('SHA-256', bytes);
+    return { verdict, sha256: Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('') };
+  })()`;
+  const right = { verdict: 'proved', sha256: createHash('sha256').update(expected).digest('hex') };
+
+  test('as modules, as they are in the package', async () => {
+    await browser!.open(address());
+    assert.deepEqual(await browser!.evaluate(use('/index.js')), right);
+  });
+
+  test('bundled by its name, without a warning', async () => {
+    const { outputFiles, warnings } = await build({
+      stdin: { contents: "export * from 'kslide'", resolveDir: built.folder },
+      bundle: true,
+      format: 'esm',
+      platform: 'browser',
+      write: false,
+      logLevel: 'silent',
+    });
+    assert.deepEqual(warnings, []);
+    writeFileSync(join(built.folder, 'dist/bundled.js'), outputFiles[0]!.contents);
+    await browser!.open(address());
+    assert.deepEqual(await browser!.evaluate(use('/bundled.js')), right);
+  });
 });

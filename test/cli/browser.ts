@@ -102,8 +102,12 @@ export class Browser {
   static async start(): Promise<Browser> {
     const profile = mkdtempSync(join(tmpdir(), 'kslide-browser-'));
     const args = ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--no-first-run'];
-    // A name that does not resolve: the browser's own errands have no network either.
-    args.push('--host-resolver-rules=MAP * ~NOTFOUND', '--remote-debugging-pipe', `--user-data-dir=${profile}`);
+    // A name that does not resolve: the browser's own errands have no network either. But for what a test itself serves.
+    args.push(
+      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
+      '--remote-debugging-pipe',
+      `--user-data-dir=${profile}`,
+    );
     const child = spawn(PROGRAM, args, { stdio: ['ignore', 'ignore', 'ignore', 'pipe', 'pipe'] });
     await once(child, 'spawn');
     const browser = new Browser(child, profile);
@@ -160,9 +164,10 @@ export class Browser {
     return Buffer.from(String(data), 'base64');
   }
 
-  /** Returns what the expression comes to, once that is true of something. */
-  async waitUntil(expression: string, what: string = expression): Promise<unknown> {
+  /** Returns what the expression comes to, once it is something. `meanwhile` is called before each look. */
+  async waitUntil(expression: string, what: string = expression, meanwhile?: () => void): Promise<unknown> {
     for (const end = performance.now() + WAIT_MS; ; await sleep(POLL_MS)) {
+      meanwhile?.();
       const value = await this.evaluate(expression);
       if (value) return value;
       assert.ok(performance.now() < end, `${what}: not in ${WAIT_MS} ms`);
