@@ -341,8 +341,14 @@ function readPlaces(
     if (!isInside) outside++;
     if (place === ABSOLUTE) continue;
     if (place < Math.max(last, imageStart) || place >= KERNEL_IMAGE_SIZE) return undefined;
-    if (last < 0 && 'base' in addresses && place !== addresses.base) return undefined;
+    if (last < 0 && !isFirst(place, addresses)) return undefined;
     last = place;
   }
   return outside * 2 > count ? undefined : places;
+}
+
+/** The base is the first symbol's place. What is counted from its own place, in .rodata, leads back to code. */
+function isFirst(place: PhysAddr, addresses: Addresses): boolean {
+  if (addresses.form === 'own place') return place < addresses.place;
+  return addresses.form === 'addresses' || place === addresses.base;
 }
