@@ -43,7 +43,7 @@ const MOST_STREAMS = 64;
 
 export interface Kallsyms {
   readonly arrays: KallsymsArrays;
-  /** Places of the symbols, rising; ABSOLUTE for those outside the image. */
+  /** Places of the symbols, rising. Absolute ones come first, as ABSOLUTE; the last ones may be after _end: they are not loaded. */
   readonly places: Int32Array;
   /** ASCII codes of the types, as nm prints them. */
   readonly types: Uint8Array;
@@ -332,16 +332,14 @@ function readPlaces(
   count: number,
 ): Int32Array | undefined {
   const places = new Int32Array(count);
-  let last = -1;
+  let last: PhysAddr = ABSOLUTE;
   let outside = 0;
   for (let symbol = 0; symbol < count; symbol++) {
     const place = symbolPlace(view, addresses, symbol);
-    const isInside = place !== ABSOLUTE && place <= imageEnd;
-    places[symbol] = isInside ? place : ABSOLUTE;
-    if (!isInside) outside++;
-    if (place === ABSOLUTE) continue;
-    if (place < Math.max(last, imageStart) || place >= KERNEL_IMAGE_SIZE) return undefined;
-    if (last < 0 && !isFirst(place, addresses)) return undefined;
+    places[symbol] = place;
+    if (place === ABSOLUTE || place > imageEnd) outside++;
+    if (place < last || place >= KERNEL_IMAGE_SIZE) return undefined;
+    if (last === ABSOLUTE && place !== ABSOLUTE && (place < imageStart || !isFirst(place, addresses))) return undefined;
     last = place;
   }
   return outside * 2 > count ? undefined : places;
