@@ -24,7 +24,7 @@ export interface Symbols {
   readonly functions: ArrayLike<PhysAddr>;
   readonly physBase: PhysAddr | undefined;
   readonly hasSymbolAt: (place: PhysAddr) => boolean;
-  /** `function+0x12`; undefined where there is no symbol at or before a place. */
+  /** `function+0x12`; undefined where there is no symbol right before a place. */
   readonly describe: (place: PhysAddr) => string | undefined;
 }
 
@@ -36,6 +36,8 @@ export function readSymbols(kernel: Vmlinux): Symbols[] {
   );
 }
 
+/** What is further from a symbol is hardly part of what it names. */
+const NEAR = 0x1_0000;
 /** Types of symbols of code: local and global, and weak ones. */
 const CODE_TYPES = new Set([...'tTwW'].map((letter) => letter.charCodeAt(0)));
 
@@ -49,7 +51,7 @@ function ofKallsyms({ places, types, find, nameOf }: Kallsyms): Symbols {
     describe: (place) => {
       const symbol = lastAtOrBelow(places, place);
       const start = places[symbol];
-      if (start === undefined || start < 0) return undefined;
+      if (start === undefined || start < 0 || place - start > NEAR) return undefined;
       return `${nameOf(symbol)}+0x${(place - start).toString(16)}`;
     },
   };
