@@ -8,7 +8,7 @@
  * A kernel without KALLSYMS_BASE_RELATIVE has addresses of 8 bytes instead of offsets and a base. The search begins with what is like nothing else: 256 strings, and right after them where each begins. From there every array is where
  * the others leave it, and says the same as they do: the markers, the count and the stream of names agree, types are letters, and addresses rise. What agrees only in part is not found.
  *
- * It takes some 20 ms for a kernel of 60 MB, of which reading the stream is a half.
+ * In a new process it takes 40 ms of processor time for a kernel of 65 MB with 236,000 symbols, and 1 ms for one without kallsyms.
  */
 import { KERNEL_IMAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
@@ -34,6 +34,9 @@ const ALIGNS = [8, 4] as const;
 const STEP = 4;
 const PTR = 8;
 const INDEX_SIZE = TOKENS * 2;
+/** Every array of INDEX_SIZE bytes has one of these places in its first half. So many numbers from there on are looked at first: reading every word took 60 ms. */
+const SAMPLE = INDEX_SIZE / 2;
+const SAMPLED = 8;
 /** Distributions' kernels have some 200,000 symbols. */
 const MOST_SYMBOLS = 0x20_0000;
 /** Of a file that has more token tables than this, none is searched on. Kernels have one. */
@@ -61,10 +64,10 @@ export function searchKallsyms({ elf: { bytes }, loads, imageStart, imageEnd }: 
   for (const { offset, filesz, paddr } of loads) {
     const end = offset + filesz;
     const shift = paddr - offset;
-    for (let index = offset + ((STEP - (paddr % STEP)) % STEP); index + INDEX_SIZE <= end; index += STEP) {
-      // The first string begins at 0, the second at no more than a name's length.
-      const word = view.getUint32(index, true);
-      if ((word & 0xffff) !== 0 || word === 0 || word > NAME_AT_MOST << 16 || !isIndex(view, index)) continue;
+    for (let sample = offset + ((SAMPLE - (paddr % SAMPLE)) % SAMPLE); sample + SAMPLE <= end; sample += SAMPLE) {
+      if (!isRising(view, sample, SAMPLED)) continue;
+      const index = findZero(view, sample, Math.max(offset, sample - SAMPLE + STEP));
+      if (index + INDEX_SIZE > end || !isIndex(view, index)) continue;
       for (const align of ALIGNS) {
         const range: Range = { bytes, view, start: offset, end, shift, align, imageStart, imageEnd, budget };
         const tokens = findTokens(range, index);
@@ -102,13 +105,27 @@ function alignDown({ shift, align }: Range, at: FileOffset): FileOffset {
 }
 
 function isIndex(view: DataView, index: FileOffset): boolean {
-  for (let last = 0, at = index + 2; at < index + INDEX_SIZE; at += 2) {
+  if (view.getUint16(index, true) !== 0 || !isRising(view, index, TOKENS)) return false;
+  // Kernels have tables of all bytes, which would be the index of nothing but empty strings.
+  return view.getUint16(index + INDEX_SIZE - 2, true) >= TOKENS;
+}
+
+/** Whether so many u16 rise, each by no more than a name's length. */
+function isRising(view: DataView, start: FileOffset, count: number): boolean {
+  let last = view.getUint16(start, true);
+  for (let at = start + 2; at < start + count * 2; at += 2) {
     const begin = view.getUint16(at, true);
     if (begin <= last || begin > last + NAME_AT_MOST + 1) return false;
     last = begin;
   }
-  // Kernels have tables of all bytes, which would be the index of nothing but empty strings.
-  return view.getUint16(index + INDEX_SIZE - 2, true) >= TOKENS;
+  return true;
+}
+
+/** The last u16 up to `at` that is 0; `lowest` if there is none from there on. */
+function findZero(view: DataView, at: FileOffset, lowest: FileOffset): FileOffset {
+  let zero = at;
+  while (zero > lowest && view.getUint16(zero, true) !== 0) zero -= 2;
+  return zero;
 }
 
 /** Where the strings begin that `index` is the index of: they end right before it, but for padding. */
