@@ -140,8 +140,8 @@ function showDoubts({ message, doubts }: Extract<Report, { kind: 'doubts' }>, fi
     'Not converted: there are doubts',
     make('p', { class: 'bad', id: 'message' }, message),
     tableOf('Doubts', [
-      ['address', 'bits', 'holds', 'why'],
-      ...doubts.map(({ address, bits, holds, why }) => [address, String(bits), holds, why]),
+      ['address', 'bits', 'holds', 'in', 'why'],
+      ...doubts.map(({ address, bits, holds, symbol, why }) => [address, String(bits), holds, symbol ?? '', why]),
     ]),
     make(
       'p',

@@ -88,9 +88,9 @@ test('only what a user runs or reads is in it', () => {
     'docs/design.md',
   ])
     assert.ok(built.files.includes(path), path);
-  // 600 files and 5 MB in November 2026, with room to grow by a sixth.
+  // 600 files and 5 MB in November 2026, with room to grow by a sixth; and the page for browsers with its picture, 0.3 MB.
   assert.ok(built.files.length < 700, `${built.files.length} files`);
-  assert.ok(built.unpackedSize < 5_900_000, `${built.unpackedSize} bytes`);
+  assert.ok(built.unpackedSize < 6_200_000, `${built.unpackedSize} bytes`);
 });
 
 test('every door of "exports" is there, with its types, and can be imported', async () => {

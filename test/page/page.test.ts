@@ -230,7 +230,7 @@ describe('the page in a browser', { skip }, async () => {
       await browser!.evaluate(
         "Array.from(document.querySelectorAll('#outcome tbody :is(th, td)'), (cell) => cell.textContent)",
       ),
-      [address, bits, holds, why],
+      [address, bits, holds, '', why],
     );
     assert.ok(told.at(-1)!.startsWith(`${await page.message()}: decide each`));
     assert.equal(await browser!.evaluate("document.getElementById('save')"), null);
