@@ -15,6 +15,7 @@ export const STEPS = {
   read: 'Reading the file',
   decode: 'Decompressing the kernel',
   look: 'Looking at the kernel',
+  find: 'Finding the relocations in its image, which takes some seconds',
   convert: 'Converting it',
   reread: 'Decompressing the original again, for the proof',
   prove: 'Checking every byte of the result',

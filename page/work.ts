@@ -69,10 +69,14 @@ async function process({ file, recover }: Order, report: (message: Report) => vo
   const memory = new DecodedOnce((done) => progress('decode', done));
   const facts = await tryDescribe(bytes, memory.codecs, () => progress('look'));
   if (!(facts instanceof Error)) report({ kind: 'facts', facts });
-  progress('convert');
   // What `convert` says of a bad file is what the command line says.
   const choice = recover === undefined ? undefined : { acceptDoubts: recover === 'accept' };
-  const converted = await convert(bytes, { codecs: memory.codecs, recover: choice });
+  const converted = await convert(bytes, {
+    codecs: memory.codecs,
+    recover: choice,
+    // Relocations are found after the first pass, and that takes most of the time.
+    onPass: (pass) => progress(recover !== undefined && pass === 'read' ? 'find' : 'convert'),
+  });
   const { summary } = converted;
   const [blob, relocs] = toBlob(converted, summary);
   memory.forget();
