@@ -1,7 +1,7 @@
 /**
  * The page: takes a file, gives it to a worker, and shows what the worker says. Built into one HTML file by scripts/page.ts.
  *
- * Each file gets a worker of its own, which ends afterwards: that frees its memory, and is how work is cancelled.
+ * Each order gets a worker of its own, which ends afterwards: that frees its memory, and is how work is cancelled.
  */
 import { short } from '../src/base/text.ts';
 import { size } from '../src/cli/text.ts';
@@ -34,7 +34,7 @@ const SHARES: Readonly<Record<Step, number>> = {
 };
 
 /** What is being worked on. */
-let current: { readonly worker: Promise<Worker>; readonly file: File } | undefined;
+let current: { readonly worker: Promise<Worker> } | undefined;
 let step: Step | undefined;
 let saved: string | undefined;
 let redraw: ((width: number) => void) | undefined;
@@ -48,11 +48,8 @@ async function unpackProgram(): Promise<string> {
   return URL.createObjectURL(new Blob([await new Response(stream).arrayBuffer()], { type: 'text/javascript' }));
 }
 
-function start(file: File, recover?: Order['recover']): void {
+function start(file: File, recover?: 'find' | 'accept'): void {
   end();
-  const order: Order = { file, recover };
-  const mine = { file, worker: openWorker(order) };
-  current = mine;
   step = undefined;
   if (saved !== undefined) URL.revokeObjectURL(saved);
   saved = undefined;
@@ -62,25 +59,31 @@ function start(file: File, recover?: Order['recover']): void {
   factsOf.hidden = true;
   factsOf.replaceChildren();
   byId('name', HTMLElement).textContent = `${file.name}, ${size(file.size)}`;
-  working.hidden = false;
   showProgress('read', 0);
+  give({ kind: 'convert', file, recover });
+}
 
-  async function openWorker(what: Order): Promise<Worker> {
+/** Gives an order to a new worker. One that works on another is ended. */
+function give(order: Order): void {
+  end();
+  const mine = { worker: open() };
+  current = mine;
+  working.hidden = false;
+  const ifMine = (action: () => void): void => {
+    if (current === mine) action();
+  };
+  mine.worker.catch((error: unknown) => ifMine(() => fail(`this browser cannot run the page: ${String(error)}`)));
+
+  async function open(): Promise<Worker> {
     const worker = new Worker(await (program ??= unpackProgram()));
-    const ifMine = (action: () => void): void => {
-      if (current === mine) action();
-    };
-    worker.addEventListener('message', ({ data }: MessageEvent<Report>) => ifMine(() => receive(data, file)));
+    worker.addEventListener('message', ({ data }: MessageEvent<Report>) => ifMine(() => receive(data, order.file)));
     worker.addEventListener('error', ({ message }) =>
       ifMine(() => fail(`internal error, please report it: ${message}`)),
     );
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a worker has none
-    worker.postMessage(what);
+    worker.postMessage(order);
     return worker;
   }
-  mine.worker.catch((error: unknown) => {
-    if (current === mine) fail(`this browser cannot run the page: ${String(error)}`);
-  });
 }
 
 /** Ends what is being worked on. */
@@ -94,6 +97,7 @@ function end(): void {
 function receive(message: Report, file: File): void {
   if (message.kind === 'progress') showProgress(message.step, message.done);
   else if (message.kind === 'facts') showFacts(message.facts);
+  else if (message.kind === 'made') give({ kind: 'prove', file, made: message.made });
   else if (message.kind === 'result') showResult(message.result, file);
   else if (message.kind === 'doubts') showDoubts(message, file);
   else fail(message.message, message.recoverable ? file : undefined);

@@ -1,11 +1,11 @@
 /**
- * What the page does with a file: read, describe, convert, make a Blob of the result, and prove what is in the Blob. It runs in a worker (worker.ts).
+ * What the page does with a file, in two workers, one after the other (worker.ts). The first reads, describes and converts it, and makes a Blob of the result. The
+ * second reads the file and the Blob again, and proves that the one was made of the other: so what is proved is what is saved.
  *
- * Memory, for a kernel of S bytes unpacked in a file of C: C and S while it is decoded and converted; S goes into the Blob, which the browser keeps outside of
- * this thread; then C and 2 S for the proof, which reads the original again and the result back from the Blob. So what is proved is what is saved.
+ * Memory, for a kernel of S bytes unpacked in a file of C: C and S for the first, 2 S for the Blob and its way out of the thread, C and 2 S for the second.
  */
 import { coreCodecs, forEachFormat } from '../src/codecs/formats.ts';
-import type { Codecs, Compression, Differs, OnRead } from '../src/codecs/formats.ts';
+import type { Codecs, Compression, OnRead } from '../src/codecs/formats.ts';
 import { KERNEL_IMAGE_SIZE, MIB } from '../src/base/addresses.ts';
 import { hex, KernelImageError } from '../src/base/errors.ts';
 import { count, short } from '../src/base/text.ts';
@@ -16,7 +16,7 @@ import { describeInspection } from '../src/cli/reports/inspect.ts';
 import { DIRECT_VERDICTS } from '../src/cli/reports/verify.ts';
 import { size } from '../src/cli/text.ts';
 import { convert } from '../src/convert.ts';
-import type { Converted, ConvertSummary } from '../src/convert.ts';
+import type { ConvertSummary } from '../src/convert.ts';
 import { inspect } from '../src/inspect.ts';
 import type { Inspection } from '../src/inspect.ts';
 import { readInput } from '../src/kernel/input.ts';
@@ -36,10 +36,10 @@ const PART = 4 << 20;
 /** A kernel of which everything is in doubt has no more to say. */
 const MOST_DOUBTS = 200;
 
-/** Does all of it. Never rejects: what goes wrong is a report too. */
+/** Never rejects: what goes wrong is a report too. */
 export async function work(order: Order, report: (message: Report) => void): Promise<void> {
   try {
-    await process(order, report);
+    await (order.kind === 'convert' ? convertFile(order, report) : proveFile(order, report));
   } catch (error) {
     report(describeEnd(error));
   }
@@ -62,30 +62,39 @@ class FileError extends Error {
   override readonly name = 'FileError';
 }
 
-async function process({ file, recover }: Order, report: (message: Report) => void): Promise<void> {
+type Work<K extends Order['kind']> = Extract<Order, { kind: K }>;
+
+async function convertFile({ file, recover }: Work<'convert'>, report: (message: Report) => void): Promise<void> {
   const progress = (step: Step, done?: number): void => report({ kind: 'progress', step, done });
   const bytes = await readFile(file, (done) => progress('read', done));
   progress('decode', 0);
-  const memory = new DecodedOnce((done) => progress('decode', done));
-  const facts = await tryDescribe(bytes, memory.codecs, () => progress('look'));
+  const codecs = decodingOnce((done) => progress('decode', done));
+  const facts = await tryDescribe(bytes, codecs, () => progress('look'));
   if (!(facts instanceof Error)) report({ kind: 'facts', facts });
   // What `convert` says of a bad file is what the command line says.
   const choice = recover === undefined ? undefined : { acceptDoubts: recover === 'accept' };
   const converted = await convert(bytes, {
-    codecs: memory.codecs,
+    codecs,
     recover: choice,
     // Relocations are found after the first pass, and that takes most of the time.
     onPass: (pass) => progress(recover !== undefined && pass === 'read' ? 'find' : 'convert'),
   });
-  const { summary } = converted;
-  const [blob, relocs] = toBlob(converted, summary);
-  memory.forget();
-  progress('reread', 0);
-  const written = new Uint8Array(await blob.arrayBuffer());
+  const { parts, summary } = converted;
+  // Neither kind of memory here is shared between threads.
+  const vmlinux = new Blob(parts as Uint8Array<ArrayBuffer>[], { type: 'application/octet-stream' });
+  const relocs = summary.recovered === undefined ? undefined : converted.relocs();
+  report({ kind: 'made', made: { vmlinux, summary, relocs } });
+}
+
+async function proveFile({ file, made }: Work<'prove'>, report: (message: Report) => void): Promise<void> {
+  const progress = (step: Step, done?: number): void => report({ kind: 'progress', step, done });
+  const { vmlinux, summary, relocs } = made;
+  const original = await readFile(file, () => progress('reread', 0));
+  const written = new Uint8Array(await vmlinux.arrayBuffer());
   const codecs = tellingCodecs((done) => progress('reread', done));
-  const verification = await verify(bytes, written, { codecs, relocs, onCheck: () => progress('prove') });
+  const verification = await verify(original, written, { codecs, relocs, onCheck: () => progress('prove') });
   if (verification.verdict === 'refuted') throw new Error(describeOffence(verification.offence!));
-  const result = describeResult(blob, summary, verification);
+  const result = describeResult(vmlinux, summary, verification);
   report({ kind: 'result', result: { ...result, sha256: await sha256(written) } });
 }
 
@@ -119,9 +128,9 @@ function tellingCodecs(onDone: (done: number) => void): Codecs {
 }
 
 /** Decoders that keep what they have decoded last: `inspect` and `convert` read the same file one after the other, and neither changes it. */
-class DecodedOnce {
-  readonly codecs: Codecs;
-  #last:
+function decodingOnce(onDone: (done: number) => void): Codecs {
+  const telling = tellingCodecs(onDone);
+  let last:
     | {
         readonly name: Compression;
         readonly data: Uint8Array;
@@ -129,25 +138,17 @@ class DecodedOnce {
         readonly differences: readonly KernelImageError[];
       }
     | undefined;
-
-  constructor(onDone: (done: number) => void) {
-    const telling = tellingCodecs(onDone);
-    this.codecs = forEachFormat((name) => async (data, claimed, _watch, differs) => {
-      if (this.#last?.name !== name || !isSame(this.#last.data, data)) {
-        const differences: KernelImageError[] = [];
-        const decoded = Promise.resolve(telling[name](data, claimed, undefined, (found) => differences.push(found)));
-        this.#last = { name, data, decoded, differences };
-      }
-      const { decoded, differences } = this.#last;
-      const bytes = await decoded;
-      differences.forEach((found: KernelImageError) => (differs as Differs | undefined)?.(found));
-      return bytes;
-    });
-  }
-
-  forget(): void {
-    this.#last = undefined;
-  }
+  return forEachFormat((name) => async (data, claimed, _watch, differs) => {
+    if (last?.name !== name || !isSame(last.data, data)) {
+      const differences: KernelImageError[] = [];
+      const decoded = Promise.resolve(telling[name](data, claimed, undefined, (found) => differences.push(found)));
+      last = { name, data, decoded, differences };
+    }
+    const { decoded, differences } = last;
+    const bytes = await decoded;
+    differences.forEach((found) => differs?.(found));
+    return bytes;
+  });
 }
 
 function isSame(one: Uint8Array, other: Uint8Array): boolean {
@@ -174,16 +175,6 @@ function describe(vmlinux: Uint8Array, inspection: Inspection): Facts {
   if (relocations === undefined) return { kernel, segments, map };
   const { sections, sites, forms } = relocations;
   return { kernel, segments, relocations: { sections, sites, forms }, map };
-}
-
-/**
- * The file, and the recovered relocations. The parts are views of what was decoded: when this has returned, only the Blob is needed, so that memory can be used
- * for the proof.
- */
-function toBlob(converted: Converted, { recovered }: ConvertSummary): [Blob, Uint8Array | undefined] {
-  // Neither kind of memory here is shared between threads.
-  const blob = new Blob(converted.parts as Uint8Array<ArrayBuffer>[], { type: 'application/octet-stream' });
-  return [blob, recovered === undefined ? undefined : converted.relocs()];
 }
 
 function describeResult(file: Blob, summary: ConvertSummary, verification: Verification): Omit<Result, 'sha256'> {
