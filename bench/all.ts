@@ -15,7 +15,8 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { measuredOf, NOT_RUN, RESULTS, targetOf } from './claims.ts';
+import { measuredOf, targetOf } from '../scripts/docs/claim.ts';
+import { NOT_RUN, RESULTS } from './claims.ts';
 import type { Result } from './claims.ts';
 import { machine } from './measure.ts';
 
@@ -33,7 +34,7 @@ interface Row {
   readonly what: string;
   readonly measured: string;
   readonly target: string;
-  readonly verdict: 'ok' | 'MISSED' | 'NOT RUN' | 'BROKEN';
+  readonly verdict: 'ok' | 'MISSED' | 'unknown' | 'NOT RUN' | 'BROKEN';
 }
 
 async function run(script: string, results: string): Promise<Row[]> {
@@ -58,7 +59,7 @@ async function run(script: string, results: string): Promise<Row[]> {
       what: result.what,
       measured: measuredOf(result),
       target: targetOf(result),
-      verdict: result.ok ? 'ok' : 'MISSED',
+      verdict: ({ met: 'ok', missed: 'MISSED', unknown: 'unknown' } as const)[result.verdict],
     };
   });
   const expected = rows.some(({ verdict }) => verdict === 'MISSED') ? 1 : 0;
@@ -95,7 +96,7 @@ function print(rows: readonly Row[]): void {
     );
   const count = (verdict: Row['verdict']): number => rows.filter((row) => row.verdict === verdict).length;
   process.stdout.write(
-    `\n${count('ok')} ok, ${count('MISSED')} missed, ${count('NOT RUN')} not run, ${count('BROKEN')} broken\n`,
+    `\n${count('ok')} ok, ${count('MISSED')} missed, ${count('unknown')} unknown, ${count('NOT RUN')} not run, ${count('BROKEN')} broken\n`,
   );
 }
 

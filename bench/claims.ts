@@ -6,48 +6,28 @@
  * to do; every other error is a bug, with its stack and exit code 70.
  */
 import { appendFileSync } from 'node:fs';
+import { measuredOf, targetOf, verdictOf } from '../scripts/docs/claim.ts';
+import type { Claim, Verdict } from '../scripts/docs/claim.ts';
 import { EnvironmentError, missingProgram } from '../src/node/errors.ts';
 
 export const NOT_RUN = 3;
 export const RESULTS = 'KSLIDE_BENCH_RESULTS';
 
-export interface Claim {
-  /** `convert of vmlinuz-6.12 (zstd), of extract-vmlinux's time`. */
-  readonly what: string;
-  readonly measured: number;
-  /** What it has to be at most, or at least. */
-  readonly atMost?: number;
-  readonly atLeast?: number;
-  /** Behind the numbers; none for a ratio. */
-  readonly unit?: string;
+export interface Result extends Claim {
+  readonly verdict: Verdict;
 }
 
-export interface Result extends Claim {
-  readonly ok: boolean;
-}
+/** All claims of this process so far, for `record`. */
+export const claims: Claim[] = [];
 
 export function report(claim: Claim): void {
-  const { measured, atMost = Infinity, atLeast = -Infinity } = claim;
-  const result: Result = { ...claim, ok: measured <= atMost && measured >= atLeast };
-  if (!result.ok) process.exitCode = 1;
-  process.stdout.write(
-    `  ${result.what}: ${measuredOf(result)}, target ${targetOf(result)}: ${result.ok ? 'ok' : 'MISSED'}\n`,
-  );
+  claims.push({ ...claim, measured: Number(claim.measured.toPrecision(6)) });
+  const result: Result = { ...claim, verdict: verdictOf(claim) };
+  if (result.verdict === 'missed') process.exitCode = 1;
+  const verdict = { met: 'ok', missed: 'MISSED', unknown: `unknown: ${claim.unknown}` }[result.verdict];
+  process.stdout.write(`  ${claim.what}: ${measuredOf(claim)}, target ${targetOf(claim)}: ${verdict}\n`);
   const file = process.env[RESULTS];
   if (file !== undefined) appendFileSync(file, `${JSON.stringify(result)}\n`);
-}
-
-export function measuredOf({ measured, unit }: Claim): string {
-  return withUnit(measured, unit);
-}
-
-export function targetOf({ atMost, atLeast, unit }: Claim): string {
-  return atMost === undefined ? `≥ ${withUnit(atLeast!, unit)}` : `≤ ${withUnit(atMost, unit)}`;
-}
-
-function withUnit(value: number, unit: string | undefined): string {
-  const digits = Number.isInteger(value) ? `${value}` : value < 0.001 ? value.toExponential(1) : value.toPrecision(3);
-  return unit === undefined ? digits : `${digits} ${unit}`;
 }
 
 process.on('uncaughtException', (error: Error) => {

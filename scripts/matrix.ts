@@ -1,7 +1,7 @@
 /**
  * Boots converted kernels on many kinds of machines. scripts/matrix/cells.ts says which, and what counts as a success.
  *
- *     npm run matrix -- [--full] [--first 40] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
+ *     npm run matrix -- [--record] [--full] [--first 40] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
  * Without IMAGE it takes Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every pair of levels occurs in some cell, which takes 104 cells
  * per kernel; --full is the whole product, 11,880 cells. --first takes fewer: of the 104, the first 40 have 364 of the 446 pairs. Each result is
@@ -22,8 +22,11 @@ import { readInput } from '../src/kernel/input.ts';
 import { MATRIX, matrixCells, runCell } from './matrix/cells.ts';
 import type { MatrixCell, MatrixKernel, MatrixResult, Outcome } from './matrix/cells.ts';
 import { LineFile, readLines } from '../src/measure/ndjson.ts';
-import { inParallel } from '../src/measure/many-boots.ts';
+import { inParallel, qemuVersion } from '../src/measure/many-boots.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { STUB } from './docs/program.ts';
+import { takeRecordOption, tableOf } from './docs/record.ts';
+import type { Cell, Table } from './docs/results.ts';
 import { cacheFolder, fetchKernel, findModule } from './kernels/debian.ts';
 import type { Flavour, KernelPackage } from './kernels/debian.ts';
 import { writeFileAtomic } from '../src/node/files/output-file.ts';
@@ -48,7 +51,9 @@ process.on('uncaughtException', (error) => {
   process.exit(exitCode);
 });
 
+const { record, rest } = takeRecordOption();
 const { values: options, positionals: images } = parseArgs({
+  args: rest,
   allowPositionals: true,
   options: {
     full: { type: 'boolean', default: false },
@@ -80,6 +85,12 @@ results.close();
 process.stdout.write(`\n${tally(lines)}`);
 if (options.json !== undefined)
   await writeFileAtomic(options.json, [new TextEncoder().encode(`${JSON.stringify(lines, null, 2)}\n`)]);
+record?.('matrix', {
+  machine: `QEMU ${await qemuVersion()} (TCG)`,
+  parts: [STUB],
+  note: `A boot had ${options.timeout} s.`,
+  tables: matrixTables(lines),
+});
 process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
 
 /** A cell's name, in which the factors have a fixed order, whatever order the result file has them in. */
@@ -150,6 +161,32 @@ async function prepare(name: string, path: string, found?: KernelPackage): Promi
     initrd: packGuest(present),
     modules: present.length,
     timeoutMs,
+  };
+}
+
+/** The tables of docs/results/matrix.json: a column for each kernel, and in each cell how many are ok; then those that are not, by outcome. */
+function matrixTables(all: readonly Line[]): Readonly<Record<string, Table>> {
+  const names = [...new Set(all.map(({ kernel }) => kernel))];
+  const cell = (list: readonly Line[]): Cell => {
+    const others = (['neither', 'unsteady', 'failed'] as const)
+      .map((outcome) => ({ outcome, count: list.filter((line) => line.outcome === outcome).length }))
+      .filter(({ count }) => count > 0);
+    const ok = list.length - others.reduce((sum, { count }) => sum + count, 0);
+    return others.length === 0 ? ok : [ok, ...others.map(({ outcome, count }) => `${count} ${outcome}`)].join(', ');
+  };
+  const row = (label: string, of: (list: readonly Line[]) => Cell): Cell[] => [
+    label,
+    ...names.map((name) => of(all.filter(({ kernel }) => kernel === name))),
+  ];
+  const columns = names.map((name) => name.replace('-', ' '));
+  const levels = Object.entries(MATRIX).flatMap(([factor, values]) =>
+    values.map((level) =>
+      row(`${factor} ${level}`, (list) => cell(list.filter((line) => line.cell[factor as keyof MatrixCell] === level))),
+    ),
+  );
+  return {
+    cells: tableOf(['', ...columns], [row(`cells run, of ${allCells.length}`, (list) => list.length), row('ok', cell)]),
+    levels: tableOf(['cells that were ok', ...columns], levels),
   };
 }
 
