@@ -2,6 +2,10 @@
  * Everything that docs/results holds: its name, the script that measures it with `--record`, and what the script needs. `npm run record` (scripts/record.ts) goes
  * through this list, and a test compares it with the files.
  */
+import { changedParts } from './program.ts';
+import { MAKERS, resultsFiles, resultsText } from './results.ts';
+import type { Maker, Results } from './results.ts';
+
 export interface Measurement {
   /** Of the file in docs/results, without its maker. */
   readonly name: string;
@@ -57,3 +61,16 @@ export const MEASUREMENTS: readonly Measurement[] = [
 
 /** What was measured by programs that were not kept: docs/performance.md has it in its appendix. */
 export const NOT_KEPT = ['apply-experiments', 'convert-phases'];
+
+/** Why a measurement has to be made on this maker's processors; undefined where docs/results has it of today's program. `today`: the hash that a part of the program has. */
+export function whyToMeasure(
+  { name, byMaker }: Measurement,
+  maker: Maker,
+  today?: (part: string) => string,
+): string | undefined {
+  const file = byMaker ? `${name}.${maker}` : name;
+  if (!resultsFiles().includes(file)) return byMaker ? `never measured on ${MAKERS[maker]}` : 'never measured';
+  const { program } = JSON.parse(resultsText(file)) as Results;
+  const changed = changedParts(program, today);
+  return changed.length === 0 ? undefined : `of an earlier ${changed.join(', ')}`;
+}

@@ -5,7 +5,7 @@ import { describe, test } from 'node:test';
 import { verdictOf } from '../../scripts/docs/claim.ts';
 import { renderFigure } from '../../scripts/docs/figures.ts';
 import { formatTable, renderPage, withoutGenerated } from '../../scripts/docs/markdown.ts';
-import { MEASUREMENTS, NOT_KEPT } from '../../scripts/docs/measurements.ts';
+import { MEASUREMENTS, NOT_KEPT, whyToMeasure } from '../../scripts/docs/measurements.ts';
 import { renderPages } from '../../scripts/docs/pages.ts';
 import { changedParts, EARLIER, hashOfPart, programNote, programOf, STUB } from '../../scripts/docs/program.ts';
 import { formatResults, MAKERS, ResultsReader, resultsFiles, resultsText } from '../../scripts/docs/results.ts';
@@ -165,6 +165,17 @@ describe('results', () => {
       assert.match(text, new RegExp(`\\brecord(\\?\\.|!)?\\(('${name}'|NAME),`), `${script} records ${name}`);
       assert.ok(text.includes(`'${name}'`), `${script} names ${name}`);
     }
+  });
+
+  test('what has to be measured again is what is missing on a maker, or of an earlier program', () => {
+    const [encodings, apply] = ['table-encodings', 'apply-table'].map((name) =>
+      MEASUREMENTS.find((each) => each.name === name)!,
+    );
+    assert.equal(whyToMeasure(encodings!, 'amd'), undefined);
+    assert.equal(whyToMeasure(encodings!, 'amd', changed), 'of an earlier src/relocs/tables');
+    assert.equal(whyToMeasure(apply!, 'intel', changed), 'of an earlier stub');
+    assert.equal(whyToMeasure({ ...apply!, name: 'nothing' }, 'amd'), 'never measured on AMD');
+    assert.equal(whyToMeasure({ ...encodings!, name: 'nothing' }, 'amd'), 'never measured');
   });
 
   test('what two files say of one kernel is the same', () => {
