@@ -34,10 +34,9 @@ import { runRelocsTool } from '../src/relocs/tool/tool.ts';
 import type { RelocsToolOptions } from '../src/relocs/tool/tool.ts';
 import { verify } from '../src/verify/verify.ts';
 import { packGuest } from '../test/guest/init.ts';
-import { changedParts, STUB } from './docs/program.ts';
-import { takeRecordOption, tableOf } from './docs/record.ts';
-import { resultsFiles, resultsText } from './docs/results.ts';
-import type { Cell, Results } from './docs/results.ts';
+import { STUB } from './docs/program.ts';
+import { takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
+import type { Cell } from './docs/results.ts';
 import { cacheFolder } from './kernels/debian.ts';
 import type { Row as RecoverRow } from './try-recover.ts';
 
@@ -56,7 +55,6 @@ const MODES: readonly (readonly [string[], RelocsToolOptions, file: string])[] =
   [['--realmode'], { print: 'table', realMode: true }, 'realmode.elf'],
   [['--realmode', '--text'], { print: 'text', realMode: true }, 'realmode.elf'],
 ];
-const NAME = 'built-kernels';
 const COLUMNS = [
   'kernel',
   'compiler',
@@ -348,31 +346,19 @@ async function tryKernel(name: string): Promise<Cell[]> {
   ];
 }
 
-/** Of kernels that were tried before. Rows of another stub do not count for this one. */
-function earlierRows(): readonly (readonly Cell[])[] {
-  if (!resultsFiles().includes(NAME)) return [];
-  const { program, tables } = JSON.parse(resultsText(NAME)) as Results;
-  return changedParts(program).length === 0 ? (tables?.['kernels']?.rows ?? []) : [];
-}
-
 const folder = join(cacheFolder(), 'built');
 const built = existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name, 'about'))) : [];
-const rows = new Map(earlierRows().map((row) => [row[0], row]));
+const rows: Cell[][] = [];
 for (const name of positionals.length > 0 ? positionals : built) {
   const row = await tryKernel(name);
   process.stdout.write(`${row.join(' | ')}\n`);
-  rows.set(name, row);
+  rows.push(row);
   // After each kernel, so that one can stop and go on.
-  record?.(NAME, {
+  record?.('built-kernels', {
     machine: `QEMU ${await qemuVersion()} (TCG), -cpu max, ${GUEST.memoryMib} MiB`,
     parts: [STUB],
     before: 'scripts/build-kernels.sh',
     note: `Built from Debian's linux-source packages. Each entry booted ${boots} times.`,
-    tables: {
-      kernels: tableOf(
-        COLUMNS,
-        [...rows.values()].toSorted(([a], [b]) => String(a).localeCompare(String(b))),
-      ),
-    },
+    tables: { kernels: tableOf(COLUMNS, withEarlierRows('built-kernels', 'kernels', rows)) },
   });
 }

@@ -15,7 +15,7 @@ import { countRelocations } from '../src/relocs/tables/kernel-table.ts';
 import { loadOperandDisassembler } from '../src/shuffle/verify/operand-disassembler.ts';
 import { contradictionsOf, forgeAdded, forgeLeftOut, readFields } from '../test/verify/forge-tables.ts';
 import type { Forged } from '../test/verify/forge-tables.ts';
-import { processorHere, rightAligned, takeRecordOption, tableOf } from './docs/record.ts';
+import { processorHere, rightAligned, takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 
 const FORGERIES = 300;
 
@@ -87,14 +87,18 @@ record?.('judge', {
         rightAligned(`refuted, of ${FORGERIES} added`),
         rightAligned('seconds', { digits: 2 }),
       ],
-      rows.map(({ kernel, sites, open: either, leftOut, added, seconds }) => [
-        kernel,
-        sites,
-        either,
-        leftOut,
-        added,
-        Number(seconds.toFixed(2)),
-      ]),
+      withEarlierRows(
+        'judge',
+        'kernels',
+        rows.map(({ kernel, sites, open: either, leftOut, added, seconds }) => [
+          kernel,
+          sites,
+          either,
+          leftOut,
+          added,
+          Number(seconds.toFixed(2)),
+        ]),
+      ),
     ),
   },
 });

@@ -16,7 +16,7 @@ import { verify } from '../src/verify/verify.ts';
 import { readVmlinux } from '../src/kernel/vmlinux.ts';
 import { extract } from '../src/extract.ts';
 import { STUB } from './docs/program.ts';
-import { takeRecordOption, tableOf } from './docs/record.ts';
+import { takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 import type { Cell } from './docs/results.ts';
 
 const MEMORY_MIB = 512;
@@ -64,5 +64,5 @@ record?.('try-kernels', {
   parts: [STUB],
   args: 'KERNEL …',
   note: 'Kernels of Debian and Ubuntu.',
-  tables: { kernels: tableOf(COLUMNS, rows) },
+  tables: { kernels: tableOf(COLUMNS, withEarlierRows('try-kernels', 'kernels', rows)) },
 });

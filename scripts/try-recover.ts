@@ -17,7 +17,7 @@ import { hex } from '../src/base/errors.ts';
 import { openKernel } from '../src/kernel/open.ts';
 import { fileOffsetOf } from '../src/kernel/vmlinux.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { processorHere, rightAligned, takeRecordOption, tableOf } from './docs/record.ts';
+import { processorHere, rightAligned, takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 import { recoverRelocations } from '../src/recover/recover.ts';
 import { leaveOutNotes } from '../src/relocs/note-sites.ts';
 import { readRelocations } from '../src/relocs/find.ts';
@@ -122,15 +122,19 @@ if (rest[0] === '--one') {
           ...['sites', 'missed', 'zeros', 'invented', 'doubts'].map((name) => rightAligned(name)),
           rightAligned('seconds', { digits: 2 }),
         ],
-        rows.map(({ kernel, sites, missed, zeros, invented, doubts, seconds }) => [
-          kernel,
-          sites,
-          missed,
-          zeros,
-          invented,
-          doubts,
-          Number(seconds.toFixed(2)),
-        ]),
+        withEarlierRows(
+          'recover',
+          'kernels',
+          rows.map(({ kernel, sites, missed, zeros, invented, doubts, seconds }) => [
+            kernel,
+            sites,
+            missed,
+            zeros,
+            invented,
+            doubts,
+            Number(seconds.toFixed(2)),
+          ]),
+        ),
       ),
     },
   });

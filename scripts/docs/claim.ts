@@ -42,4 +42,5 @@ export const AIMS = {
   applyCold: { atMost: 0.8 },
   applyWarm: { atMost: 0.9 },
   convert: { atMost: 1 },
+  convertNode24: { atMost: 0.9 },
 } as const satisfies Readonly<Record<string, Aim>>;

@@ -36,6 +36,15 @@ export const MEASUREMENTS: readonly Measurement[] = [
   { name: 'relocs', script: 'bench/relocs.ts', byMaker: true, claims: true, build: true, minutes: 10 },
   { name: 'shuffle-costs', script: 'bench/shuffle.ts', byMaker: true, claims: true, build: true, minutes: 5 },
   { name: 'shuffle', script: 'bench/shuffle.ts', build: true, minutes: 5 },
+  {
+    name: 'node-versions',
+    script: 'bench/node-versions.ts',
+    byMaker: true,
+    claims: true,
+    build: true,
+    needs: 'NODE …',
+    minutes: 3,
+  },
   // Boots in QEMU.
   { name: 'kernel-randomization', script: 'bench/kernel-randomization.ts', claims: true, minutes: 2 },
   { name: 'boot', script: 'bench/boot.ts', claims: true, minutes: 60 },

@@ -13,9 +13,9 @@ import { fileURLToPath } from 'node:url';
 import { version } from '../../src/cli/version.ts';
 
 import type { Claim } from './claim.ts';
-import { programOf } from './program.ts';
-import { formatResults, MAKERS } from './results.ts';
-import type { Cell, Column, Maker, Table } from './results.ts';
+import { changedParts, programOf } from './program.ts';
+import { formatResults, MAKERS, resultsFiles, resultsText } from './results.ts';
+import type { Cell, Column, Maker, Results, Table } from './results.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 const OPTION = '--record';
@@ -80,10 +80,20 @@ export function today(): string {
   return new Date().toISOString().slice(0, 10);
 }
 
-/** `AMD EPYC (family 25, model 1), 2 CPUs, load 0.1, Node 20.20.2`. The load is that of the last minute: what else was running. */
+/**
+ * `AMD EPYC (family 25, model 1), 2 CPUs, load 0.1, Node 20.20.2`. The load is that of the last minute: what else was running. With real-time priority (chrt -r) the
+ * measured programs went first.
+ */
 export function describeMachine(): string {
-  return `${processorHere()}, ${cpus().length} CPUs, load ${loadavg()[0]!.toFixed(1)}, Node ${process.versions.node}`;
+  // proc(5): `policy` is the 39th field after the name, which ends with the last parenthesis.
+  const policy = Number(readFileSync('/proc/self/stat', 'utf8').split(') ').at(-1)!.split(' ')[38]);
+  const priority = policy === SCHED_FIFO || policy === SCHED_RR ? ' at real-time priority' : '';
+  const load = `load ${loadavg()[0]!.toFixed(1)}${priority}`;
+  return `${processorHere()}, ${cpus().length} CPUs, ${load}, Node ${process.versions.node}`;
 }
+
+const SCHED_FIFO = 1;
+const SCHED_RR = 2;
 
 /** Models of processors in the cloud often have no number: family and model tell them apart. */
 export function processorHere(): string {
@@ -113,6 +123,21 @@ export function tableOf(columns: readonly (string | Column)[], rows: readonly (r
 export function rowsOf(names: readonly string[], columns: readonly (readonly Cell[])[]): Cell[][] {
   return names.map((name, i) => [name as Cell].concat(columns.map((cells) => cells[i]!)));
 }
+
+/**
+ * The rows of `docs/results/NAME.json`, with `rows` instead of those that begin with the same cell, in the order of their first cells. For tables that are measured a few rows at a time. Rows of
+ * another program than today's are left out.
+ */
+export function withEarlierRows(name: string, table: string, rows: readonly (readonly Cell[])[]): (readonly Cell[])[] {
+  const known = resultsFiles().includes(name) ? (JSON.parse(resultsText(name)) as Results) : undefined;
+  const isOfToday = known !== undefined && changedParts(known.program).length === 0;
+  const earlier = isOfToday ? (known.tables?.[table]?.rows ?? []) : [];
+  const all = new Map([...earlier, ...rows].map((row) => [String(row[0]), row]));
+  return [...all.values()].toSorted(([a], [b]) => NAMES.compare(String(a), String(b)));
+}
+
+/** 6.1 before 6.12. */
+const NAMES = new Intl.Collator('en', { numeric: true });
 
 /** The column of a count or a size. */
 export const rightAligned = (name: string, more: Omit<Column, 'name' | 'align'> = {}): Column => ({
