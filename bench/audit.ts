@@ -54,8 +54,18 @@ for (const entry of ['pvh', 'linux64'] as const) {
 const summary = summarizeAudit(all, boots);
 process.stdout.write(reportAudit(summary));
 if (summary.verdict !== 'nothing-found') process.exitCode = 1;
+if (record !== undefined && summary.verdict === 'not-enough-boots')
+  process.stdout.write(`not recorded: it takes ${summary.needed} boots to tell\n`);
 const { slots, slides, uniformity, collisions, entropy } = summary;
-if (record !== undefined && slots && slides && uniformity && collisions && entropy) {
+if (
+  record !== undefined &&
+  summary.verdict !== 'not-enough-boots' &&
+  slots &&
+  slides &&
+  uniformity &&
+  collisions &&
+  entropy
+) {
   const entries = Object.entries(summary.boots.byEntry).map(([entry, number]) => `${number} ${entry}`);
   record('audit', {
     machine: `QEMU ${await qemuVersion()} (TCG), -cpu ${GUEST.cpu}, ${GUEST.memoryMib} MiB`,

@@ -76,6 +76,8 @@ mkdirSync(dirname(options.out), { recursive: true });
 const known = existsSync(options.out) ? await readLines(options.out, readLine) : undefined;
 const results = new LineFile(options.out, known?.length);
 const lines: Line[] = [];
+/** Of the kernels, or their files' names. */
+const releases: string[] = [];
 for (const name of kernels) {
   const kernel = await (images.length > 0 ? prepareImage(name) : prepareDebian(name));
   const image = createHash('sha256').update(kernel.converted).digest('hex');
@@ -88,7 +90,7 @@ if (options.json !== undefined)
 record?.('matrix', {
   machine: `QEMU ${await qemuVersion()} (TCG)`,
   parts: [STUB],
-  note: `A boot had ${options.timeout} s.`,
+  note: `${releases.join(', ')}; a boot had ${options.timeout} s.`,
   tables: matrixTables(lines),
 });
 process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
@@ -143,6 +145,7 @@ function prepareImage(path: string): Promise<MatrixKernel> {
 }
 
 async function prepare(name: string, path: string, found?: KernelPackage): Promise<MatrixKernel> {
+  releases.push(found?.release ?? name);
   const image = await readFile(path);
   const { vmlinux } = await readInput(image, { codecs: nodeCodecs });
   const { bytes, summary } = await convert(image, { codecs: nodeCodecs });
@@ -186,6 +189,12 @@ function matrixTables(all: readonly Line[]): Readonly<Record<string, Table>> {
   );
   return {
     cells: tableOf(['', ...columns], [row(`cells run, of ${allCells.length}`, (list) => list.length), row('ok', cell)]),
+    failed: tableOf(
+      ['kernel', 'cell', 'outcome', 'what'],
+      all
+        .filter(({ outcome }) => outcome === 'failed' || outcome === 'unsteady')
+        .map((line) => [line.kernel.replace('-', ' '), keyOf(line.cell), line.outcome, line.what ?? null]),
+    ),
     levels: tableOf(['cells that were ok', ...columns], levels),
   };
 }

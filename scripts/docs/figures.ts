@@ -49,6 +49,8 @@ const STOCK = new Set([
   'randomize.node',
   'slots.count',
   'slots.bits',
+  'audit.note',
+  'matrix.note',
 ]);
 
 export const FIGURES: Readonly<Record<string, Figure>> = {
@@ -100,6 +102,10 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'slots.count': (from) => formatNumber(from.value('stub-distribution', 'slots')),
   'slots.bits': (from) => Math.log2(from.value('stub-distribution', 'slots')).toFixed(1),
 
+  // What was booted, in the words of the script.
+  'audit.note': (from) => sentencePart(from.file('audit').note),
+  'matrix.note': (from) => sentencePart(from.file('matrix').note),
+
   // `shuffle`.
   'shuffle.functions': (from) => formatNumber(from.value('shuffle', 'functions')),
   'shuffle.moving': (from) => formatNumber(from.value('shuffle', 'functions that move')),
@@ -138,6 +144,11 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'code.log': () => `${(SCRATCH.size - SCRATCH.log) / 1024} KiB`,
   'code.entry': () => `${ENTRY_BYTES} bytes`,
 };
+
+/** Without the point at its end. */
+function sentencePart(note: string): string {
+  return note.replace(/\.$/, '');
+}
 
 const CONVERTED = 'kslide, compact';
 
