@@ -11,20 +11,19 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { cpus, loadavg, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { measuredOf, targetOf } from '../scripts/docs/claim.ts';
+import { MEASUREMENTS } from '../scripts/docs/measurements.ts';
 import { NOT_RUN, RESULTS } from './claims.ts';
 import type { Result } from './claims.ts';
 import { machine } from './measure.ts';
 
 /** Those that make claims. */
-const SCRIPTS = readdirSync(new URL('.', import.meta.url))
-  .filter((file) => file.endsWith('.ts') && file !== 'all.ts')
-  .filter((file) => readFileSync(new URL(file, import.meta.url), 'utf8').includes("from './claims.ts'"))
-  .map((file) => file.slice(0, -'.ts'.length))
+const SCRIPTS = MEASUREMENTS.filter(({ claims }) => claims)
+  .map(({ script }) => basename(script, '.ts'))
   .toSorted();
 /** Downloads of judges included. */
 const SCRIPT_MS = 3_600_000;

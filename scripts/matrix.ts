@@ -45,6 +45,16 @@ const KERNELS = ['6.1', '6.12'].flatMap((series) =>
   ['cloud', 'generic', 'rt'].map((flavour) => `${series}-${flavour}`),
 );
 
+/** As the documentation names them. */
+const FACTORS: Readonly<Record<keyof MatrixCell, string>> = {
+  entry: 'entry',
+  machine: 'machine',
+  memory: 'MiB',
+  cpus: 'CPUs',
+  cpu: 'CPU',
+  words: 'command line:',
+};
+
 process.on('uncaughtException', (error) => {
   const { text, exitCode } = describeFailure(error, 'npm run matrix --');
   process.stderr.write(`matrix: ${text}\n`);
@@ -171,6 +181,7 @@ async function prepare(name: string, path: string, found?: KernelPackage): Promi
 function matrixTables(all: readonly Line[]): Readonly<Record<string, Table>> {
   const names = [...new Set(all.map(({ kernel }) => kernel))];
   const cell = (list: readonly Line[]): Cell => {
+    if (list.length === 0) return null;
     const others = (['neither', 'unsteady', 'failed'] as const)
       .map((outcome) => ({ outcome, count: list.filter((line) => line.outcome === outcome).length }))
       .filter(({ count }) => count > 0);
@@ -184,7 +195,9 @@ function matrixTables(all: readonly Line[]): Readonly<Record<string, Table>> {
   const columns = names.map((name) => name.replace('-', ' '));
   const levels = Object.entries(MATRIX).flatMap(([factor, values]) =>
     values.map((level) =>
-      row(`${factor} ${level}`, (list) => cell(list.filter((line) => line.cell[factor as keyof MatrixCell] === level))),
+      row(`${FACTORS[factor as keyof MatrixCell]} ${level}`, (list) =>
+        cell(list.filter((line) => line.cell[factor as keyof MatrixCell] === level)),
+      ),
     ),
   );
   return {

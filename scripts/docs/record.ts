@@ -126,11 +126,16 @@ export function rowsOf(names: readonly string[], columns: readonly (readonly Cel
 
 /**
  * The rows of `docs/results/NAME.json`, with `rows` instead of those that begin with the same cell, in the order of their first cells. For tables that are measured a few rows at a time. Rows of
- * another program than today's are left out.
+ * another program than today's are left out. `hashOf`: the hash that a part of the program has.
  */
-export function withEarlierRows(name: string, table: string, rows: readonly (readonly Cell[])[]): (readonly Cell[])[] {
+export function withEarlierRows(
+  name: string,
+  table: string,
+  rows: readonly (readonly Cell[])[],
+  hashOf?: (part: string) => string,
+): (readonly Cell[])[] {
   const known = resultsFiles().includes(name) ? (JSON.parse(resultsText(name)) as Results) : undefined;
-  const isOfToday = known !== undefined && changedParts(known.program).length === 0;
+  const isOfToday = known !== undefined && changedParts(known.program, hashOf).length === 0;
   const earlier = isOfToday ? (known.tables?.[table]?.rows ?? []) : [];
   const all = new Map([...earlier, ...rows].map((row) => [String(row[0]), row]));
   return [...all.values()].toSorted(([a], [b]) => NAMES.compare(String(a), String(b)));

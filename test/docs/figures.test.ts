@@ -33,6 +33,13 @@ describe('pages', () => {
     assert.deepEqual(used, resultsFiles());
   });
 
+  test('no table that is written by hand holds a measured time', () => {
+    const byHand = pages.flatMap(({ name, after }) =>
+      (withoutGenerated(after).match(/^\|.*\d (ms|ns|s)\b.*$/gm) ?? []).map((row) => `${name}: ${row}`),
+    );
+    assert.deepEqual(byHand, []);
+  });
+
   test('no page repeats by hand a figure that another page has', () => {
     // Facts of formats, and of machines that were booted: powers of two, and lengths.
     const facts = new Set(['1,024', '2,048', '4,096', '65,536', '2,000']);
