@@ -7,7 +7,7 @@
  * claims come together in a table. What cannot run (a judge or a kernel that is missing and cannot be fetched) is no claim kept: it
  * stands in the table as not run, with what to do about it.
  *
- * Exit code: 0 all targets met; 1 a target missed, or a script broken; 3 none missed, but something was not run.
+ * Exit code: 0 all targets met; 1 a target missed, or a script broken; 3 none missed, but something was not run, or is unknown because of other work.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -111,7 +111,7 @@ if (unknown === undefined) {
   }
   print(rows);
   if (rows.some(({ verdict }) => verdict === 'MISSED' || verdict === 'BROKEN')) process.exitCode = 1;
-  else if (rows.some(({ verdict }) => verdict === 'NOT RUN')) process.exitCode = NOT_RUN;
+  else if (rows.some(({ verdict }) => verdict === 'NOT RUN' || verdict === 'unknown')) process.exitCode = NOT_RUN;
 } else {
   process.stderr.write(`there is no ${unknown}; there are ${SCRIPTS.join(', ')}\n`);
   process.exitCode = 2;

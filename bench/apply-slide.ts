@@ -21,7 +21,7 @@ import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { applySlide, prepareTable } from '../src/relocs/tables/apply.ts';
 import { checkSites, countRelocations, readRelocationTable } from '../src/relocs/tables/kernel-table.ts';
 import { readVmlinux } from '../src/kernel/vmlinux.ts';
-import { claims, report } from './claims.ts';
+import { claims, reportTime } from './claims.ts';
 import { machine } from './measure.ts';
 
 const ROUNDS = 101;
@@ -151,5 +151,5 @@ async function bench(kernel: string, path: string, peer: string): Promise<void> 
     );
   }
   const what = `applySlide on ${basename(path)}, fresh: time a relocation`;
-  report({ what, measured: least('applySlide, fresh'), atMost: AT_MOST, unit: 'ns' });
+  reportTime({ what, measured: least('applySlide, fresh'), atMost: AT_MOST, unit: 'ns' });
 }

@@ -53,7 +53,7 @@ async function bench(image: string, append: string): Promise<BenchSummary> {
       runs: RUNS,
       append,
     });
-  const name = `boot-${basename(image)}-${append.replaceAll(/\W/g, '-')}`;
+  const name = `boot-${RUNS}-${basename(image)}-${append.replaceAll(/\W/g, '-')}`;
   const summary = record === undefined ? await work() : await keep(name, PARTS, work);
   process.stdout.write(reportBench(summary));
   for (const { table, instructions, again, perRelocation } of summary.stubs) {

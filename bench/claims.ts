@@ -6,6 +6,7 @@
  * to do; every other error is a bug, with its stack and exit code 70.
  */
 import { appendFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
 import { measuredOf, targetOf, verdictOf } from '../scripts/docs/claim.ts';
 import type { Claim, Verdict } from '../scripts/docs/claim.ts';
 import { EnvironmentError, missingProgram } from '../src/node/errors.ts';
@@ -28,6 +29,16 @@ export function report(claim: Claim): void {
   process.stdout.write(`  ${claim.what}: ${measuredOf(claim)}, target ${targetOf(claim)}: ${verdict}\n`);
   const file = process.env[RESULTS];
   if (file !== undefined) appendFileSync(file, `${JSON.stringify(result)}\n`);
+}
+
+/** More of all processors than that, before anything was measured, is other work. */
+const BUSY = 0.5;
+const load = loadavg()[0]! / cpus().length;
+
+/** For times of whole processes: where other work is going on, a miss may be its doing, and the claim is unknown. */
+export function reportTime(claim: Claim): void {
+  const isBusy = load > BUSY && verdictOf(claim) === 'missed';
+  report(isBusy ? { ...claim, unknown: `other work is going on (load ${loadavg()[0]!.toFixed(1)})` } : claim);
 }
 
 process.on('uncaughtException', (error: Error) => {

@@ -21,7 +21,7 @@ import { nodeCodecs } from '../src/node/codecs.ts';
 import { rightAligned, takeRecordOption, tableOf } from '../scripts/docs/record.ts';
 import type { Cell } from '../scripts/docs/results.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
-import { claims, report } from './claims.ts';
+import { claims, reportTime } from './claims.ts';
 import { machine, race } from './measure.ts';
 
 const ROUNDS = 9;
@@ -85,7 +85,7 @@ function bench(name: string, compression: Compression, data: Uint8Array, expecte
       `ours ${mine.toFixed(0)} ms, ${tool} ${theirs.toFixed(0)} ms, same bytes; ` +
       `peak ${megabytes(Math.max(...results.map(({ peak }) => peak)))} MB with Node and the file\n`,
   );
-  report({ what: `decode ${name} (${compression}): time, of ${tool}'s`, measured: mine / theirs, atMost: AT_MOST });
+  reportTime({ what: `decode ${name} (${compression}): time, of ${tool}'s`, measured: mine / theirs, atMost: AT_MOST });
   const sizes = `${megabytes(data.length)} to ${megabytes(expected.length)}`;
   return [name, compression, sizes, Math.round(mine), Math.round(theirs), Number((mine / theirs).toFixed(2))];
 }

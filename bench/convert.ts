@@ -17,7 +17,7 @@ import { AIMS } from '../scripts/docs/claim.ts';
 import { rightAligned, takeRecordOption, tableOf } from '../scripts/docs/record.ts';
 import type { Cell } from '../scripts/docs/results.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
-import { claims, report } from './claims.ts';
+import { claims, report, reportTime } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 import { kernelSource } from './peers.ts';
 
@@ -99,7 +99,7 @@ function bench(name: string, image: string): Cell[] {
   process.stdout.write(
     `${basename(image)}: convert ${mine!.median.toFixed(0)} ms, extract-vmlinux ${yours!.median.toFixed(0)} ms, medians of ${ROUNDS}\n`,
   );
-  report({ what: `${what}: time, of extract-vmlinux's`, measured: ratio, atMost: most });
+  reportTime({ what: `${what}: time, of extract-vmlinux's`, measured: ratio, atMost: most });
   report({ what: `${what}: peak memory, of the vmlinux`, measured: memory, atMost: 4 });
   report({ what: `${what}: added beside the table`, measured: added, atMost: 0x1_0000, unit: 'bytes' });
   const times = [mine!.median, yours!.median].map(Math.round);

@@ -24,7 +24,7 @@ import type { Aim } from '../scripts/docs/claim.ts';
 import { rightAligned, takeRecordOption, tableOf } from '../scripts/docs/record.ts';
 import type { Cell } from '../scripts/docs/results.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
-import { claims, report } from './claims.ts';
+import { claims, reportTime } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 import type { Command } from './measure.ts';
 import { kernelSource } from './peers.ts';
@@ -128,7 +128,7 @@ function benchProcesses(): Cell[][] {
       .slice(3 * i)
       .map(({ least, median }) => `${least.toFixed(0)} ms, ${median.toFixed(0)}`) as [string, string, string];
     const ratio = times[3 * i + 1]!.median / extract.median;
-    report({ what: `convert on Node ${version}: time, of extract-vmlinux's`, measured: ratio, ...aimOn(version) });
+    reportTime({ what: `convert on Node ${version}: time, of extract-vmlinux's`, measured: ratio, ...aimOn(version) });
     const memory = Math.round(peakMemory([program, ...args]) / 2 ** 20);
     process.stdout.write(
       `Node ${version}: start ${start}; convert ${convert}; without compiled code ${without}; ${memory} MiB\n`,

@@ -17,7 +17,7 @@ import { nodeCodecs } from '../src/node/codecs.ts';
 import { takeRecordOption } from '../scripts/docs/record.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { openRandomizer } from '../src/randomize.ts';
-import { claims, report } from './claims.ts';
+import { claims, reportTime } from './claims.ts';
 import { machine, race } from './measure.ts';
 
 const ROUNDS = 21;
@@ -84,7 +84,7 @@ async function benchProcesses(input: string): Promise<void> {
   values['randomize, ms'] = Math.round(randomize!.median);
   values['cp, ms'] = Math.round(cp!.median);
   values['node -e 0, ms'] = Math.round(node!.median);
-  report({ what: 'randomize, of cp and node -e 0 together', measured: ratio('median'), atMost: 2 });
+  reportTime({ what: 'randomize, of cp and node -e 0 together', measured: ratio('median'), atMost: 2 });
 }
 
 /** Everything on the main thread, and written by write(2) itself: one core. */
@@ -115,5 +115,5 @@ async function benchImages(input: string): Promise<void> {
     `${IMAGES} images: ${median.toFixed(1)} ms each (least ${least.toFixed(1)}), ${perImage.toFixed(1)} ms of CPU time each\n`,
   );
   values['an image in a process that stays, ms of CPU time'] = Math.round(perImage);
-  report({ what: 'images of 57 MB a second into a tmpfs, by CPU time', measured: 1000 / perImage, atLeast: 30 });
+  reportTime({ what: 'images of 57 MB a second into a tmpfs, by CPU time', measured: 1000 / perImage, atLeast: 30 });
 }

@@ -23,7 +23,7 @@ import { countFunctions } from '../src/shuffle/summary.ts';
 import { openByteSource } from '../src/node/files/byte-source.ts';
 import { takeRecordOption, tableOf } from '../scripts/docs/record.ts';
 import type { Cell } from '../scripts/docs/results.ts';
-import { claims, NOT_RUN, report } from './claims.ts';
+import { claims, NOT_RUN, report, reportTime } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 
 const ROUNDS = 15;
@@ -67,11 +67,11 @@ async function bench(): Promise<void> {
   run('verify', '--shuffled', bzImage, output, '--debug', debug); // throws when it is refuted
 
   const [plans] = race([{ args: [...ONE_CPU, ...planning], output: planFile }], 3);
-  report({ what: 'plan, whole process', measured: plans!.median, atMost: 6000, unit: 'ms' });
+  reportTime({ what: 'plan, whole process', measured: plans!.median, atMost: 6000, unit: 'ms' });
   const memory = { planning: peakMemory(planning), laying: 0 };
   report({ what: 'plan, memory', measured: memory.planning / MB, atMost: 2147, unit: 'MB' });
   const [layouts] = race([{ args: [...ONE_CPU, ...laying], output }], ROUNDS);
-  report({ what: 'layout, whole process', measured: layouts!.median, atMost: 400, unit: 'ms' });
+  reportTime({ what: 'layout, whole process', measured: layouts!.median, atMost: 400, unit: 'ms' });
   memory.laying = peakMemory(laying);
   report({ what: 'layout, memory', measured: memory.laying / MB, atMost: 400, unit: 'MB' });
 
@@ -85,7 +85,7 @@ async function bench(): Promise<void> {
     times.push((now.user + now.system - user - system) / 1000);
   }
   const opened = times.toSorted((one, other) => one - other)[Math.floor(times.length / 2)]!;
-  report({ what: 'layout, kernel open, processor', measured: opened, atMost: 200, unit: 'ms' });
+  reportTime({ what: 'layout, kernel open, processor', measured: opened, atMost: 200, unit: 'ms' });
   worth(plan);
   if (record !== undefined) await recordAll(plan, { planning: plans!.median, laying: layouts!.median, opened, memory });
 }
