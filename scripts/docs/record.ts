@@ -126,7 +126,7 @@ export function rowsOf(names: readonly string[], columns: readonly (readonly Cel
 
 /**
  * The rows of `docs/results/NAME.json`, with `rows` instead of those that begin with the same cell, in the order of their first cells. For tables that are measured a few rows at a time. Rows of
- * another program than today's are left out. `hashOf`: the hash that a part of the program has.
+ * another program than today's, or with other columns, are left out. `hashOf`: the hash that a part of the program has.
  */
 export function withEarlierRows(
   name: string,
@@ -137,7 +137,9 @@ export function withEarlierRows(
   const known = resultsFiles().includes(name) ? (JSON.parse(resultsText(name)) as Results) : undefined;
   const isOfToday = known !== undefined && changedParts(known.program, hashOf).length === 0;
   const earlier = isOfToday ? (known.tables?.[table]?.rows ?? []) : [];
-  const all = new Map([...earlier, ...rows].map((row) => [String(row[0]), row]));
+  const width = rows[0]?.length;
+  const alike = earlier.filter((row) => row.length === width);
+  const all = new Map([...alike, ...rows].map((row) => [String(row[0]), row]));
   return [...all.values()].toSorted(([a], [b]) => NAMES.compare(String(a), String(b)));
 }
 

@@ -100,6 +100,11 @@ describe('--record', () => {
       withEarlierRows('judge', 'kernels', [row], () => ''),
       [row],
     );
+    assert.deepEqual(
+      withEarlierRows('judge', 'kernels', [row.slice(1)], (part) => program[part]!),
+      [row.slice(1)],
+      'not of other columns',
+    );
     assert.deepEqual(withEarlierRows('nothing', 'kernels', [row]), [row]);
   });
 });
