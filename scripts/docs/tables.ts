@@ -84,6 +84,8 @@ export const VIEWS: Readonly<Record<string, View>> = {
 interface Summarized {
   readonly what: string;
   readonly aim?: Aim;
+  /** Which of the script's claims this is: it may be unknown, because of other work. */
+  readonly claim?: RegExp;
   readonly measured: (from: ResultsReader) => number;
   /** Of the kernel as it was given: no change of ours changes it. */
   readonly stock?: true;
@@ -139,6 +141,7 @@ const SUMMARY: readonly Summarized[] = [
   {
     what: "the time to apply it / the kernel's loop, cold caches",
     aim: AIMS.applyCold,
+    claim: /6\.12.*\bcold\b/,
     measured: figureOf('apply.cold'),
     file: 'apply-table',
     command: '`bench/apply-table.ts`',
@@ -146,6 +149,7 @@ const SUMMARY: readonly Summarized[] = [
   {
     what: 'the same, warm caches',
     aim: AIMS.applyWarm,
+    claim: /6\.12.*\bwarm\b/,
     measured: figureOf('apply.warm'),
     file: 'apply-table',
     command: '`bench/apply-table.ts`',
@@ -153,6 +157,7 @@ const SUMMARY: readonly Summarized[] = [
   {
     what: "the time to convert Debian's 6.12 kernel / `extract-vmlinux`'s time",
     aim: AIMS.convert,
+    claim: /6\.12.*: time, of extract-vmlinux's$/,
     measured: (from) => from.number('convert', 'convert', 'Debian 6.12 cloud', "of extract-vmlinux's"),
     file: 'convert',
     command: '`bench/convert.ts`',
@@ -161,7 +166,7 @@ const SUMMARY: readonly Summarized[] = [
 
 /** docs/performance.md at a glance. A claim is unknown where no figure is of today's program. */
 function summary({ today, files }: ViewSources): Table {
-  const rows = SUMMARY.map(({ what, aim, measured, text = threeDigits, stock, file, command }): Cell[] => {
+  const rows = SUMMARY.map(({ what, aim, measured, text = threeDigits, stock, claim, file, command }): Cell[] => {
     const results: string[] = [];
     const verdicts: string[] = [];
     const readings = readByMaker((from) => ({ number: measured(from), about: from.file(file) }));
@@ -170,8 +175,10 @@ function summary({ today, files }: ViewSources): Table {
       const where = maker === undefined ? '' : ` (${MAKERS[maker]})`;
       const isEarlier = stock !== true && changedParts(value.about.program, today).length > 0;
       results.push(`${text(value.number)}${where}${isEarlier ? ', by an earlier program' : ''}`);
+      const recorded = claim && value.about.claims?.find((each) => claim.test(each.what));
+      const isOpen = isEarlier || recorded?.unknown !== undefined;
       const verdict = aim === undefined ? undefined : verdictOf({ what, measured: value.number, ...aim });
-      if (verdict !== undefined) verdicts.push(`${isEarlier ? 'unknown' : verdict}${where}`);
+      if (verdict !== undefined) verdicts.push(`${isOpen ? 'unknown' : verdict}${where}`);
     }
     if (aim !== undefined && readings[0]!.maker !== undefined)
       for (const maker of makersWithout(file)) verdicts.push(`unknown (${MAKERS[maker]})`);
