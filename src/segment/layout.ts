@@ -107,15 +107,15 @@ export const SCRATCH = {
   cpu_leaf1: 0x074,
   cpu_leaf7: 0x078,
   /**
-   * The state of the loop that adds at once: R9 and R12, which the step keeps; the rows after a batch's first one, and their bytes; the next group's
-   * first site in the log; the end of the groups' sites there.
+   * The state of the reader that goes by groups: R9 and R12, which it keeps; a chain's rows after the first; their bytes in the batch; the group's
+   * first site in the log; the number of groups left.
    */
   kept_r9: 0x080,
   kept_r12: 0x088,
   rows: 0x090,
   row_bytes: 0x098,
   group: 0x0a0,
-  groups_end: 0x0a8,
+  groups_left: 0x0a8,
   /** The address of the reader of the 32-bit lists. */
   chain_reader: 0x0b0,
   idt: 0x100,

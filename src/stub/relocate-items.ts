@@ -6,8 +6,9 @@
  * are somewhere in the image or near it, which costs a little and breaks nothing.
  *
  * There are two ways through a bitmap's bits, from below. With POPCNT and BLSR the bits are counted, and a jump leads into 64 times the three
- * instructions that a bit takes, that many from the end. The jump is mispredicted nearly always, as the end of a loop would be, but it is known
- * early. Without them there is a loop that every processor runs. SSE and AVX may not be enabled yet; BLSR does not need them.
+ * instructions that a bit takes, that many from the end. The jump is mispredicted nearly always, as the end of a loop would be. But its target is
+ * known early, because it is worked out one item ahead. Without POPCNT and BLSR there is a loop that every processor runs. (SSE and AVX may not be enabled
+ * yet; BLSR does not need them.)
  *
  * TZCNT is BSF where there is no BMI1; the source is never 0, so both give the same. BSF, BSR and BTR are microcoded or slow on AMD's processors.
  * What else was tried: docs/performance.md.
@@ -34,6 +35,7 @@ const LEAF7_EBX_BMI1 = 3;
 export function emitItems(a: Assembler, done: Label): void {
   const item = a.label('item');
   const bit = a.label('next_bit');
+  const afterSpecial = a.label('after_run_or_address');
   const special = a.label('run_or_address');
   const run = a.label('run');
   const sixteen = a.label('sixteen_words');
@@ -47,6 +49,10 @@ export function emitItems(a: Assembler, done: Label): void {
   a.bt(dword(rbp, SCRATCH.cpu_leaf7), LEAF7_EBX_BMI1);
   a.jnc(item);
   a.lea(r9, mem(item));
+  a.bind(afterSpecial);
+  a.test(r9, r9);
+  a.jz(item);
+  emitTarget(a);
   a.jmp(item);
 
   for (let left = BITS; left > 0; left--) emitBit(a);
@@ -64,9 +70,8 @@ export function emitItems(a: Assembler, done: Label): void {
   a.add(rsi, ITEM.bitmap);
   a.test(r9, r9);
   a.jz(bit);
-  a.popcnt(rcx, rax);
-  a.imul(rcx, rcx, -lengthOf(emitBit));
-  a.add(rcx, r9);
+  a.mov(rcx, r11);
+  emitTarget(a);
   a.jmp(rcx);
 
   a.bind(bit);
@@ -83,7 +88,7 @@ export function emitItems(a: Assembler, done: Label): void {
   a.je(run);
   a.lea(CURSORS[0], mem(r13, rax, 1, -ITEM.span));
   a.test(eax, eax);
-  a.jnz(item);
+  a.jnz(afterSpecial);
   a.jmp(done);
 
   // EAX times sixteen words.
@@ -97,7 +102,14 @@ export function emitItems(a: Assembler, done: Label): void {
   a.jnz(sixteen);
   emitPassOn(a);
   a.lea(CURSORS[3], mem(rdx, -ITEM.span));
-  a.jmp(item);
+  a.jmp(afterSpecial);
+}
+
+/** R11: where the bits of the bitmap at RSI begin. For other items it is anything, and not used. */
+function emitTarget(a: Assembler): void {
+  a.popcnt(r11, qword(rsi, 1));
+  a.imul(r11, r11, -lengthOf(emitBit));
+  a.add(r11, r9);
 }
 
 /** Adds at the lowest bit of RAX, and clears it. */
