@@ -69,6 +69,7 @@ export function emitGroups(a: Assembler, start: Label): void {
   const hasRoom = a.label('grouped_log_has_room');
   const moveLog = a.label('grouped_move_log');
   const firsts = a.label('grouped_first_sites');
+  const second = a.label('grouped_second_place');
   const group = a.label('group');
   const row = a.label('group_row');
   const rest = a.label('ungrouped');
@@ -104,14 +105,21 @@ export function emitGroups(a: Assembler, start: Label): void {
   a.lea(rsi, mem(rsi, rcx, 2, CHAIN.header)); // the second row
   a.lea(rbx, mem(rbx, rcx, ENTRY));
   a.neg(rcx);
+  a.test(ecx, 1);
+  a.jz(firsts);
+  a.dec(rcx);
+  a.jmp(second); // an odd number: the loop's first place is left out once
   a.bind(firsts);
-  a.movzx(eax, word(rsi, rcx, 2));
-  a.add(r8d, eax);
-  a.prefetcht1(mem(r13, r8, 1));
-  a.mov(dword(rbx, rcx, ENTRY), r8d);
-  a.mov(eax, dword(rbx, rcx, ENTRY, -LAG * ENTRY));
-  a.add(dword(r13, rax, 1), edx);
-  a.inc(rcx);
+  for (const place of [0, 1]) {
+    if (place === 1) a.bind(second);
+    a.movzx(eax, word(rsi, rcx, 2, 2 * place));
+    a.add(r8d, eax);
+    a.prefetcht1(mem(r13, r8, 1));
+    a.mov(dword(rbx, rcx, ENTRY, place * ENTRY), r8d);
+    a.mov(eax, dword(rbx, rcx, ENTRY, (place - LAG) * ENTRY));
+    a.add(dword(r13, rax, 1), edx);
+  }
+  a.add(rcx, 2);
   a.jnz(firsts);
   a.dec(r12d);
   a.jz(batch);
