@@ -3,7 +3,7 @@
  *
  *     code  meaning
  *     0     done
- *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide, recovered relocations have doubts or fail a trial
+ *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide, `doctor` misses something, recovered relocations have doubts or fail a trial
  *     2     unusable input or arguments
  *     3     the environment failed: no QEMU, disk full, out of memory, a standard stream that cannot be written
  *     70    a bug in kslide (EX_SOFTWARE of sysexits.h)

@@ -22,6 +22,7 @@ export const EXAMPLES: Readonly<Record<string, readonly string[]>> = {
   audit: ['kslide audit vmlinux --boots 1000 --out boots.jsonl --html audit.html'],
   bench: ['kslide bench /boot/vmlinuz --accel tcg --html bench.html'],
   offset: ['kslide offset console.log', 'dmesg | kslide offset'],
+  doctor: ['kslide doctor', 'kslide doctor ./vmlinuz'],
 };
 
 /** In the list of commands their arguments would leave no room for what they do. */
