@@ -35,6 +35,8 @@ export interface ApplyTime {
   readonly state: 'cold' | 'warm';
   readonly stub: number;
   readonly loop: number;
+  /** While one of the two ran, the system ran something else on its processor. */
+  readonly isDisturbed: boolean;
 }
 
 /** Compiles the harness into `folder`. */
@@ -74,8 +76,9 @@ export function runHarness(harness: string, folder: string, job: ApplyJob): Appl
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => {
-      const [state, stub, loop] = line.split(' ');
-      return { state: state as ApplyTime['state'], stub: Number(stub), loop: Number(loop) };
+      const [state, stub, loop, ...disturbed] = line.split(' ');
+      const isDisturbed = disturbed.includes('1');
+      return { state: state as ApplyTime['state'], stub: Number(stub), loop: Number(loop), isDisturbed };
     });
 }
 
