@@ -1,6 +1,6 @@
 /**
  * What a script claims, and what it measured. Each claim is a line for people, and where `npm run bench` asks for it (RESULTS names a file), a line
- * of JSON for its table. A claim that is missed sets the exit code to 1.
+ * of JSON for its table. A claim that is missed sets the exit code to 1. One that this machine, as busy as it is, cannot decide is unknown, which is neither.
  *
  * A script that cannot run at all, because the machine lacks a judge, a kernel or a tool, ends with exit code 3 and one line that says what
  * to do; every other error is a bug, with its stack and exit code 70.

@@ -10,7 +10,7 @@ export interface Claim {
   /** Follows the numbers; none for a ratio. */
   readonly unit?: string;
   /** Why the figure decides nothing, as when times vary too much. */
-  readonly unknown?: string;
+  readonly unknown?: string | undefined;
 }
 
 export type Verdict = 'met' | 'missed' | 'unknown';

@@ -69,7 +69,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
 ];
 
 /** What was measured by programs that were not kept: docs/performance.md has it in its appendix. */
-export const NOT_KEPT = ['apply-experiments', 'convert-phases'];
+export const NOT_KEPT = ['apply-experiments', 'apply-experiments-zen', 'convert-phases'];
 
 /** Why a measurement has to be made on this maker's processors; undefined where docs/results has it of today's program. `today`: the hash that a part of the program has. */
 export function whyToMeasure(
