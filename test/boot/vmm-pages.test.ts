@@ -40,7 +40,7 @@ writeFileSync(
 chmodSync(join(path, 'kslide'), 0o755);
 
 function runBox(lines: string): Promise<string> {
-  const env = { ...process.env, PATH: `${path}:/usr/sbin:/sbin:${process.env['PATH']}` };
+  const env = { ...process.env, PATH: `${path}:${process.env['PATH']}` };
   const script = `set -euo pipefail\n${accel}\n${lines}`;
   return new Promise((resolve, reject) => {
     execFile('bash', ['-c', script], { cwd: folder, env, timeout: 300_000 }, (error, output, errors) => {
@@ -65,7 +65,8 @@ async function unpackKernel(): Promise<void> {
 }
 
 /** A root file system whose /sbin/init says so and ends the guest. */
-const ROOT = `mkdir -p root/bin root/sbin && cp /bin/busybox root/bin/
+const ROOT = `PATH=$PATH:/usr/sbin:/sbin
+mkdir -p root/bin root/sbin && cp /bin/busybox root/bin/
 printf '%s\\n' '#!/bin/busybox sh' '/bin/busybox echo this is the disk' '/bin/busybox reboot -f' >root/sbin/init
 chmod +x root/sbin/init && truncate -s 16M root.ext4 && mke2fs -q -t ext4 -d root root.ext4`;
 
