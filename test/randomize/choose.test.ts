@@ -76,7 +76,7 @@ test('each rule in its words, with the nearest that works', () => {
   refused(
     NONE,
     { virt: MIB },
-    /^would not boot: virtual slide is 0x100000, expected a multiple of 0x200000 \(CONFIG_PHYSICAL_ALIGN\); the nearest that works: 0x200000$/,
+    /^would not boot: virtual slide is 0x100000, expected a multiple of 0x200000, the pages that map a kernel; the nearest that works: 0x200000$/,
   );
   refused(NONE, { virt: -2 * MIB }, /virtual slide is -0x200000, expected a multiple .*; the nearest that works: 0x0$/);
   refused(NONE, { virt: Number.NaN }, /virtual slide is NaN, expected a multiple .*; the nearest that works: 0x0$/);
