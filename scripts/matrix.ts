@@ -43,7 +43,7 @@ const KERNELS = ['6.1', '6.12'].flatMap((series) =>
 );
 
 process.on('uncaughtException', (error) => {
-  const { text, exitCode } = describeFailure(error);
+  const { text, exitCode } = describeFailure(error, 'npm run matrix --');
   process.stderr.write(`matrix: ${text}\n`);
   process.exit(exitCode);
 });

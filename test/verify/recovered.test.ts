@@ -163,6 +163,24 @@ test('a physical number to which phys_base is added', () => {
   mustBeNumber({ code }, 'abs32', markedFields(code)[0]!);
 });
 
+test('phys_base without a MOVABS, as in kernels by clang: what is added to other physical numbers, and holds 0', () => {
+  const distance = (at: number, place = DATA): string => littleEndian(place - (CODE_AT + at));
+  // add $physical, %rax; add phys_base(%rip), %rax, and the other way around; then a variable that holds something, more often.
+  const clear = '4831c0'; // xor %rax, %rax
+  let code = `4805[00600001] 480305${distance(13)} ${clear} 488b05${distance(23)} 4805[00680001]`;
+  for (let end = 29; end < 29 + 6 * 16; end += 16)
+    code += `${clear} 4805[00700001] 480305${distance(end + 16, DATA + 0x10)}`;
+  const edit: RecoverKernel['edit'] = (elf, offsetOf) => elf.copy(offsetOf(TEXT), new Uint8Array(10).fill(0x90));
+  const kernel = readVmlinux(makeRecoverKernel({ code, edit }));
+  const [first, second, ...others] = markedFields(code);
+  const judged = (places: readonly number[]): unknown[] =>
+    contradictionsOf(kernel, tableOf({ abs64: OWN.abs64.slice(1), abs32: places }), open).map(({ place }) => place);
+  assert.deepEqual(judged([first!, second!]), []);
+  assert.deepEqual(judged([first!]), [second]);
+  assert.deepEqual(judged([]), [first, second]);
+  assert.deepEqual(judged([first!, second!, others[0]!]), [others[0]]);
+});
+
 test('zeros: printed as the kernel offset, or not', () => {
   const text = ascii('\0\0\0\0\0\0\0\0\x011Kernel Offset: 0x%lx from 0x%lx\0');
   const string = RODATA + 8;

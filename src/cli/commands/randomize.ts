@@ -77,7 +77,8 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   const wish = readWish(options);
   const align = readAlign(options.align);
   refuseBadExec(options, words);
-  if (!exec && output === undefined) throw new UsageError("required option '-o, --output <OUT>' not specified");
+  if (!exec && output === undefined)
+    throw new UsageError("required option '-o, --output <OUT>' not specified; see kslide randomize --help");
   refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs, '--seed-file': seedFile });
   refuseOverwriting([input, relocs, seedFile], { '-o': output });

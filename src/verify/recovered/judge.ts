@@ -68,8 +68,8 @@ export function judgeTable(kernel: Vmlinux, table: Sites, open: OpenDisassembler
   expectAgreement(namedCode, begins);
   judgeCodeInData(context, codeInData, open, disassemblers);
 
-  const flow = { begins, disassemblers };
-  const physBase = findPhysBase(flow, swept.widePhysical);
+  const flow = { begins, disassemblers, holdsZero: (place: PhysAddr): boolean => isZeroWord(image, place) };
+  const physBase = findPhysBase(flow, swept.widePhysical, swept.physical);
   if (physBase === undefined) throw missing('phys_base', 'a variable that is added to physical addresses');
   judgePhysical(flow, swept.physical, physBase, judgement);
   // In a kernel whose direct map has a fixed place, that is part of the number.
@@ -99,6 +99,11 @@ function missing(what: string, expected: string): KernelImageError {
     expected,
     hint: 'give the relocation table of this build (--relocs)',
   });
+}
+
+function isZeroWord(image: JudgedImage, place: PhysAddr): boolean {
+  const stretch = stretchAt(image, place, 8);
+  return stretch?.content === 'data' && stretch.view.getBigUint64(place - stretch.start, true) === 0n;
 }
 
 /** The address of a text times a condition: compilers make that, where they choose between a text and nothing. */
