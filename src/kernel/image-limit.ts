@@ -36,9 +36,10 @@ export interface ImageLimit {
  * Where the image ends, for counting slots: one more than `imageEnd` where the address after its last byte must stay inside the limit too.
  *
  * That address is the symbol _end. __startup_64() keeps the entries of level2_kernel_pgt from pmd_index(_text) to pmd_index(_end). With _end exactly 1 GiB above
- * __START_KERNEL_map, the latter is 0: no entry is kept, and the kernel resets the machine at once (measured on 6.1 and 7.3, with _end put at a
+ * __START_KERNEL_map, the latter is 0: no entry is kept, and the kernel resets the machine at once (measured on 5.10, 6.1 and 7.3, with _end put at a
  * multiple of 2 MiB). Only an image that ends at such a multiple can get there. With CONFIG_AMD_MEM_ENCRYPT, as in every distribution's kernel,
- * the image ends so, but by .init.scratch, which begins after _end: then nothing looks its end up.
+ * the image ends so, but by .init.scratch, which begins after _end: then nothing looks its end up. In a file without section headers the name is gone, and
+ * the slot is left out.
  */
 export function endForSlots({ elf, imageEnd }: Pick<Vmlinux, 'elf' | 'imageEnd'>, limit: ImageLimit): PhysAddr {
   if (imageEnd % PMD_SIZE !== 0 || limit.bytes !== KERNEL_IMAGE_SIZE) return imageEnd;
