@@ -1,7 +1,7 @@
 /** `kslide doctor` where QEMU, the compressors and a real kernel are. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { diagnose } from '../../src/cli/doctor.ts';
+import { diagnose } from '../../src/cli/diagnose.ts';
 import { findKernels, oldestAndNewest } from './lane.ts';
 
 const [kernel] = oldestAndNewest(await findKernels());

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import type { Diagnosis } from '../../src/cli/doctor.ts';
+import type { Diagnosis } from '../../src/cli/diagnose.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { KSLIDE } from './program.ts';
 

@@ -1,7 +1,7 @@
 /** `kslide doctor`: what on this machine kslide can use, and how to get what is missing. */
 import type { Command } from 'commander';
 import { interruptible } from '../../node/signals.ts';
-import { diagnose } from '../doctor.ts';
+import { diagnose } from '../diagnose.ts';
 import { EXIT } from '../failure.ts';
 import { SHARED } from '../options.ts';
 import { printResult } from '../print.ts';

@@ -1,5 +1,5 @@
 /** The result of `kslide doctor`, for people. */
-import type { Diagnosis } from '../doctor.ts';
+import type { Diagnosis } from '../diagnose.ts';
 import { rows } from '../text.ts';
 
 export function reportDoctor({ version, findings }: Diagnosis): string {
