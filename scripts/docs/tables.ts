@@ -304,7 +304,7 @@ function parameters(): Table {
     image_start: "address of the image's first byte",
     segment_size: '`p_memsz`',
     slot_count: 'the number of slides: 0, `slot_align`, … `(slot_count − 1) × slot_align`',
-    slot_align: '`CONFIG_PHYSICAL_ALIGN`',
+    slot_align: 'the step of the slides: 2 MiB, or what `--align` said; a power of two',
     scratch: 'offset of the scratch memory',
     table: 'offset of the table',
     table_end: "offset of the table's end",
