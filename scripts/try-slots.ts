@@ -1,14 +1,14 @@
 /**
  * Finds out by boots in which steps a kernel may move whose CONFIG_PHYSICAL_ALIGN is more than 2 MiB, and keeps the answer in docs/results/slots.json:
  *
- *     nice node --import tsx scripts/try-slots.ts [--boots 5] [NAME …]
+ *     nice node --import tsx scripts/try-slots.ts [--record] [--boots 5] [NAME …]
  *
  * The kernels are those of scripts/build-kernels.sh; without names, all whose PHYSICAL_ALIGN is more than 2 MiB. First the host moves them by slides
  * that are multiples of 2 MiB, and of nothing more, whatever the rules of `randomize` say. Then every form that moves itself boots, and one boots another
  * by kexec_file_load. Five minutes a kernel, in QEMU (TCG). Each failure is a line on standard error, and the exit code is then 1.
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MIB, PMD_SIZE } from '../src/base/addresses.ts';
@@ -31,8 +31,9 @@ import type { RebuildOptions } from '../src/rebuild.ts';
 import { verify } from '../src/verify/verify.ts';
 import { packGuest } from '../test/guest/init.ts';
 import { packKexecGuest } from '../test/guest/kexec.ts';
-import { formatResults, stubHash } from './docs/results.ts';
-import type { Cell, Results } from './docs/results.ts';
+import { STUB } from './docs/program.ts';
+import { tableOf, takeRecordOption, withEarlierRows } from './docs/record.ts';
+import type { Cell } from './docs/results.ts';
 import { cacheFolder } from './kernels/debian.ts';
 
 const ENTRIES = ['pvh', 'linux64'] as const;
@@ -41,7 +42,6 @@ const FORMS: Readonly<Record<string, Partial<RebuildOptions>>> = {
   'table-at-end': { tableAtEnd: true },
   uncompressed: { uncompressed: true },
 };
-const RESULTS = new URL('../docs/results/slots.json', import.meta.url);
 const COLUMNS = [
   'kernel',
   'PHYSICAL_ALIGN',
@@ -57,7 +57,9 @@ const GUEST = { initrd, memoryMib: 1024, timeoutMs: 300_000 } as const;
 const COMMAND_LINE = 'console=ttyS0 panic=-1 no_timer_check';
 const codecs = nodeCodecs;
 
+const { record, rest } = takeRecordOption();
 const { values, positionals } = parseArgs({
+  args: rest,
   allowPositionals: true,
   options: { boots: { type: 'string', default: '5' } },
 });
@@ -264,20 +266,15 @@ function alignOf(name: string): number {
 
 const folder = join(cacheFolder(), 'built');
 const built = existsSync(folder) ? readdirSync(folder).filter((name) => alignOf(name) > PMD_SIZE) : [];
-const known = existsSync(RESULTS) ? (JSON.parse(await readFile(RESULTS, 'utf8')) as Results) : undefined;
-// Rows of another stub do not count for this one.
-const earlier = known?.stub === stubHash() ? (known.tables?.['boots']?.rows ?? []) : [];
-let rows: readonly (readonly Cell[])[] = earlier;
+const rows: Cell[][] = [];
 for (const name of positionals.length > 0 ? positionals : built) {
-  const tried = await tryKernel(name);
-  rows = [...rows.filter(([first]) => first !== name), ...tried];
-  const results: Results = {
-    script: 'scripts/build-kernels.sh && node --import tsx scripts/try-slots.ts',
+  rows.push(...(await tryKernel(name)));
+  // After each kernel, so that one can stop and go on.
+  record?.('slots', {
     machine: `QEMU ${await qemuVersion()} (TCG), -cpu max, ${GUEST.memoryMib} MiB`,
-    date: new Date().toISOString().slice(0, 7),
-    stub: stubHash(),
+    parts: [STUB],
+    before: 'scripts/build-kernels.sh',
     note: `Each kernel was built from Debian's linux-source packages. Where it picks its own slide, it booted ${boots} times.`,
-    tables: { boots: { columns: COLUMNS.map((column) => ({ name: column })), rows } },
-  };
-  await writeFile(RESULTS, formatResults(results));
+    tables: { boots: tableOf(COLUMNS, withEarlierRows('slots', 'boots', rows)) },
+  });
 }

@@ -56,6 +56,7 @@ export const MEASUREMENTS: readonly Measurement[] = [
   { name: 'matrix', script: 'scripts/matrix.ts', minutes: 900 },
   { name: 'try-kernels', script: 'scripts/try-kernels.ts', needs: 'KERNEL …', minutes: 10 },
   { name: 'built-kernels', script: 'scripts/try-built-kernels.ts', needs: 'scripts/build-kernels.sh', minutes: 60 },
+  { name: 'slots', script: 'scripts/try-slots.ts', needs: 'scripts/build-kernels.sh firecracker-6.1', minutes: 20 },
   {
     name: 'function-sections',
     script: 'bench/function-sections.ts',

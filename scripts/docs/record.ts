@@ -125,7 +125,7 @@ export function rowsOf(names: readonly string[], columns: readonly (readonly Cel
 }
 
 /**
- * The rows of `docs/results/NAME.json`, with `rows` instead of those that begin with the same cell, in the order of their first cells. For tables that are measured a few rows at a time. Rows of
+ * The rows of `docs/results/NAME.json`, with `rows` instead of all that begin with the same cells, in the order of their first cells. For tables that are measured a few rows at a time. Rows of
  * another program than today's, or with other columns, are left out. `hashOf`: the hash that a part of the program has.
  */
 export function withEarlierRows(
@@ -139,8 +139,9 @@ export function withEarlierRows(
   const earlier = isOfToday ? (known.tables?.[table]?.rows ?? []) : [];
   const width = rows[0]?.length;
   const alike = earlier.filter((row) => row.length === width);
-  const all = new Map([...alike, ...rows].map((row) => [String(row[0]), row]));
-  return [...all.values()].toSorted(([a], [b]) => NAMES.compare(String(a), String(b)));
+  const names = new Set(rows.map(([first]) => String(first)));
+  const others = alike.filter(([first]) => !names.has(String(first)));
+  return [...others, ...rows].toSorted(([a], [b]) => NAMES.compare(String(a), String(b)));
 }
 
 /** 6.1 before 6.12. */
