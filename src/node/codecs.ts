@@ -39,6 +39,14 @@ const NODE_FORMATS: Readonly<Record<Compression, NodeFormat>> = {
 
 export const nodeCodecs: Codecs = forEachFormat((name) => NODE_FORMATS[name].decode ?? coreCodecs[name]);
 
+/** The same, which tell how much of the payload they have read: a part of 1, rising. gzip's does it in one step, and tells nothing. */
+export function tellingCodecs(onRead: (part: number) => void): Codecs {
+  return forEachFormat(
+    (name) => (data, size, watch, differs) =>
+      nodeCodecs[name](data, size, watch, differs, (bytes) => onRead(bytes / data.length)),
+  );
+}
+
 export const compressorOf = (compression: Compression): NodeFormat['compressor'] =>
   NODE_FORMATS[compression].compressor;
 

@@ -177,6 +177,10 @@ const RUNS: Readonly<Record<string, readonly (readonly string[])[]>> = {
     ['offset', log, '--json', '--vmlinux', sound],
     ['offset', missing],
   ],
+  doctor: [
+    ['doctor', hostileImage, missing],
+    ['doctor', hostileElf, '--json'],
+  ],
 };
 
 test('every command is here', () => {

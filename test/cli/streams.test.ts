@@ -67,6 +67,7 @@ const PRINTING: Readonly<Record<string, readonly (readonly string[])[]>> = {
   // Boots that are measured need the real QEMU, so only its --help here. It prints as the others do: see the test of the sources below.
   bench: [],
   offset: [[log], [log, '--json']],
+  doctor: [[vmlinux], [vmlinux, '--json']],
 };
 
 const LINES = new Map(

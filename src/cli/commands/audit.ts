@@ -16,7 +16,7 @@ import { interruptible } from '../../node/signals.ts';
 import { integer, MOST_BOOTS, readAccel, readEntry, readTimeout, SHARED } from '../options.ts';
 import { readKernel, refuseOverwriting, refuseSharedStdout, writeText } from '../paths.ts';
 import { printResult } from '../print.ts';
-import { Progress } from '../progress.ts';
+import { duration, Progress } from '../progress.ts';
 import { reportAudit } from '../reports/audit.ts';
 import { reportAuditPage } from '../reports/audit-html.ts';
 
@@ -189,11 +189,4 @@ class Estimate {
   clear(): void {
     this.#progress.clear();
   }
-}
-
-function duration(milliseconds: number): string {
-  const seconds = Math.round(milliseconds / 1000);
-  if (seconds < 100) return `${seconds} s`;
-  const minutes = Math.round(seconds / 60);
-  return minutes < 100 ? `${minutes} min` : `${(minutes / 60).toFixed(1)} h`;
 }

@@ -1,7 +1,6 @@
 /** `kslide bzimage IN -o OUT`: a bzImage whose kernel randomizes itself. */
 import type { Command } from 'commander';
-import { nodeCodecs } from '../../node/codecs.ts';
-import { systemEncoders } from '../../node/processes/compressors.ts';
+import { tellingEncoders } from '../../node/processes/compressors.ts';
 import { readInputFile } from '../../node/files/input-file.ts';
 import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { rebuildBzImage } from '../../rebuild.ts';
@@ -27,7 +26,7 @@ const PASSES: Readonly<Record<RebuildPass, string>> = {
   read: 'reading the kernel',
   relocations: 'checking its relocations',
   write: 'converting',
-  compress: 'compressing, which takes about a minute',
+  compress: 'compressing',
   check: 'reading it back',
 };
 
@@ -67,8 +66,8 @@ async function run(input: string, options: BzImageArguments): Promise<void> {
     progress.show(PASSES.read);
     const image = await readInputFile(input);
     const rebuilt = await rebuildBzImage(image, {
-      codecs: nodeCodecs,
-      encoders: systemEncoders,
+      codecs: progress.codecs(),
+      encoders: tellingEncoders(progress.parts(PASSES.compress)),
       relocs: await readIfGiven(relocs),
       tableAtEnd,
       uncompressed,

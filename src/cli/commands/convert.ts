@@ -77,7 +77,7 @@ async function run(input: string, options: ConvertArguments): Promise<void> {
         let leftOut: number | undefined;
         const image = await readInputFile(input, { onHead: expectInput, onLeftOut: (bytes) => (leftOut = bytes) });
         const converted = await convert(image, {
-          codecs: nodeCodecs,
+          codecs: progress.codecs(),
           relocs: await readIfGiven(relocs),
           recover,
           align,

@@ -3,7 +3,6 @@ import { isatty } from 'node:tty';
 import type { Command } from 'commander';
 import { extract } from '../../extract.ts';
 import { expectInput } from '../../kernel/input.ts';
-import { nodeCodecs } from '../../node/codecs.ts';
 import { OutputFile, writeFileAtomic } from '../../node/files/output-file.ts';
 import { STDOUT } from '../../node/files/target.ts';
 import { UsageError } from '../failure.ts';
@@ -12,6 +11,7 @@ import { addRecoverOptions, readRecover, tellingDoubts } from '../recover.ts';
 import type { RecoverArguments } from '../recover.ts';
 import { recoveryWarnings } from '../../recover/describe.ts';
 import { remark } from '../print.ts';
+import { withProgress } from '../progress.ts';
 import { readIfGiven, readKernel, refuseOverwriting, refuseSharedStdin } from '../paths.ts';
 
 interface ExtractArguments extends RecoverArguments {
@@ -52,8 +52,8 @@ async function run(input: string, options: ExtractArguments): Promise<void> {
   const file = vmlinuxOut === undefined ? undefined : new OutputFile(vmlinuxOut);
   try {
     const watch = (vmlinux: Uint8Array, end: number): void => file?.begin(vmlinux, end);
-    const extracted = await tellingDoubts(false, () =>
-      extract(image, { codecs: nodeCodecs, relocs: given, watch, recover }),
+    const extracted = await withProgress(quiet === true, (progress) =>
+      tellingDoubts(false, () => extract(image, { codecs: progress.codecs(), relocs: given, watch, recover })),
     );
     // Before the vmlinux is finished: a kernel without a table must not leave a vmlinux either.
     const table = relocsOut === undefined ? undefined : extracted.relocs();

@@ -1,7 +1,6 @@
 /** `kslide inspect IN`: what a kernel is, where its relocations are, and how large each way to store them is. */
 import type { Command } from 'commander';
 import { inspect } from '../../inspect.ts';
-import { nodeCodecs } from '../../node/codecs.ts';
 import { readIfGiven, readKernel, refuseSharedStdin } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
@@ -30,7 +29,7 @@ async function run(path: string, options: InspectArguments): Promise<void> {
   const inspection = await withProgress(quiet === true, async (progress) => {
     progress.show('reading the kernel');
     const file = await readKernel(path, { quiet, progress });
-    return inspect(file, { codecs: nodeCodecs, relocs: await readIfGiven(relocs) });
+    return inspect(file, { codecs: progress.codecs(), relocs: await readIfGiven(relocs) });
   });
   await printResult(inspection, () => reportInspect(inspection), options);
 }

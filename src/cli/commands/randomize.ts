@@ -2,7 +2,6 @@
 import { MIB } from '../../base/addresses.ts';
 import type { Command } from 'commander';
 import { expectInput } from '../../kernel/input.ts';
-import { nodeCodecs } from '../../node/codecs.ts';
 import type { ImageParts } from '../../node/processes/launch.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { openMovedFile } from '../../node/files/randomize-file.ts';
@@ -87,7 +86,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   const file = output === undefined ? undefined : new OutputFile(output, { secret: true });
   try {
     return await withProgress(quiet === true || exec === true, async (progress) => {
-      const all = { codecs: nodeCodecs, relocs: await readIfGiven(relocs), inPlace: true, align, seed, ...wish };
+      const all = { codecs: progress.codecs(), relocs: await readIfGiven(relocs), inPlace: true, align, seed, ...wish };
       // The summary's kernel version is searched for in the whole file, so only a run that prints no summary can move the file piece by piece.
       const piecewise = (exec || quiet) && input !== '-';
       const inPieces = async (): Promise<MovedFile | undefined> =>

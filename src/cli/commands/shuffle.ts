@@ -109,7 +109,14 @@ async function run(input: string, words: readonly string[], options: ShuffleArgu
     }
     // A kernel without kallsyms confirms no symbol of its debug file, so a forged one may give a wrong kernel: what is written is proved first.
     const unconfirmed = saved === undefined && plan.kallsyms === undefined;
-    const shuffled = await shuffle(image, { codecs: nodeCodecs, plan, seed, plain, onPass, takeImage: !unconfirmed });
+    const shuffled = await shuffle(image, {
+      codecs: progress.codecs(),
+      plan,
+      seed,
+      plain,
+      onPass,
+      takeImage: !unconfirmed,
+    });
     if (unconfirmed) await expectProved(image, shuffled.bytes(), options);
     const map = symbols === undefined ? undefined : shuffled.symbols();
     if (symbols !== undefined && map === undefined) throw new UsageError('--symbols: this kernel has no kallsyms');

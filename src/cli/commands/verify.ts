@@ -4,7 +4,6 @@ import { KernelImageError } from '../../base/errors.ts';
 import { isElf, readElf } from '../../elf/read.ts';
 import { refuseMoved } from '../../kernel/open.ts';
 import { withByteSource } from '../../node/files/byte-source.ts';
-import { nodeCodecs } from '../../node/codecs.ts';
 import { memorySource } from '../../relocs/tool/byte-source.ts';
 import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
@@ -70,13 +69,18 @@ async function run(original: string, converted: string, options: VerifyArguments
     const table = await readIfGiven(relocs);
     const onCheck = (name: string): void => progress.show(`checking ${name}`);
     if (shuffled) {
-      const result = await proveShuffled(kernel, file, debug, { relocs: table, recover, onCheck });
+      const result = await proveShuffled(kernel, file, debug, {
+        codecs: progress.codecs(),
+        relocs: table,
+        recover,
+        onCheck,
+      });
       progress.clear();
       await printResult(result, () => reportVerifyShuffled(result, debug ?? original), options);
       return result.verdict === 'refuted' ? EXIT.finding : EXIT.done;
     }
     const result = await verify(kernel, file, {
-      codecs: nodeCodecs,
+      codecs: progress.codecs(),
       relocs: table,
       align,
       extracted,
@@ -109,11 +113,11 @@ async function proveShuffled(
   kernel: Uint8Array,
   file: Uint8Array,
   debug: string | undefined,
-  options: Omit<VerifyShuffledOptions, 'codecs' | 'debug'>,
+  options: Omit<VerifyShuffledOptions, 'debug'>,
 ): Promise<ShuffleVerification> {
   const { verifyShuffled } = await import('../../shuffle/verify/verify.ts');
   const prove = (source: ByteSource): Promise<ShuffleVerification> =>
-    verifyShuffled(kernel, file, { codecs: nodeCodecs, debug: source, ...options });
+    verifyShuffled(kernel, file, { debug: source, ...options });
   // ORIGINAL is in memory: read again, it might be another file by now.
   return debug === undefined ? prove(memorySource(kernel)) : withByteSource(debug, prove);
 }
