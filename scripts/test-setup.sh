@@ -1,6 +1,6 @@
 #!/bin/sh
 # What the tests need beside Node and npm's packages: QEMU, the judges of our bytes (binutils, gcc, cpio, make, patch), and the compressors whose
-# output our decoders must read. Kernels are fetched by the tests themselves, into ~/.cache/kslide.
+# output our decoders must read, and the readers of what is packaged (the manual, completions, shell scripts). Kernels are fetched by the tests themselves, into ~/.cache/kslide.
 set -eu
 . "$(dirname "$0")/apt.sh"
 need qemu-system-x86_64 qemu-system-x86
@@ -15,6 +15,10 @@ need xz xz-utils
 need lzop lzop
 need lz4 lz4
 need zstd zstd
+need mandoc mandoc
+need fish fish
+need zsh zsh
+need shellcheck shellcheck
 # Firmware, not a program: what boots bzImages by UEFI.
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
 install_missing
