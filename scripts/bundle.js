@@ -29,7 +29,7 @@ for (const [name, contents] of Object.entries(entries)) {
   await build({
     absWorkingDir: path('..'), // bundles hold paths relative to this, and no others,
     preserveSymlinks: true, // also where node_modules is a link
-    stdin: { contents, resolveDir: cli, sourcefile: `${name}.ts`, loader: 'ts' },
+    stdin: { contents, resolveDir: cli, sourcefile: `${name}.entry.ts`, loader: 'ts' },
     outfile: path(`../dist/cli/${name}.cjs`),
     bundle: true,
     platform: 'node',

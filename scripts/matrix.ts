@@ -1,12 +1,12 @@
 /**
  * Boots converted kernels on many kinds of machines. scripts/matrix/cells.ts says which, and what counts as a success.
  *
- *     npm run matrix -- [--full] [--first 40] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
+ *     npm run matrix -- [--full] [--first 40] [--part 1/8] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
  * Without IMAGE it takes Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every pair of levels occurs in some cell, which takes 104 cells
  * per kernel; --full is the whole product, 11,880 cells. --first takes fewer: of the 104, the first 40 have 364 of the 446 pairs. Each result is
  * appended to --out when it is there, and cells with a result are not done again, so you can stop and continue at any time. --again repeats the
- * cells that were not `ok`. The exit code is 1 if a cell fails that the original kernel passes.
+ * cells that were not `ok`. --part 2/8 takes every eighth cell, from the second on, for several machines (docs/cluster.md). The exit code is 1 if a cell fails that the original kernel passes.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync } from 'node:fs';
@@ -15,7 +15,7 @@ import { availableParallelism } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { integer, oneOf } from '../src/cli/options.ts';
-import { describeFailure } from '../src/cli/failure.ts';
+import { describeFailure, UsageError } from '../src/cli/failure.ts';
 import { table } from '../src/cli/text.ts';
 import { convert } from '../src/convert.ts';
 import { readInput } from '../src/kernel/input.ts';
@@ -43,7 +43,7 @@ const KERNELS = ['6.1', '6.12'].flatMap((series) =>
 );
 
 process.on('uncaughtException', (error) => {
-  const { text, exitCode } = describeFailure(error);
+  const { text, exitCode } = describeFailure(error, 'npm run matrix --');
   process.stderr.write(`matrix: ${text}\n`);
   process.exit(exitCode);
 });
@@ -54,6 +54,7 @@ const { values: options, positionals: images } = parseArgs({
     full: { type: 'boolean', default: false },
     again: { type: 'boolean', default: false },
     first: { type: 'string' },
+    part: { type: 'string', default: '1/1' },
     kernels: { type: 'string', default: KERNELS.join(',') },
     jobs: { type: 'string', default: String(availableParallelism()) },
     timeout: { type: 'string', default: '90' },
@@ -65,7 +66,10 @@ const { values: options, positionals: images } = parseArgs({
 const jobs = integer('--jobs', options.jobs, 1);
 const timeoutMs = integer('--timeout', options.timeout, 1) * 1000;
 const allCells = matrixCells(options.full);
-const cells = allCells.slice(0, integer('--first', options.first ?? String(allCells.length), 1));
+const share = readShare(options.part);
+const cells = allCells
+  .slice(0, integer('--first', options.first ?? String(allCells.length), 1))
+  .filter((_, index) => index % share.of === share.which - 1);
 const kernels = images.length > 0 ? images : options.kernels.split(',');
 mkdirSync(dirname(options.out), { recursive: true });
 const known = existsSync(options.out) ? await readLines(options.out, readLine) : undefined;
@@ -81,6 +85,14 @@ process.stdout.write(`\n${tally(lines)}`);
 if (options.json !== undefined)
   await writeFileAtomic(options.json, [new TextEncoder().encode(`${JSON.stringify(lines, null, 2)}\n`)]);
 process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
+
+/** Of how many shares, and which, from 1. */
+function readShare(value: string): { readonly which: number; readonly of: number } {
+  const [which = '', count = '', ...rest] = value.split('/');
+  if (rest.length > 0) throw new UsageError(`--part is ${JSON.stringify(value)}, expected K/N`);
+  const of = integer('--part K/N: N', count, 1);
+  return { which: integer('--part K/N: K', which, 1, of), of };
+}
 
 /** A cell's name, in which the factors have a fixed order, whatever order the result file has them in. */
 function keyOf(cell: MatrixCell): string {

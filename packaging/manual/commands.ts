@@ -1,5 +1,6 @@
 /** What the command line says about itself, as data: the manual page and the completions are made of it, so that they name what there is. */
 import type { Command, Help, Option } from 'commander';
+import { EXAMPLES } from '../../src/cli/help.ts';
 import { COMMANDS } from '../../src/cli/main.ts';
 import { newProgram } from '../../src/cli/run.ts';
 
@@ -18,6 +19,8 @@ export interface CommandFacts {
   readonly description: string;
   readonly args: readonly { readonly term: string; readonly description: string }[];
   readonly options: readonly OptionFacts[];
+  /** Command lines, the most common first. */
+  readonly examples: readonly string[];
 }
 
 export interface OptionFacts {
@@ -54,6 +57,7 @@ function readCommand(command: Command, help: Help): CommandFacts {
       .visibleArguments(command)
       .map((argument) => ({ term: help.argumentTerm(argument), description: help.argumentDescription(argument) })),
     options: help.visibleOptions(command).map((option) => readOption(option, help)),
+    examples: EXAMPLES[command.name()] ?? [],
   };
 }
 

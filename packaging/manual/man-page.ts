@@ -54,7 +54,7 @@ function usageLines(usage: string): string[] {
   return [`.B ${escape(command)}`, escape(rest)].filter((text) => text !== '');
 }
 
-function commandLines({ usage, description, args, options }: CommandFacts): string[] {
+function commandLines({ usage, description, args, options, examples }: CommandFacts): string[] {
   const items = [
     ...args.map((argument) => ({
       term: String.raw`\fI${escape(argument.term)}\fR`,
@@ -68,6 +68,7 @@ function commandLines({ usage, description, args, options }: CommandFacts): stri
     `.SS "${escape(usage.replace('kslide ', '').replace(' [options]', ''))}"`,
     words(sentence(description)),
     ...items.flatMap((item) => ['.TP', item.term, words(item.description)]),
+    ...(examples.length > 0 ? ['.PP', 'Examples:', '.PP', '.nf', '.RS', ...examples.map(escape), '.RE', '.fi'] : []),
   ];
 }
 

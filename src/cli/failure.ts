@@ -3,7 +3,7 @@
  *
  *     code  meaning
  *     0     done
- *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide, recovered relocations have doubts or fail a trial
+ *     1     a finding: `verify` refutes, `audit` finds a fault or has too few boots to tell, the guest of `boot` neither panics nor powers off, `offset` finds no slide, `doctor` misses something, recovered relocations have doubts or fail a trial
  *     2     unusable input or arguments
  *     3     the environment failed: no QEMU, disk full, out of memory, a standard stream that cannot be written
  *     70    a bug in kslide (EX_SOFTWARE of sysexits.h)
@@ -13,6 +13,7 @@
  */
 import { CommanderError } from 'commander';
 import { KernelImageError } from '../base/errors.ts';
+import { oneLine } from '../base/text.ts';
 import { TrialError } from '../measure/trial/trial.ts';
 import { DoubtsError } from '../recover/choose.ts';
 import { DiskError, EnvironmentError, InputFileError, isSystemError, OutputFileError } from '../node/errors.ts';
@@ -35,9 +36,13 @@ export interface Failure {
   readonly exitCode: number;
 }
 
-export function describeFailure(error: unknown): Failure {
-  if (error instanceof CommanderError)
-    return { text: firstLine(error.message.replace(/^error: /, '')), exitCode: EXIT.unusable };
+/** `command`: as the user types it, to point to its help where the command line is not understood. */
+export function describeFailure(error: unknown, command: string): Failure {
+  if (error instanceof CommanderError) {
+    // commander says on a line of its own what may have been meant.
+    const text = oneLine(error.message.replace(/^error: /, '').replace('\n', ' '));
+    return { text: `${text}; see ${command} --help`, exitCode: EXIT.unusable };
+  }
   if (error instanceof KernelImageError || error instanceof UsageError)
     return { text: error.message, exitCode: EXIT.unusable };
   if (error instanceof DoubtsError)

@@ -16,6 +16,7 @@ export const COMMANDS: Commands = {
   audit: () => import('./commands/audit.ts'),
   bench: () => import('./commands/bench.ts'),
   offset: () => import('./commands/offset.ts'),
+  doctor: () => import('./commands/doctor.ts'),
 };
 
 /** Runs one command line and gives its exit code; prints, but never exits. */

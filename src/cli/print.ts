@@ -1,6 +1,7 @@
 /** What a command says. Nothing else in cli/ writes to the standard streams, but for progress.ts. Each function throws DiskError when its text cannot be written. */
 import { jsonText, lines, short } from '../base/text.ts';
 import { isStandardOutput } from '../node/files/target.ts';
+import { paint } from './colour.ts';
 import { writeStandard } from '../node/files/standard-streams.ts';
 
 /** On standard output. */
@@ -17,7 +18,7 @@ const LONGEST_REMARK = 10_000;
 
 /** One line on standard error. */
 export async function remark(text: string): Promise<void> {
-  await writeStandard('error', `kslide: ${short(text, LONGEST_REMARK)}\n`);
+  await writeStandard('error', paint(`kslide: ${short(text, LONGEST_REMARK)}\n`, 'error'));
 }
 
 export interface ResultOptions {
@@ -37,5 +38,8 @@ export async function printResult(
 ): Promise<void> {
   for (const warning of warnings) await remark(`warning: ${warning}`);
   if (json) await printJson(result);
-  else if (!quiet) await writeStandard(isStandardOutput(output) ? 'error' : 'output', lines(report()));
+  else if (!quiet) {
+    const stream = isStandardOutput(output) ? 'error' : 'output';
+    await writeStandard(stream, paint(lines(report()), stream));
+  }
 }

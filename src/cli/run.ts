@@ -1,6 +1,7 @@
 /** Runs one command line: parses it, runs the command, and turns what that throws into one line and an exit code (failure.ts). */
 import { Command, CommanderError } from 'commander';
 import { describeFailure, EXIT } from './failure.ts';
+import { addExamples, HELP } from './help.ts';
 import { print, remark } from './print.ts';
 import { writeStandard } from '../node/files/standard-streams.ts';
 import { version } from './version.ts';
@@ -17,7 +18,8 @@ export type Commands = Readonly<Record<string, () => Promise<CommandModule>>>;
 export function newProgram(): Command {
   return new Command('kslide')
     .description('Makes uncompressed x86-64 Linux kernels randomize themselves: no rebuild, no VMM change.')
-    .version(version);
+    .version(version)
+    .configureHelp(HELP);
 }
 
 /** Runs one command line and gives its exit code; prints, but never exits. */
@@ -32,6 +34,7 @@ export async function run(args: readonly string[], commands: Commands): Promise<
   };
   const one = commands[args[0] ?? ''];
   for (const load of one === undefined ? Object.values(commands) : [one]) (await load()).default(program, setExitCode);
+  program.commands.forEach(addExamples);
   try {
     if (args.length === 0) {
       await writeStandard('error', program.helpInformation());
@@ -41,7 +44,7 @@ export async function run(args: readonly string[], commands: Commands): Promise<
     await print(help);
     return exitCode;
   } catch (error) {
-    const { text, exitCode: failed } = describeFailure(error);
+    const { text, exitCode: failed } = describeFailure(error, one === undefined ? 'kslide' : `kslide ${args[0]}`);
     // When there is nowhere to say it, the environment has failed, whatever else has.
     return remark(text).then(
       () => failed,

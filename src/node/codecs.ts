@@ -5,7 +5,14 @@
 import { gunzipSync } from 'node:zlib';
 import { Faults, type Differs, type Watch } from '../codecs/codec.ts';
 import { MAX_GZIP_RATIO, unknownToKernels } from '../codecs/gzip.ts';
-import { coreCodecs, forEachFormat, type Codecs, type Compression, type Decoder } from '../codecs/formats.ts';
+import {
+  COMPRESSIONS,
+  coreCodecs,
+  forEachFormat,
+  type Codecs,
+  type Compression,
+  type Decoder,
+} from '../codecs/formats.ts';
 
 interface NodeFormat {
   /**
@@ -34,6 +41,9 @@ export const nodeCodecs: Codecs = forEachFormat((name) => NODE_FORMATS[name].dec
 
 export const compressorOf = (compression: Compression): NodeFormat['compressor'] =>
   NODE_FORMATS[compression].compressor;
+
+/** The programs that compress, one a format. */
+export const COMPRESSORS: readonly string[] = COMPRESSIONS.map((name) => compressorOf(name)[0]);
 
 const faults = new Faults('gzip');
 

@@ -160,11 +160,19 @@ test('unusable input: exit code 2, one line, no file', () => {
 
 test('unusable arguments: exit code 2, one line', () => {
   const input = file(vmlinux);
-  refused(['convert', input], /^kslide: required option '-o, --output <OUT>' not specified$/m);
+  refused(
+    ['convert', input],
+    /^kslide: required option '-o, --output <OUT>' not specified; see kslide convert --help$/m,
+  );
   refused(['convert'], /^kslide: /);
   refused(['convert', input, '-o', '-', '--json'], /^kslide: --json and -o - both want standard output$/m);
   refused(['convert', input, '-o', file(), '--nonsense'], /^kslide: unknown option '--nonsense'/);
-  refused(['nonsense'], /^kslide: unknown command 'nonsense'/);
+  refused(['nonsense'], /^kslide: unknown command 'nonsense'; see kslide --help$/m);
+  refused(['convrt'], /^kslide: unknown command 'convrt' \(Did you mean convert\?\); see kslide --help$/m);
+  refused(
+    ['convert', input, '-o', file(), '--recovr'],
+    /^kslide: unknown option '--recovr' \(Did you mean --recover\?\); see kslide convert --help$/m,
+  );
   refused(['boot', input, '--entry', 'bios'], /^kslide: --entry is "bios", expected pvh or linux64$/m);
   refused(['boot', input, '--memory', 'lots'], /^kslide: --memory is "lots", expected a whole number from 16$/m);
   refused(

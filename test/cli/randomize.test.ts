@@ -100,7 +100,7 @@ test('what cannot be is refused in one line, exit code 2, and nothing is written
   rmSync(output, { force: true });
   const before = readdirSync(directory);
   for (const [args, message] of [
-    [[input], /^kslide: required option '-o, --output <OUT>' not specified\n$/],
+    [[input], /^kslide: required option '-o, --output <OUT>' not specified; see kslide randomize --help\n$/],
     [[input, '-o', output, '--exec', '--', 'true'], /^kslide: --exec and -o do not go together\n$/],
     [[input, '-o', output, '--', 'true'], /^kslide: a command \(true\) without --exec\n$/],
     [[input, '-o', output, '--exec-dir', '/tmp'], /^kslide: --exec-dir without --exec\n$/],

@@ -74,7 +74,8 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   refuseBadSeed(options);
   const wish = readWish(options);
   refuseBadExec(options, words);
-  if (!exec && output === undefined) throw new UsageError("required option '-o, --output <OUT>' not specified");
+  if (!exec && output === undefined)
+    throw new UsageError("required option '-o, --output <OUT>' not specified; see kslide randomize --help");
   refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs, '--seed-file': seedFile });
   refuseOverwriting([input, relocs, seedFile], { '-o': output });

@@ -46,7 +46,11 @@ export function slotsAndEntropy(slots: {
 export function limitRows({ limit }: { readonly limit: ImageLimit }): [label: string, value: string][] {
   const mib = `the kernel maps ${limit.bytes / MIB} MiB`;
   if (limit.source === 'assumed') return [['limit', `assumed: ${mib}; its page tables were not found`]];
-  return limit.bytes === KERNEL_IMAGE_SIZE ? [] : [['limit', `${mib}: it was built without CONFIG_RANDOMIZE_BASE`]];
+  if (limit.bytes === KERNEL_IMAGE_SIZE) return [];
+  return [
+    ['limit', `${mib}: it was built without CONFIG_RANDOMIZE_BASE`],
+    ['stays', 'its direct map, vmalloc, vmemmap and modules, where they are documented: only its image moves'],
+  ];
 }
 
 /** Of a vmlinux of more than 2 GiB. */
