@@ -7,7 +7,8 @@
  * claims come together in a table. What cannot run (a judge or a kernel that is missing and cannot be fetched) is no claim kept: it
  * stands in the table as not run, with what to do about it.
  *
- * Exit code: 0 all targets met; 1 a target missed, or a script broken; 3 none missed, but something was not run.
+ * Exit code: 0 no target missed; 1 a target missed, or a script broken; 3 none missed, but something was not run. Where the machine was too busy to tell,
+ * the table says UNKNOWN.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -15,7 +16,7 @@ import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { measuredOf, NOT_RUN, RESULTS, targetOf } from './claims.ts';
+import { measuredOf, NOT_RUN, RESULTS, targetOf, verdictOf } from './claims.ts';
 import type { Result } from './claims.ts';
 import { machine } from './measure.ts';
 
@@ -33,7 +34,7 @@ interface Row {
   readonly what: string;
   readonly measured: string;
   readonly target: string;
-  readonly verdict: 'ok' | 'MISSED' | 'NOT RUN' | 'BROKEN';
+  readonly verdict: 'ok' | 'MISSED' | 'UNKNOWN' | 'NOT RUN' | 'BROKEN';
 }
 
 async function run(script: string, results: string): Promise<Row[]> {
@@ -58,7 +59,7 @@ async function run(script: string, results: string): Promise<Row[]> {
       what: result.what,
       measured: measuredOf(result),
       target: targetOf(result),
-      verdict: result.ok ? 'ok' : 'MISSED',
+      verdict: verdictOf(result),
     };
   });
   const expected = rows.some(({ verdict }) => verdict === 'MISSED') ? 1 : 0;
@@ -95,7 +96,7 @@ function print(rows: readonly Row[]): void {
     );
   const count = (verdict: Row['verdict']): number => rows.filter((row) => row.verdict === verdict).length;
   process.stdout.write(
-    `\n${count('ok')} ok, ${count('MISSED')} missed, ${count('NOT RUN')} not run, ${count('BROKEN')} broken\n`,
+    `\n${count('ok')} ok, ${count('MISSED')} missed, ${count('UNKNOWN')} unknown, ${count('NOT RUN')} not run, ${count('BROKEN')} broken\n`,
   );
 }
 

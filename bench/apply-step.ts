@@ -19,6 +19,15 @@ export interface ApplyJob {
   readonly base: PhysAddr;
   readonly slide: Slide;
   readonly rounds: number;
+  /** What the step is told of the processor; this machine's by default. */
+  readonly cpu?: StepCpu;
+}
+
+/** CPUID leaf 0 ECX, leaf 1 ECX, leaf 7 EBX. */
+export interface StepCpu {
+  readonly vendor: number;
+  readonly leaf1: number;
+  readonly leaf7: number;
 }
 
 /** Nanoseconds of one round. */
@@ -26,6 +35,8 @@ export interface ApplyTime {
   readonly state: 'cold' | 'warm';
   readonly stub: number;
   readonly loop: number;
+  /** While one of the two ran, the system ran something else on its processor. */
+  readonly isDisturbed: boolean;
 }
 
 /** Compiles the harness into `folder`. */
@@ -56,6 +67,8 @@ export function runHarness(harness: string, folder: string, job: ApplyJob): Appl
     job.slide,
     job.rounds,
     join(folder, 'out'),
+    SCRATCH.cpu_vendor,
+    ...(job.cpu === undefined ? [] : [job.cpu.vendor, job.cpu.leaf1, job.cpu.leaf7]),
   ];
   const output = execFileSync(harness, args.map(String), { encoding: 'utf8', timeout: 300_000 });
   return output
@@ -63,8 +76,9 @@ export function runHarness(harness: string, folder: string, job: ApplyJob): Appl
     .split('\n')
     .filter((line) => line !== '')
     .map((line) => {
-      const [state, stub, loop] = line.split(' ');
-      return { state: state as ApplyTime['state'], stub: Number(stub), loop: Number(loop) };
+      const [state, stub, loop, ...disturbed] = line.split(' ');
+      const isDisturbed = disturbed.includes('1');
+      return { state: state as ApplyTime['state'], stub: Number(stub), loop: Number(loop), isDisturbed };
     });
 }
 

@@ -1,13 +1,13 @@
 /*
  * The stub's apply step and the loop that the kernel has, on one image in memory, in turns.
  *
- *     apply-table SEGMENT START END SCRATCH MEMORY TABLE IMAGE BASE SLIDE ROUNDS OUT
+ *     apply-table SEGMENT START END SCRATCH MEMORY TABLE IMAGE BASE SLIDE ROUNDS OUT CPU [VENDOR LEAF1 LEAF7]
  *
  * SEGMENT is the segment that `convert` adds: parameters, program, table. It is mapped executable as it is, behind the image as in a kernel, in MEMORY bytes
  * with its scratch memory at SCRATCH, and entered at START in the state that the program is in there; at END, behind the step, a RET takes the place of
- * what follows. TABLE is the kernel's own, for the loop below. IMAGE is linked at BASE. ROUNDS may be 0.
+ * what follows. At CPU in the scratch memory the step finds what CPUID says: leaf 0 ECX, leaf 1 ECX, leaf 7 EBX; of this machine, unless they are given. TABLE is the kernel's own, for the loop below. IMAGE is linked at BASE. ROUNDS may be 0.
  *
- * Prints nanoseconds a round: cold or warm, stub, loop. Cold: image, tables, program and its scratch memory flushed from all caches before. Warm: the same side has just run
+ * Prints a line a round: cold or warm, nanoseconds of stub and loop, and for each whether it was disturbed (1): the kernel ran something else meanwhile. Cold: image, tables, program and its scratch memory flushed from all caches before. Warm: the same side has just run
  * three times, for as long it takes the outer caches to hold the image again after a flush: of two sides that had run once, the first behind the cold
  * rounds took 8 to 25% more, whichever it was. The sides begin by turns.
  *
@@ -18,7 +18,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <time.h>
+#include <cpuid.h>
 #include <immintrin.h>
 
 static size_t segment_size, segment_memory, table_size, image_size;
@@ -96,18 +98,32 @@ static void flush(const void *memory, size_t size)
 		_mm_clflush((const char *)memory + at);
 }
 
-static double nanoseconds(void (*apply)(uint64_t), uint64_t slide)
+struct sample {
+	double nanoseconds;
+	int disturbed;
+};
+
+static long switches(void)
+{
+	struct rusage usage;
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_nvcsw + usage.ru_nivcsw;
+}
+
+static struct sample measure(void (*apply)(uint64_t), uint64_t slide)
 {
 	struct timespec from, to;
+	const long before = switches();
 	_mm_mfence();
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	apply(slide);
 	_mm_mfence();
 	clock_gettime(CLOCK_MONOTONIC, &to);
-	return (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec);
+	const double nanoseconds = (double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec);
+	return (struct sample){ nanoseconds, switches() != before };
 }
 
-static double timed(void (*apply)(uint64_t), uint64_t slide, int cold)
+static struct sample timed(void (*apply)(uint64_t), uint64_t slide, int cold)
 {
 	if (cold) {
 		flush(image, image_size);
@@ -118,12 +134,12 @@ static double timed(void (*apply)(uint64_t), uint64_t slide, int cold)
 		for (int times = 0; times < 3; times++)
 			apply(0);
 	}
-	return nanoseconds(apply, slide);
+	return measure(apply, slide);
 }
 
 int main(int argc, char **argv)
 {
-	if (argc != 12)
+	if (argc != 13 && argc != 16)
 		return 2;
 	unsigned char *bytes = slurp(argv[1], &segment_size);
 	start = strtoull(argv[2], NULL, 0);
@@ -143,6 +159,16 @@ int main(int argc, char **argv)
 	memcpy(image, original, image_size);
 	memcpy(segment, bytes, segment_size);
 	segment[end] = 0xc3;
+	/* What is written here and in the entropy step of the program must agree. */
+	uint32_t cpu[3] = { 0, 0, 0 }, unused;
+	for (int i = 0; i < 3 && argc == 16; i++)
+		cpu[i] = (uint32_t)strtoull(argv[13 + i], NULL, 0);
+	if (argc == 13) {
+		__get_cpuid(0, &unused, &unused, &cpu[0], &unused);
+		__get_cpuid(1, &unused, &unused, &cpu[1], &unused);
+		__get_cpuid_count(7, 0, &unused, &cpu[2], &unused, &unused);
+	}
+	memcpy(segment + scratch + strtoull(argv[12], NULL, 0), cpu, sizeof cpu);
 	table = (int32_t *)place(table_size, PROT_READ | PROT_WRITE);
 	memcpy(table, words, table_size);
 	for (size_t i = 0; i < table_size / 4; i++)
@@ -152,13 +178,14 @@ int main(int argc, char **argv)
 		for (int cold = 0; cold < 2; cold++) {
 			/* Back and forth, so that nothing wanders. */
 			const uint64_t step = round % 2 ? -slide : slide;
-			double ours = 0, theirs = 0;
+			struct sample ours = { 0 }, theirs = { 0 };
 			for (int turn = 0; turn < 2; turn++)
 				if ((turn + round / 2) % 2)
 					theirs = timed(loop, -step, cold);
 				else
 					ours = timed(stub, step, cold);
-			printf("%s %.0f %.0f\n", cold ? "cold" : "warm", ours, theirs);
+			printf("%s %.0f %.0f %d %d\n", cold ? "cold" : "warm", ours.nanoseconds, theirs.nanoseconds,
+			       ours.disturbed, theirs.disturbed);
 		}
 
 	memcpy(image, original, image_size);

@@ -1,6 +1,6 @@
 /**
  * What a script claims, and what it measured. Each claim is a line for people, and where `npm run bench` asks for it (RESULTS names a file), a line
- * of JSON for its table. A claim that is missed sets the exit code to 1.
+ * of JSON for its table. A claim that is missed sets the exit code to 1. One that this machine, as busy as it is, cannot decide is unknown, which is neither.
  *
  * A script that cannot run at all, because the machine lacks a judge, a kernel or a tool, ends with exit code 3 and one line that says what
  * to do; every other error is a bug, with its stack and exit code 70.
@@ -20,6 +20,8 @@ export interface Claim {
   readonly atLeast?: number;
   /** Behind the numbers; none for a ratio. */
   readonly unit?: string;
+  /** Why what was measured says nothing: the claim is then unknown, whether it looks kept or missed. */
+  readonly unknown?: string | undefined;
 }
 
 export interface Result extends Claim {
@@ -27,14 +29,19 @@ export interface Result extends Claim {
 }
 
 export function report(claim: Claim): void {
-  const { measured, atMost = Infinity, atLeast = -Infinity } = claim;
-  const result: Result = { ...claim, ok: measured <= atMost && measured >= atLeast };
-  if (!result.ok) process.exitCode = 1;
-  process.stdout.write(
-    `  ${result.what}: ${measuredOf(result)}, target ${targetOf(result)}: ${result.ok ? 'ok' : 'MISSED'}\n`,
-  );
+  const { measured, atMost = Infinity, atLeast = -Infinity, unknown } = claim;
+  const result: Result = { ...claim, ok: unknown === undefined && measured <= atMost && measured >= atLeast };
+  const verdict = verdictOf(result);
+  if (verdict === 'MISSED') process.exitCode = 1;
+  const why = unknown === undefined ? '' : `: ${unknown}`;
+  process.stdout.write(`  ${result.what}: ${measuredOf(result)}, target ${targetOf(result)}: ${verdict}${why}\n`);
   const file = process.env[RESULTS];
   if (file !== undefined) appendFileSync(file, `${JSON.stringify(result)}\n`);
+}
+
+export function verdictOf({ ok, unknown }: Result): 'ok' | 'MISSED' | 'UNKNOWN' {
+  if (unknown !== undefined) return 'UNKNOWN';
+  return ok ? 'ok' : 'MISSED';
 }
 
 export function measuredOf({ measured, unit }: Claim): string {

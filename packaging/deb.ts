@@ -103,7 +103,8 @@ function addDocs(contents: Contents, { version, author }: Manifest, epoch: numbe
     .filter((entry) => entry.isFile())
     .map((entry) => join(entry.parentPath, entry.name).slice(ROOT.length))
     .filter((path) => !path.startsWith('docs/results/'));
-  for (const path of ['README.md', 'CHANGELOG.md', ...pages]) contents.set(`${DOCS}/${path}`, plain(read(path)));
+  for (const path of ['README.md', 'CHANGELOG.md', ...pages])
+    contents.set(`${DOCS}/${path}`, { mode: PLAIN, bytes: readFileSync(join(ROOT, path)) });
   const licences = ['LICENSE', 'node_modules/commander/LICENSE', 'node_modules/iced-x86/LICENSE.txt'].map(read);
   contents.set(`${DOCS}/copyright`, plain(renderCopyright(licences)));
   const date = new Date(epoch * 1000).toUTCString().replace('GMT', '+0000');

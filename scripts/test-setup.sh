@@ -20,6 +20,12 @@ need mandoc mandoc
 need fish fish
 need zsh zsh
 need shellcheck shellcheck
+# Not in everybody's path.
+PATH=$PATH:/usr/sbin:/sbin
+need depmod kmod
+need mke2fs e2fsprogs
+# For guests of docs/vmm: the static one. The package busybox has a program of the same name.
+[ -e /usr/share/doc/busybox-static ] || missing="$missing busybox-static"
 # Firmware, not a program: what boots bzImages by UEFI.
 [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$missing ovmf"
 install_missing

@@ -56,7 +56,9 @@ function isOutdated(stub: string | null, today: string): boolean {
   return stub !== null && stub !== EARLIER && stub !== today;
 }
 
+/** The page on the results themselves shows how a figure is written. */
 function pageNames(): string[] {
-  const docs = readdirSync(`${ROOT}docs`).filter((file) => file.endsWith('.md'));
-  return ['README.md', ...docs.map((file) => `docs/${file}`).toSorted()];
+  const docs = readdirSync(`${ROOT}docs`, { recursive: true, encoding: 'utf8' });
+  const pages = docs.filter((file) => file.endsWith('.md') && file !== 'results/README.md');
+  return ['README.md', ...pages.map((file) => `docs/${file}`).toSorted()];
 }

@@ -34,6 +34,7 @@ import {
   bitTest,
   increment,
   intoRegister,
+  resetLowestBit,
   shift,
   signedMultiply,
   testBits,
@@ -100,6 +101,10 @@ export class Assembler<Step extends string = string> {
   readonly btr = bitTest(this.#out, 'btr', 0xb3, 6);
   readonly bsf = intoRegister(this.#out, 'bsf', 0xbc);
   readonly bsr = intoRegister(this.#out, 'bsr', 0xbd);
+  /** BMI1. Without it these bytes are bsf, which gives the same for a source that is not 0, and other flags. */
+  readonly tzcnt = intoRegister(this.#out, 'tzcnt', 0xbc, 0xf3);
+  readonly popcnt = intoRegister(this.#out, 'popcnt', 0xb8, 0xf3);
+  readonly blsr = resetLowestBit(this.#out);
 
   // Control flow.
   readonly jmp = jump(this.#out);

@@ -1,6 +1,7 @@
 /** `--recover` and what belongs to it: the options of `convert` and `extract`, and how doubts are told. */
 import type { Command } from 'commander';
 import { virtToPhys } from '../base/addresses.ts';
+import { short } from '../base/text.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import { DoubtsError } from '../recover/choose.ts';
 import type { RecoverChoice } from '../recover/choose.ts';
@@ -93,8 +94,10 @@ export async function tellingDoubts<T>(json: boolean, action: () => Promise<T>):
     const doubts = error.doubts.map(describeDoubt);
     if (json) await printJson({ doubts });
     else
-      for (const { address, bits, holds, why } of doubts.slice(0, MOST_LINES))
-        await remark(`doubt: ${address} (${bits} bits) holds ${holds}: ${why}`);
+      for (const { address, bits, holds, why, symbol } of doubts.slice(0, MOST_LINES))
+        await remark(
+          `doubt: ${address} (${bits} bits${symbol === undefined ? '' : `, in ${short(symbol)}`}) holds ${holds}: ${why}`,
+        );
     throw error;
   }
 }

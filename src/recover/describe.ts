@@ -2,7 +2,8 @@
 import { hex } from '../base/errors.ts';
 import { physToVirt } from '../base/addresses.ts';
 import type { Doubt } from './ledger.ts';
-import type { Recovery } from './recover.ts';
+import type { RecoverEvidence, Recovery } from './recover.ts';
+import { SYMBOL_SOURCES } from './symbols.ts';
 import type { Build } from './tested.ts';
 import { RULES } from './rules.ts';
 import type { Rule, RuleName } from './rules.ts';
@@ -25,6 +26,12 @@ export interface RecoveredFacts {
   /** Instructions in the code, and how many places that the kernel names as instructions were compared with them. */
   readonly instructions: number;
   readonly anchors: number;
+  /** What the table stands on, and what it would stand on too if the kernel had it: `.symtab`, `kallsyms`, `patterns`. */
+  readonly evidence: { readonly used: readonly string[]; readonly absent: readonly string[] };
+  /** The tables that named those places. */
+  readonly comparedWith: readonly string[];
+  /** Checks that could not be made, and why, a sentence each. */
+  readonly leftOut: readonly string[];
   /** Kinds of fields that most kernels have, and this one does not. */
   readonly absent: readonly string[];
 }
@@ -35,6 +42,8 @@ export interface DoubtFacts {
   readonly bits: 32 | 64;
   readonly holds: string;
   readonly why: string;
+  /** What the field is in, where kallsyms says it: `function+0x12`. */
+  readonly symbol: string | undefined;
 }
 
 /** What the user must know of recovered relocations, a sentence each. */
@@ -60,15 +69,36 @@ export function describeRecovery({ rules, doubts, evidence }: Recovery): Recover
     accepted: doubts.map(describeDoubt),
     instructions: evidence.instructions,
     anchors: evidence.anchors.count,
+    evidence: {
+      used: [...evidence.symbols, 'patterns'],
+      absent: SYMBOL_SOURCES.filter((source) => !evidence.symbols.includes(source)),
+    },
+    comparedWith: evidence.anchors.tables,
+    leftOut: leftOut(evidence),
     absent: evidence.absent.map((rule) => RULES[rule].text),
   };
 }
 
-export function describeDoubt({ list, place, value, rule }: Doubt): DoubtFacts {
+function leftOut({ symbols, physBaseNamed, anchors }: RecoverEvidence): string[] {
+  const sentences: string[] = [];
+  if (symbols.length === 0)
+    sentences.push(
+      'where functions begin was not compared, and no symbol decided a doubt: the kernel has neither .symtab nor kallsyms',
+    );
+  if (!physBaseNamed) sentences.push('phys_base is known from its use alone: no symbol names it');
+  if (anchors.strays.length > 0)
+    sentences.push(
+      `operands near symbols of code at which no instruction begins are doubts: ${anchors.strays.map((place) => hex(physToVirt(place))).join(', ')}`,
+    );
+  return sentences;
+}
+
+export function describeDoubt({ list, place, value, rule, symbol }: Doubt): DoubtFacts {
   return {
     address: hex(physToVirt(place)),
     bits: list === 'abs64' ? 64 : 32,
     holds: hex(BigInt.asUintN(64, value)),
     why: RULES[rule].text,
+    symbol,
   };
 }

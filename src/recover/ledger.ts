@@ -12,6 +12,8 @@ export interface Doubt {
   /** What the field holds, sign-extended. */
   readonly value: bigint;
   readonly rule: RuleName;
+  /** `function+0x12`, where a symbol says what the field is in. */
+  readonly symbol?: string | undefined;
 }
 
 export interface RuleCount {

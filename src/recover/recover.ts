@@ -8,6 +8,7 @@
  *     sweep.ts      disassembles the code; each field goes to its rule
  *     rules/        a rule, or a few of one kind, a file
  *     target.ts     what an address leads to
+ *     symbols.ts    what .symtab and kallsyms say
  *     anchors.ts    whether the sweep met the instructions that are executed
  *     ledger.ts     what became of each field
  */
@@ -36,6 +37,7 @@ import { judgePvh } from './rules/pvh.ts';
 import { judgeZeros } from './rules/zeros.ts';
 import { sweep } from './sweep.ts';
 import { readSymbols } from './symbols.ts';
+import type { Symbols, SymbolSource } from './symbols.ts';
 import { readBuild } from './tested.ts';
 import type { Build } from './tested.ts';
 
@@ -52,8 +54,12 @@ export interface RecoverEvidence {
   /** Places in code at which no instruction begins. */
   readonly undecodable: number;
   /** How many places that the kernel's tables of its own code name were compared with the sweep, and which tables they are. */
-  readonly anchors: Pick<Anchors, 'count' | 'tables'>;
+  readonly anchors: Pick<Anchors, 'count' | 'tables' | 'strays'>;
+  /** The tables of symbols that the file has. */
+  readonly symbols: readonly SymbolSource[];
   readonly physBase: PhysAddr;
+  /** Whether a symbol says where phys_base is. Otherwise only its use does. */
+  readonly physBaseNamed: boolean;
   readonly pageTableEntries: number;
   /** Rules that found nothing although most kernels have such fields. */
   readonly absent: readonly RuleName[];
@@ -74,23 +80,26 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
   const pvh = judgePvh(image, ledger);
   const { instructions, later, undecodable } = sweep(image, ledger, pvh);
   const symbols = readSymbols(kernel);
-  const anchors = expectAnchors(checkAnchors(image, symbols?.functions ?? []));
+  const anchors = expectAnchors(checkAnchors(image, symbols, pvh));
   const inData = judgeCodeInData(image, anchors.inData, ledger, later);
   ledger.doubtAfter('undecodable', undecodable, UNSURE, valueOf32(image));
+  const before = anchors.strays.map((place) => place - UNSURE);
+  ledger.doubtAfter('stray', before, 2 * UNSURE, valueOf32(image));
   expectFew(later);
-  const physBase = findPhysBase(image, later, symbols?.physBase);
+  const named = symbols.find((each) => each.physBase !== undefined);
+  const physBase = findPhysBase(image, later, named?.physBase);
   if (physBase === undefined)
     throw missing(
       'phys_base',
       'a variable that is added to physical addresses',
       'its code is not of a kind that was tried',
     );
-  if (symbols?.physBase !== undefined && symbols.physBase !== physBase)
+  if (named?.physBase !== undefined && named.physBase !== physBase)
     throw new KernelImageError({
       code: 'unsupported',
       what: 'recovering relocations: phys_base, as its use shows,',
       found: physToVirt(physBase),
-      expected: `${hex(physToVirt(symbols.physBase))}, as .symtab says`,
+      expected: `${hex(physToVirt(named.physBase))}, as ${named.source} says`,
     });
   judgePhysical(image, later.physical, physBase, ledger);
   judgeSums(image, later.sums, physBase, ledger);
@@ -99,12 +108,18 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
   judgeZeros(image, later, ledger);
   judgeExported(image, ledger);
   judgeTemplates(image, ledger);
-  const descriptors = judgePointers(image, new Set(later.descriptors), ledger);
+  const descriptors = judgePointers(image, new Set(later.descriptors), symbols, ledger);
   if (descriptors === 0)
     throw missing('descriptor of the IDT', "a descriptor whose base is an address in the kernel's data", NOT_TRIED);
   const pageTableEntries = judgePageTables(image, ledger);
   if (pageTableEntries === 0) throw missing('page tables', 'page tables in the data, as CR3 is loaded with', NOT_TRIED);
-  const doubts = decide(ledger, options);
+  const doubts = decide(ledger, options).map(({ list, place, value, rule }) => ({
+    list,
+    place,
+    value,
+    rule,
+    symbol: nameNear(symbols, place),
+  }));
   const table = ledger.table(perCpuSegment(kernel) === undefined ? 2 : 3);
   checkSites(table, kernel.loads);
   return {
@@ -116,14 +131,16 @@ export function recoverRelocations(kernel: Vmlinux, options: RecoverOptions = {}
       instructions: instructions + inData,
       undecodable: undecodable.length,
       anchors,
+      symbols: symbols.map(({ source }) => source),
       physBase,
+      physBaseNamed: named !== undefined,
       pageTableEntries,
       absent: EXPECTED.filter((rule) => ledger.sitesBy(rule) === 0),
     },
   };
 }
 
-/** After bytes that are no instruction, the sweep may be off for so many bytes. */
+/** After bytes that are no instruction, the sweep may be off for so many bytes; and around a symbol at which none begins. */
 const UNSURE = 64;
 const NOT_TRIED = 'this kernel is not of a kind that was tried';
 const EXPECTED = ['zero', 'pvh', 'wide-physical', 'physical'] as const satisfies readonly RuleName[];
@@ -174,6 +191,11 @@ function expectFew({ zeros, physical, sums, factors, linkStarts, ringBuffers }: 
         found: fields.length,
         expected: `at most ${most}, as in all kernels`,
       });
+}
+
+/** By the first table that has names. */
+function nameNear(symbols: readonly Symbols[], place: PhysAddr): string | undefined {
+  return symbols.map(({ describe }) => describe(place)).find((name) => name !== undefined);
 }
 
 function missing(what: string, expected: string, hint: string): KernelImageError {

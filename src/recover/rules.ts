@@ -39,6 +39,7 @@ export const RULES = {
   'packed-array': { basis: 'judgement', text: 'pointers in arrays of packed structures' },
   'odd-word': { basis: 'judgement', text: 'words at odd places in data that nothing loads' },
   'page-table': { basis: 'structure', text: 'entries of linked page tables' },
+  stray: { basis: 'judgement', text: 'operands beside a symbol of code at which no instruction begins' },
   undecodable: { basis: 'judgement', text: 'operands right after bytes that are no instruction' },
   decided: { basis: 'judgement', text: 'doubts that the caller decided' },
 } as const satisfies Record<string, Rule>;

@@ -102,6 +102,22 @@ export const SCRATCH = {
   no_site: 0x058,
   chains: 0x060,
   row_entry: 0x068,
+  /** What CPUID says: leaf 0 ECX, leaf 1 ECX, leaf 7 EBX. 0 where it says nothing, because it faults or lacks the leaf. */
+  cpu_vendor: 0x070,
+  cpu_leaf1: 0x074,
+  cpu_leaf7: 0x078,
+  /**
+   * The state of the reader that goes by groups: R9 and R12, which it keeps; a chain's rows after the first; their bytes in the batch; the group's
+   * first site in the log; the number of groups left.
+   */
+  kept_r9: 0x080,
+  kept_r12: 0x088,
+  rows: 0x090,
+  row_bytes: 0x098,
+  group: 0x0a0,
+  groups_left: 0x0a8,
+  /** The address of the reader of the 32-bit lists. */
+  chain_reader: 0x0b0,
   idt: 0x100,
   gdt: 0x300,
   /** The stack grows down from here to the GDT's end. Only traps use it. */

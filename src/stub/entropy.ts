@@ -28,13 +28,14 @@ import {
   r8d,
   r9d,
   rax,
+  rbp,
   rcx,
   rdi,
   rdx,
   rsi,
 } from '../asm/registers.ts';
 import { BOOT_PARAMS, BOOT_PARAMS_SIZE, SETUP_DATA, SETUP_RNG_SEED } from '../base/boot-params.ts';
-import { PARAMS } from '../segment/layout.ts';
+import { PARAMS, SCRATCH } from '../segment/layout.ts';
 import { emitGuard, emitGuardEnd } from './traps.ts';
 
 /** CPUID feature bits (SDM vol. 2, CPUID). */
@@ -111,17 +112,25 @@ function emitHashLoaderSeed(a: Assembler): void {
   emitGuardEnd(a);
 }
 
-/** R8D, R10D, R11D: CPUID leaf 1 ECX and EDX, leaf 7 EBX; all ones if CPUID faults. */
+/**
+ * R8D, R10D, R11D: CPUID leaf 1 ECX and EDX, leaf 7 EBX; all ones if CPUID faults, so that each source is tried. In the scratch memory for the
+ * relocation step, which tries nothing, 0 for what is not known.
+ */
 function emitReadFeatures(a: Assembler): void {
   const noCpuid = a.label('no_cpuid');
   const known = a.label('features_known');
   a.note('what the CPU has');
+  a.xor(eax, eax);
+  a.mov(qword(rbp, SCRATCH.cpu_vendor), rax);
+  a.mov(dword(rbp, SCRATCH.cpu_leaf7), eax);
   emitGuard(a, noCpuid);
   a.xor(eax, eax);
   a.cpuid();
   a.mov(r9d, eax);
+  a.mov(dword(rbp, SCRATCH.cpu_vendor), ecx);
   a.mov(eax, 1);
   a.cpuid();
+  a.mov(dword(rbp, SCRATCH.cpu_leaf1), ecx);
   a.mov(r8d, ecx);
   a.mov(r10d, edx);
   a.xor(r11d, r11d);
@@ -130,6 +139,7 @@ function emitReadFeatures(a: Assembler): void {
   a.mov(eax, 7);
   a.xor(ecx, ecx);
   a.cpuid();
+  a.mov(dword(rbp, SCRATCH.cpu_leaf7), ebx);
   a.mov(r11d, ebx);
   a.jmp(known);
   a.bind(noCpuid);

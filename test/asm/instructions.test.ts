@@ -199,6 +199,10 @@ const CODE_64: Row[] = [
   row('btr    r9,r10', (a) => a.btr(r9, r10)),
   row('bsf    rax,rcx', (a) => a.bsf(rax, rcx)),
   row('bsr    r8d,DWORD PTR [rdi]', (a) => a.bsr(r8d, dword(rdi))),
+  row('tzcnt  rcx,rax', (a) => a.tzcnt(rcx, rax)),
+  row('popcnt r8d,DWORD PTR [rdi]', (a) => a.popcnt(r8d, dword(rdi))),
+  row('blsr   rax,rax', (a) => a.blsr(rax, rax)),
+  row('blsr   rdi,rcx', (a) => a.blsr(rdi, rcx)),
 
   row('jmp    rax', (a) => a.jmp(rax)),
   row('jmp    r15', (a) => a.jmp(r15)),

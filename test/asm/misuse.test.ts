@@ -14,6 +14,7 @@ import {
   ebp,
   ebx,
   ecx,
+  r12,
   r8d,
   rax,
   rbx,
@@ -71,6 +72,7 @@ test('forms that an instruction does not have', () => {
   refuses((a) => a.imul(al, bl), 'imul: has no 8-bit form; use the 32-bit register');
   refuses((a) => a.imul(qword(rax) as never, rbx), 'imul: the destination of two or three operands is a register');
   refuses((a) => a.bsf(al, bl), 'bsf: has no 8-bit form; use the 32-bit register');
+  refuses((a) => a.blsr(r12, rax), 'blsr: only in 64-bit code and between registers below r8, not r12, rax');
   refuses((a) => a.bt(al, 3), 'bt: has no 8-bit form; use the 32-bit register');
   refuses((a) => a.lea(rax, qword(rbx)), 'lea: reads no memory, so its operand has no size; write mem(…)');
   refuses((a) => a.lgdt(qword(rbx)), 'lgdt: knows the size of its operand itself; write mem(…)');

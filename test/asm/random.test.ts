@@ -68,7 +68,7 @@ const ARITHMETIC = ['add', 'or', 'and', 'sub', 'xor', 'cmp', 'mov'] as const;
 const UNARY = ['not', 'neg', 'mul', 'inc', 'dec'] as const;
 const SHIFT = ['rol', 'ror', 'shl', 'shr'] as const;
 const BIT = ['bt', 'bts', 'btr'] as const;
-const INTO_REGISTER = ['bsf', 'bsr', 'imul', 'cmova', 'cmovb'] as const;
+const INTO_REGISTER = ['bsf', 'bsr', 'tzcnt', 'popcnt', 'imul', 'cmova', 'cmovb'] as const;
 
 /** A write of arbitrary parts. */
 function write<T extends unknown[]>(

@@ -36,6 +36,10 @@ for (const item of oldestAndNewest(await findKernels())) {
 
     test('the oldest x86-64 processor that QEMU has', async () => void (await byBoth({ cpu: 'qemu64' })));
 
+    // Which loops the relocation step takes: by the vendor, and by POPCNT and BMI1. `max` is AMD's, with both.
+    for (const cpu of ['Nehalem', 'Opteron_G1', 'max,-bmi1', 'max,-popcnt', 'max,vendor=GenuineIntel'])
+      test(`${cpu}: another way through the table`, async () => void (await byBoth({ cpu })));
+
     test('a processor without la57', async () => void (await byBoth({ cpu: 'max,-la57' })));
 
     test('linux64: entered with 5-level page tables', async () => {

@@ -43,7 +43,9 @@ describe('pages', () => {
     const readme = later.find(({ name }) => name === 'README.md')!;
     assert.match(readme.after, /-->0\.\d\d \(measured with an earlier stub\)<!-- end --> of the time of/);
     const note = `Measured with an earlier stub (${stubHash()}).`;
-    assert.equal(page.after.split(note).length - 1, 2, 'the tables of steps and of the apply step');
+    const ofToday = ['stub', 'apply-table', 'apply-table.amd'].filter((name) => results.file(name).stub === stubHash());
+    assert.ok(ofToday.length > 0);
+    assert.equal(page.after.split(note).length - 1, ofToday.length, 'the tables of steps and of the apply step');
     assert.ok(!page.before.includes(note));
     assert.match(
       renderTable('boot/6.12', new ResultsReader(), stubHash()),

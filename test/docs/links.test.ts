@@ -1,5 +1,5 @@
 /**
- * Links, anchors and repository paths in the pages: README.md, CONTRIBUTING.md and docs/*.md. A page that names a file names one that exists.
+ * Links, anchors and repository paths in the pages: README.md, CONTRIBUTING.md and all of docs. A page that names a file names one that exists.
  *
  * Anchors are made of headings as GitHub makes them: lower case, punctuation dropped, a hyphen for each space. The second heading of a name gets `-1`.
  */
@@ -17,7 +17,7 @@ const ELSEWHERE = new Set(['scripts/extract-vmlinux', 'src/vmm/src/arch/x86_64/m
 const PAGES = [
   'README.md',
   'CONTRIBUTING.md',
-  ...readdirSync(join(ROOT, 'docs'))
+  ...readdirSync(join(ROOT, 'docs'), { recursive: true, encoding: 'utf8' })
     .filter((name) => name.endsWith('.md'))
     .map((name) => join('docs', name)),
 ];

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import fc from 'fast-check';
 import { compileHarness, runHarness } from '../../bench/apply-step.ts';
+import type { StepCpu } from '../../bench/apply-step.ts';
 import { applyTable } from '../../src/relocs/tables/apply.ts';
 import type { Sites } from '../../src/relocs/tables/apply.ts';
 import { encodeRelocationTable } from '../../src/relocs/tables/kernel-table.ts';
@@ -49,14 +50,31 @@ function layOut({ format, bytes }: StubTable): Uint8Array {
   return joinParts([params.bytes, program, bytes]);
 }
 
+const AMD = 0x444d_4163;
+const INTEL = 0x6c65_746e;
+const POPCNT = 1 << 23;
+const BMI1 = 1 << 3;
+/** The loop that counts a bitmap's bits runs only where this machine has what it needs. */
+const canCount = /^flags\s*:(?=.* popcnt\b)(?=.* bmi1\b)/m.test(readFileSync('/proc/cpuinfo', 'utf8'));
+
+/** Each reader of the 32-bit lists and each loop for a bitmap's bits, by the CPUID bits that choose them. */
+const CPUS: readonly (StepCpu & { readonly what: string })[] = [
+  { what: 'AMD, bits by the loop: no POPCNT', vendor: AMD, leaf1: ~POPCNT >>> 0, leaf7: 0xffff_ffff },
+  canCount
+    ? { what: 'Intel, bits counted', vendor: INTEL, leaf1: POPCNT, leaf7: BMI1 }
+    : { what: 'Intel, bits by the loop: no BMI1', vendor: INTEL, leaf1: POPCNT, leaf7: ~BMI1 >>> 0 },
+];
+
 function check(table: Sites): void {
   const expected = image.slice();
   applyTable(expected, table, { slide: SLIDE, base: BASE });
   const kernelTable = encodeRelocationTable({ ...table, lists: 3 });
   for (const name of STUB_TABLES) {
     const segment = layOut(encodeStubTable({ ...table, lists: 3 }, name));
-    runHarness(harness, folder, { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0 });
-    assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))), name);
+    for (const cpu of name === 'compact' ? CPUS : CPUS.slice(0, 1)) {
+      runHarness(harness, folder, { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0, cpu });
+      assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))), `${name}, ${cpu.what}`);
+    }
   }
 }
 
@@ -68,6 +86,24 @@ test('empty lists, single sites, the first and the last byte', () => {
   check({ ...NONE, inverse32: at(BASE + IMAGE_SIZE - 4) });
   check({ ...NONE, abs64: at(BASE + IMAGE_SIZE - 8) });
   check({ abs32: at(BASE), inverse32: at(BASE + 4), abs64: at(BASE + 9) });
+});
+
+test('the processor without POPCNT or BMI1, or of which nothing is known, and this one', () => {
+  const table = { abs32: at(BASE, BASE + 9), inverse32: at(BASE + 4), abs64: at(BASE + 16, BASE + 24, BASE + 80) };
+  const expected = image.slice();
+  applyTable(expected, table, { slide: SLIDE, base: BASE });
+  const kernelTable = encodeRelocationTable({ ...table, lists: 3 });
+  const segment = layOut(encodeStubTable({ ...table, lists: 3 }, 'compact'));
+  const job = { segment, kernelTable, image, base: BASE, slide: SLIDE, rounds: 0 };
+  for (const cpu of [
+    { vendor: 0, leaf1: 0, leaf7: 0 },
+    { vendor: INTEL, leaf1: ~POPCNT >>> 0, leaf7: 0xffff_ffff },
+    { vendor: AMD, leaf1: 0xffff_ffff, leaf7: ~BMI1 >>> 0 },
+    undefined,
+  ]) {
+    runHarness(harness, folder, cpu === undefined ? job : { ...job, cpu });
+    assert.ok(Buffer.from(expected).equals(readFileSync(join(folder, 'out'))), JSON.stringify(cpu));
+  }
 });
 
 test("the kernel's format with two lists", () => {

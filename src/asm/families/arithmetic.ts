@@ -129,10 +129,21 @@ export function bitTest(out: Sink, mnemonic: string, opcode: number, digit: numb
   };
 }
 
-/** Read r/m, write a register, 0F opcode /r: bsf, bsr, cmovcc. */
-export function intoRegister(out: Sink, mnemonic: string, opcode: number) {
+/** Read r/m, write a register, 0F opcode /r: bsf, bsr, cmovcc; after F3: tzcnt, popcnt. */
+export function intoRegister(out: Sink, mnemonic: string, opcode: number, prefix?: 0xf3) {
   return <W extends OperandWidth>(to: Gpr<W>, from: Gpr<NoInfer<W>> | Memory): void => {
     const width = wideWidthOf(mnemonic, to, from);
-    out.emit({ mnemonic, shown: [to, from], width, opcode: [0x0f, opcode], reg: to, rm: from });
+    out.emit({ mnemonic, shown: [to, from], prefix, width, opcode: [0x0f, opcode], reg: to, rm: from });
+  };
+}
+
+/** blsr: VEX.LZ.0F38.W1 F3 /1, between 64-bit registers below r8, so that the prefix has one form. The destination is in VEX.vvvv, inverted. */
+export function resetLowestBit(out: Sink) {
+  return (to: Gpr<64>, from: Gpr<64>): void => {
+    if (out.bits !== 64 || to.number >= 8 || from.number >= 8) {
+      throw new AssemblyError(`blsr: only in 64-bit code and between registers below r8, not ${to.name}, ${from.name}`);
+    }
+    const vex = [0xc4, 0xe2, 0xf8 - 8 * to.number];
+    out.emit({ mnemonic: 'blsr', shown: [to, from], opcode: [...vex, 0xf3], reg: 1, rm: from });
   };
 }

@@ -66,7 +66,7 @@ function triedRows(tried: TrialSummary | undefined): (readonly [string, string])
 /** Rules that took fields for sites, most first, and what the table stands on. */
 function recoveredRows({ recovered }: ConvertSummary): (readonly [string, string])[] {
   if (recovered === undefined) return [];
-  const { rules, instructions, anchors, absent, build, accepted } = recovered;
+  const { rules, instructions, anchors, evidence, comparedWith, leftOut, absent, build, accepted } = recovered;
   const numbers = rules.reduce((sum, rule) => sum + rule.numbers, 0);
   const judged = rules.filter(({ basis }) => basis === 'judgement').reduce((sum, { sites }) => sum + sites, 0);
   const sites = rules.reduce((sum, rule) => sum + rule.sites, 0);
@@ -79,7 +79,15 @@ function recoveredRows({ recovered }: ConvertSummary): (readonly [string, string
       'numbers',
       `${count(numbers)} fields that look like an address and are none; ${count(accepted.length)} doubts accepted`,
     ],
-    ['evidence', `${count(instructions)} instructions, as ${count(anchors)} places in the kernel's own tables say`],
+    [
+      'evidence',
+      `${evidence.used.join(', ')}${evidence.absent.length === 0 ? '' : ` (not in this kernel: ${evidence.absent.join(', ')})`}`,
+    ],
+    [
+      'compared',
+      `${count(instructions)} instructions with ${count(anchors)} places that the kernel names: ${comparedWith.join(', ')}`,
+    ],
+    ...leftOut.map((sentence) => ['left out', sentence] as const),
     [
       'build',
       `${build.release ?? 'unknown release'}, ${build.compiler ?? 'unknown compiler'}: ${build.tested ? 'tried' : 'untested'}`,

@@ -6,6 +6,7 @@ import { physToVirt, PMD_SIZE } from '../../base/addresses.ts';
 import { partAt } from '../image.ts';
 import type { Part, RecoverImage } from '../image.ts';
 import type { Ledger } from '../ledger.ts';
+import type { Symbols } from '../symbols.ts';
 import { isNamed, isText } from '../target.ts';
 
 const WORD = 8;
@@ -51,17 +52,22 @@ function isInOrder({ instructions }: RecoverImage, view: DataView, at: number): 
 }
 
 /** `loaded`: descriptors that LGDT and LIDT load. Returns how many descriptors have a base that is a site. */
-export function judgePointers(image: RecoverImage, loaded: ReadonlySet<PhysAddr>, ledger: Ledger): number {
+export function judgePointers(
+  image: RecoverImage,
+  loaded: ReadonlySet<PhysAddr>,
+  symbols: readonly Symbols[],
+  ledger: Ledger,
+): number {
   let descriptors = 0;
   for (const part of image.data) {
-    judgeAligned(image, part, ledger);
+    judgeAligned(image, part, symbols, ledger);
     judgeCallSites(image, part, ledger);
     descriptors += judgeOdd(image, part, loaded, ledger);
   }
   return descriptors;
 }
 
-function judgeAligned(image: RecoverImage, part: Part, ledger: Ledger): void {
+function judgeAligned(image: RecoverImage, part: Part, symbols: readonly Symbols[], ledger: Ledger): void {
   const { view, start: base, bytes } = part;
   const { start: low, end: high } = image;
   const { first, step } = ROWS[part.name] ?? { first: (WORD - (base % WORD)) % WORD, step: WORD };
@@ -74,7 +80,9 @@ function judgeAligned(image: RecoverImage, part: Part, ledger: Ledger): void {
         ledger.doubt('pointer', 'abs64', base + at, physToVirt(target));
       continue;
     }
-    if (isPlausible(image, part, at, target)) ledger.site('pointer', 'abs64', base + at);
+    // A symbol at exactly that place decides what its form does not.
+    if (isPlausible(image, part, at, target) || symbols.some(({ hasSymbolAt }) => hasSymbolAt(target)))
+      ledger.site('pointer', 'abs64', base + at);
     else ledger.doubt('pointer', 'abs64', base + at, physToVirt(target));
   }
 }

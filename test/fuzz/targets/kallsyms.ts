@@ -73,7 +73,7 @@ const target: Target = {
     systemMap(image.bytes, table);
     const copy = input.slice();
     writeKallsyms(copy, viewOf(copy), table, PLACED);
-    return `${table.base === 0 ? 'no base' : 'base'}, ${table.seqs === 0 ? 'no seqs' : 'seqs'}`;
+    return `${table.addresses.form === 'own place' ? 'no base' : 'base'}, ${table.seqs === 0 ? 'no seqs' : 'seqs'}`;
   },
   fields: tableFields,
   longest: 8192,

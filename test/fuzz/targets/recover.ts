@@ -3,7 +3,9 @@ import { ascii } from '../../../src/base/bytes.ts';
 import { readVmlinux } from '../../../src/kernel/vmlinux.ts';
 import { recoverRelocations } from '../../../src/recover/recover.ts';
 import { checkSites } from '../../../src/relocs/tables/kernel-table.ts';
-import { DATA_AT, fromHex, link, makeRecoverKernel, pointer, RODATA } from '../../recover/make-kernel.ts';
+import { LAYOUTS, makeKallsyms } from '../../kernel/make-kallsyms.ts';
+import type { TestSymbol } from '../../kernel/make-kallsyms.ts';
+import { DATA, DATA_AT, fromHex, link, makeRecoverKernel, pointer, RODATA, TEXT } from '../../recover/make-kernel.ts';
 import { elfFields } from '../fields.ts';
 import type { Target } from '../target.ts';
 
@@ -18,21 +20,33 @@ const CODE = [
   '48b8edfead0b30000000 49c7460800000000',
 ].join('');
 
+const RODATA_TEXT = ascii('\0KERNELOFFSET=%lx\n\0');
+const KALLSYMS_AT = 0x18;
+const SYMBOLS: readonly TestSymbol[] = [
+  { place: TEXT, type: 'T', name: '_text' },
+  ...Array.from({ length: 300 }, (_, index) => ({ place: TEXT + 0x1000 + index, type: 't', name: `func${index}` })),
+  { place: DATA, type: 'D', name: 'phys_base' },
+];
+
 const target: Target = {
   seeds: () =>
-    [true, false].map((perCpu) =>
-      makeRecoverKernel({
+    ([undefined, LAYOUTS['5.10'], LAYOUTS['6.12'], LAYOUTS['7.3']] as const).map((layout) => {
+      const made = layout === undefined ? [] : makeKallsyms(SYMBOLS, layout, RODATA + KALLSYMS_AT).bytes;
+      const rodata = new Uint8Array(KALLSYMS_AT + made.length);
+      rodata.set(RODATA_TEXT);
+      rodata.set(made, KALLSYMS_AT);
+      return makeRecoverKernel({
         code: CODE,
-        perCpu,
-        rodata: ascii('\0KERNELOFFSET=%lx\n\0'),
+        perCpu: layout !== LAYOUTS['7.3'],
+        rodata,
         data: fromHex(pointer(DATA_AT + 0x40) + pointer(RODATA + 1)),
-      }),
-    ),
+      });
+    }),
   run(input) {
     const kernel = readVmlinux(input);
-    const { table, doubts } = recoverRelocations(kernel);
+    const { table, doubts, evidence } = recoverRelocations(kernel);
     checkSites(table, kernel.loads);
-    return `${Math.min(table.abs32.length, 8)} 32-bit, ${Math.min(doubts.length, 4)} doubts`;
+    return `${Math.min(table.abs32.length, 8)} 32-bit, ${Math.min(doubts.length, 4)} doubts, ${evidence.symbols.join() || 'no symbols'}`;
   },
   fields: elfFields,
   longest: 0x10000,
