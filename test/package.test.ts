@@ -132,6 +132,30 @@ test('it holds no path of the machine that built it, and names no source map', (
   }
 });
 
+test('the README says which folders the pages name that are not in the package', () => {
+  const pages = built.files.filter((path) => path.endsWith('.md') && path !== 'CHANGELOG.md');
+  const folders = readdirSync(repository, { withFileTypes: true }).filter(
+    (entry) => entry.isDirectory() && /^\w/.test(entry.name),
+  );
+  const absent = folders
+    .map(({ name }) => name)
+    .filter(
+      (name) =>
+        name !== 'node_modules' && name !== 'release' && !built.files.some((path) => path.startsWith(`${name}/`)),
+    );
+  const named = absent.filter((name) =>
+    pages.some((path) => new RegExp(String.raw`(?<![\w./-])(\.\./)*${name}/\w`).test(read(path))),
+  );
+  const [, said = ''] =
+    /^The pages name files in (.*), and commands such as .*in the repository, not in the packages\.$/m.exec(
+      read('README.md'),
+    ) ?? [];
+  assert.deepEqual(
+    Array.from(said.matchAll(/`(\w+)\/`/g), ([, name]) => name),
+    named.toSorted(),
+  );
+});
+
 test('the command line of the package runs', () => {
   const output = execFileSync(process.execPath, [join(built.folder, 'bin/kslide.js'), '--version'], {
     encoding: 'utf8',
@@ -155,7 +179,11 @@ function unpackDeb(): string {
   return unpacked;
 }
 
-const { version } = JSON.parse(read('package.json')) as { readonly version: string };
+const { version, author, homepage } = JSON.parse(read('package.json')) as {
+  readonly version: string;
+  readonly author: { readonly name: string; readonly email: string };
+  readonly homepage: string;
+};
 
 test('the Debian package: its name, its fields, its files with their owner and modes', () => {
   assert.match(built.deb, new RegExp(`/kslide_${version.replaceAll('.', String.raw`\.`)}_all\\.deb$`));
@@ -165,7 +193,8 @@ test('the Debian package: its name, its fields, its files with their owner and m
     ['Package', 'kslide'],
     ['Version', version],
     ['Architecture', 'all'],
-    ['Maintainer', 'The kslide maintainers <maintainers@kslide.example>'],
+    ['Maintainer', `${author.name} <${author.email}>`],
+    ['Homepage', homepage],
     ['Depends', 'nodejs (>= 20)'],
   ] as const)
     assert.equal(field(name), value);
