@@ -133,6 +133,14 @@ made "$version"
 leads_to "vmlinux-$version"
 boots "/var/lib/kslide/vmlinux"
 
+say "kernel-install removes it and adds it again"
+apt install systemd-boot-tools
+inside kernel-install remove "$version" 2>&1 | grep '^kslide: '
+nothing_left
+inside kernel-install add "$version" "/boot/vmlinuz-$version" 2>&1 | grep '^kslide: '
+made "$version"
+leads_to "vmlinux-$version"
+
 say "installing a newer kernel while kslide fails"
 newkernel=$(kernel_of linux-image-cloud-amd64 "$newer")
 newversion=${newkernel#linux-image-}
