@@ -1,7 +1,7 @@
 /**
  * Claim: moving a kernel in a launcher's memory takes at most 8 ns a relocation, and about what the kernel's own loop takes in C.
  *
- *     node --import tsx bench/apply-slide.ts [vmlinuz …]
+ *     node --import tsx bench/apply-slide.ts [--record] [vmlinuz …]
  *
  * Both sides apply the same table to the same image, in the same memory again and again (warm), or each time to a copy (fresh: what a launcher has
  * that has just loaded the kernel). "decoded" is what the first guest costs: the table read from its bytes and checked, too. Both must make
@@ -16,32 +16,71 @@ import { fileURLToPath } from 'node:url';
 import { segmentBytes } from '../src/elf/read.ts';
 import { extract } from '../src/extract.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { rightAligned, rowsOf, takeRecordOption, tableOf } from '../scripts/docs/record.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
 import { applySlide, prepareTable } from '../src/relocs/tables/apply.ts';
 import { checkSites, countRelocations, readRelocationTable } from '../src/relocs/tables/kernel-table.ts';
 import { readVmlinux } from '../src/kernel/vmlinux.ts';
-import { report } from './claims.ts';
+import { claims, reportTime } from './claims.ts';
 import { machine } from './measure.ts';
 
 const ROUNDS = 101;
 const SLIDE = 0x1240_0000;
 const AT_MOST = 8;
 
+/** The rows of the table, by the names of the results. */
+const SHOWN = {
+  'C, warm': 'C, the same memory again',
+  'applySlide, warm': '`applySlide`, the same memory again',
+  'C, fresh': 'C, memory just written',
+  'applySlide, fresh': '`applySlide`, memory just written',
+} as const;
+
+const { record, rest } = takeRecordOption();
+/** Nanoseconds a relocation, least of the rounds, by kernel. */
+const measured = new Map<string, Record<keyof typeof SHOWN, number>>();
 const folder = mkdtempSync(join(tmpdir(), 'kslide-bench-'));
 try {
   const peer = join(folder, 'apply-slide');
   const source = fileURLToPath(new URL('apply-slide.c', import.meta.url));
   execFileSync('gcc', ['-O2', '-fno-strict-aliasing', '-o', peer, source]);
   process.stdout.write(`${machine()}\n`);
-  const images = process.argv.slice(2);
+  const images: (readonly [name: string, path: string])[] = rest.map((path) => [basename(path), path]);
   if (images.length === 0)
-    for (const series of ['6.1', '6.12']) images.push((await fetchKernel({ series, flavour: 'cloud' })).image);
-  for (const image of images) await bench(image, peer);
+    for (const series of ['6.1', '6.12'])
+      images.push([`${series} cloud`, (await fetchKernel({ series, flavour: 'cloud' })).image]);
+  for (const [name, image] of images) await bench(name, image, peer);
 } finally {
   rmSync(folder, { recursive: true });
 }
+const ofC = [...measured.values()].flatMap((times) =>
+  (['warm', 'fresh'] as const).map((state) => times[`applySlide, ${state}`] / times[`C, ${state}`]),
+);
+record?.('apply-slide', {
+  machine: 'processor',
+  byMaker: true,
+  parts: ['src/relocs/tables/apply.ts'],
+  note: `Nanoseconds a relocation, least of ${ROUNDS} rounds.`,
+  claims,
+  values: {
+    'least of C': Number(Math.min(...ofC).toFixed(1)),
+    'most of C': Number(Math.max(...ofC).toFixed(1)),
+  },
+  tables: {
+    applySlide: tableOf(
+      [
+        `per relocation, least of ${ROUNDS} rounds`,
+        ...[...measured.keys()].map((kernel) => rightAligned(kernel, { digits: 1, suffix: ' ns' })),
+      ],
+      rowsOf(
+        Object.values(SHOWN),
+        [...measured.values()].map((times) => Object.values(times).map((time) => Number(time.toFixed(1)))),
+      ),
+    ),
+  },
+});
 
-async function bench(path: string, peer: string): Promise<void> {
+async function bench(kernel: string, path: string, peer: string): Promise<void> {
   const { vmlinux, relocs } = await extract(readFileSync(path), { codecs: nodeCodecs });
   const { imageStart: base, imageEnd, loads, elf } = readVmlinux(vmlinux);
   const tableBytes = relocs();
@@ -96,14 +135,21 @@ async function bench(path: string, peer: string): Promise<void> {
   assert.ok(readFileSync(out).equals(ours), 'both must make the same image');
 
   const least = (name: keyof typeof results): number => Math.min(...results[name]);
+  // In the order of SHOWN.
+  measured.set(kernel, {
+    'C, warm': least('C, warm'),
+    'applySlide, warm': least('applySlide, warm'),
+    'C, fresh': least('C, fresh'),
+    'applySlide, fresh': least('applySlide, fresh'),
+  });
   process.stdout.write(`${basename(path)}: ${sites} relocations, slide 0x${SLIDE.toString(16)}, ${ROUNDS} rounds\n`);
-  for (const [name, list] of Object.entries(results)) {
-    const peerTime = least(name.includes('warm') ? 'C, warm' : 'C, fresh');
+  for (const [result, list] of Object.entries(results)) {
+    const peerTime = least(result.includes('warm') ? 'C, warm' : 'C, fresh');
     const sorted = list.toSorted((a, b) => a - b);
     process.stdout.write(
-      `  ${name.padEnd(36)} ${sorted[0]!.toFixed(2)} ns a relocation at least, median ${sorted[ROUNDS >> 1]!.toFixed(2)}; ${(sorted[0]! / peerTime).toFixed(2)} × C\n`,
+      `  ${result.padEnd(36)} ${sorted[0]!.toFixed(2)} ns a relocation at least, median ${sorted[ROUNDS >> 1]!.toFixed(2)}; ${(sorted[0]! / peerTime).toFixed(2)} × C\n`,
     );
   }
   const what = `applySlide on ${basename(path)}, fresh: time a relocation`;
-  report({ what, measured: least('applySlide, fresh'), atMost: AT_MOST, unit: 'ns' });
+  reportTime({ what, measured: least('applySlide, fresh'), atMost: AT_MOST, unit: 'ns' });
 }

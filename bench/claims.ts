@@ -6,55 +6,39 @@
  * to do; every other error is a bug, with its stack and exit code 70.
  */
 import { appendFileSync } from 'node:fs';
+import { cpus, loadavg } from 'node:os';
+import { measuredOf, targetOf, verdictOf } from '../scripts/docs/claim.ts';
+import type { Claim, Verdict } from '../scripts/docs/claim.ts';
 import { EnvironmentError, missingProgram } from '../src/node/errors.ts';
 
 export const NOT_RUN = 3;
 export const RESULTS = 'KSLIDE_BENCH_RESULTS';
 
-export interface Claim {
-  /** `convert of vmlinuz-6.12 (zstd), of extract-vmlinux's time`. */
-  readonly what: string;
-  readonly measured: number;
-  /** What it has to be at most, or at least. */
-  readonly atMost?: number;
-  readonly atLeast?: number;
-  /** Behind the numbers; none for a ratio. */
-  readonly unit?: string;
-  /** Why what was measured says nothing: the claim is then unknown, whether it looks kept or missed. */
-  readonly unknown?: string | undefined;
+export interface Result extends Claim {
+  readonly verdict: Verdict;
 }
 
-export interface Result extends Claim {
-  readonly ok: boolean;
-}
+/** All claims of this process so far, for `record`. */
+export const claims: Claim[] = [];
 
 export function report(claim: Claim): void {
-  const { measured, atMost = Infinity, atLeast = -Infinity, unknown } = claim;
-  const result: Result = { ...claim, ok: unknown === undefined && measured <= atMost && measured >= atLeast };
-  const verdict = verdictOf(result);
-  if (verdict === 'MISSED') process.exitCode = 1;
-  const why = unknown === undefined ? '' : `: ${unknown}`;
-  process.stdout.write(`  ${result.what}: ${measuredOf(result)}, target ${targetOf(result)}: ${verdict}${why}\n`);
+  claims.push({ ...claim, measured: Number(claim.measured.toPrecision(6)) });
+  const result: Result = { ...claim, verdict: verdictOf(claim) };
+  if (result.verdict === 'missed') process.exitCode = 1;
+  const verdict = { met: 'ok', missed: 'MISSED', unknown: `unknown: ${claim.unknown}` }[result.verdict];
+  process.stdout.write(`  ${claim.what}: ${measuredOf(claim)}, target ${targetOf(claim)}: ${verdict}\n`);
   const file = process.env[RESULTS];
   if (file !== undefined) appendFileSync(file, `${JSON.stringify(result)}\n`);
 }
 
-export function verdictOf({ ok, unknown }: Result): 'ok' | 'MISSED' | 'UNKNOWN' {
-  if (unknown !== undefined) return 'UNKNOWN';
-  return ok ? 'ok' : 'MISSED';
-}
+/** More of all processors than that, before anything was measured, is other work. */
+const BUSY = 0.5;
+const load = loadavg()[0]! / cpus().length;
 
-export function measuredOf({ measured, unit }: Claim): string {
-  return withUnit(measured, unit);
-}
-
-export function targetOf({ atMost, atLeast, unit }: Claim): string {
-  return atMost === undefined ? `≥ ${withUnit(atLeast!, unit)}` : `≤ ${withUnit(atMost, unit)}`;
-}
-
-function withUnit(value: number, unit: string | undefined): string {
-  const digits = Number.isInteger(value) ? `${value}` : value < 0.001 ? value.toExponential(1) : value.toPrecision(3);
-  return unit === undefined ? digits : `${digits} ${unit}`;
+/** For times of whole processes: where other work is going on, a miss may be its doing, and the claim is unknown. */
+export function reportTime(claim: Claim): void {
+  const isBusy = load > BUSY && verdictOf(claim) === 'missed';
+  report(isBusy ? { ...claim, unknown: `other work is going on (load ${loadavg()[0]!.toFixed(1)})` } : claim);
 }
 
 process.on('uncaughtException', (error: Error) => {

@@ -1,7 +1,7 @@
 /**
  * Claim: our decoders, cold, are about as fast as the system's tools.
  *
- *     node --import tsx bench/codecs.ts [--all] [vmlinuz …]
+ *     node --import tsx bench/codecs.ts [--record] [--all] [vmlinuz …]
  *
  * For each image, the time to decode its payload: ours in a fresh Node process (from the call to the result, so with assembling and
  * compiling the loops, without Node's own start), the tool's as a whole process that writes to a file in /dev/shm. They take turns, the
@@ -18,8 +18,10 @@ import type { Compression } from '../src/codecs/formats.ts';
 import { readSetupHeader } from '../src/bzimage/header.ts';
 import { decodePayload, readPayload } from '../src/bzimage/payload.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { rightAligned, takeRecordOption, tableOf } from '../scripts/docs/record.ts';
+import type { Cell } from '../scripts/docs/results.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
-import { report } from './claims.ts';
+import { claims, reportTime } from './claims.ts';
 import { machine, race } from './measure.ts';
 
 const ROUNDS = 9;
@@ -63,7 +65,8 @@ function ours(compression: Compression, file: string, size: number): Result {
   return JSON.parse(execFileSync(process.execPath, args, { encoding: 'utf8' })) as Result;
 }
 
-function bench(name: string, compression: Compression, data: Uint8Array, expected: Uint8Array, folder: string): void {
+/** A row of the table. */
+function bench(name: string, compression: Compression, data: Uint8Array, expected: Uint8Array, folder: string): Cell[] {
   const [file, output] = [join(folder, 'payload'), join(folder, 'output')];
   writeFileSync(file, data);
   const [tool = '', ...options] = TOOLS[compression].decode.split(' ');
@@ -82,46 +85,71 @@ function bench(name: string, compression: Compression, data: Uint8Array, expecte
       `ours ${mine.toFixed(0)} ms, ${tool} ${theirs.toFixed(0)} ms, same bytes; ` +
       `peak ${megabytes(Math.max(...results.map(({ peak }) => peak)))} MB with Node and the file\n`,
   );
-  report({ what: `decode ${name} (${compression}): time, of ${tool}'s`, measured: mine / theirs, atMost: AT_MOST });
+  reportTime({ what: `decode ${name} (${compression}): time, of ${tool}'s`, measured: mine / theirs, atMost: AT_MOST });
+  const sizes = `${megabytes(data.length)} to ${megabytes(expected.length)}`;
+  return [name, compression, sizes, Math.round(mine), Math.round(theirs), Number((mine / theirs).toFixed(2))];
 }
 
-async function main(args: readonly string[]): Promise<void> {
-  const all = args.includes('--all');
-  let images = args.filter((arg) => arg !== '--all');
+async function main(): Promise<void> {
+  const { record, rest } = takeRecordOption();
+  const all = rest.includes('--all');
+  const images: (readonly [name: string, path: string])[] = rest
+    .filter((arg) => arg !== '--all')
+    .map((path) => [basename(path), path]);
   if (images.length === 0) {
-    images = [];
     for (const wish of [
       { series: '6.1', flavour: 'generic' },
       { series: '6.1', flavour: 'cloud' },
       { series: '6.12', flavour: 'generic' },
     ] as const) {
-      images.push((await fetchKernel(wish)).image);
+      images.push([`Debian ${wish.series} ${wish.flavour}`, (await fetchKernel(wish)).image]);
     }
   }
   process.stdout.write(`${machine()}, least of ${ROUNDS}\n`);
   // In memory: the disk is not what is compared.
   const folder = mkdtempSync('/dev/shm/kslide-bench-');
+  const rows: Cell[][] = [];
   try {
-    for (const [index, image] of images.entries()) {
+    for (const [index, [name, image]] of images.entries()) {
       const bytes = new Uint8Array(readFileSync(image));
       const payload = readPayload(bytes, readSetupHeader(bytes));
       const expected = await decodePayload(payload, nodeCodecs);
       assert.ok(payload.compression, `${image} is not compressed`);
-      bench(basename(image), payload.compression, payload.data, expected, folder);
+      rows.push(bench(name, payload.compression, payload.data, expected, folder));
       if (!all || index > 0) continue;
       for (const [compression, { compress }] of Object.entries(TOOLS) as [Compression, { compress: string }][]) {
         if (compression === payload.compression) continue;
         const [tool = '', ...options] = compress.split(' ');
         const { stdout, status } = spawnSync(tool, options, { input: expected, maxBuffer: 2 ** 30 });
         assert.equal(status, 0, `${compress} failed`);
-        bench('the same', compression, new Uint8Array(stdout), expected, folder);
+        rows.push(bench('the same', compression, new Uint8Array(stdout), expected, folder));
       }
     }
   } finally {
     rmSync(folder, { recursive: true });
   }
+  record?.('codecs', {
+    machine: 'processor',
+    byMaker: true,
+    parts: ['src/codecs', 'src/wasm'],
+    note: `Cold, least of ${ROUNDS}, taking turns.`,
+    claims,
+    tables: {
+      codecs: tableOf(
+        [
+          'kernel',
+          'payload',
+          'MB',
+          rightAligned('kslide', { digits: 0, suffix: ' ms' }),
+          rightAligned('the tool', { digits: 0, suffix: ' ms' }),
+          rightAligned("of the tool's", { digits: 2 }),
+        ],
+        rows,
+      ),
+    },
+  });
 }
 
 const [first, compression, file, size] = process.argv.slice(2);
 if (first === WORKER) await decodeOnce(compression as Compression, file!, Number(size));
-else await main(process.argv.slice(2));
+else await main();

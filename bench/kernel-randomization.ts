@@ -2,7 +2,7 @@
  * What is not kslide's: the instructions of the kernel's own memory randomization, kernel_randomize_memory() in arch/x86/mm/kaslr.c, which a
  * kernel runs once KASLR_FLAG says that it was moved. Claim: less than a hundredth of what the stub takes.
  *
- *     node --import tsx bench/kernel-randomization.ts
+ *     node --import tsx bench/kernel-randomization.ts [--record]
  *
  * On Debian's 6.1 cloud kernel, whose debug package says where the function is and where it is called. Counted exactly: from its first
  * instruction to the one behind its call, in a converted kernel, with and without nokaslr.
@@ -19,10 +19,12 @@ import { guestOf } from '../src/measure/bench/measure.ts';
 import { readSubject } from '../src/measure/bench/subject.ts';
 import type { Subject, Variant } from '../src/measure/bench/subject.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { takeRecordOption } from '../scripts/docs/record.ts';
 import { fetchKernel } from '../scripts/kernels/debian.ts';
+import { qemuVersion } from '../src/measure/many-boots.ts';
 import { PARAMS } from '../src/segment/layout.ts';
 import { fileOffsetOf } from '../src/kernel/vmlinux.ts';
-import { report } from './claims.ts';
+import { claims, report } from './claims.ts';
 
 const FUNCTION = 'kernel_randomize_memory';
 
@@ -60,6 +62,8 @@ function count(subject: Subject, variant: Variant, [first, behind]: readonly [Vi
   });
 }
 
+const { record } = takeRecordOption();
+const values: Record<string, number> = {};
 const script = fileURLToPath(new URL('../scripts/build-relocs-debug-vmlinux.sh', import.meta.url));
 const call = findCall(execFileSync('sh', [script], { encoding: 'utf8' }).trim());
 const { image } = await fetchKernel({ series: '6.1', flavour: 'cloud' });
@@ -68,6 +72,7 @@ for (const variant of subject.variants) {
   if (variant.stub === undefined) continue;
   const { stub, inKernel } = await count(subject, variant, call);
   process.stdout.write(`${variant.title}: the stub ${stub} instructions, ${FUNCTION} ${inKernel}\n`);
+  values[variant.nokaslr ? 'nokaslr' : 'randomized'] = inKernel;
   if (!variant.nokaslr)
     report({
       what: `${variant.title}: ${FUNCTION}, of the stub's instructions`,
@@ -75,3 +80,10 @@ for (const variant of subject.variants) {
       atMost: 0.01,
     });
 }
+record?.('kernel-randomization', {
+  machine: `QEMU ${await qemuVersion()} (TCG), 256 MiB, PVH`,
+  parts: [],
+  note: `Debian 6.1 cloud: ${FUNCTION}(), from its first instruction to the one after its call.`,
+  claims,
+  values,
+});

@@ -2,7 +2,7 @@
  * Claims: the plan of Debian's 6.1 cloud kernel takes at most 6 s and 2 GiB; a layout from it at most 0.4 s as a process of its own and 400 MB, and at most
  * 0.2 s in one that has the kernel open. And what a layout is worth: how often the same function is at the same address in two of them.
  *
- *     npm run build && node --import tsx bench/shuffle.ts [IMAGE VMLINUX]
+ *     npm run build && node --import tsx bench/shuffle.ts [--record] [IMAGE VMLINUX]
  *
  * IMAGE and VMLINUX: another kernel, and the unstripped vmlinux of its build.
  *
@@ -17,9 +17,13 @@ import { fileURLToPath } from 'node:url';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { layOut, sizeClasses } from '../src/shuffle/layout/layout.ts';
 import { layoutEntropy } from '../src/shuffle/layout/entropy.ts';
-import { decodePlan, openShuffler } from '../src/shuffle/index.ts';
+import { decodePlan, openShuffler, planShuffle } from '../src/shuffle/index.ts';
 import type { Plan } from '../src/shuffle/index.ts';
-import { NOT_RUN, report } from './claims.ts';
+import { countFunctions } from '../src/shuffle/summary.ts';
+import { openByteSource } from '../src/node/files/byte-source.ts';
+import { takeRecordOption, tableOf } from '../scripts/docs/record.ts';
+import type { Cell } from '../scripts/docs/results.ts';
+import { claims, NOT_RUN, report, reportTime } from './claims.ts';
 import { machine, peakMemory, race } from './measure.ts';
 
 const ROUNDS = 15;
@@ -29,7 +33,8 @@ const MB = 1e6;
 
 const kslide = fileURLToPath(new URL('../bin/kslide.js', import.meta.url));
 const script = fileURLToPath(new URL('../scripts/build-relocs-debug-vmlinux.sh', import.meta.url));
-const [bzImage = '', debug = ''] = process.argv.length > 3 ? process.argv.slice(2) : fetchDebian();
+const { record, rest } = takeRecordOption();
+const [bzImage = '', debug = ''] = rest.length > 1 ? rest : fetchDebian('6.1');
 const folder = mkdtempSync(join(tmpdir(), 'kslide-bench-'));
 
 try {
@@ -39,8 +44,8 @@ try {
   rmSync(folder, { recursive: true });
 }
 
-function fetchDebian(): [string, string] {
-  const fetched = spawnSync('sh', [script], { encoding: 'utf8' });
+function fetchDebian(series: '6.1' | '6.12'): [image: string, vmlinux: string] {
+  const fetched = spawnSync('sh', [script, series], { encoding: 'utf8' });
   if (fetched.status !== 0) {
     process.stderr.write(fetched.stderr);
     process.exit(NOT_RUN);
@@ -62,11 +67,13 @@ async function bench(): Promise<void> {
   run('verify', '--shuffled', bzImage, output, '--debug', debug); // throws when it is refuted
 
   const [plans] = race([{ args: [...ONE_CPU, ...planning], output: planFile }], 3);
-  report({ what: 'plan, whole process', measured: plans!.median, atMost: 6000, unit: 'ms' });
-  report({ what: 'plan, memory', measured: peakMemory(planning) / MB, atMost: 2147, unit: 'MB' });
+  reportTime({ what: 'plan, whole process', measured: plans!.median, atMost: 6000, unit: 'ms' });
+  const memory = { planning: peakMemory(planning), laying: 0 };
+  report({ what: 'plan, memory', measured: memory.planning / MB, atMost: 2147, unit: 'MB' });
   const [layouts] = race([{ args: [...ONE_CPU, ...laying], output }], ROUNDS);
-  report({ what: 'layout, whole process', measured: layouts!.median, atMost: 400, unit: 'ms' });
-  report({ what: 'layout, memory', measured: peakMemory(laying) / MB, atMost: 400, unit: 'MB' });
+  reportTime({ what: 'layout, whole process', measured: layouts!.median, atMost: 400, unit: 'ms' });
+  memory.laying = peakMemory(laying);
+  report({ what: 'layout, memory', measured: memory.laying / MB, atMost: 400, unit: 'MB' });
 
   const plan = decodePlan(new Uint8Array(readFileSync(planFile)));
   const shuffler = await openShuffler(new Uint8Array(readFileSync(vmlinux)), { codecs: nodeCodecs, plan });
@@ -77,9 +84,81 @@ async function bench(): Promise<void> {
     const now = process.cpuUsage();
     times.push((now.user + now.system - user - system) / 1000);
   }
-  const median = times.toSorted((one, other) => one - other)[Math.floor(times.length / 2)]!;
-  report({ what: 'layout, kernel open, processor', measured: median, atMost: 200, unit: 'ms' });
+  const opened = times.toSorted((one, other) => one - other)[Math.floor(times.length / 2)]!;
+  reportTime({ what: 'layout, kernel open, processor', measured: opened, atMost: 200, unit: 'ms' });
   worth(plan);
+  if (record !== undefined) await recordAll(plan, { planning: plans!.median, laying: layouts!.median, opened, memory });
+}
+
+interface Costs {
+  /** Milliseconds. */
+  readonly planning: number;
+  readonly laying: number;
+  readonly opened: number;
+  /** Bytes. */
+  readonly memory: { readonly planning: number; readonly laying: number };
+}
+
+/** Two files: what is exact, of 6.1 and of 6.12 without relocations, and the times. */
+async function recordAll(plan: Plan, { planning, laying, opened, memory }: Costs): Promise<void> {
+  const parts = ['src/shuffle/analyse', 'src/shuffle/plan', 'src/shuffle/layout', 'src/shuffle/read'];
+  const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
+  const mb = (bytes: number): string => `${(bytes / MB).toFixed(0)} MB`;
+  record!('shuffle-costs', {
+    machine: 'processor',
+    byMaker: true,
+    parts: [...parts, 'src/shuffle/shuffle.ts', 'src/shuffle/rewrite.ts'],
+    before: 'npm run build',
+    note: `${basename(bzImage)} with its debug vmlinux; medians, each process on one CPU.`,
+    claims,
+    tables: {
+      costs: tableOf(
+        ['what', 'time', 'memory'],
+        [
+          [
+            'the analysis (`--plan-out`), whole process',
+            `${seconds(planning)} (6 s)`,
+            `${mb(memory.planning)} (2 GiB)`,
+          ],
+          ['a layout from a plan, whole process', `${seconds(laying)} (0.4 s)`, `${mb(memory.laying)} (400 MB)`],
+          ['a layout where the kernel is open already (`openShuffler`)', `${seconds(opened)} (0.2 s)`, null],
+        ],
+      ),
+    },
+  });
+  const [image, vmlinux] = fetchDebian('6.12');
+  const source = await openByteSource(vmlinux);
+  const recovered = await planShuffle(new Uint8Array(readFileSync(image)), {
+    codecs: nodeCodecs,
+    debug: source,
+    recover: true,
+  });
+  source.close();
+  const of = (each: Plan): { functions: number; moved: number; bits: number } => {
+    const { all, moved } = countFunctions(each);
+    return { functions: all, moved, bits: Number(layoutEntropy(each, sizeClasses(each)).bits.median.toFixed(1)) };
+  };
+  const [known, found] = [of(plan), of(recovered)];
+  record!('shuffle', {
+    machine: 'any',
+    parts,
+    before: 'npm run build',
+    note: `${basename(bzImage)} with its debug vmlinux; the last values are of ${basename(image)} with --recover.`,
+    values: {
+      functions: known.functions,
+      'functions that move': known.moved,
+      'bits, median': known.bits,
+      'recover: functions': found.functions,
+      'recover: functions that move': found.moved,
+      'recover: bits, median': found.bits,
+    },
+    tables: {
+      stays: tableOf(
+        ['reason', 'functions'],
+        Object.entries(plan.facts.staying).map(([reason, functions]): Cell[] => [reason, functions]),
+      ),
+    },
+  });
 }
 
 /** Collisions of addresses over many layouts. Their rate is what a guess made from one layout has for a chance in another. */

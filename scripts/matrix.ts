@@ -1,7 +1,7 @@
 /**
  * Boots converted kernels on many kinds of machines. scripts/matrix/cells.ts says which, and what counts as a success.
  *
- *     npm run matrix -- [--full] [--first 40] [--part 1/8] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
+ *     npm run matrix -- [--record] [--full] [--first 40] [--part 1/8] [--kernels 6.1-cloud,6.12-cloud] [--jobs 2] [--timeout 90] [--out matrix.ndjson] [--json matrix.json] [--again] [IMAGE …]
  *
  * Without IMAGE it takes Debian's 6.1 and 6.12 in the flavours cloud, generic and rt. Every pair of levels occurs in some cell, which takes 104 cells
  * per kernel; --full is the whole product, 11,880 cells. --first takes fewer: of the 104, the first 40 have 364 of the 446 pairs. Each result is
@@ -22,8 +22,11 @@ import { readInput } from '../src/kernel/input.ts';
 import { MATRIX, matrixCells, runCell } from './matrix/cells.ts';
 import type { MatrixCell, MatrixKernel, MatrixResult, Outcome } from './matrix/cells.ts';
 import { LineFile, readLines } from '../src/measure/ndjson.ts';
-import { inParallel } from '../src/measure/many-boots.ts';
+import { inParallel, qemuVersion } from '../src/measure/many-boots.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
+import { STUB } from './docs/program.ts';
+import { takeRecordOption, tableOf } from './docs/record.ts';
+import type { Cell, Table } from './docs/results.ts';
 import { cacheFolder, fetchKernel, findModule } from './kernels/debian.ts';
 import type { Flavour, KernelPackage } from './kernels/debian.ts';
 import { writeFileAtomic } from '../src/node/files/output-file.ts';
@@ -42,13 +45,25 @@ const KERNELS = ['6.1', '6.12'].flatMap((series) =>
   ['cloud', 'generic', 'rt'].map((flavour) => `${series}-${flavour}`),
 );
 
+/** As the documentation names them. */
+const FACTORS: Readonly<Record<keyof MatrixCell, string>> = {
+  entry: 'entry',
+  machine: 'machine',
+  memory: 'MiB',
+  cpus: 'CPUs',
+  cpu: 'CPU',
+  words: 'command line:',
+};
+
 process.on('uncaughtException', (error) => {
   const { text, exitCode } = describeFailure(error, 'npm run matrix --');
   process.stderr.write(`matrix: ${text}\n`);
   process.exit(exitCode);
 });
 
+const { record, rest } = takeRecordOption();
 const { values: options, positionals: images } = parseArgs({
+  args: rest,
   allowPositionals: true,
   options: {
     full: { type: 'boolean', default: false },
@@ -75,6 +90,8 @@ mkdirSync(dirname(options.out), { recursive: true });
 const known = existsSync(options.out) ? await readLines(options.out, readLine) : undefined;
 const results = new LineFile(options.out, known?.length);
 const lines: Line[] = [];
+/** Of the kernels, or their files' names. */
+const releases: string[] = [];
 for (const name of kernels) {
   const kernel = await (images.length > 0 ? prepareImage(name) : prepareDebian(name));
   const image = createHash('sha256').update(kernel.converted).digest('hex');
@@ -84,12 +101,18 @@ results.close();
 process.stdout.write(`\n${tally(lines)}`);
 if (options.json !== undefined)
   await writeFileAtomic(options.json, [new TextEncoder().encode(`${JSON.stringify(lines, null, 2)}\n`)]);
+record?.('matrix', {
+  machine: `QEMU ${await qemuVersion()} (TCG)`,
+  parts: [STUB],
+  note: `${releases.join(', ')}; a boot had ${options.timeout} s.`,
+  tables: matrixTables(lines),
+});
 process.exitCode = lines.some(({ outcome }) => outcome === 'failed' || outcome === 'unsteady') ? 1 : 0;
 
 /** Of how many shares, and which, from 1. */
 function readShare(value: string): { readonly which: number; readonly of: number } {
-  const [which = '', count = '', ...rest] = value.split('/');
-  if (rest.length > 0) throw new UsageError(`--part is ${JSON.stringify(value)}, expected K/N`);
+  const [which = '', count = '', ...more] = value.split('/');
+  if (more.length > 0) throw new UsageError(`--part is ${JSON.stringify(value)}, expected K/N`);
   const of = integer('--part K/N: N', count, 1);
   return { which: integer('--part K/N: K', which, 1, of), of };
 }
@@ -144,6 +167,7 @@ function prepareImage(path: string): Promise<MatrixKernel> {
 }
 
 async function prepare(name: string, path: string, found?: KernelPackage): Promise<MatrixKernel> {
+  releases.push(found?.release ?? name);
   const image = await readFile(path);
   const { vmlinux } = await readInput(image, { codecs: nodeCodecs });
   const { bytes, summary } = await convert(image, { codecs: nodeCodecs });
@@ -162,6 +186,41 @@ async function prepare(name: string, path: string, found?: KernelPackage): Promi
     initrd: packGuest(present),
     modules: present.length,
     timeoutMs,
+  };
+}
+
+/** The tables of docs/results/matrix.json: a column for each kernel, and in each cell how many are ok; then those that are not, by outcome. */
+function matrixTables(all: readonly Line[]): Readonly<Record<string, Table>> {
+  const names = [...new Set(all.map(({ kernel }) => kernel))];
+  const cell = (list: readonly Line[]): Cell => {
+    if (list.length === 0) return null;
+    const others = (['neither', 'unsteady', 'failed'] as const)
+      .map((outcome) => ({ outcome, count: list.filter((line) => line.outcome === outcome).length }))
+      .filter(({ count }) => count > 0);
+    const ok = list.length - others.reduce((sum, { count }) => sum + count, 0);
+    return others.length === 0 ? ok : [ok, ...others.map(({ outcome, count }) => `${count} ${outcome}`)].join(', ');
+  };
+  const row = (label: string, of: (list: readonly Line[]) => Cell): Cell[] => [
+    label,
+    ...names.map((name) => of(all.filter(({ kernel }) => kernel === name))),
+  ];
+  const columns = names.map((name) => name.replace('-', ' '));
+  const levels = Object.entries(MATRIX).flatMap(([factor, values]) =>
+    values.map((level) =>
+      row(`${FACTORS[factor as keyof MatrixCell]} ${level}`, (list) =>
+        cell(list.filter((line) => line.cell[factor as keyof MatrixCell] === level)),
+      ),
+    ),
+  );
+  return {
+    cells: tableOf(['', ...columns], [row(`cells run, of ${allCells.length}`, (list) => list.length), row('ok', cell)]),
+    failed: tableOf(
+      ['kernel', 'cell', 'outcome', 'what'],
+      all
+        .filter(({ outcome }) => outcome === 'failed' || outcome === 'unsteady')
+        .map((line) => [line.kernel.replace('-', ' '), keyOf(line.cell), line.outcome, line.what ?? null]),
+    ),
+    levels: tableOf(['cells that were ok', ...columns], levels),
   };
 }
 

@@ -1,7 +1,7 @@
 /**
- * Tries the kernels of scripts/build-kernels.sh in every way that kslide has for a kernel, and keeps a row for each in docs/results/built-kernels.json:
+ * Tries the kernels of scripts/build-kernels.sh in every way that kslide has for a kernel, and prints a row for each:
  *
- *     nice node --import tsx scripts/try-built-kernels.ts [--boots 5] [NAME …]
+ *     nice node --import tsx scripts/try-built-kernels.ts [--record] [--boots 5] [NAME …]
  *
  * Without names, all that are built. Each kernel has the true table beside it, as the tree's own tool made it. Ten minutes a kernel on two cores, in
  * QEMU (TCG). Each failure is a line on standard error, and the exit code is then 1.
@@ -34,8 +34,9 @@ import { runRelocsTool } from '../src/relocs/tool/tool.ts';
 import type { RelocsToolOptions } from '../src/relocs/tool/tool.ts';
 import { verify } from '../src/verify/verify.ts';
 import { packGuest } from '../test/guest/init.ts';
-import { formatResults, stubHash } from './docs/results.ts';
-import type { Cell, Results } from './docs/results.ts';
+import { STUB } from './docs/program.ts';
+import { takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
+import type { Cell } from './docs/results.ts';
 import { cacheFolder } from './kernels/debian.ts';
 import type { Row as RecoverRow } from './try-recover.ts';
 
@@ -54,7 +55,6 @@ const MODES: readonly (readonly [string[], RelocsToolOptions, file: string])[] =
   [['--realmode'], { print: 'table', realMode: true }, 'realmode.elf'],
   [['--realmode', '--text'], { print: 'text', realMode: true }, 'realmode.elf'],
 ];
-const RESULTS = new URL('../docs/results/built-kernels.json', import.meta.url);
 const COLUMNS = [
   'kernel',
   'compiler',
@@ -75,7 +75,9 @@ const GUEST = { initrd, memoryMib: 1024, timeoutMs: 300_000 } as const;
 /** Room for the table in a section that a linker script would reserve. */
 const RESERVED = 0x20_0000;
 
+const { record, rest } = takeRecordOption();
 const { values, positionals } = parseArgs({
+  args: rest,
   allowPositionals: true,
   options: { boots: { type: 'string', default: '5' } },
 });
@@ -344,25 +346,19 @@ async function tryKernel(name: string): Promise<Cell[]> {
   ];
 }
 
-function earlierRows(results: Results | undefined): readonly (readonly Cell[])[] {
-  // Rows of another stub do not count for this one.
-  return results?.stub === stubHash() ? (results.tables?.['kernels']?.rows ?? []) : [];
-}
-
 const folder = join(cacheFolder(), 'built');
 const built = existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name, 'about'))) : [];
-const known = existsSync(RESULTS) ? (JSON.parse(await readFile(RESULTS, 'utf8')) as Results) : undefined;
-const rows = new Map(earlierRows(known).map((row) => [row[0], row]));
+const rows: Cell[][] = [];
 for (const name of positionals.length > 0 ? positionals : built) {
-  rows.set(name, await tryKernel(name));
-  const sorted = [...rows.values()].toSorted(([a], [b]) => String(a).localeCompare(String(b)));
-  const results: Results = {
-    script: 'scripts/build-kernels.sh && node --import tsx scripts/try-built-kernels.ts',
+  const row = await tryKernel(name);
+  process.stdout.write(`${row.join(' | ')}\n`);
+  rows.push(row);
+  // After each kernel, so that one can stop and go on.
+  record?.('built-kernels', {
     machine: `QEMU ${await qemuVersion()} (TCG), -cpu max, ${GUEST.memoryMib} MiB`,
-    date: new Date().toISOString().slice(0, 7),
-    stub: stubHash(),
+    parts: [STUB],
+    before: 'scripts/build-kernels.sh',
     note: `Built from Debian's linux-source packages. Each entry booted ${boots} times.`,
-    tables: { kernels: { columns: COLUMNS.map((column) => ({ name: column })), rows: sorted } },
-  };
-  await writeFile(RESULTS, formatResults(results));
+    tables: { kernels: tableOf(COLUMNS, withEarlierRows('built-kernels', 'kernels', rows)) },
+  });
 }

@@ -2,10 +2,11 @@
  * Rebuilds bzImages in every form and boots each everywhere that there is: SeaBIOS and OVMF, 256 MiB and 4 GiB, with and without nokaslr; kexec_file_load
  * out of a rebuilt kernel, started by either firmware; the extracted vmlinux by pvh and linux64. A line each, and exit code 1 if one of them is not as it should be.
  *
- *     npx tsx scripts/try-bzimage.ts [--extract-vmlinux PATH] [IMAGE …]
+ *     node --import tsx scripts/try-bzimage.ts [--record] [--extract-vmlinux PATH] [IMAGE …]
  *
- * Without IMAGE, Debian's 6.1 and 6.12, cloud and generic. --extract-vmlinux: the kernel tree's scripts/extract-vmlinux, an independent
- * reader of the compressed forms. Guests run one after the other: allow an hour.
+ * Without IMAGE, Debian's 6.1 and 6.12, cloud and generic, and its 5.10 and 7.3 cloud kernels. --extract-vmlinux: the kernel tree's scripts/extract-vmlinux, an independent
+ * reader of the compressed forms. Guests run one after the other: allow half an
+ * hour a kernel. With `--record` each form of a kernel is kept when it is done, so you can stop and continue.
  *
  * A boot is right when the kernel is in one of its slots with its memory regions randomized, or, told nokaslr, where it is linked with
  * none of them randomized; and a form is right when its boots are in different places. What firmware cannot boot is tried with the original, and is
@@ -24,7 +25,13 @@ import { inspect } from '../src/inspect.ts';
 import { hasFixedVmalloc } from './matrix/cells.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
 import { systemEncoders } from '../src/node/processes/compressors.ts';
+import { keep } from './docs/keep.ts';
+import { STUB } from './docs/program.ts';
+import { takeRecordOption, tableOf } from './docs/record.ts';
+import type { Cell } from './docs/results.ts';
+import { openSuite } from './kernels/apt-suite.ts';
 import { fetchKernel } from './kernels/debian.ts';
+import { qemuVersion } from '../src/measure/many-boots.ts';
 import { runProgram } from '../src/node/processes/run-program.ts';
 import { boot } from '../src/node/qemu/qemu.ts';
 import type { BootOptions } from '../src/node/qemu/qemu.ts';
@@ -45,7 +52,9 @@ const FIRMWARE: Readonly<Record<string, Partial<BootOptions>>> = { SeaBIOS: {}, 
 const TIMEOUT_MS = 600_000;
 const COMMAND_LINE = 'console=ttyS0 panic=-1 no_timer_check';
 
+const { record, rest } = takeRecordOption();
 const { values: options, positionals: images } = parseArgs({
+  args: rest,
   allowPositionals: true,
   options: { 'extract-vmlinux': { type: 'string' } },
 });
@@ -114,19 +123,23 @@ async function tryBoot(
   return undefined;
 }
 
-async function tryForm(subject: Subject, form: Form, { uncompressed }: Partial<RebuildOptions>): Promise<void> {
+/** `12 of 12`: the boots that were right. */
+async function tryForm(subject: Subject, form: Form, { uncompressed }: Partial<RebuildOptions>): Promise<string> {
+  let [right, boots] = [0, 0];
+  const counted = async (placed: Promise<Placed | undefined>): Promise<Placed | undefined> => {
+    boots++;
+    const result = await placed;
+    if (result !== undefined) right++;
+    return result;
+  };
   const { what, image } = form;
   const whole: (Placed | undefined)[] = [];
   for (const [firmware, machine] of Object.entries(FIRMWARE))
     for (const memoryMib of [256, 4096]) {
       const where = `${what} ${firmware} ${memoryMib} MiB`;
-      whole.push(await tryBoot(where, form, { ...machine, memoryMib }, subject.image));
-      const still = await tryBoot(
-        `${where} nokaslr`,
-        form,
-        { ...machine, memoryMib, append: 'nokaslr' },
-        subject.image,
-      );
+      whole.push(await counted(tryBoot(where, form, { ...machine, memoryMib }, subject.image)));
+      const nokaslr = { ...machine, memoryMib, append: 'nokaslr' };
+      const still = await counted(tryBoot(`${where} nokaslr`, form, nokaslr, subject.image));
       // An EFI stub takes what memory the firmware has left.
       if (firmware === 'SeaBIOS' && still !== undefined && still.physical !== 0)
         say(`${where} nokaslr`, 'FAILED', `moved to physical ${hex(still.physical)}, though it must stay`);
@@ -134,12 +147,14 @@ async function tryForm(subject: Subject, form: Form, { uncompressed }: Partial<R
   const { vmlinux } = await extract(image, { codecs: nodeCodecs });
   const direct: (Placed | undefined)[] = [];
   for (const entry of ['pvh', 'linux64'] as const)
-    direct.push(await tryBoot(`${what} extracted ${entry}`, { ...form, image: vmlinux }, { entry }));
+    direct.push(await counted(tryBoot(`${what} extracted ${entry}`, { ...form, image: vmlinux }, { entry })));
   const next = packKexecGuest({ image, initrd, commandLine: COMMAND_LINE });
   const loaded: (Placed | undefined)[] = [];
   for (const [firmware, machine] of Object.entries(FIRMWARE))
     loaded.push(
-      await tryBoot(`${what} ${firmware} kexec_file_load`, form, { ...machine, initrd: next, memoryMib: 1024 }),
+      await counted(
+        tryBoot(`${what} ${firmware} kexec_file_load`, form, { ...machine, initrd: next, memoryMib: 1024 }),
+      ),
     );
 
   checkDifferent(
@@ -156,16 +171,17 @@ async function tryForm(subject: Subject, form: Form, { uncompressed }: Partial<R
   } else {
     // SeaBIOS has it loaded below pref_address, where it is moved to; OVMF and kexec_file_load give it a place to run in.
     const [low, high] = [whole.slice(0, 2), [...whole.slice(2), ...loaded]];
-    const right =
+    const asGiven =
       low.every((placed) => placed === undefined || placed.physical === 0) &&
       high.every((placed) => placed === undefined || placed.physical > 0);
     say(
       `${what} physical places`,
-      right ? 'ok' : 'FAILED',
-      right ? 'as the loaders give them' : 'others than expected',
+      asGiven ? 'ok' : 'FAILED',
+      asGiven ? 'as the loaders give them' : 'others than expected',
     );
   }
   await tryExtractVmlinux(`${what} extract-vmlinux`, image, vmlinux);
+  return `${right} of ${boots}`;
 }
 
 /** One pair may be alike: eight of 480 slots have two alike by chance once in 18 times, and two pairs once in some 700. */
@@ -202,27 +218,53 @@ function describe({ payload, initSize }: RebuildSummary, seconds: number): strin
   return `payload ${payload.length}${room}; init_size ${hex(initSize.before)} to ${hex(initSize.now)}; ${seconds.toFixed(0)} s`;
 }
 
-async function tryKernel(subject: Subject): Promise<void> {
-  for (const [name, how] of Object.entries(FORMS)) {
-    const what = `${subject.name} ${name}`;
-    try {
-      const started = performance.now();
-      const { bytes, summary } = await rebuildBzImage(subject.image, {
-        codecs: nodeCodecs,
-        encoders: systemEncoders,
-        ...how,
-      });
-      say(`${what} rebuild`, 'ok', describe(summary, (performance.now() - started) / 1000));
-      const { verdict, offence } = await verify(subject.image, bytes, { codecs: nodeCodecs });
-      say(`${what} verify`, verdict === 'proved' ? 'ok' : 'FAILED', offence?.what ?? verdict);
-      await tryInspect(`${what} inspect`, bytes, summary);
-      await tryForm(subject, { what, image: bytes, link: subject.link, slots: summary.slots }, how);
-    } catch (error) {
-      if (!(error instanceof KernelImageError)) throw error;
-      const noRoom = how.tableAtEnd === true && error.code === 'too-large';
-      say(`${what} rebuild`, noRoom ? 'refused' : 'FAILED', error.message);
-    }
+/** A row of the table. */
+async function tryKernel(subject: Subject): Promise<Cell[]> {
+  const { compression } = await readInput(subject.image, { codecs: nodeCodecs });
+  const cells: Cell[] = [];
+  for (const name of Object.keys(FORMS)) {
+    const work = (): Promise<string> => tryNamedForm(subject, name);
+    cells.push(record === undefined ? await work() : await keep(`bzimage-${subject.name}-${name}`, [STUB], work));
   }
+  return [subject.name, compression ?? 'none', ...cells];
+}
+
+/** The boots that were right, and the bytes that the payload leaves of the old one's room. */
+async function tryNamedForm(subject: Subject, name: string): Promise<string> {
+  const how = FORMS[name]!;
+  const what = `${subject.name} ${name}`;
+  const failed = counts.FAILED;
+  try {
+    const started = performance.now();
+    const { bytes, summary } = await rebuildBzImage(subject.image, {
+      codecs: nodeCodecs,
+      encoders: systemEncoders,
+      ...how,
+    });
+    say(`${what} rebuild`, 'ok', describe(summary, (performance.now() - started) / 1000));
+    const { verdict, offence } = await verify(subject.image, bytes, { codecs: nodeCodecs });
+    say(`${what} verify`, verdict === 'proved' ? 'ok' : 'FAILED', offence?.what ?? verdict);
+    await tryInspect(`${what} inspect`, bytes, summary);
+    const boots = await tryForm(subject, { what, image: bytes, link: subject.link, slots: summary.slots }, how);
+    const { compression, room, length } = summary.payload;
+    const left = compression === undefined ? '' : `, ${(room - length).toLocaleString('en-US')}`;
+    // A failed check is not always one of a boot.
+    return `${boots}${left}${counts.FAILED > failed ? ', **FAILED**' : ''}`;
+  } catch (error) {
+    if (!(error instanceof KernelImageError)) throw error;
+    const noRoom = how.tableAtEnd === true && error.code === 'too-large';
+    say(`${what} rebuild`, noRoom ? 'refused' : 'FAILED', error.message);
+    if (!noRoom) return '**FAILED**';
+    const { found, expected } = error.data;
+    const more = typeof found === 'number' && typeof expected === 'string' ? tooMany(found, expected) : undefined;
+    return more === undefined ? 'refused' : `refused, ${more.toLocaleString('en-US')} bytes too many`;
+  }
+}
+
+/** By how much the payload is larger than what the refusal allows: `at most 0x…`. */
+function tooMany(found: number, expected: string): number | undefined {
+  const most = Number(/\b(0x[0-9a-f]+|\d+)\b/.exec(expected)?.[1]);
+  return Number.isNaN(most) ? undefined : found - most;
 }
 
 /** It has to see the kernel that was converted, with its slots and its table. */
@@ -244,13 +286,26 @@ async function open(path: string): Promise<Subject> {
 
 const subjects: Subject[] = [];
 for (const path of images) subjects.push(await open(path));
-if (images.length === 0)
+if (images.length === 0) {
   for (const series of ['6.1', '6.12'])
     for (const flavour of ['cloud', 'generic'] as const) {
       const found = await fetchKernel({ series, flavour }, { onStep: (text) => console.error(text) });
       subjects.push(await open(found.image));
     }
-for (const subject of subjects) await tryKernel(subject);
+  for (const suite of ['bullseye', 'trixie-backports']) {
+    const apt = await openSuite(suite);
+    const found = await fetchKernel({ flavour: 'cloud' }, { apt, onStep: (text) => console.error(text) });
+    subjects.push(await open(found.image));
+  }
+}
+const rows: Cell[][] = [];
+for (const subject of subjects) rows.push(await tryKernel(subject));
+record?.('bzimage', {
+  machine: `QEMU ${await qemuVersion()} (TCG, -cpu max), OVMF`,
+  parts: [STUB],
+  note: "Boots that were right, and the bytes that the payload leaves of the old one's room.",
+  tables: { forms: tableOf(['kernel', 'payload', 'compressed', 'table at the end', 'uncompressed'], rows) },
+});
 const total = Object.entries(counts).map(([verdict, count]) => `${count} ${verdict}`);
 process.stdout.write(`${total.join(', ')}\n`);
 process.exitCode = counts.FAILED === 0 ? 0 : 1;

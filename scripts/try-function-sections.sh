@@ -9,11 +9,13 @@
 # guest program and up to the panic for want of an init, self-relocating and plain: SEEDS seeds of the first kind (default 10), 3 of each other; and 2 where
 # the kernel accounts for calls before functions (retbleed=stuff).
 #
-#     scripts/try-function-sections.sh [SEEDS]
+#     scripts/try-function-sections.sh [--record] [SEEDS]
 #
 # Half an hour and 3 GB the first time, under ${KSLIDE_CACHE:-~/.cache/kslide}/build/function-sections. `npm run build` first.
 set -eu
 version=6.12
+record=
+[ "${1:-}" != --record ] || { record=--record; shift; }
 seeds=${1:-10}
 here=$(cd "$(dirname "$0")/.." && pwd)
 cache=${KSLIDE_CACHE:-$HOME/.cache/kslide}
@@ -106,4 +108,6 @@ for name in kept together; do
   # There the kernel writes code into the room before each function, and calls that.
   boot 2 401 "$@" --cpu Skylake-Client,-cx16 --append 'retbleed=stuff spectre_v2=retpoline' --expect 'RETBleed: Mitigation: Stuffing'
 done
+# shellcheck disable=SC2086 # one word, or none
+node --import "$here/node_modules/tsx/dist/esm/index.mjs" "$here/bench/function-sections.ts" $record
 echo 'all shuffled, proved and booted'

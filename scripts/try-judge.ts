@@ -6,8 +6,7 @@
  * KERNEL is any kernel from whose image relocations can be recovered. Of its table 300 sites are left out, and 300 numbers are added, each spread over all kinds of fields. `--record`
  * writes docs/results/judge.json. Exit code 1 when a right table is refuted.
  */
-import { readFile, writeFile } from 'node:fs/promises';
-import { cpus } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { openKernel } from '../src/kernel/open.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
@@ -16,8 +15,7 @@ import { countRelocations } from '../src/relocs/tables/kernel-table.ts';
 import { loadOperandDisassembler } from '../src/shuffle/verify/operand-disassembler.ts';
 import { contradictionsOf, forgeAdded, forgeLeftOut, readFields } from '../test/verify/forge-tables.ts';
 import type { Forged } from '../test/verify/forge-tables.ts';
-import { formatResults } from './docs/results.ts';
-import type { Results } from './docs/results.ts';
+import { processorHere, rightAligned, takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 
 const FORGERIES = 300;
 
@@ -65,35 +63,34 @@ async function tryKernel(path: string): Promise<Row> {
   };
 }
 
-const record = process.argv[2] === '--record';
+const { record, rest } = takeRecordOption();
 const rows: Row[] = [];
-for (const path of process.argv.slice(record ? 3 : 2)) {
+for (const path of rest) {
   const row = await tryKernel(path);
   rows.push(row);
   console.log(
     `${row.kernel}: ${row.sites} sites; refuted ${row.leftOut} of ${FORGERIES} left out, ${row.added} of ${FORGERIES} added; ${row.open} open; ${row.seconds.toFixed(2)} s`,
   );
 }
-if (record) await writeResults();
-
-async function writeResults(): Promise<void> {
-  const results: Results = {
-    script: 'node --import tsx scripts/try-judge.ts --record KERNEL …',
-    machine: cpus()[0]?.model ?? 'unknown',
-    date: new Date().toISOString().slice(0, 7),
-    stub: null,
-    note: `${FORGERIES} sites left out of the recovered table, and ${FORGERIES} numbers added to it, spread over the kinds of fields. Seconds are processor time of one judgement.`,
-    tables: {
-      kernels: {
-        columns: [
-          { name: 'kernel' },
-          { name: 'sites', align: 'right' },
-          { name: 'fields that could be either', align: 'right' },
-          { name: `refuted, of ${FORGERIES} left out`, align: 'right' },
-          { name: `refuted, of ${FORGERIES} added`, align: 'right' },
-          { name: 'seconds', align: 'right', digits: 2 },
-        ],
-        rows: rows.map(({ kernel, sites, open: either, leftOut, added, seconds }) => [
+record?.('judge', {
+  machine: processorHere(),
+  parts: ['src/verify/recovered', 'src/recover'],
+  args: 'KERNEL …',
+  note: `${FORGERIES} sites left out of the recovered table, and ${FORGERIES} numbers added to it, spread over the kinds of fields. Seconds are processor time of one judgement.`,
+  tables: {
+    kernels: tableOf(
+      [
+        'kernel',
+        rightAligned('sites'),
+        rightAligned('fields that could be either'),
+        rightAligned(`refuted, of ${FORGERIES} left out`),
+        rightAligned(`refuted, of ${FORGERIES} added`),
+        rightAligned('seconds', { digits: 2 }),
+      ],
+      withEarlierRows(
+        'judge',
+        'kernels',
+        rows.map(({ kernel, sites, open: either, leftOut, added, seconds }) => [
           kernel,
           sites,
           either,
@@ -101,8 +98,7 @@ async function writeResults(): Promise<void> {
           added,
           Number(seconds.toFixed(2)),
         ]),
-      },
-    },
-  };
-  await writeFile(new URL('../docs/results/judge.json', import.meta.url), formatResults(results));
-}
+      ),
+    ),
+  },
+});

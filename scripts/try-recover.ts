@@ -5,11 +5,10 @@
  *
  * TABLE is the true one of a kernel that has none itself: a vmlinux, or a bzImage whose configuration makes none.
  *
- * Each kernel is a process of its own, for time and memory. `--record` writes docs/results/recover.json. Exit code 1 when a table differs in a site that the kernel needs.
+ * Each kernel is a process of its own, for time and memory. `--record`: docs/results/recover.json. Exit code 1 when a table differs in a site that the kernel needs.
  */
 import { spawnSync } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
-import { cpus } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import { basename } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { tableEntryToPhys, tableEntryToVirt } from '../src/base/addresses.ts';
@@ -18,8 +17,7 @@ import { hex } from '../src/base/errors.ts';
 import { openKernel } from '../src/kernel/open.ts';
 import { fileOffsetOf } from '../src/kernel/vmlinux.ts';
 import { nodeCodecs } from '../src/node/codecs.ts';
-import { formatResults } from './docs/results.ts';
-import type { Results } from './docs/results.ts';
+import { processorHere, rightAligned, takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 import { recoverRelocations } from '../src/recover/recover.ts';
 import { leaveOutNotes } from '../src/relocs/note-sites.ts';
 import { readRelocations } from '../src/relocs/find.ts';
@@ -80,13 +78,12 @@ async function tryKernel(argument: string): Promise<Row> {
   };
 }
 
-const [first, ...rest] = process.argv.slice(2);
-if (first === '--one') {
-  console.log(JSON.stringify(await tryKernel(rest[0]!)));
+const { record, rest } = takeRecordOption();
+if (rest[0] === '--one') {
+  console.log(JSON.stringify(await tryKernel(rest[1]!)));
 } else {
-  const record = first === '--record';
   const rows: Row[] = [];
-  for (const path of record ? rest : process.argv.slice(2)) {
+  for (const path of rest) {
     const self = fileURLToPath(import.meta.url);
     const { stdout, stderr, status } = spawnSync(process.execPath, ['--import', 'tsx', self, '--one', path], {
       encoding: 'utf8',
@@ -113,38 +110,32 @@ if (first === '--one') {
     for (const example of examples) console.log(`    ${example}`);
     if (missed > 0 || invented > 0) process.exitCode = 1;
   }
-  if (record) await writeResults(rows);
-}
-
-async function writeResults(rows: readonly Row[]): Promise<void> {
-  const results: Results = {
-    script: 'node --import tsx scripts/try-recover.ts --record KERNEL …',
-    machine: cpus()[0]?.model ?? 'unknown',
-    date: new Date().toISOString().slice(0, 7),
-    stub: null,
+  record?.('recover', {
+    machine: processorHere(),
+    parts: ['src/recover', 'src/x86'],
+    args: 'KERNEL …',
     note: 'Each table was recovered from the image alone, and compared with the one in the bzImage. Seconds are processor time, in a new process.',
     tables: {
-      kernels: {
-        columns: [
-          { name: 'kernel' },
-          { name: 'sites', align: 'right' },
-          { name: 'missed', align: 'right' },
-          { name: 'zeros', align: 'right' },
-          { name: 'invented', align: 'right' },
-          { name: 'doubts', align: 'right' },
-          { name: 'seconds', align: 'right', digits: 2 },
+      kernels: tableOf(
+        [
+          'kernel',
+          ...['sites', 'missed', 'zeros', 'invented', 'doubts'].map((name) => rightAligned(name)),
+          rightAligned('seconds', { digits: 2 }),
         ],
-        rows: rows.map(({ kernel, sites, missed, zeros, invented, doubts, seconds }) => [
-          kernel,
-          sites,
-          missed,
-          zeros,
-          invented,
-          doubts,
-          Number(seconds.toFixed(2)),
-        ]),
-      },
+        withEarlierRows(
+          'recover',
+          'kernels',
+          rows.map(({ kernel, sites, missed, zeros, invented, doubts, seconds }) => [
+            kernel,
+            sites,
+            missed,
+            zeros,
+            invented,
+            doubts,
+            Number(seconds.toFixed(2)),
+          ]),
+        ),
+      ),
     },
-  };
-  await writeFile(new URL('../docs/results/recover.json', import.meta.url), formatResults(results));
+  });
 }

@@ -10,10 +10,12 @@ import type { Codecs, Compression, Watch } from './codecs/formats.ts';
 import { addSegment } from './elf/write.ts';
 import type { NewSegment } from './elf/write.ts';
 import { entropyBits, largestSlide, slotsOf } from './kaslr/slots.ts';
-import type { Slots } from './kaslr/slots.ts';
-import { readImageLimit } from './kernel/image-limit.ts';
+import type { AlignSource, Slots } from './kaslr/slots.ts';
+import { endForSlots, readImageLimit } from './kernel/image-limit.ts';
 import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
+import { readPhysicalAlign } from './kernel/physical-align.ts';
+import type { PhysicalAlign } from './kernel/physical-align.ts';
 import { openKernel } from './kernel/open.ts';
 import type { OpenedKernel } from './kernel/open.ts';
 import type { Vmlinux } from './kernel/vmlinux.ts';
@@ -39,7 +41,7 @@ export interface ConvertOptions {
   readonly watch?: Watch | undefined;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one. */
   readonly relocs?: Uint8Array | undefined;
-  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, if it is known. A bzImage's setup header says it. */
+  /** For slots that are farther apart than the kernel needs: a power of two from 2 MiB on. Undefined: 2 MiB (kaslr/slots.ts). */
   readonly align?: number | undefined;
   /** Recover the relocations of a kernel that carries none from its image (docs/recover.md). */
   readonly recover?: RecoverChoice | undefined;
@@ -73,6 +75,9 @@ export interface ConvertSummary {
     readonly bits: number;
     /** Where the image, slide included, must end: 1 GiB, or 512 MiB without CONFIG_RANDOMIZE_BASE; and whether the kernel's page tables say so. */
     readonly limit: ImageLimit;
+    readonly alignSource: AlignSource;
+    /** By which multiples the kernel's own decompressor moves it: CONFIG_PHYSICAL_ALIGN. Null if nothing in the file says it. */
+    readonly physicalAlign: PhysicalAlign | null;
   };
   readonly tableFormat: StubTableName;
   /** What the user should know of the result, a sentence each. Empty for every distribution's kernel. */
@@ -116,7 +121,7 @@ export interface ConvertKernelOptions extends Pick<ConvertOptions, 'align' | 'ta
 
 /** The remaining passes, for a kernel that was opened with purpose `rewrite`. `size`: of the file that it came in, in bytes. */
 export function convertKernel(opened: OpenedKernel, size: number, options: ConvertKernelOptions): Converted {
-  const { input, kernel } = opened;
+  const { kernel } = opened;
   // From here every site is known to lie inside the image: applying the table cannot go wrong.
   options.onPass?.('relocations');
   const { table: whole, ignored } = readCheckedRelocations(opened, { known: options.relocations });
@@ -126,9 +131,9 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   const table = encodeTable(kernel, relocations, options);
   const limit = readImageLimit(kernel);
   const slots = slotsOf({
-    imageEnd: kernel.imageEnd,
+    imageEnd: endForSlots(kernel, limit),
     limit: limit.bytes,
-    align: input.header?.kernelAlignment ?? options.align,
+    align: options.align,
   });
   const segment = buildSegment(kernel, STUB_PROGRAM, slots, table, options.segment);
   expectWithinMap(segment, limit.bytes);
@@ -142,12 +147,13 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
     noteSites,
     ignored,
     slots,
+    alignSource: options.align === undefined ? 'least' : 'option',
     limit,
     table,
     segment,
     parts,
   });
-  return { parts, summary, bytes: () => joinParts(parts), relocs: () => encodeRelocationTable(relocations) };
+  return { parts, summary, bytes: () => joinParts(parts), relocs: () => unshared(encodeRelocationTable(relocations)) };
 }
 
 function encodeTable(kernel: Vmlinux, table: RelocationTable, options: ConvertKernelOptions): StubTable {
@@ -183,7 +189,9 @@ const FEW_SLOTS = 64;
 
 function warningsAbout(kernel: Vmlinux, slots: Slots, limit: ImageLimit): string[] {
   const { align, count } = slots;
-  const end = `its image ends at ${hex(kernel.imageEnd)}, moves by multiples of ${hex(align)}, and must end at ${hex(limit.bytes)} or below`;
+  const most = hex(limit.bytes);
+  const within = endForSlots(kernel, limit) > kernel.imageEnd ? `below ${most}` : `at ${most} or below`;
+  const end = `its image ends at ${hex(kernel.imageEnd)}, moves by multiples of ${hex(align)}, and must end ${within}`;
   if (count === 1)
     return [`this kernel will never move: it has only one slot, 0. ${end[0]!.toUpperCase()}${end.slice(1)}`];
   if (count < FEW_SLOTS)
@@ -209,6 +217,7 @@ interface Made {
   readonly ignored: string | undefined;
   readonly noteSites: number;
   readonly slots: Slots;
+  readonly alignSource: AlignSource;
   readonly limit: ImageLimit;
   readonly table: StubTable;
   readonly segment: NewSegment;
@@ -216,7 +225,7 @@ interface Made {
 }
 
 function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary {
-  const { size, relocations, recovery, noteSites, ignored, slots, limit, table, segment, parts } = made;
+  const { size, relocations, recovery, noteSites, ignored, slots, alignSource, limit, table, segment, parts } = made;
   const output = parts.reduce((sum, part) => sum + part.length, 0);
   const recovered = recovery === undefined ? undefined : describeRecovery(recovery);
   const vmlinux = kernel.elf.bytes.length;
@@ -234,7 +243,15 @@ function summarize({ input, kernel }: OpenedKernel, made: Made): ConvertSummary 
     recovered,
     ignored,
     noteSites,
-    slots: { count: slots.count, align: slots.align, largest: largestSlide(slots), bits: entropyBits(slots), limit },
+    slots: {
+      count: slots.count,
+      align: slots.align,
+      largest: largestSlide(slots),
+      bits: entropyBits(slots),
+      limit,
+      alignSource,
+      physicalAlign: readPhysicalAlign(input.header, kernel.elf),
+    },
     warnings: [...(recovered === undefined ? [] : recoveryWarnings(recovered)), ...warningsAbout(kernel, slots, limit)],
     tableFormat: table.name,
     segment: { paddr: segment.paddr, memory: segment.memsz },

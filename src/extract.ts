@@ -32,7 +32,7 @@ export async function extract(image: Uint8Array, options: ExtractOptions): Promi
   return {
     vmlinux: unshared(opened.kernel.elf.bytes),
     payloadNote: opened.input.payloadDiffers?.message,
-    relocs: () => encodeRelocationTable(readRelocations(opened, { known: recovery?.table })),
+    relocs: () => unshared(encodeRelocationTable(readRelocations(opened, { known: recovery?.table }))),
     recovered: recovery === undefined ? undefined : describeRecovery(recovery),
   };
 }

@@ -18,8 +18,9 @@ export type { Recovery, RecoverEvidence, RecoverOptions } from './recover/recove
 export { insertRelocations } from './insert.ts';
 export { readInput } from './kernel/input.ts';
 export type { InputOptions, KernelInput } from './kernel/input.ts';
-export { readImageLimit } from './kernel/image-limit.ts';
+export { endForSlots, readImageLimit } from './kernel/image-limit.ts';
 export type { ImageLimit } from './kernel/image-limit.ts';
+export type { PhysicalAlign } from './kernel/physical-align.ts';
 export { inspect } from './inspect.ts';
 export type { Inspection, InspectOptions } from './inspect.ts';
 export type { Choice, Entry, SlideRequest } from './randomize/choose.ts';

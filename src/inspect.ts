@@ -9,9 +9,11 @@ import { physToVirt } from './base/addresses.ts';
 import type { Codecs } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
 import { hex } from './base/errors.ts';
-import { readImageLimit } from './kernel/image-limit.ts';
+import { endForSlots, readImageLimit } from './kernel/image-limit.ts';
 import type { ImageLimit } from './kernel/image-limit.ts';
 import type { KernelInput } from './kernel/input.ts';
+import { readPhysicalAlign } from './kernel/physical-align.ts';
+import type { PhysicalAlign } from './kernel/physical-align.ts';
 import { readSegment } from './segment/read.ts';
 import type { AddedSegment } from './segment/read.ts';
 import { describeNotes, describeSections, describeSegments } from './inspect/elf.ts';
@@ -62,11 +64,16 @@ export interface Inspection {
     /** startup_64, and pvh_start_xen where the kernel can be entered there; physical link addresses. */
     readonly entries: { readonly linux64: number; readonly pvh: number | null };
   };
-  /** Slides that the kernel can take. `align` is assumed if neither a setup header nor a conversion gives it. */
+  /** Slides that the kernel can take, or that a converted one takes. */
   readonly slots: {
     readonly count: number;
     readonly align: number;
-    readonly alignAssumed: boolean;
+    /** `least`: every kernel can move by 2 MiB (kaslr/slots.ts); `converted`: so says the conversion. */
+    readonly alignSource: 'least' | 'converted';
+    /** Always false: no kernel's step has to be assumed. */
+    readonly alignAssumed: false;
+    /** By which multiples the kernel's own decompressor moves it: CONFIG_PHYSICAL_ALIGN. Null if nothing in the file says it. */
+    readonly physicalAlign: PhysicalAlign | null;
     readonly largest: number;
     readonly bits: number;
     /** Where the image, slide included, must end, and whether the kernel's page tables say so. */
@@ -170,10 +177,16 @@ function describeSetup(header: SetupHeader, { payloadDiffers }: KernelInput): Se
 
 function describeSlots(kernel: Vmlinux, { header }: KernelInput, added: AddedSegment | undefined): Inspection['slots'] {
   const limit = readImageLimit(kernel);
-  const align = added?.slots.align ?? header?.kernelAlignment;
-  const slots = slotsOf({ imageEnd: kernel.imageEnd, limit: limit.bytes, align });
-  const alignAssumed = added === undefined && header === undefined;
-  return { ...slots, alignAssumed, largest: largestSlide(slots), bits: entropyBits(slots), limit };
+  const slots = slotsOf({ imageEnd: endForSlots(kernel, limit), limit: limit.bytes, align: added?.slots.align });
+  return {
+    ...slots,
+    alignSource: added === undefined ? 'least' : 'converted',
+    alignAssumed: false,
+    physicalAlign: readPhysicalAlign(header, kernel.elf),
+    largest: largestSlide(slots),
+    bits: entropyBits(slots),
+    limit,
+  };
 }
 
 function describeAdded({ layout, flags, segment, slots, table }: AddedSegment): ConvertedFacts {

@@ -20,7 +20,7 @@ export { SITE_SIZE } from './randomize/randomizer.ts';
 export type { MovePlan, Randomized, RandomizeOptions, Randomizer, RandomizeSummary } from './randomize/randomizer.ts';
 
 export interface RandomizerOptions extends InputOptions {
-  /** CONFIG_PHYSICAL_ALIGN of a vmlinux, if it is known. A bzImage's setup header says it. */
+  /** For slides that are farther apart than the kernel needs: a power of two from 2 MiB on. Undefined: 2 MiB (kaslr/slots.ts). */
   readonly align?: number | undefined;
   /** Move the kernel in the given bytes, which changes them. Otherwise a vmlinux is copied first. */
   readonly inPlace?: boolean | undefined;

@@ -37,6 +37,8 @@ export interface RebuildOptions {
   readonly tableAtEnd?: boolean | undefined;
   /** Write the converted kernel uncompressed, with a few instructions that put it in place instead of a decompressor. Excludes `tableAtEnd`. */
   readonly uncompressed?: boolean | undefined;
+  /** As for `convert`. */
+  readonly align?: number | undefined;
   /** Called as each pass begins. */
   readonly onPass?: ((pass: RebuildPass) => void) | undefined;
 }

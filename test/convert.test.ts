@@ -116,6 +116,8 @@ test('the summary says what was found and made', async () => {
     largest: 503 * 0x20_0000,
     bits: Math.log2(504),
     limit: { bytes: 0x4000_0000, source: 'assumed' },
+    alignSource: 'least',
+    physicalAlign: { bytes: 0x20_0000, source: 'setup-header' },
   });
   assert.deepEqual(summary.warnings, []);
   assert.equal(summary.sizes.input, image.length);
@@ -125,11 +127,44 @@ test('the summary says what was found and made', async () => {
   assert.ok(summary.sizes.added <= summary.sizes.table + 0x1_0000, 'at most the table plus 64 KiB');
 });
 
-test("the setup header's kernel_alignment sets the distance of slots", async () => {
-  const image = makeBzImage({ payload: gzipSync(original), fields: { kernel_alignment: 0x100_0000 } });
-  const { summary } = await convert(image, { codecs });
-  assert.equal(summary.slots.align, 0x100_0000);
-  assert.equal(summary.slots.count, 63);
+/** XEN_ELFNOTE_PHYS32_RELOC instead of the entry's note; its descriptor begins with the alignment. */
+function withRelocNote(align: number): Uint8Array {
+  return makeVmlinux({
+    edit: (elf) => {
+      elf.u32(0x1808, 19);
+      elf.u32(0x1810, align);
+    },
+  });
+}
+
+test('one kernel in every form, whatever its CONFIG_PHYSICAL_ALIGN: the same bytes, in steps of 2 MiB', async () => {
+  const fields = { kernel_alignment: 0x100_0000 };
+  const fromVmlinux = await convert(original, { codecs });
+  const fromBzImage = await convert(makeBzImage({ payload: gzipSync(original), fields }), { codecs });
+  assert.deepEqual(fromBzImage.bytes(), fromVmlinux.bytes());
+  const { count, align, alignSource, physicalAlign } = fromBzImage.summary.slots;
+  assert.deepEqual([count, align, alignSource], [504, 0x20_0000, 'least']);
+  assert.deepEqual(physicalAlign, { bytes: 0x100_0000, source: 'setup-header' });
+  assert.equal(fromVmlinux.summary.slots.physicalAlign, null);
+  const fromNote = (await convert(withRelocNote(0x100_0000), { codecs })).summary.slots;
+  assert.deepEqual(fromNote.physicalAlign, { bytes: 0x100_0000, source: 'note' });
+  assert.deepEqual([fromNote.count, fromNote.align], [504, 0x20_0000]);
+  // No kernel can have been built with these.
+  for (const bytes of [0, 0x10_0000, 0x30_0000, 0x8000_0000])
+    assert.equal((await convert(withRelocNote(bytes), { codecs })).summary.slots.physicalAlign, null);
+});
+
+test('align makes the step larger, for every form', async () => {
+  const bzImage = makeBzImage({ payload: gzipSync(original) });
+  for (const image of [original, bzImage]) {
+    const { slots } = (await convert(image, { codecs, align: 0x100_0000 })).summary;
+    assert.deepEqual([slots.count, slots.align, slots.alignSource], [63, 0x100_0000, 'option']);
+  }
+  for (const align of [0, 0x10_0000, 0x30_0000, 0x8000_0000, Number.NaN])
+    await assert.rejects(
+      convert(original, { codecs, align }),
+      /^KernelImageError: invalid value: alignment of slides is .*, expected a power of two from 2 MiB to 1 GiB$/,
+    );
 });
 
 test('a kernel without a PVH note boots by linux64 alone', async () => {

@@ -46,7 +46,9 @@ test('a bzImage: its header, the kernel in it, and the table behind that', async
   assert.deepEqual(found.slots, {
     count: 504,
     align: 0x20_0000,
+    alignSource: 'least',
     alignAssumed: false,
+    physicalAlign: { bytes: 0x20_0000, source: 'setup-header' },
     largest: 503 * 0x20_0000,
     bits: Math.log2(504),
     limit: { bytes: 0x4000_0000, source: 'assumed' },
@@ -101,7 +103,7 @@ test('one kernel, whatever it is in: UKI, bzImage, table behind, table in a file
   assert.deepEqual((await look(vmlinux)).relocations, expected);
   assert.deepEqual((await look(bare, { relocs: table })).relocations, { ...expected, source: 'relocs-file' });
   assert.deepEqual((await look(vmlinux)).setup, null);
-  assert.equal((await look(vmlinux)).slots.alignAssumed, true);
+  assert.deepEqual((await look(vmlinux)).slots, { ...(await look(bzImage)).slots, physicalAlign: null });
 });
 
 test('a kernel without relocations is described all the same', async () => {
@@ -125,7 +127,7 @@ test('a converted kernel: the kernel that it was, its table read from the added 
   assert.ok(parts.length > 1);
   const found = await look(bytes());
   assert.deepEqual(found.image, before.image);
-  assert.deepEqual(found.slots, before.slots);
+  assert.deepEqual(found.slots, { ...before.slots, alignSource: 'converted', physicalAlign: null });
   assert.deepEqual({ ...found.relocations, source: 'behind' }, before.relocations);
   assert.equal(found.relocations?.source, 'converted');
   assert.equal(found.converted?.segment.paddr, summary.segment.paddr);
@@ -163,7 +165,7 @@ test('a converted kernel with a broken table, or of another layout, is refused',
     [changed(PARAMS.table_end + 3, 1), /^file is truncated: relocation table of the added segment/],
     [changed(PARAMS.table_end + 7, 0xff), /relocation table of the added segment/],
     [changed(converted!.table.offset - segment.offset, 77), /relocation table/],
-    [changed(PARAMS.slot_align, 1), /^invalid value: kernel_alignment/],
+    [changed(PARAMS.slot_align, 1), /^invalid value: alignment of slides/],
   ] as const) {
     await assert.rejects(look(file), (error) => error instanceof KernelImageError && message.test(error.message));
   }
@@ -285,6 +287,7 @@ image        physical 0x1000000 to 0x1009000 (36.9 kB), linked at 0xffffffff8100
 entries      linux64 0x1000230, pvh 0x1000900
 notes        XEN_ELFNOTE_PHYS32_ENTRY 0x1000900
 slots        504, every 2 MiB up to 0x3ee00000: 8.98 bits of entropy
+step         2 MiB, the least that every kernel allows; CONFIG_PHYSICAL_ALIGN, the step of its own decompressor, is 2 MiB (setup header)
 limit        assumed: the kernel maps 1024 MiB; its page tables were not found
 converted    no
 relocations  6 from the table after the vmlinux, three lists

@@ -1,10 +1,57 @@
-/** Figures that stand in sentences, by name: `<!-- = apply.cold -->0.78<!-- end -->`. Each comes out of a results file or out of the code's constants. */
+/** Figures that stand in sentences, by name: `<!-- = table.ratio -->0.158<!-- end -->`. Each comes out of a results file or out of the code's constants. */
 import { ENTRY_BYTES, PARAMS, SCRATCH } from '../../src/segment/layout.ts';
 import { STUB_PROGRAM } from '../../src/stub/assembled.ts';
 import { formatCell, formatNumber } from './markdown.ts';
-import type { ResultsReader } from './results.ts';
+import { changedParts, STUB } from './program.ts';
+import { MAKERS, readByMaker } from './results.ts';
+import type { Rendered, Results, ResultsReader } from './results.ts';
 
 type Figure = (results: ResultsReader) => string;
+
+/**
+ * A figure in a sentence: `0.78`; `0.81 (AMD) and 0.78 (Intel)` where makers' processors differ; and
+ * `1.62 (Intel, earlier program)` where it was measured with another program than today's. `today`: the hash that a part of the program has.
+ */
+export function renderFigure(name: string, today: (part: string) => string): Rendered {
+  const figure = FIGURES[name];
+  if (figure === undefined) throw new RangeError(`there is no figure ${name}`);
+  const readings = readByMaker(figure);
+  const texts = readings.map(({ maker, value, from }) => {
+    const notes: string[] = maker === undefined ? [] : [MAKERS[maker]];
+    const earlier = STOCK.has(name)
+      ? undefined
+      : earlierOf(
+          from.used.map((file) => from.opened(file)),
+          today,
+        );
+    if (earlier !== undefined) notes.push(earlier);
+    return notes.length === 0 ? value : `${value} (${notes.join(', ')})`;
+  });
+  return { text: texts.join(' and '), files: readings.flatMap(({ from }) => from.used) };
+}
+
+function earlierOf(files: readonly Results[], today: (part: string) => string): string | undefined {
+  const changed = files.flatMap(({ program }) => changedParts(program, today));
+  if (changed.length === 0) return undefined;
+  return changed.includes(STUB) ? 'earlier stub' : 'earlier program';
+}
+
+/** Of the kernel as it was given, of `cp` and of Node, in which nothing is kslide's: no change of ours changes them. */
+const STOCK = new Set([
+  'boot.zstd.decompressor',
+  'boot.lz4.decompressor',
+  'boot.zstd.bzimage-over-vmlinux',
+  'boot.lz4.bzimage-over-vmlinux',
+  'boot.zstd.with-tests',
+  'boot.decompressors',
+  'bzimage.stock',
+  'randomize.cp',
+  'randomize.node',
+  'slots.count',
+  'slots.bits',
+  'audit.note',
+  'matrix.note',
+]);
 
 export const FIGURES: Readonly<Record<string, Figure>> = {
   // Whole boots, in guest instructions. Debian's 6.12 cloud kernel is compressed with zstd, its 6.1 with lz4.
@@ -55,6 +102,10 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'slots.count': (from) => formatNumber(from.value('stub-distribution', 'slots')),
   'slots.bits': (from) => Math.log2(from.value('stub-distribution', 'slots')).toFixed(1),
 
+  // What was booted, in the words of the script.
+  'audit.note': (from) => sentencePart(from.file('audit').note),
+  'matrix.note': (from) => sentencePart(from.file('matrix').note),
+
   // `shuffle`.
   'shuffle.functions': (from) => formatNumber(from.value('shuffle', 'functions')),
   'shuffle.moving': (from) => formatNumber(from.value('shuffle', 'functions that move')),
@@ -94,6 +145,11 @@ export const FIGURES: Readonly<Record<string, Figure>> = {
   'code.entry': () => `${ENTRY_BYTES} bytes`,
 };
 
+/** Without the point at its end. */
+function sentencePart(note: string): string {
+  return note.replace(/\.$/, '');
+}
+
 const CONVERTED = 'kslide, compact';
 
 function decompressorShare(from: ResultsReader, kernel: string): number {
@@ -131,7 +187,7 @@ function ratio(from: ResultsReader, state: string): string {
 }
 
 function besideTable(from: ResultsReader): number {
-  return from.number('convert', 'convert', 'Debian 6.12 cloud', 'added, without the table');
+  return from.number('table-sizes', 'sizes', 'what `convert` adds beside the table', '6.12');
 }
 
 function tableRatio(from: ResultsReader, kernel: string): number {

@@ -1,9 +1,10 @@
 /** All pages of the documentation, with their figures written anew from docs/results and from the code. Nothing is written to disk here. */
 import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { FIGURES } from './figures.ts';
+import { FIGURES, renderFigure } from './figures.ts';
 import { renderPage } from './markdown.ts';
-import { EARLIER, stubHash, ResultsReader } from './results.ts';
+import { hashOfPart } from './program.ts';
+import type { Rendered } from './results.ts';
 import { renderTable, VIEWS } from './tables.ts';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
@@ -20,27 +21,22 @@ export interface Rendering {
   readonly pages: readonly Page[];
   /** Names that no page has. */
   readonly unused: readonly string[];
-  readonly results: ResultsReader;
+  /** The results files that the pages have figures of. */
+  readonly used: readonly string[];
 }
 
-/** `today`: the hash of the stub that figures are compared with. Throws where a page names what is not there. */
-export function renderPages(today: string = stubHash()): Rendering {
-  const results = new ResultsReader();
+/** `today`: the hash that a part of the program has. Throws where a page names what is not there. */
+export function renderPages(today: (part: string) => string = hashOfPart): Rendering {
   const seen = new Set<string>();
+  const used = new Set<string>();
+  const render = (name: string, { text, files }: Rendered): string => {
+    seen.add(name);
+    for (const file of files) used.add(file);
+    return text;
+  };
   const generated = {
-    table(name: string): string {
-      seen.add(name);
-      return renderTable(name, results, today);
-    },
-    figure(name: string): string {
-      seen.add(name);
-      const figure = FIGURES[name];
-      if (figure === undefined) throw new RangeError(`there is no figure ${name}`);
-      const sources = new ResultsReader();
-      const text = figure(sources);
-      const earlier = sources.used.map((file) => results.file(file).stub).some((stub) => isOutdated(stub, today));
-      return earlier ? `${text} (measured with an earlier stub)` : text;
-    },
+    table: (name: string): string => render(name, renderTable(name, today)),
+    figure: (name: string): string => render(name, renderFigure(name, today)),
   };
   const pages = pageNames().map((name): Page => {
     const path = ROOT + name;
@@ -48,12 +44,7 @@ export function renderPages(today: string = stubHash()): Rendering {
     return { name, path, before, after: renderPage(before, generated) };
   });
   const unused = [...Object.keys(FIGURES), ...Object.keys(VIEWS)].filter((name) => !seen.has(name));
-  return { pages, unused, results };
-}
-
-/** EARLIER is not: tables say it of all their figures, and so need not each sentence. */
-function isOutdated(stub: string | null, today: string): boolean {
-  return stub !== null && stub !== EARLIER && stub !== today;
+  return { pages, unused, used: [...used].toSorted() };
 }
 
 /** The page on the results themselves shows how a figure is written. */

@@ -3,63 +3,236 @@
  * code's constants.
  */
 import { PARAMS, SCRATCH } from '../../src/segment/layout.ts';
-import { FIGURES } from './figures.ts';
+import { AIMS, verdictOf } from './claim.ts';
+import type { Aim, Verdict } from './claim.ts';
+import { FIGURES, renderFigure } from './figures.ts';
 import { formatNumber, formatTable } from './markdown.ts';
-import { EARLIER } from './results.ts';
-import type { Results, ResultsReader, Table } from './results.ts';
+import { MEASUREMENTS } from './measurements.ts';
+import { changedParts, programNote } from './program.ts';
+import { MAKERS, makersOf, NoRunError, readByMaker, ResultsReader, resultsFiles } from './results.ts';
+import type { Cell, Maker, Rendered, Results, Table } from './results.ts';
 
-/** Markdown of the table, and a line where its figures come from another stub than today's. `today`: see `stubHash`. */
-export function renderTable(name: string, from: ResultsReader, today: string): string {
+/** The hash that a part of the program has today. */
+type Today = (part: string) => string;
+
+/**
+ * Markdown of the table, with the machine and the date where the figures are of a machine, and a line where they come from another program than today's. One table for each
+ * maker of processors where its file is one of several.
+ */
+export function renderTable(name: string, today: Today): Rendered {
   const [file = '', table] = name.split('/');
   const view = VIEWS[name];
   if (view === undefined && table === undefined) throw new RangeError(`there is no table ${name}`);
-  const shown = view === undefined ? from.table(file, table!) : view.table(from);
-  const about = view === undefined ? from.file(file) : view.file === undefined ? undefined : from.file(view.file);
-  const note = about === undefined ? '' : stubNote(about, today);
-  return note === '' ? formatTable(shown) : `${formatTable(shown)}\n\n${note}`;
+  const source = view === undefined ? file : view.file;
+  const files: string[] = [];
+  const figure = (figureName: string): string => {
+    const rendered = renderFigure(figureName, today);
+    files.push(...rendered.files);
+    return rendered.text;
+  };
+  const blocks: string[] = [];
+  const read = (from: ResultsReader): Table =>
+    view === undefined ? from.table(file, table!) : view.table({ from, figure, today, files });
+  for (const { maker, value, from } of readByMaker(read)) {
+    files.push(...from.used);
+    const about = source === undefined ? undefined : from.file(source);
+    const note = about === undefined ? '' : programNote(about.program, today);
+    // Of experiments that were not kept the page says once on what they ran.
+    const isOfAny = about === undefined || about.machine === 'any' || about.script === null;
+    if (isOfAny) {
+      blocks.push(formatTable(value), note);
+    } else if (maker === undefined) {
+      blocks.push(formatTable(value), `${whereMeasured(about)}${note === '' ? '' : ` ${note}`}`);
+    } else {
+      blocks.push(
+        `${MAKERS[maker]}: ${about.machine}; ${about.date}, kslide ${about.version}.`,
+        formatTable(value),
+        note,
+      );
+    }
+  }
+  return { text: blocks.filter((block) => block !== '').join('\n\n'), files };
 }
 
-/** Says so where the results were measured with another stub than today's; else nothing. */
-export function stubNote({ stub }: Results, today: string): string {
-  if (stub === null || stub === today) return '';
-  return `Measured with an earlier stub (${stub === EARLIER ? 'its hash was not recorded' : stub}).`;
+function whereMeasured({ machine, date, version }: Results): string {
+  return `On ${machine}; ${date}, kslide ${version}.`;
+}
+
+interface ViewSources {
+  readonly from: ResultsReader;
+  readonly figure: (name: string) => string;
+  readonly today: Today;
+  /** Names of results files that were read without `from`. */
+  readonly files: string[];
 }
 
 interface View {
-  readonly table: (from: ResultsReader) => Table;
-  /** The results file, of which the table says with which stub it was measured. */
+  readonly table: (sources: ViewSources) => Table;
+  /** The results file, of which the table says with which program it was measured. */
   readonly file?: string;
 }
 
 export const VIEWS: Readonly<Record<string, View>> = {
   summary: { table: summary },
-  'whole-boot': { table: wholeBoot, file: 'boot' },
-  'shuffle-stays': { table: shuffleStays, file: 'shuffle' },
+  claims: { table: claims },
+  'whole-boot': { table: ({ from }) => wholeBoot(from), file: 'boot' },
+  'shuffle-stays': { table: ({ from }) => shuffleStays(from), file: 'shuffle' },
   segment: { table: segment },
   parameters: { table: parameters },
 };
 
-/** docs/performance.md at a glance. */
-function summary(from: ResultsReader): Table {
-  const over = (row: string): string =>
-    ['6.12', '6.1'].map((kernel) => `${from.cell('boot', kernel, row, 'over vmlinux')}`).join(' and ');
-  const figure = (name: string): string => FIGURES[name]!(from);
-  return {
-    columns: ['what', 'result', 'command'].map((name) => ({ name })),
-    rows: [
-      [
-        'a boot with KASLR by kslide, more than the plain vmlinux; Debian 6.12 and 6.1',
-        over('kslide, compact'),
-        '`kslide bench`',
-      ],
-      ['a boot with KASLR by the bzImage, the same', over('bzImage'), '`kslide bench`'],
-      ['the stub, instructions for each relocation', figure('stub.a-relocation'), '`kslide bench`'],
-      ["the relocation table's size / the kernel's own table", figure('table.ratio'), '`bench/table-encodings.ts`'],
-      ["the time to apply it / the kernel's loop, cold caches", figure('apply.cold'), '`bench/apply-table.ts`'],
-      ['the same, warm caches', figure('apply.warm'), '`bench/apply-table.ts`'],
-      ['the time to convert a kernel', '[README](../README.md#speed)', '`bench/convert.ts`'],
-    ],
-  };
+interface Summarized {
+  readonly what: string;
+  readonly aim?: Aim;
+  /** Which of the script's claims this is: it may be unknown, because of other work. */
+  readonly claim?: RegExp;
+  readonly measured: (from: ResultsReader) => number;
+  /** Of the kernel as it was given: no change of ours changes it. */
+  readonly stock?: true;
+  /** Three digits by default. */
+  readonly text?: (measured: number) => string;
+  readonly file: string;
+  readonly command: string;
+}
+
+const overVmlinux =
+  (kernel: string, row: string) =>
+  (from: ResultsReader): number =>
+    Number.parseFloat(`${from.cell('boot', kernel, row, 'over vmlinux')}`);
+const percent = (value: number): string => `+${value}%`;
+const threeDigits = (value: number): string => value.toPrecision(value < 0.2 ? 3 : value < 1 ? 2 : 3);
+const figureOf =
+  (name: string) =>
+  (from: ResultsReader): number =>
+    Number(FIGURES[name]!(from));
+
+const SUMMARY: readonly Summarized[] = [
+  ...['6.12', '6.1'].flatMap((kernel): Summarized[] => [
+    {
+      what: `a boot with KASLR by kslide, more than the plain vmlinux; Debian ${kernel}`,
+      measured: overVmlinux(kernel, 'kslide, compact'),
+      text: percent,
+      file: 'boot',
+      command: '`kslide bench`',
+    },
+    {
+      what: `a boot with KASLR by the bzImage, the same`,
+      measured: overVmlinux(kernel, 'bzImage'),
+      stock: true,
+      text: percent,
+      file: 'boot',
+      command: '`kslide bench`',
+    },
+  ]),
+  {
+    what: 'the stub, instructions for each relocation',
+    aim: AIMS.stubInstructions,
+    measured: figureOf('stub.a-relocation'),
+    file: 'stub',
+    command: '`kslide bench`',
+  },
+  {
+    what: "the relocation table's size / the kernel's own table",
+    aim: AIMS.tableRatio,
+    measured: figureOf('table.ratio'),
+    file: 'table-sizes',
+    command: '`bench/table-sizes.ts`',
+  },
+  {
+    what: "the time to apply it / the kernel's loop, cold caches",
+    aim: AIMS.applyCold,
+    claim: /6\.12.*\bcold\b/,
+    measured: figureOf('apply.cold'),
+    file: 'apply-table',
+    command: '`bench/apply-table.ts`',
+  },
+  {
+    what: 'the same, warm caches',
+    aim: AIMS.applyWarm,
+    claim: /6\.12.*\bwarm\b/,
+    measured: figureOf('apply.warm'),
+    file: 'apply-table',
+    command: '`bench/apply-table.ts`',
+  },
+  {
+    what: "the time to convert Debian's 6.12 kernel / `extract-vmlinux`'s time",
+    aim: AIMS.convert,
+    claim: /6\.12.*: time, of extract-vmlinux's$/,
+    measured: (from) => from.number('convert', 'convert', 'Debian 6.12 cloud', "of extract-vmlinux's"),
+    file: 'convert',
+    command: '`bench/convert.ts`',
+  },
+];
+
+/** docs/performance.md at a glance. A claim is unknown where no figure is of today's program. */
+function summary({ today, files }: ViewSources): Table {
+  const rows = SUMMARY.map(({ what, aim, measured, text = threeDigits, stock, claim, file, command }): Cell[] => {
+    const results: string[] = [];
+    const verdicts: string[] = [];
+    const readings = readByMaker((from) => ({ number: measured(from), about: from.file(file) }));
+    for (const { maker, value, from } of readings) {
+      files.push(...from.used);
+      const where = maker === undefined ? '' : ` (${MAKERS[maker]})`;
+      const isEarlier = stock !== true && changedParts(value.about.program, today).length > 0;
+      results.push(`${text(value.number)}${where}${isEarlier ? ', by an earlier program' : ''}`);
+      const recorded = claim && value.about.claims?.find((each) => claim.test(each.what));
+      const isOpen = isEarlier || recorded?.unknown !== undefined;
+      const verdict = aim === undefined ? undefined : verdictOf({ what, measured: value.number, ...aim });
+      if (verdict !== undefined) verdicts.push(`${isOpen ? 'unknown' : verdict}${where}`);
+    }
+    if (aim !== undefined && readings[0]!.maker !== undefined)
+      for (const maker of makersWithout(file)) verdicts.push(`unknown (${MAKERS[maker]})`);
+    return [what, aim === undefined ? null : targetText(aim), results.join('; '), verdicts.join(', ') || null, command];
+  });
+  return { columns: ['what', 'aim', 'result', 'verdict', 'command'].map((name) => ({ name })), rows };
+}
+
+function targetText({ atMost }: Aim): string {
+  return `at most ${atMost}`;
+}
+
+function makersWithout(file: string): Maker[] {
+  const known = makersOf(file);
+  return (Object.keys(MAKERS) as Maker[]).filter((maker) => !known.includes(maker));
+}
+
+/** A row for each script that makes claims, and for each maker where they are of times. */
+function claims({ today, files }: ViewSources): Table {
+  const columns = ['claims of', 'on', 'met', 'missed', 'unknown'].map((name) => ({ name }));
+  const rows: Cell[][] = [];
+  for (const { name, script, byMaker } of MEASUREMENTS.filter((each) => each.claims)) {
+    for (const maker of byMaker ? (Object.keys(MAKERS) as Maker[]) : [undefined]) {
+      const from = new ResultsReader(maker);
+      const about = resultsIn(from, name);
+      files.push(...from.used);
+      const on = about === undefined ? MAKERS[maker!] : `${about.machine}; ${about.date}`;
+      const isEarlier = about !== undefined && changedParts(about.program, today).length > 0;
+      const list = about?.claims ?? [];
+      const of = (verdict: Verdict): number => list.filter((claim) => verdictOf(claim) === verdict).length;
+      const unknown =
+        about === undefined
+          ? 'not measured'
+          : about.claims === undefined
+            ? 'not recorded'
+            : isEarlier
+              ? `all: of an earlier program, which met ${of('met')} and missed ${of('missed')}`
+              : `${of('unknown')}`;
+      const isKnown = about?.claims !== undefined && !isEarlier;
+      rows.push([`\`${script}\``, on, isKnown ? of('met') : null, isKnown ? of('missed') : null, unknown]);
+    }
+  }
+  return { columns, rows };
+}
+
+function resultsIn(from: ResultsReader, name: string): Results | undefined {
+  // Of no processor yet.
+  if (!resultsFiles().includes(name) && makersOf(name).length === 0) return undefined;
+  try {
+    return from.file(name);
+  } catch (error) {
+    if (error instanceof NoRunError) return undefined;
+    throw error;
+  }
 }
 
 function wholeBoot(from: ResultsReader): Table {
@@ -95,7 +268,12 @@ function shuffleStays(from: ResultsReader): Table {
   };
   return {
     columns: [...columns, { name: 'what' }],
-    rows: rows.map(([reason, functions]) => [reason!, functions!, words[reason as string]!]),
+    // A reason that kept no function is not in the results.
+    rows: Object.entries(words).map(([reason, what]) => [
+      reason,
+      rows.find(([name]) => name === reason)?.[1] ?? 0,
+      what,
+    ]),
   };
 }
 
@@ -126,7 +304,7 @@ function parameters(): Table {
     image_start: "address of the image's first byte",
     segment_size: '`p_memsz`',
     slot_count: 'the number of slides: 0, `slot_align`, … `(slot_count − 1) × slot_align`',
-    slot_align: '`CONFIG_PHYSICAL_ALIGN`',
+    slot_align: 'the step of the slides: 2 MiB, or what `--align` said; a power of two',
     scratch: 'offset of the scratch memory',
     table: 'offset of the table',
     table_end: "offset of the table's end",

@@ -2,8 +2,8 @@
 import { drawBars } from '../../src/cli/html/svg-bars.ts';
 import type { Bar, BarPart } from '../../src/cli/html/svg-bars.ts';
 import { formatNumber } from '../docs/markdown.ts';
+import { programNote } from '../docs/program.ts';
 import type { ResultsReader } from '../docs/results.ts';
-import { stubNote } from '../docs/tables.ts';
 import { drawPicture, text, WIDTH } from './drawing.ts';
 
 const MARGIN = 20;
@@ -26,7 +26,7 @@ const PHASES = [
   { column: 'kernel', colour: 'bar-kernel', name: 'kernel, to /init' },
 ];
 
-export function drawBootCost(from: ResultsReader, today: string): string {
+export function drawBootCost(from: ResultsReader, today: (part: string) => string): string {
   const bars = KERNELS.flatMap(({ table, name }) =>
     BOOTS.map((boot): Bar => {
       const whole = from.number('boot', table, boot.row, 'to /init');
@@ -51,7 +51,7 @@ export function drawBootCost(from: ResultsReader, today: string): string {
     },
     WIDTH - 2 * MARGIN,
   );
-  const note = stubNote(from.file('boot'), today);
+  const note = programNote(from.file('boot').program, today);
   const end = TOP + Number(/ height="(\d+)"/.exec(chart)![1]);
   const height = end + (note === '' ? 12 : 30);
   return drawPicture({

@@ -8,7 +8,7 @@ import type { StubStep } from '../../src/stub/program.ts';
 import { STUB_PROGRAM } from '../../src/stub/assembled.ts';
 import { ENTRY_BYTES, PARAMS, SCRATCH } from '../../src/segment/layout.ts';
 import { formatNumber } from '../docs/markdown.ts';
-import { stubNote } from '../docs/tables.ts';
+import { programNote } from '../docs/program.ts';
 import type { ResultsReader } from '../docs/results.ts';
 import { box, drawPicture, path, text } from './drawing.ts';
 import type { Box } from './drawing.ts';
@@ -40,7 +40,7 @@ const STEPS: Readonly<Record<StubStep, readonly (readonly [name: string, what: s
   leave: [['leave', 'stack, state and registers cleared']],
 };
 
-export function drawFileAndBoot(from: ResultsReader, today: string): string {
+export function drawFileAndBoot(from: ResultsReader, today: (part: string) => string): string {
   const stub = STUB_PROGRAM.length;
   const table = alignUp(PARAMS.size + stub, 16);
   const height = 614;
@@ -108,7 +108,7 @@ function drawFileAndMemory(stub: number, table: number): string[] {
   ];
 }
 
-function drawBoot(from: ResultsReader, today: string): string[] {
+function drawBoot(from: ResultsReader, today: (part: string) => string): string[] {
   const offsets = new Map(stubSteps().map(({ step, offset }) => [step, offset]));
   const count = (row: string): string => formatNumber(Number(from.cell('stub', 'steps', row, '6.12, compact')));
   const right = BOOT.x + BOOT.width;
@@ -124,7 +124,7 @@ function drawBoot(from: ResultsReader, today: string): string[] {
     text('soft', BOOT.x + OFFSET, STEP.top - 6, 'in the segment'),
     text('soft end', right - 8, STEP.top - 6, 'instructions'),
   ];
-  const earlier = stubNote(from.file('stub'), today) === '' ? '' : ', an earlier stub';
+  const earlier = programNote(from.file('stub').program, today) === '' ? '' : ', an earlier stub';
   let y = STEP.top;
   for (const step of STUB_STEPS) {
     const steps = STEPS[step];

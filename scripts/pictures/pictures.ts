@@ -2,14 +2,15 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Page } from '../docs/pages.ts';
-import { stubHash, ResultsReader } from '../docs/results.ts';
+import { hashOfPart } from '../docs/program.ts';
+import { ResultsReader } from '../docs/results.ts';
 import { drawBootCost } from './boot-cost.ts';
 import { drawFileAndBoot } from './file-and-boot.ts';
 
 const FOLDER = fileURLToPath(new URL('../../docs/pictures/', import.meta.url));
 
-/** `today`: the hash of the stub that figures are compared with. */
-export function renderPictures(today: string = stubHash()): Page[] {
+/** `today`: the hash that a part of the program has. */
+export function renderPictures(today: (part: string) => string = hashOfPart): Page[] {
   const results = new ResultsReader();
   const pictures = { 'file-and-boot': drawFileAndBoot(results, today), 'boot-cost': drawBootCost(results, today) };
   return Object.entries(pictures).map(([file, after]) => {

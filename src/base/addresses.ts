@@ -12,7 +12,7 @@ export type FileOffset = number & { readonly [kind]?: 'FileOffset' };
 export type PhysAddr = number & { readonly [kind]?: 'PhysAddr' };
 /** A virtual address as u64. */
 export type VirtAddr = bigint & { readonly [kind]?: 'VirtAddr' };
-/** What is added to link addresses: a multiple of CONFIG_PHYSICAL_ALIGN, 0 up to almost 1 GiB. */
+/** What is added to link addresses: a multiple of PMD_SIZE, 0 up to almost 1 GiB. */
 export type Slide = number & { readonly [kind]?: 'Slide' };
 
 /** Where the kernel's image is mapped: virtual address of physical link address 0. */
@@ -23,7 +23,7 @@ export const KERNEL_IMAGE_SIZE = 0x4000_0000;
 export const MIB = 0x10_0000;
 export const GIB = 0x4000_0000;
 export const PAGE_SIZE = 0x1000;
-/** What one PMD entry maps. The kernel maps its image in pages of this size, so no slide can be finer; also the least CONFIG_PHYSICAL_ALIGN. */
+/** What one PMD entry maps. The kernel maps its image in pages of this size, so no slide can be finer, and none need be coarser (kaslr/slots.ts). */
 export const PMD_SIZE = 0x20_0000;
 
 /** Whether a kernel can have been moved by that much: a multiple of 2 MiB below 1 GiB. */

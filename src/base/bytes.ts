@@ -161,7 +161,7 @@ export function wordsIn(bytes: Uint8Array): Uint32Array {
 }
 
 /** The inverse of `wordsOfBytes`: a view on a little-endian host, else a copy. */
-export function bytesOfWords<B extends ArrayBufferLike>(words: Uint32Array<B>): Uint8Array<B | ArrayBuffer> {
+export function bytesOfWords(words: Uint32Array): Uint8Array {
   const bytes = new Uint8Array(words.buffer, words.byteOffset, words.byteLength);
   if (LITTLE_ENDIAN_HOST) return bytes;
   const copy = new Uint8Array(bytes.length);

@@ -2,14 +2,14 @@
  * A bzImage without a decompressor: setup code and header as they were, then the segment loader (stub/segment-loader.ts) and the ELF file itself.
  *
  *     boot sector, setup code | segment loader | zeros | ELF file: header ... first segment ... | padding, CRC-32
- *                             ^ pm                     ^ pm + payload_offset  ^ at a multiple of kernel_alignment from pm
+ *                             ^ pm                     ^ pm + payload_offset  ^ at a multiple of 2 MiB from pm
  *
  * There is no EFI stub in it: the PE header goes, and with it the EFI handover bits. What loads a kernel by the 32-bit or the 64-bit boot
  * protocol takes it; UEFI firmware by itself does not.
  */
-import { PAGE_SIZE } from '../base/addresses.ts';
+import { PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import { alignUp, copyOf, Reader, Writer } from '../base/bytes.ts';
-import { hex, KernelImageError } from '../base/errors.ts';
+import { KernelImageError } from '../base/errors.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import type { ElfFile, Segment } from '../elf/read.ts';
 import { buildCrc32 } from './crc32.ts';
@@ -23,8 +23,6 @@ const PARAGRAPH = 16;
 const CRC_SIZE = 4;
 /** Of the boot sector, what a PE header may take: up to the sentinel before the setup header. */
 const SENTINEL = 0x1ef;
-/** The most that arch/x86/Kconfig lets CONFIG_PHYSICAL_ALIGN be; as many zeros may go before the first segment. */
-const MOST_ALIGN = 0x100_0000;
 /** struct kernel_info: header u32, size u32, size_total u32. */
 const KERNEL_INFO = { size_total: 8, least: 12, most: 0x1000 } as const;
 
@@ -48,14 +46,13 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const info = kernelInfo(image, header);
   const infoAt = SEGMENT_LOADER.size;
   const firstOffset = kernel.loads[0]!.offset;
-  const align = checkAlignment(header);
-  const payloadAt = alignUp(infoAt + info.length + firstOffset, align) - firstOffset;
+  const payloadAt = alignUp(infoAt + info.length + firstOffset, PMD_SIZE) - firstOffset;
   const first = payloadAt + firstOffset;
   const copies = planCopies(kernel);
   const elf = kernel.elf.bytes;
   const length = alignUp(payloadAt + elf.length + CRC_SIZE, PARAGRAPH);
   const initSize = alignUp(
-    Math.max(length, first + alignUp(leadOf(copies), align) + kernel.imageEnd - kernel.imageStart),
+    Math.max(length, first + alignUp(leadOf(copies), PMD_SIZE) + kernel.imageEnd - kernel.imageStart),
     PAGE_SIZE,
   );
 
@@ -73,19 +70,12 @@ export function buildUncompressed(image: Uint8Array, header: SetupHeader, kernel
   const pm = header.protectedModeStart;
   const file = new Writer(new Uint8Array(pm + length));
   file.copy(0, setup.bytes);
-  file.copy(pm, buildSegmentLoader({ first, link, entry, align, copies }));
+  file.copy(pm, buildSegmentLoader({ first, link, entry, align: PMD_SIZE, copies }));
   file.copy(pm + infoAt, info);
   file.copy(pm + payloadAt, elf);
   const { bytes } = file;
   file.u32(bytes.length - CRC_SIZE, buildCrc32(bytes.subarray(0, -CRC_SIZE)));
   return { bytes, initSize };
-}
-
-function checkAlignment({ kernelAlignment }: SetupHeader): number {
-  if (kernelAlignment <= MOST_ALIGN) return kernelAlignment;
-  const { name, offset } = SETUP.kernel_alignment;
-  const expected = `at most ${hex(MOST_ALIGN)}, for an image without a decompressor`;
-  throw new KernelImageError({ code: 'too-large', what: name, offset, found: kernelAlignment, expected });
 }
 
 /** Where each segment lies in the file and in memory, counted from the first one. */

@@ -4,12 +4,14 @@
  * A command takes one with `.option(...SHARED.relocs)`. Where a command means something else by an option, it words the option itself.
  */
 import type { BootOptions } from '../node/qemu/qemu.ts';
+import { KERNEL_IMAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import { UsageError } from './failure.ts';
 
 export const SHARED = {
   input: ['<IN>', 'bzImage, UKI, or vmlinux with its relocations; - is standard input'],
   output: ['-o, --output <OUT>', 'vmlinux to write; - is standard output'],
   relocs: ['--relocs <FILE>', "relocation table (the kernel build's vmlinux.relocs), for a vmlinux that carries none"],
+  align: ['--align <BYTES>', 'step of the slides, a power of two (default: 2 MiB, the least that a kernel allows)'],
   json: ['--json', 'print the summary as JSON'],
   quiet: ['-q, --quiet', 'print nothing'],
   html: ['--html <FILE>', 'write a report as one HTML page that needs no other file'],
@@ -44,6 +46,14 @@ export function integer(option: string, value: string, least = 0, most = Number.
   if (number >= least && number <= most) return number;
   const range = most === Number.MAX_SAFE_INTEGER ? `from ${least}` : `from ${least} to ${most}`;
   throw new UsageError(`${option} is ${JSON.stringify(value)}, expected a whole number ${range}`);
+}
+
+/** `--align`: undefined if it was not given. */
+export function readAlign(value: string | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  const align = integer('--align', value, PMD_SIZE, KERNEL_IMAGE_SIZE);
+  if (Number.isInteger(Math.log2(align))) return align;
+  throw new UsageError(`--align is ${JSON.stringify(value)}, expected a power of two`);
 }
 
 export function readEntry(value: string): (typeof ENTRIES)[number] {

@@ -8,6 +8,10 @@
  *
  * Why not libzstd as WebAssembly (zstddec 0.3.4): see bench/codecs.ts. Measured with Debian's 6.12 kernel, 57 MB, Node 20, cold: 300 ms
  * against 90 here. It grows its memory step by step, copies the result, and its module is 55 KB to compile.
+ *
+ * Why not Node's zlib, which has libzstd from 22.15 on: `convert` takes as long with it, and 60 MiB more memory, as what is decoded in one piece cannot be
+ * written while it is decoded; what it accepts differs between versions of Node (22 reports no truncated payload); and it cannot say where a kernel's
+ * decompressor would read a payload differently. docs/performance.md has the figures (bench/node-versions.ts).
  */
 import { hex } from '../base/errors.ts';
 import { Arena, EXTRA_WITH_ZSTD } from './arena.ts';

@@ -17,9 +17,9 @@ import { isPossibleSlide, KERNEL_IMAGE_SIZE, PAGE_SIZE, physToVirt, PMD_SIZE, vi
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { wordsIn } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
-import { PT_LOAD } from '../elf/constants.ts';
-import { segmentBytes } from '../elf/read.ts';
-import type { ElfFile, Segment } from '../elf/read.ts';
+import { PT_LOAD, SHF_ALLOC } from '../elf/constants.ts';
+import { sectionName, segmentBytes } from '../elf/read.ts';
+import type { ElfFile, Section, Segment } from '../elf/read.ts';
 import type { Vmlinux } from './vmlinux.ts';
 
 export interface ImageLimit {
@@ -30,6 +30,23 @@ export interface ImageLimit {
    * CONFIG_RANDOMIZE_BASE (X86_NEED_RELOCS).
    */
   readonly source: 'page-tables' | 'assumed';
+}
+
+/**
+ * Where the image ends, for counting slots: one more than `imageEnd` where the address after its last byte must stay inside the limit too.
+ *
+ * That address is the symbol _end. __startup_64() keeps the entries of level2_kernel_pgt from pmd_index(_text) to pmd_index(_end). With _end exactly 1 GiB above
+ * __START_KERNEL_map, the latter is 0: no entry is kept, and the kernel resets the machine at once (measured on 5.10, 6.1 and 7.3, with _end put at a
+ * multiple of 2 MiB). Only an image that ends at such a multiple can get there. With CONFIG_AMD_MEM_ENCRYPT, as in every distribution's kernel,
+ * the image ends so, but by .init.scratch, which begins after _end: then nothing looks its end up. In a file without section headers the name is gone, and
+ * the slot is left out.
+ */
+export function endForSlots({ elf, imageEnd }: Pick<Vmlinux, 'elf' | 'imageEnd'>, limit: ImageLimit): PhysAddr {
+  if (imageEnd % PMD_SIZE !== 0 || limit.bytes !== KERNEL_IMAGE_SIZE) return imageEnd;
+  const endsHere = ({ addr, size, flags }: Section): boolean =>
+    (flags & SHF_ALLOC) !== 0n && addr + BigInt(size) === physToVirt(imageEnd);
+  const scratch = elf.sections.some((section) => endsHere(section) && sectionName(elf, section) === '.init.scratch');
+  return scratch ? imageEnd : imageEnd + 1;
 }
 
 const ENTRIES = 512;

@@ -109,9 +109,12 @@ function countLinkAddresses({ elf, loads }: Vmlinux, entry: PhysAddr, { abs32 }:
   return count;
 }
 
-/** Whether the PVH entry works at these slides, as far as the kernel decides that. */
+/**
+ * Whether the PVH entry works at these slides, multiples of 2 MiB, as far as the kernel decides that. The note's alignment is CONFIG_PHYSICAL_ALIGN, which a
+ * loader that looks for a place should keep to. The entry's code does not know it: it adds the slide to page tables of 2 MiB pages.
+ */
 export function pvhAllows({ range, relocatesItself }: PvhEntry, virt: Slide, phys: Slide): boolean {
-  return virt === phys || (range !== undefined && phys % range.align === 0 && (relocatesItself || virt === 0));
+  return virt === phys || (range !== undefined && (relocatesItself || virt === 0));
 }
 
 /** Whether the entry's code takes its link address from the loaded note: since 6.13. */

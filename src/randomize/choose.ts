@@ -11,7 +11,7 @@
  *
  * A request for a random slide is also refused if only one slide is left. Otherwise the caller would believe that it was random.
  */
-import { GIB, MIB, physToVirt } from '../base/addresses.ts';
+import { GIB, MIB, physToVirt, PMD_SIZE } from '../base/addresses.ts';
 import type { PhysAddr, Slide } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
@@ -306,7 +306,8 @@ function isSlot(slide: Slide, align: number): boolean {
 function notAligned(what: string, found: Slide, align: number, largest: Slide): KernelImageError {
   const nearest = hex(Math.max(0, Math.min((Math.round(found / align) || 0) * align, largest)));
   return wouldNotBoot(what, Number.isInteger(found) ? found : `${found}`, {
-    reason: `a multiple of ${hex(align)} (CONFIG_PHYSICAL_ALIGN)`,
+    reason:
+      align === PMD_SIZE ? `a multiple of ${hex(align)}, the pages that map a kernel` : `a multiple of ${hex(align)}`,
     nearest,
   });
 }

@@ -3,7 +3,7 @@
  * KASLR_FLAG. choose.ts decides which slides are allowed; kernel/pvh.ts says what the PVH entry needs.
  */
 import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts';
-import { physToTableEntry, physToVirt } from '../base/addresses.ts';
+import { physToTableEntry, physToVirt, PMD_SIZE } from '../base/addresses.ts';
 import { alignUp, ascii, bytesOfWords, copyOf, joinParts, unshared, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import { lowerBound } from '../base/search.ts';
@@ -16,8 +16,12 @@ import { addSegment, appendOffset } from '../elf/write.ts';
 import { drawFrom } from '../kaslr/draw.ts';
 import type { Draw } from '../kaslr/draw.ts';
 import { slotsOf } from '../kaslr/slots.ts';
-import { readImageLimit } from '../kernel/image-limit.ts';
+import type { AlignSource } from '../kaslr/slots.ts';
+import { endForSlots, readImageLimit } from '../kernel/image-limit.ts';
+import type { ImageLimit } from '../kernel/image-limit.ts';
 import type { KernelInput } from '../kernel/input.ts';
+import { readPhysicalAlign } from '../kernel/physical-align.ts';
+import type { PhysicalAlign } from '../kernel/physical-align.ts';
 import { readPvh, readsNote } from '../kernel/pvh.ts';
 import type { PvhEntry } from '../kernel/pvh.ts';
 import type { PvhNote, Vmlinux } from '../kernel/vmlinux.ts';
@@ -47,6 +51,12 @@ export interface RandomizeSummary extends Choice {
   readonly input: KernelInput['kind'];
   readonly compression: Compression | undefined;
   readonly kernelVersion: string | undefined;
+  /** What every slide is a multiple of, and who says so. */
+  readonly slots: {
+    readonly align: number;
+    readonly alignSource: AlignSource;
+    readonly physicalAlign: PhysicalAlign | null;
+  };
   /** The virtual and the physical address of _text. */
   readonly text: { readonly virt: string; readonly phys: PhysAddr };
   readonly flag: boolean;
@@ -110,7 +120,7 @@ export class KernelRandomizer implements Randomizer {
   readonly #input: KernelInput;
   readonly #align: number | undefined;
   /** Where the image, slide included, must end. */
-  readonly #limit: number;
+  readonly #limit: ImageLimit;
   readonly #kernel: Vmlinux;
   readonly #pvh: PvhEntry | undefined;
   /** Of the notes, for loaders that must read another address than the kernel does. */
@@ -130,8 +140,8 @@ export class KernelRandomizer implements Randomizer {
   constructor(input: KernelInput, kernel: Vmlinux, { table, left }: TableWithoutNotes, align: number | undefined) {
     const { elf, loads } = kernel;
     this.#input = input;
-    this.#align = input.header?.kernelAlignment ?? align;
-    this.#limit = readImageLimit(kernel).bytes;
+    this.#align = align;
+    this.#limit = readImageLimit(kernel);
     this.#kernel = kernel;
     this.#pvh = readPvh(kernel, table);
     this.#copies = this.#pvh === undefined ? [] : copiesOf(this.#pvh);
@@ -183,8 +193,8 @@ export class KernelRandomizer implements Randomizer {
   #choose(options: RandomizeOptions): { choice: Choice; loadEnd: PhysAddr } {
     const kernel = this.#kernel;
     const movable: MovableKernel = {
-      slots: slotsOf({ imageEnd: kernel.imageEnd, limit: this.#limit, align: this.#align }),
-      limit: this.#limit,
+      slots: slotsOf({ imageEnd: endForSlots(kernel, this.#limit), limit: this.#limit.bytes, align: this.#align }),
+      limit: this.#limit.bytes,
       loadEnd: (options.flag ?? true) ? this.#flagAddress + this.#flagLayout.memsz : kernel.imageEnd,
       pvh: this.#pvh,
     };
@@ -343,6 +353,11 @@ export class KernelRandomizer implements Randomizer {
         return input.kernelVersion; // a search in the whole file, so only if a caller asks
       },
       ...choice,
+      slots: {
+        align: this.#align ?? PMD_SIZE,
+        alignSource: this.#align === undefined ? 'least' : 'option',
+        physicalAlign: readPhysicalAlign(input.header, this.#kernel.elf),
+      },
       text: {
         virt: `0x${(physToVirt(imageStart) + BigInt(choice.virt)).toString(16)}`,
         phys: imageStart + choice.phys,

@@ -7,11 +7,13 @@
  *     0x200   64-bit entry: the segments to where they run, then startup_64
  *     0x400   data: what the two need to know of this kernel (SEGMENT_LOADER)
  *     0x1000  page tables and stack of the 32-bit entry
- *     ...     the ELF file, at an offset that brings its first segment to a multiple of kernel_alignment
+ *     ...     the ELF file, at an offset that brings its first segment to a multiple of 2 MiB
  *
  * If the boot loader respected kernel_alignment and pref_address, the first segment lies where it can run, and only segments whose place in
  * the file differs from that in memory are copied: per-cpu data, init, the added segment. Below pref_address everything is copied up to it,
- * as boot.rst says of relocatable kernels; at an address that is not aligned, up to the next one that is.
+ * as boot.rst says of relocatable kernels; at an address that is not aligned, up to the next one that is. Aligned is what min_alignment says, 2 MiB, for
+ * every x86-64 kernel. kernel_alignment is what boot loaders should keep to; a kernel with 16 MiB runs at the others too (docs/results/slots.json), and
+ * its file would have up to 14 MiB of zeros more.
  */
 import { CODE64_DESCRIPTOR, DATA_DESCRIPTOR } from '../asm/machine-state.ts';
 import type { PhysAddr } from '../base/addresses.ts';
@@ -31,7 +33,7 @@ export const SEGMENT_LOADER = {
   /** u64: physical link addresses of the first segment and of startup_64. */
   link: 0x438,
   entry: 0x440,
-  /** u64: CONFIG_PHYSICAL_ALIGN - 1. */
+  /** u64: the alignment of the first segment, less 1. */
   align_mask: 0x448,
   /** u64: the farthest that any segment lies above its place in memory, both counted from the first segment. */
   lead: 0x450,

@@ -5,9 +5,11 @@
  * The kernel is reached through entry 510 of a level 3 page table (__START_KERNEL_map, arch/x86/kernel/head_64.S). That entry holds an address, so it
  * is a 64-bit site, and it is the last but one of its page. It leads to the level 2 table, whose entries map 2 MiB each.
  */
-import { KERNEL_IMAGE_SIZE, PAGE_SIZE, PMD_SIZE, tableEntryToPhys } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PAGE_SIZE, physToVirt, PMD_SIZE, tableEntryToPhys } from '../base/addresses.ts';
 import type { PhysAddr } from '../base/addresses.ts';
 import { Reader } from '../base/bytes.ts';
+import { SHF_ALLOC } from '../elf/constants.ts';
+import { sectionName } from '../elf/read.ts';
 import { fileOffsetOf } from '../kernel/vmlinux.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import type { RelocationTable } from '../relocs/tables/kernel-table.ts';
@@ -30,6 +32,19 @@ export function limitOf(kernel: Vmlinux, { abs64 }: RelocationTable): number {
     if (mapped >= kernel.imageEnd && (limit === undefined || mapped < limit)) limit = mapped;
   }
   return limit ?? KERNEL_IMAGE_SIZE;
+}
+
+/**
+ * Whether the address after the image is _end, which __startup_64() looks up in level2_kernel_pgt: that must not be where the table ends. After _end there
+ * may be one more section, and that is known by its name.
+ */
+export function looksUpItsEnd({ elf, imageEnd }: Vmlinux): boolean {
+  const end = physToVirt(imageEnd);
+  for (const section of elf.sections) {
+    if ((section.flags & SHF_ALLOC) === 0n || section.addr + BigInt(section.size) !== end) continue;
+    if (sectionName(elf, section) === '.init.scratch') return false;
+  }
+  return true;
 }
 
 /** The bytes that a level 2 table maps from physical link address 0 on; 0 if it is not one that maps the image alone. */

@@ -1,9 +1,9 @@
 /**
  * The kernel that was converted. It is read once, with the readers that all of kslide uses. A kernel that `convert` could not have taken is refused.
  */
-import { PMD_SIZE } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { Codecs } from '../codecs/formats.ts';
-import type { KernelImageError } from '../base/errors.ts';
+import { KernelImageError } from '../base/errors.ts';
 import type { KernelInput } from '../kernel/input.ts';
 import { openKernel } from '../kernel/open.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
@@ -25,7 +25,7 @@ export interface Original {
   readonly kernel: Vmlinux;
   /** Without sites in notes (notes.ts). Every site lies inside the image, and no two overlap. */
   readonly table: RelocationTable;
-  /** CONFIG_PHYSICAL_ALIGN from the setup header; without one, its smallest value. */
+  /** How far apart the slots are: PMD_SIZE, or what the caller says. */
   readonly slotAlign: number;
   /** Where the image, slide included, must end: KERNEL_IMAGE_SIZE, as the kernel's page tables have it. */
   readonly limit: number;
@@ -68,6 +68,19 @@ export interface OriginalOptions {
   readonly codecs: Codecs;
   /** A relocation table in the kernel's format, for a vmlinux that does not carry one; it takes precedence over one that the vmlinux carries. */
   readonly relocs?: Uint8Array | undefined;
+  /** The step of the converted kernel's slides: a power of two from 2 MiB to 1 GiB. Undefined: 2 MiB, the least that a kernel allows. */
+  readonly align?: number | undefined;
+}
+
+/** Throws KernelImageError for a step that no kernel can have. */
+export function expectStep(align = PMD_SIZE): void {
+  for (let step = PMD_SIZE; step <= KERNEL_IMAGE_SIZE; step *= 2) if (align === step) return;
+  throw new KernelImageError({
+    code: 'bad-value',
+    what: 'step of the slides',
+    found: `${align}`,
+    expected: 'a power of two from 2 MiB to 1 GiB',
+  });
 }
 
 /**
@@ -91,7 +104,7 @@ export async function readOriginal(
     input,
     kernel,
     table,
-    slotAlign: input.header?.kernelAlignment ?? PMD_SIZE,
+    slotAlign: options.align ?? PMD_SIZE,
     limit: limitOf(kernel, table),
     entryBytes: elf.bytes.subarray(entryOffset, entryOffset + ENTRY_BYTES),
     form: FORMS.direct,

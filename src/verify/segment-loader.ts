@@ -2,7 +2,7 @@
  * Checks a bzImage without a decompressor (bzimage/uncompressed.ts and stub/segment-loader.ts describe its parts). Only the segment loader's
  * layout and assembled code are taken from there; where everything has to be is computed again here.
  */
-import { PAGE_SIZE } from '../base/addresses.ts';
+import { PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import { copyOf, Reader, Writer } from '../base/bytes.ts';
 import { buildCrc32 } from '../bzimage/crc32.ts';
 import { SETUP, XLF_EFI_HANDOVER } from '../bzimage/header.ts';
@@ -32,7 +32,7 @@ export function checkSegmentLoader(
   opened: Container,
 ): void {
   const pm = header.protectedModeStart;
-  const align = header.kernelAlignment;
+  const align = PMD_SIZE;
   const loads = readElf(opened.unpacked)
     .segments.filter(({ type, memsz }) => type === PT_LOAD && memsz > 0)
     .toSorted((a, b) => a.paddr - b.paddr);

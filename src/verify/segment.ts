@@ -1,11 +1,12 @@
 /** What the added segment must be, and the checks of its parts: `program`, `parameters`, `slots`. The table is checked in table.ts. */
-import { PAGE_SIZE } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
 import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
+import { looksUpItsEnd } from './image-limit.ts';
 import { FORMS } from './original.ts';
 import type { Form, Original } from './original.ts';
 import { formatsFor } from './table/formats.ts';
@@ -86,15 +87,26 @@ function checkFlags(file: Evidence, form: Form, offset: FileOffset): void {
  * slide would not boot; with one less, entropy is lost.
  */
 export function checkSlots(file: Evidence, original: Original, { offset }: ExpectedSegment): void {
+  const found = file.read('parameters', offset, PARAMETERS, 'slot_align');
+  if (found !== BigInt(original.slotAlign) && isStep(found)) {
+    const expected = `${hex(original.slotAlign)}; this is what \`--align\` writes (verify --align ${hex(found)})`;
+    refute('parameters: slot_align', offset + PARAMS.slot_align, { found, expected });
+  }
   file.expectFields('parameters', offset, PARAMETERS, {
     slot_align: original.slotAlign,
     slot_count: countSlots(original),
   });
 }
 
+/** A power of two from 2 MiB to 1 GiB. */
+function isStep(found: bigint): boolean {
+  return found >= PMD_SIZE && found <= KERNEL_IMAGE_SIZE && (found & (found - 1n)) === 0n;
+}
+
 /** Counts one by one; the writer (kaslr/slots.ts) divides. */
 export function countSlots({ kernel, slotAlign, limit }: Original): number {
+  const full = limit === KERNEL_IMAGE_SIZE && looksUpItsEnd(kernel);
   let count = 0;
-  for (let end = kernel.imageEnd; end <= limit; end += slotAlign) count++;
+  for (let end = kernel.imageEnd; full ? end < limit : end <= limit; end += slotAlign) count++;
   return count;
 }

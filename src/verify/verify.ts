@@ -44,7 +44,7 @@ import { Evidence } from './evidence.ts';
 import { checkElfHeader, checkPlacement, checkProgramHeaders } from './headers.ts';
 import { checkHook, checkOriginalBytes } from './hook.ts';
 import { checkSegmentLoader } from './segment-loader.ts';
-import { FORMS, readOriginal } from './original.ts';
+import { expectStep, FORMS, readOriginal } from './original.ts';
 import type { Form, FormName, Original } from './original.ts';
 import { premisesOf } from './premises.ts';
 import type { OpenDisassembler } from './recovered/disassembler.ts';
@@ -63,6 +63,8 @@ export interface VerifyOptions {
   readonly relocs?: Uint8Array | undefined;
   /** `converted` is a vmlinux that was taken out of a bzImage of `rebuildBzImage`. */
   readonly extracted?: boolean | undefined;
+  /** What `convert` was given as `align`. Undefined: it was given nothing. */
+  readonly align?: number | undefined;
   /**
    * For an original without a relocation table: then the one in `converted` is judged, which needs a disassembler (`loadOperandDisassembler` of kslide/shuffle). Undefined: such an
    * original is refused.
@@ -102,7 +104,14 @@ export interface Verification extends Examination {
   readonly compression: Compression | undefined;
   readonly kernelVersion: string | undefined;
   readonly relocations: { readonly abs64: number; readonly inverse32: number; readonly abs32: number };
-  readonly slots: { readonly count: number; readonly align: number; readonly largest: Slide; readonly bits: number };
+  readonly slots: {
+    readonly count: number;
+    readonly align: number;
+    /** `least`: 2 MiB, what every kernel allows; `option`: the caller said it. */
+    readonly alignSource: 'least' | 'option';
+    readonly largest: Slide;
+    readonly bits: number;
+  };
 }
 
 /**
@@ -113,13 +122,14 @@ export interface Verification extends Examination {
 export async function verify(
   original: Uint8Array,
   converted: Uint8Array,
-  { codecs, relocs, extracted, loadDisassembler, onCheck }: VerifyOptions,
+  { codecs, relocs, extracted, align, loadDisassembler, onCheck }: VerifyOptions,
 ): Promise<Verification> {
+  expectStep(align);
   // A bzImage is made from a kernel with its own table.
   const claims = isBzImage(converted) || loadDisassembler === undefined ? undefined : converted;
-  const kernel = await about('original', () => readOriginal(original, { codecs, relocs }, claims));
+  const kernel = await about('original', () => readOriginal(original, { codecs, relocs, align }, claims));
   await about('converted', () => refuseForeign(converted, kernel, codecs));
-  const { input, table, slotAlign: align } = kernel;
+  const { input, table, slotAlign } = kernel;
   const count = countSlots(kernel);
   const options = {
     program: stubProgram(),
@@ -140,7 +150,13 @@ export async function verify(
     compression: input.compression,
     kernelVersion: input.kernelVersion,
     relocations: { abs64: table.abs64.length, inverse32: table.inverse32.length, abs32: table.abs32.length },
-    slots: { count, align, largest: (count - 1) * align, bits: Math.log2(count) },
+    slots: {
+      count,
+      align: slotAlign,
+      alignSource: align === undefined ? 'least' : 'option',
+      largest: (count - 1) * slotAlign,
+      bits: Math.log2(count),
+    },
   };
 }
 

@@ -172,7 +172,7 @@ for (const item of oldestAndNewest(found)) {
 
     // What is refused, with what it takes to fail, and a neighbour that is not refused and boots where that is not shown above.
     const rules: [string, RandomizeOptions, Partial<BootOptions>][] = [
-      // One slot too far boots where no more than an unused end of .brk lies above (6.1 and 6.12, measured); 32 MiB too far is data.
+      // One slot too far boots where no more than .init.scratch lies above, or an unused end of .brk (6.1 and 6.12, measured); 32 MiB too far is data.
       ['an image that ends above 0xffffffffc0000000', { entry: 'linux64', virt: largest + 16 * PMD }, {}],
       ['a virtual slide that is no multiple of 2 MiB', { entry: 'linux64', virt: MIB }, {}],
       ['a physical slide that is no multiple of 2 MiB', { entry: 'linux64', virt: 0, phys: MIB }, {}],

@@ -77,6 +77,48 @@ test('convert writes the file and a summary', () => {
   assert.deepEqual(new Uint8Array(readFileSync(output)), expected);
 });
 
+test('--align: a larger step, named in each summary; verify proves it if it is told', () => {
+  const [input, output] = [file(bzImage), file()];
+  const step =
+    /^step +16 MiB, by --align; the kernel allows 2 MiB; CONFIG_PHYSICAL_ALIGN, the step of its own decompressor, is 2 MiB \(setup header\)$/m;
+  const wish = ['--align', '0x1000000'];
+  const rebuildable = file(makeBzImage({ payload: gzipSync(vmlinux), fields: { kernel_info_offset: 0 } }));
+  const converted = kslide(['convert', input, '-o', output, ...wish]).stdout.toString();
+  assert.match(converted, /^slots +63, every 16 MiB up to 0x3e000000: 5\.98 bits of entropy$/m);
+  assert.match(converted, step);
+  assert.match(
+    kslide(['verify', input, output, ...wish]).stdout.toString(),
+    /^step +16 MiB, by --align; the kernel allows 2 MiB$/m,
+  );
+  const refuted = kslide(['verify', input, output]);
+  assert.equal(refuted.code, 1);
+  assert.match(
+    refuted.stdout.toString(),
+    /^refuted by slots: parameters: slot_align at offset 0x8038 is 0x1000000, expected 0x200000; this is what `--align` writes \(verify --align 0x1000000\)$/m,
+  );
+  assert.match(kslide(['inspect', output]).stdout.toString(), /^step +16 MiB, by the parameters of the conversion$/m);
+  assert.match(
+    kslide(['bzimage', rebuildable, '-o', file(), '--compression', 'none', ...wish]).stdout.toString(),
+    step,
+  );
+  const fields = ['--virt', '0x1000000', '--entry', 'linux64'];
+  assert.match(kslide(['randomize', input, '-o', file(), ...fields, ...wish]).stdout.toString(), step);
+  const between = kslide(['randomize', input, '-o', file(), '--virt', '0x200000', '--entry', 'linux64', ...wish]);
+  assert.equal(between.code, 2);
+  assert.match(
+    between.stderr,
+    /virtual slide is 0x200000, expected a multiple of 0x1000000; the nearest that works: 0x0\n$/,
+  );
+  for (const command of ['convert', 'bzimage', 'randomize']) {
+    const ran = kslide([command, input, '-o', file(), '--align', '3145728']);
+    assert.deepEqual([ran.code, ran.stderr], [2, 'kslide: --align is "3145728", expected a power of two\n']);
+    assert.match(
+      kslide([command, input, '-o', file(), '--align', '4096']).stderr,
+      /^kslide: --align is "4096", expected a whole number from 2097152 to 1073741824\n$/,
+    );
+  }
+});
+
 test('convert --json prints the summary, --quiet nothing', () => {
   const [input, output] = [file(vmlinux), file()];
   const summary = JSON.parse(kslide(['convert', input, '-o', output, '--json']).stdout.toString()) as Record<

@@ -1,20 +1,28 @@
 /** The figures in README and docs are those of docs/results and of the code. After a change of either: `npm run docs`, and read the diff. */
 import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { verdictOf } from '../../scripts/docs/claim.ts';
+import { renderFigure } from '../../scripts/docs/figures.ts';
 import { formatTable, renderPage, withoutGenerated } from '../../scripts/docs/markdown.ts';
+import { MEASUREMENTS, NOT_KEPT, whyToMeasure } from '../../scripts/docs/measurements.ts';
 import { renderPages } from '../../scripts/docs/pages.ts';
-import {
-  EARLIER,
-  formatResults,
-  stubHash,
-  ResultsReader,
-  resultsFiles,
-  resultsText,
-} from '../../scripts/docs/results.ts';
-import type { Results } from '../../scripts/docs/results.ts';
+import { changedParts, EARLIER, hashOfPart, programNote, programOf, STUB } from '../../scripts/docs/program.ts';
+import { formatResults, MAKERS, ResultsReader, resultsFiles, resultsText } from '../../scripts/docs/results.ts';
+import type { Maker, Results } from '../../scripts/docs/results.ts';
 import { renderTable } from '../../scripts/docs/tables.ts';
 
-const { pages, unused, results } = renderPages();
+const ROOT = new URL('../../', import.meta.url);
+const { pages, unused, used } = renderPages();
+const read = (name: string): Results => JSON.parse(resultsText(name)) as Results;
+/** Every part is another one than it was. */
+const changed = (): string => '0'.repeat(12);
+
+/** `convert.amd`: the results of `convert`, on one maker's processors. */
+function nameAndMaker(file: string): readonly [name: string, maker: Maker | undefined] {
+  const [name = '', maker] = file.split('.');
+  return [name, maker as Maker | undefined];
+}
 
 describe('pages', () => {
   for (const { name, before, after } of pages)
@@ -22,7 +30,14 @@ describe('pages', () => {
 
   test('every figure, table and results file is on a page', () => {
     assert.deepEqual(unused, []);
-    assert.deepEqual(results.used, resultsFiles());
+    assert.deepEqual(used, resultsFiles());
+  });
+
+  test('no table that is written by hand holds a measured time', () => {
+    const byHand = pages.flatMap(({ name, after }) =>
+      (withoutGenerated(after).match(/^\|.*\d (ms|ns|s)\b.*$/gm) ?? []).map((row) => `${name}: ${row}`),
+    );
+    assert.deepEqual(byHand, []);
   });
 
   test('no page repeats by hand a figure that another page has', () => {
@@ -37,36 +52,140 @@ describe('pages', () => {
     assert.deepEqual(repeated, []);
   });
 
-  test('figures that were measured with another stub say so', () => {
-    const later = renderPages('0'.repeat(12)).pages;
-    const page = later.find(({ name }) => name === 'docs/performance.md')!;
-    const readme = later.find(({ name }) => name === 'README.md')!;
-    assert.match(readme.after, /-->0\.\d\d \(measured with an earlier stub\)<!-- end --> of the time of/);
-    const note = `Measured with an earlier stub (${stubHash()}).`;
-    const ofToday = ['stub', 'apply-table', 'apply-table.amd'].filter((name) => results.file(name).stub === stubHash());
-    assert.ok(ofToday.length > 0);
-    assert.equal(page.after.split(note).length - 1, ofToday.length, 'the tables of steps and of the apply step');
-    assert.ok(!page.before.includes(note));
-    assert.match(
-      renderTable('boot/6.12', new ResultsReader(), stubHash()),
-      /\nMeasured with an earlier stub \(its hash was not recorded\)\.$/,
+  test('figures that were measured with another program say so', () => {
+    const later = renderPages(changed).pages;
+    const page = later.find(({ name }) => name === 'docs/performance.md')!.after;
+    const readme = later.find(({ name }) => name === 'README.md')!.after;
+    assert.match(readme, /-->0\.\d\d \((AMD|Intel), earlier stub\)( and .*)?<!-- end --> of the time of/);
+    // Exact figures, which a run of today's program gave, become unknown with another program.
+    const today = pages.find(({ name }) => name === 'docs/performance.md')!.after;
+    const claim = /^\| the relocation table's size .*$/m;
+    assert.match(claim.exec(today)![0], /\| at most 0\.16 +\| 0\.158 +\| met +\|/);
+    assert.match(claim.exec(page)![0], /\| at most 0\.16 +\| 0\.158, by an earlier program +\| unknown +\|/);
+    // What is the kernel's own is as it was.
+    assert.deepEqual(
+      renderFigure('boot.zstd.decompressor', changed),
+      renderFigure('boot.zstd.decompressor', hashOfPart),
     );
-    assert.doesNotMatch(renderTable('page-sharing/pages', new ResultsReader(), '0'.repeat(12)), /earlier stub/);
+    assert.doesNotMatch(renderTable('page-sharing/pages', changed).text, /earlier/);
+    const { text } = renderTable('table-encodings/encodings', changed);
+    assert.match(text, /\n\nMeasured with an earlier program: `src\/relocs\/tables` changed afterwards\.$/);
+  });
+});
+
+describe('the program that figures are of', () => {
+  test('a part that is as it was is no change', () => {
+    const program = programOf([STUB, 'src/relocs/tables', 'src/convert.ts']);
+    assert.deepEqual(Object.keys(program), [STUB, 'src/relocs/tables', 'src/convert.ts']);
+    for (const hash of Object.values(program)) assert.match(hash, /^[0-9a-f]{12}$/);
+    assert.deepEqual(changedParts(program), []);
+    assert.equal(programNote(program), '');
+    assert.equal(programNote({}), '');
+  });
+
+  test('another hash, and one that was not recorded, is a change', () => {
+    const convert = hashOfPart('src/convert.ts');
+    assert.deepEqual(changedParts({ stub: EARLIER, 'src/convert.ts': convert }), [STUB]);
+    assert.equal(programNote({ stub: EARLIER }), 'Measured with an earlier stub (its hash was not recorded).');
+    assert.equal(programNote({ stub: '0123456789ab' }), 'Measured with an earlier stub (0123456789ab).');
+    assert.equal(
+      programNote({ 'src/convert.ts': EARLIER }),
+      'Measured with an earlier program (its hashes were not recorded).',
+    );
+    assert.equal(
+      programNote({ 'src/convert.ts': '0123456789ab', 'src/codecs': hashOfPart('src/codecs') }),
+      'Measured with an earlier program: `src/convert.ts` changed afterwards.',
+    );
+    assert.throws(() => hashOfPart('src/nothing'), /ENOENT/);
+  });
+});
+
+describe('claims', () => {
+  test('are met, missed or unknown', () => {
+    const what = 'x';
+    assert.equal(verdictOf({ what, measured: 0.8, atMost: 0.8 }), 'met');
+    assert.equal(verdictOf({ what, measured: 0.81, atMost: 0.8 }), 'missed');
+    assert.equal(verdictOf({ what, measured: 29, atLeast: 30 }), 'missed');
+    assert.equal(verdictOf({ what, measured: 30, atLeast: 30 }), 'met');
+    assert.equal(verdictOf({ what, measured: 0.9, atMost: 0.8, unknown: 'the loop varies by 40%' }), 'unknown');
+    assert.equal(verdictOf({ what, measured: NaN, atMost: 0.8 }), 'unknown');
+  });
+
+  test('scripts that report some are known as such', () => {
+    for (const { name, script, claims } of MEASUREMENTS) {
+      const text = readFileSync(new URL(script, ROOT), 'utf8');
+      if (claims) assert.match(text, /\breport(Time)?\(/, name);
+      const reports = /import \{[^}]*\breport(Time)?\b[^}]*\} from '\.\/claims\.ts'/.test(text);
+      const known = MEASUREMENTS.some((each) => each.script === script && each.claims);
+      assert.equal(known, reports, script);
+    }
   });
 });
 
 describe('results', () => {
-  for (const name of resultsFiles())
-    test(`${name}.json has the format of docs/results/README.md`, () => {
-      const file = JSON.parse(resultsText(name)) as Results;
-      assert.equal(resultsText(name), formatResults(file));
-      assert.match(file.date, /^\d{4}-\d\d(-\d\d)?$/);
-      if (file.stub !== null && file.stub !== EARLIER) assert.match(file.stub, /^[0-9a-f]{12}$/);
-      for (const { columns, rows } of Object.values(file.tables ?? {}))
+  for (const file of resultsFiles())
+    test(`${file}.json has the format of docs/results/README.md`, () => {
+      const results = read(file);
+      assert.equal(resultsText(file), formatResults(results));
+      assert.match(results.date, /^\d{4}-\d\d(-\d\d)?$/);
+      assert.match(results.version, /^\d+\.\d+\.\d+$/);
+      assert.notEqual(results.machine, '');
+      for (const [part, hash] of Object.entries(results.program)) {
+        assert.match(hash, /^(earlier|[0-9a-f]{12})$/);
+        assert.match(hashOfPart(part), /^[0-9a-f]{12}$/, 'a part that is there');
+      }
+      for (const { columns, rows } of Object.values(results.tables ?? {}))
         for (const row of rows) assert.equal(row.length, columns.length, JSON.stringify(row));
     });
 
+  test('each has its script in the list of measurements, and the script records it', () => {
+    for (const file of resultsFiles()) {
+      const [name, maker] = nameAndMaker(file);
+      const { script } = read(file);
+      if (NOT_KEPT.includes(name)) {
+        assert.equal(script, null, file);
+        continue;
+      }
+      const measurement = MEASUREMENTS.find((each) => each.name === name);
+      assert.ok(measurement !== undefined, `${file}: not in scripts/docs/measurements.ts`);
+      assert.equal(maker !== undefined, measurement.byMaker === true, file);
+      if (maker !== undefined) assert.ok(maker in MAKERS, file);
+      assert.ok(
+        script !== null && script.includes(`node --import tsx ${measurement.script} --record`),
+        `${file}: ${script}`,
+      );
+      assert.equal(script.startsWith('npm run build && '), measurement.build === true, file);
+    }
+  });
+
+  test('each measurement has a script with the option --record that writes its file', () => {
+    const names = MEASUREMENTS.map(({ name }) => name);
+    assert.equal(new Set(names).size, names.length);
+    for (const { name, script } of MEASUREMENTS) {
+      assert.ok(existsSync(new URL(script, ROOT)), script);
+      // test/fuzz/main.ts leaves the writing to record.ts beside it.
+      const sources = [script, script.replace(/main\.ts$/, 'record.ts')].map((path) =>
+        readFileSync(new URL(path, ROOT), 'utf8'),
+      );
+      const text = sources.join('\n');
+      assert.match(text, /\btakeRecordOption\(/, script);
+      assert.match(text, new RegExp(`\\brecord(\\?\\.|!)?\\('${name}',`), `${script} records ${name}`);
+    }
+  });
+
+  test('what has to be measured again is what is missing on a maker, or of an earlier program', () => {
+    const [encodings, apply] = ['table-encodings', 'apply-table'].map((name) =>
+      MEASUREMENTS.find((each) => each.name === name)!,
+    );
+    assert.equal(whyToMeasure(encodings!, 'amd'), undefined);
+    assert.equal(whyToMeasure(encodings!, 'amd', changed), 'of an earlier src/relocs/tables');
+    assert.equal(whyToMeasure(apply!, 'intel', changed), 'of an earlier stub');
+    assert.equal(whyToMeasure({ ...apply!, name: 'nothing' }, 'amd'), 'never measured on AMD');
+    assert.equal(whyToMeasure({ ...encodings!, name: 'nothing' }, 'amd'), 'never measured');
+  });
+
   test('what two files say of one kernel is the same', () => {
+    const results = new ResultsReader();
     const bytes = (kernel: string, form: string): string =>
       `${results.number('table-sizes', 'sizes', form, kernel).toLocaleString('en-US')} bytes`;
     for (const kernel of ['6.12', '6.1']) {
@@ -109,8 +228,10 @@ describe('marks in a page', () => {
   test('names that are not there are refused', () => {
     const reader = new ResultsReader();
     assert.throws(() => reader.file('nothing'), /there is no docs\/results\/nothing\.json/);
-    assert.throws(() => renderTable('nothing', reader, ''), /there is no table nothing/);
-    assert.throws(() => renderTable('boot/9.9', reader, ''), /docs\/results\/boot\.json has no table "9\.9"/);
+    assert.throws(() => renderTable('nothing', changed), /there is no table nothing/);
+    assert.throws(() => renderFigure('nothing', changed), /there is no figure nothing/);
+    assert.throws(() => reader.file('apply-table'), /docs\/results has apply-table of other processors only/);
+    assert.throws(() => renderTable('boot/9.9', changed), /docs\/results\/boot\.json has no table "9\.9"/);
     assert.throws(() => reader.value('boot', 'nothing'), /docs\/results\/boot\.json has no value "nothing"/);
     assert.throws(() => reader.number('boot', '6.12', 'bzImage', 'kslide'), /6\.12, bzImage, kslide is no number/);
   });

@@ -11,16 +11,18 @@
 import { createHash } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { fuzz, saveInput } from './fuzz.ts';
-import { record } from './record.ts';
+import { takeRecordOption } from '../../scripts/docs/record.ts';
+import { addCounts } from './record.ts';
 import { TARGETS } from './targets.ts';
 
+const { record, rest } = takeRecordOption();
 const { values, positionals } = parseArgs({
+  args: rest,
   allowPositionals: true,
   options: {
     seconds: { type: 'string' },
     seed: { type: 'string', default: '1' },
     executions: { type: 'string' },
-    record: { type: 'boolean', default: false },
   },
 });
 
@@ -59,7 +61,7 @@ for (const name of positionals.length > 0 ? positionals : TARGETS) {
   );
   for (const { input, fault } of result.finds) process.stdout.write(`\n${saveInput(name, input)}\n${fault.text}\n\n`);
   found += result.finds.length;
-  if (values.record) record(name, { ...result, seed });
+  if (record !== undefined) addCounts(record, name, { ...result, seed });
 }
 process.exitCode = found > 0 ? 1 : 0;
 

@@ -26,7 +26,7 @@ test('an alignment that no kernel has is refused', () => {
     assert.throws(
       () => slotsOf({ imageEnd: 0x420_0000, limit: KERNEL_IMAGE_SIZE, align }),
       (error: KernelImageError) =>
-        /kernel_alignment is 0x[0-9a-f]+, expected a power of two from 2 MiB to 1 GiB/.test(error.message),
+        /alignment of slides is 0x[0-9a-f]+, expected a power of two from 2 MiB to 1 GiB/.test(error.message),
     );
   }
 });

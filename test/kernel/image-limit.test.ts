@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { coreCodecs } from '../../src/codecs/formats.ts';
-import { Writer } from '../../src/base/bytes.ts';
+import { ascii, Reader, Writer } from '../../src/base/bytes.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 import { reportConvert } from '../../src/cli/reports/convert.ts';
 import { convert } from '../../src/convert.ts';
@@ -50,7 +50,7 @@ test('without page tables 1 GiB is assumed, and it is said', async () => {
   assert.deepEqual(summary.slots.limit, { bytes: 1024 * MIB, source: 'assumed' });
   assert.match(
     reportConvert(summary),
-    /^slots +504, every 2 MiB up to 0x3ee00000: 8\.98 bits of entropy\nlimit +assumed: the kernel maps 1024 MiB; its page tables were not found$/m,
+    /^slots +504, every 2 MiB up to 0x3ee00000: 8\.98 bits of entropy\nstep +2 MiB, the least that every kernel allows\nlimit +assumed: the kernel maps 1024 MiB; its page tables were not found$/m,
   );
 });
 
@@ -95,20 +95,22 @@ test('256 entries: every command counts 248 slots, and the image ends at 512 MiB
   const slots = { count: 248, align: 2 * MIB, largest: 247 * 2 * MIB, bits: Math.log2(248) };
   const limit = { bytes: 512 * MIB, source: 'page-tables' };
   assert.ok(END + slots.largest <= limit.bytes && END + slots.largest + slots.align > limit.bytes);
-  assert.deepEqual(converted.summary.slots, { ...slots, limit });
+  assert.deepEqual(converted.summary.slots, { ...slots, limit, alignSource: 'least', physicalAlign: null });
   assert.deepEqual(converted.summary.warnings, []);
   assert.match(
     reportConvert(converted.summary),
-    /^slots +248, every 2 MiB up to 0x1ee00000: 7\.95 bits of entropy\nlimit +the kernel maps 512 MiB: it was built without CONFIG_RANDOMIZE_BASE\nstays +its direct map, vmalloc, vmemmap and modules, where they are documented: only its image moves$/m,
+    /^slots +248, every 2 MiB up to 0x1ee00000: 7\.95 bits of entropy\nstep +2 MiB, the least that every kernel allows\nlimit +the kernel maps 512 MiB: it was built without CONFIG_RANDOMIZE_BASE\nstays +its direct map, vmalloc, vmemmap and modules, where they are documented: only its image moves$/m,
   );
   for (const file of [image, converted.bytes()])
     assert.deepEqual((await inspect(file, { codecs })).slots, {
       ...slots,
-      alignAssumed: file === image,
+      alignSource: file === image ? 'least' : 'converted',
+      alignAssumed: false,
+      physicalAlign: null,
       limit,
     });
   const proof = await verify(image, converted.bytes(), { codecs });
-  assert.deepEqual([proof.verdict, proof.slots], ['proved', slots]);
+  assert.deepEqual([proof.verdict, proof.slots], ['proved', { ...slots, alignSource: 'least' }]);
 
   const moved = await randomize(image, { codecs, virt: slots.largest, entry: 'linux64' });
   assert.equal(moved.summary.text.virt, '0xffffffff9fe00000');
@@ -142,11 +144,67 @@ test('one slot: converted, with a warning in the summary; few slots: the same', 
   assert.deepEqual((await convert(withEnd(0x3fe0_1000), { codecs })).summary.warnings, [
     'this kernel will never move: it has only one slot, 0. Its image ends at 0x3fe01000, moves by multiples of 0x200000, and must end at 0x40000000 or below',
   ]);
-  const { summary } = await convert(withEnd(0x3fe0_0000), { codecs });
+  const { summary } = await convert(withEnd(0x3fdf_f000), { codecs });
   assert.deepEqual(summary.warnings, [
-    'this kernel has only 2 slots (1.00 bits of entropy): its image ends at 0x3fe00000, moves by multiples of 0x200000, and must end at 0x40000000 or below',
+    'this kernel has only 2 slots (1.00 bits of entropy): its image ends at 0x3fdff000, moves by multiples of 0x200000, and must end at 0x40000000 or below',
   ]);
-  assert.deepEqual((await convert(withEnd(0x3820_0000), { codecs })).summary.warnings, []);
+  assert.deepEqual((await convert(withEnd(0x3fe0_0000), { codecs })).summary.warnings, [
+    'this kernel will never move: it has only one slot, 0. Its image ends at 0x3fe00000, moves by multiples of 0x200000, and must end below 0x40000000',
+  ]);
+  assert.deepEqual((await convert(withEnd(0x381f_f000), { codecs })).summary.warnings, []);
   const alone = await inspect(withEnd(0x3fe0_1000), { codecs });
   assert.equal(alone.slots.count, 1);
+});
+
+/** `last`: the section that ends where the image does, of `size` bytes. Undefined: the file has no sections. */
+function endsAt(end: number, last: string | undefined, mapped = 512): Uint8Array {
+  const { edit, table } = pageTables({ mapped });
+  return makeVmlinux({
+    table,
+    sections: last !== undefined,
+    edit: (elf) => {
+      edit?.(elf);
+      elf.u64(64 + 2 * 56 + 40, end - DATA.paddr);
+      if (last === undefined) return;
+      // The last row but one is .bss; its name becomes `last`, in the bytes after the names.
+      const bss = Number(new Reader(elf.bytes).u64(40, 'e_shoff')) + 3 * 64;
+      const names = DATA.offset + DATA.size;
+      const room = names + '\0.text\0.data\0.bss\0'.length;
+      elf.copy(room, ascii(`${last}\0`));
+      elf.u32(bss, room - names);
+      elf.u64(bss + 8, 3);
+      elf.u64(bss + 32, end - DATA.paddr - DATA.size);
+      elf.u64(bss + 64 + 32, room - names + last.length + 1);
+    },
+  });
+}
+
+test('the last slot never puts _end where the table of 1 GiB ends; .init.scratch lies after _end, and may end there', async () => {
+  for (const [end, last, mapped, count] of [
+    [0x420_0000, '.brk', 512, 479],
+    [0x420_0000, undefined, 512, 479],
+    [0x420_0000, '.init.scratch', 512, 480],
+    [0x41f_f000, '.brk', 512, 480],
+    [0x41f_f000, '.init.scratch', 512, 480],
+    // Where the page after the last one that is mapped has an entry in the same table, _end can be looked up.
+    [0x420_0000, '.brk', 256, 224],
+    [0x420_0000, '.init.scratch', 256, 224],
+  ] as const) {
+    const image = endsAt(end, last, mapped);
+    const converted = await convert(image, { codecs });
+    assert.equal(converted.summary.slots.count, count, `${end.toString(16)} ${last} ${mapped}`);
+    assert.equal((await inspect(image, { codecs })).slots.count, count);
+    assert.equal((await inspect(converted.bytes(), { codecs })).slots.count, count);
+    const proof = await verify(image, converted.bytes(), { codecs });
+    assert.deepEqual([proof.verdict, proof.slots.count], ['proved', count]);
+    const largest = (count - 1) * 2 * MIB;
+    assert.equal((await randomize(image, { codecs, virt: largest, entry: 'linux64' })).summary.virt, largest);
+    await assert.rejects(
+      randomize(image, { codecs, virt: largest + 2 * MIB, entry: 'linux64' }),
+      /expected at most 0x[0-9a-f]+: the image must end/,
+    );
+    const forged = new Writer(converted.bytes());
+    forged.u64(readVmlinux(forged.bytes).loads.at(-1)!.offset + PARAMS.slot_count, count + 1);
+    assert.equal((await verify(image, forged.bytes, { codecs })).offence?.check, 'slots');
+  }
 });

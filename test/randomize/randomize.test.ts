@@ -180,6 +180,7 @@ test('the summary says what was chosen', async () => {
     virt: 4 * MIB,
     phys: 4 * MIB,
     ways: { virt: 1, phys: 1 },
+    slots: { align: 2 * MIB, alignSource: 'least', physicalAlign: null },
     text: { virt: '0xffffffff81400000', phys: LINK + 4 * MIB },
     flag: true,
     relocations: 6,

@@ -53,6 +53,7 @@ function verify(args: readonly string[], input?: Uint8Array): Ran {
 const HEAD = `original     6.12.0-test (bzimage, gzip)
 relocations  6
 slots        504, every 2 MiB up to 0x3ee00000
+step         2 MiB, the least that every kernel allows
 `;
 
 test('proved: every check with a tick, exit code 0', () => {

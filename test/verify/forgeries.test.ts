@@ -155,8 +155,14 @@ test('slots: more than fit, fewer, and coarser ones', () => {
   forged(
     { slots: { count: 252, align: 2 * PMD } },
     'slots',
-    /^parameters: slot_align at 8038 is 0x400000, expected 0x200000$/,
+    /^parameters: slot_align at 8038 is 0x400000, expected 0x200000; this is what `--align` writes \(verify --align 0x400000\)$/,
   );
+  for (const align of [PMD / 2, 3 * PMD, 0x8000_0000])
+    forged(
+      { slots: { count: 252, align } },
+      'slots',
+      /^parameters: slot_align at 8038 is 0x[0-9a-f]+, expected 0x200000$/,
+    );
 });
 
 test('parameters that the program would believe', () => {

@@ -127,13 +127,41 @@ test('more sections than e_shnum can count', async () => {
   }
 });
 
-test("the setup header's alignment decides the slots", async () => {
+test('one kernel as bzImage and as vmlinux: each proves what was made from the other, whatever its CONFIG_PHYSICAL_ALIGN', async () => {
   const coarse = makeBzImage({ payload: gzipSync(original), fields: { kernel_alignment: 0x100_0000 } });
   const file = await converted(coarse);
-  const { slots } = await proved(coarse, file);
-  assert.deepEqual(slots, { count: 63, align: 0x100_0000, largest: 62 * 0x100_0000, bits: Math.log2(63) });
-  assert.equal((await verify(original, file, { codecs })).offence?.check, 'slots');
-  assert.equal((await verify(coarse, right, { codecs })).offence?.check, 'slots');
+  assert.deepEqual(file, right);
+  for (const from of [coarse, bzImage, original]) {
+    const { slots } = await proved(from, file);
+    const bits = Math.log2(504);
+    assert.deepEqual(slots, { count: 504, align: 0x20_0000, alignSource: 'least', largest: 503 * 0x20_0000, bits });
+  }
+});
+
+test('a larger step is proved if the caller says it, and named if not', async () => {
+  const align = 0x100_0000;
+  for (const from of [original, bzImage]) {
+    const file = (await convert(from, { codecs, align })).bytes();
+    const { verdict, slots } = await verify(from, file, { codecs, align });
+    assert.equal(verdict, 'proved');
+    assert.deepEqual(slots, { count: 63, align, alignSource: 'option', largest: 62 * align, bits: Math.log2(63) });
+    const { offence } = await verify(from, file, { codecs });
+    assert.deepEqual(
+      [offence?.check, offence?.what, offence?.found, offence?.expected],
+      [
+        'slots',
+        'parameters: slot_align',
+        '0x1000000',
+        '0x200000; this is what `--align` writes (verify --align 0x1000000)',
+      ],
+    );
+    assert.equal((await verify(from, right, { codecs, align })).offence?.check, 'slots');
+  }
+  for (const wrong of [0, 0x10_0000, 0x30_0000, 0x8000_0000, Number.NaN])
+    await assert.rejects(
+      verify(original, right, { codecs, align: wrong }),
+      /step of the slides is .*, expected a power of two from 2 MiB to 1 GiB$/,
+    );
 });
 
 test('the result is data', async () => {
@@ -150,7 +178,7 @@ test('the result is data', async () => {
     compression: 'gzip',
     kernelVersion: KERNEL_VERSION,
     relocations: { abs64: 3, inverse32: 1, abs32: 2 },
-    slots: { count: 504, align: 0x20_0000, largest: 503 * 0x20_0000, bits: Math.log2(504) },
+    slots: { count: 504, align: 0x20_0000, alignSource: 'least', largest: 503 * 0x20_0000, bits: Math.log2(504) },
   });
   const wrong = right.slice();
   wrong[0x2000]! ^= 0xff;

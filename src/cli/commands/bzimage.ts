@@ -7,7 +7,7 @@ import { writeFileAtomic } from '../../node/files/output-file.ts';
 import { rebuildBzImage } from '../../rebuild.ts';
 import type { RebuildPass } from '../../rebuild.ts';
 import { UsageError } from '../failure.ts';
-import { oneOf, SHARED } from '../options.ts';
+import { oneOf, readAlign, SHARED } from '../options.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
@@ -18,6 +18,7 @@ interface BzImageArguments {
   readonly relocs?: string;
   readonly tableAtEnd?: true;
   readonly compression: string;
+  readonly align?: string;
   readonly json?: true;
   readonly quiet?: true;
 }
@@ -46,6 +47,7 @@ export default function addBzImage(program: Command): void {
       '--table-at-end',
       "keep the relocation table in the kernel's format at the end of the image, where the decompressor uses it too",
     )
+    .option(...SHARED.align)
     .option(...SHARED.json)
     .option(...SHARED.quiet)
     .action(run);
@@ -56,6 +58,7 @@ async function run(input: string, options: BzImageArguments): Promise<void> {
   const uncompressed = oneOf('--compression', ['same', 'none'], compression) === 'none';
   if (uncompressed && tableAtEnd)
     throw new UsageError('--table-at-end is for a decompressor: not with --compression none');
+  const align = readAlign(options.align);
   refuseSharedStdout({ '-o': output }, options);
   refuseSharedStdin({ IN: input, '--relocs': relocs });
   refuseOverwriting([input, relocs], { '-o': output });
@@ -69,6 +72,7 @@ async function run(input: string, options: BzImageArguments): Promise<void> {
       relocs: await readIfGiven(relocs),
       tableAtEnd,
       uncompressed,
+      align,
       onPass: (pass) => {
         progress.show(PASSES[pass]);
         clock.begin(pass);

@@ -12,7 +12,7 @@ import { readInputFile } from '../../node/files/input-file.ts';
 import { OutputFile } from '../../node/files/output-file.ts';
 import { STUB_TABLES } from '../../segment/table.ts';
 import type { StubTableName } from '../../segment/table.ts';
-import { SHARED } from '../options.ts';
+import { readAlign, SHARED } from '../options.ts';
 import { addRecoverOptions, addTryOption, readRecover, readTry, tellingDoubts, tellingTrials } from '../recover.ts';
 import type { RecoverArguments, TryArguments } from '../recover.ts';
 import { readIfGiven, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
@@ -23,6 +23,7 @@ import { reportConvert } from '../reports/convert.ts';
 interface ConvertArguments extends RecoverArguments, TryArguments {
   readonly output: string;
   readonly relocs?: string;
+  readonly align?: string;
   readonly table: StubTableName;
   readonly json?: true;
   readonly quiet?: true;
@@ -50,6 +51,7 @@ export default function addConvert(program: Command): void {
         .choices(STUB_TABLES)
         .default('compact'),
     )
+    .option(...SHARED.align)
     .option(...SHARED.json)
     .option(...SHARED.quiet)
     .action(run);
@@ -57,6 +59,7 @@ export default function addConvert(program: Command): void {
 
 async function run(input: string, options: ConvertArguments): Promise<void> {
   const { output, relocs, table, quiet } = options;
+  const align = readAlign(options.align);
   const recover = readRecover(options, relocs);
   const tries = readTry(options);
   refuseSharedStdout({ '-o': output }, options);
@@ -77,6 +80,7 @@ async function run(input: string, options: ConvertArguments): Promise<void> {
           codecs: nodeCodecs,
           relocs: await readIfGiven(relocs),
           recover,
+          align,
           table,
           onPass: (pass) => progress.show(PASSES[pass]),
           watch: (vmlinux, end) => file.begin(vmlinux, end),

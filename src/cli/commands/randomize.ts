@@ -11,7 +11,7 @@ import { randomize } from '../../randomize.ts';
 import type { RandomizeOptions, RandomizeSummary } from '../../randomize.ts';
 import { EXEC_OPTIONS, refuseBadExec, runWithImage } from '../exec.ts';
 import { EXIT, UsageError } from '../failure.ts';
-import { integer, oneOf, SHARED } from '../options.ts';
+import { integer, oneOf, readAlign, SHARED } from '../options.ts';
 import { readIfGiven, readKernel, refuseOverwriting, refuseSharedStdin, refuseSharedStdout } from '../paths.ts';
 import { printResult } from '../print.ts';
 import { withProgress } from '../progress.ts';
@@ -27,6 +27,7 @@ interface RandomizeArguments {
   readonly memory?: string;
   readonly initrdSize?: string;
   readonly identityMap?: string;
+  readonly align?: string;
   readonly seed?: string;
   readonly seedFile?: string;
   readonly flag: boolean;
@@ -52,6 +53,7 @@ export default function addRandomize(program: Command, setExitCode: (code: numbe
     .option('--memory <MIB>', 'guest memory: a physical slide stays within it')
     .option('--initrd-size <MIB>', 'memory to leave free for an initrd at the top of guest memory')
     .option('--identity-map <MIB>', 'memory that a linux64 loader maps one to one (default: 1024, as Firecracker)')
+    .option(...SHARED.align)
     .option(...SEED_OPTIONS.seed)
     .option(...SEED_OPTIONS.seedFile)
     .option(
@@ -73,6 +75,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   const { output, relocs, seedFile, exec, execDir, quiet } = options;
   refuseBadSeed(options);
   const wish = readWish(options);
+  const align = readAlign(options.align);
   refuseBadExec(options, words);
   if (!exec && output === undefined)
     throw new UsageError("required option '-o, --output <OUT>' not specified; see kslide randomize --help");
@@ -84,7 +87,7 @@ async function run(input: string, words: readonly string[], options: RandomizeAr
   const file = output === undefined ? undefined : new OutputFile(output, { secret: true });
   try {
     return await withProgress(quiet === true || exec === true, async (progress) => {
-      const all = { codecs: nodeCodecs, relocs: await readIfGiven(relocs), inPlace: true, seed, ...wish };
+      const all = { codecs: nodeCodecs, relocs: await readIfGiven(relocs), inPlace: true, align, seed, ...wish };
       // The summary's kernel version is searched for in the whole file, so only a run that prints no summary can move the file piece by piece.
       const piecewise = (exec || quiet) && input !== '-';
       const inPieces = async (): Promise<MovedFile | undefined> =>

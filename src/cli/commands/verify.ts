@@ -10,6 +10,7 @@ import type { ByteSource } from '../../relocs/tool/byte-source.ts';
 import type { ShuffleVerification, VerifyShuffledOptions } from '../../shuffle/index.ts';
 import { verify } from '../../verify/verify.ts';
 import { EXIT, UsageError } from '../failure.ts';
+import { readAlign } from '../options.ts';
 import { readIfGiven, readKernel, refuseSharedStdin } from '../paths.ts';
 import { printResult, remark } from '../print.ts';
 import { withProgress } from '../progress.ts';
@@ -17,6 +18,7 @@ import { reportVerify, reportVerifyShuffled } from '../reports/verify.ts';
 
 interface VerifyArguments {
   readonly relocs?: string;
+  readonly align?: string;
   readonly extracted?: true;
   readonly shuffled?: true;
   readonly debug?: string;
@@ -37,6 +39,7 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
     )
     .argument('<CONVERTED>', 'what `kslide convert` or `kslide bzimage` wrote; one of the two may be -, standard input')
     .option('--relocs <FILE>', 'relocation table of ORIGINAL, if `convert` was given one')
+    .option('--align <BYTES>', 'step of the slides, if CONVERTED was written with it (default: 2 MiB)')
     .option('--extracted', 'CONVERTED is a vmlinux that was taken out of a bzImage of `kslide bzimage`')
     .option('--shuffled', 'CONVERTED was written by `kslide shuffle`: prove also where each function went')
     .option('--debug <VMLINUX>', "with --shuffled: debug vmlinux of the original's build (default: ORIGINAL)")
@@ -53,7 +56,9 @@ export default function addVerify(program: Command, setExitCode: (code: number) 
 
 async function run(original: string, converted: string, options: VerifyArguments): Promise<number> {
   const { relocs, extracted, shuffled, debug, recover, quiet } = options;
+  const align = readAlign(options.align);
   refuseSharedStdin({ ORIGINAL: original, CONVERTED: converted, '--relocs': relocs, '--debug': debug });
+  if (align !== undefined && shuffled) throw new UsageError('--align and --shuffled exclude each other');
   if (extracted && shuffled) throw new UsageError('--extracted and --shuffled exclude each other');
   if ((debug ?? recover) !== undefined && !shuffled) throw new UsageError('--debug and --recover go with --shuffled');
   if (shuffled && debug === undefined && original === '-')
@@ -73,6 +78,7 @@ async function run(original: string, converted: string, options: VerifyArguments
     const result = await verify(kernel, file, {
       codecs: nodeCodecs,
       relocs: table,
+      align,
       extracted,
       // Only an original without relocations needs it.
       loadDisassembler: async () => {

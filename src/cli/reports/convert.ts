@@ -4,7 +4,7 @@ import type { ConvertSummary } from '../../convert.ts';
 import { hex } from '../../base/errors.ts';
 import type { TrialSummary } from '../../measure/trial/trial.ts';
 import { rows, size } from '../text.ts';
-import { countSites, kernelAndFile, leftOutOf, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, leftOutOf, limitRows, noteSitesRow, slotsAndEntropy, stepRow } from './facts.ts';
 
 const TABLES: Record<ConvertSummary['tableFormat'], string> = {
   compact: 'compact table',
@@ -34,6 +34,7 @@ export function reportConvert(summary: ConvertResult): string {
     ...noteSitesRow(summary),
     ...(leftOut === undefined ? [] : [['debug', leftOutOf(leftOut)] as const]),
     ['slots', slotsAndEntropy(slots)],
+    stepRow(slots),
     ...limitRows(slots),
     [
       'added',

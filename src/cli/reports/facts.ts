@@ -3,6 +3,7 @@ import { KERNEL_IMAGE_SIZE, MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import { count, short } from '../../base/text.ts';
 import type { ImageLimit } from '../../kernel/image-limit.ts';
+import type { PhysicalAlign } from '../../kernel/physical-align.ts';
 import { size } from '../text.ts';
 
 /** "6.12.1-amd64": the version without the builder's name and the date. */
@@ -33,13 +34,36 @@ export function countSites(sites: {
 export function slotsAndEntropy(slots: {
   readonly count: number;
   readonly align: number;
-  readonly alignAssumed?: boolean;
   readonly largest: number;
   readonly bits: number;
 }): string {
-  const assumed = slots.alignAssumed ? ' (assumed)' : '';
   if (slots.count === 1) return '1: the kernel can never move';
-  return `${count(slots.count)}, every ${slots.align / MIB} MiB${assumed} up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`;
+  return `${count(slots.count)}, every ${slots.align / MIB} MiB up to ${hex(slots.largest)}: ${slots.bits.toFixed(2)} bits of entropy`;
+}
+
+const ALIGN_SOURCES = {
+  least: 'the least that every kernel allows',
+  option: 'by --align; the kernel allows 2 MiB',
+  converted: 'by the parameters of the conversion',
+} as const;
+
+const PHYSICAL_ALIGN_SOURCES: Readonly<Record<PhysicalAlign['source'], string>> = {
+  'setup-header': 'setup header',
+  note: 'note XEN_ELFNOTE_PHYS32_RELOC',
+};
+
+/** "2 MiB, the least that every kernel allows; CONFIG_PHYSICAL_ALIGN, the step of its own decompressor, is 16 MiB (setup header)". */
+export function stepRow(slots: {
+  readonly align: number;
+  readonly alignSource: keyof typeof ALIGN_SOURCES;
+  readonly physicalAlign?: PhysicalAlign | null;
+}): [label: string, value: string] {
+  const { align, alignSource, physicalAlign } = slots;
+  const own =
+    physicalAlign == null
+      ? ''
+      : `; CONFIG_PHYSICAL_ALIGN, the step of its own decompressor, is ${physicalAlign.bytes / MIB} MiB (${PHYSICAL_ALIGN_SOURCES[physicalAlign.source]})`;
+  return ['step', `${align / MIB} MiB, ${ALIGN_SOURCES[alignSource]}${own}`];
 }
 
 /** A row for what is not as in every distribution's kernel; otherwise none. */

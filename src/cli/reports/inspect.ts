@@ -4,7 +4,7 @@ import { count, short } from '../../base/text.ts';
 import type { Inspection, RelocationFacts } from '../../inspect.ts';
 import { STUB_FLAGS } from '../../segment/layout.ts';
 import { rows, size, table } from '../text.ts';
-import { countSites, limitRows, slotsAndEntropy } from './facts.ts';
+import { countSites, limitRows, slotsAndEntropy, stepRow } from './facts.ts';
 
 /** At most this many sections are listed; a -ffunction-sections build has tens of thousands. */
 const MOST_SECTIONS = 24;
@@ -35,6 +35,7 @@ function describeKernel(inspection: Inspection): Row[] {
     ['entries', `linux64 ${hex(linux64)}, ${pvh === null ? 'no pvh' : `pvh ${hex(pvh)}`}`],
     ['notes', describeNotes(inspection)],
     ['slots', slotsAndEntropy(slots)],
+    stepRow(slots),
     ...limitRows(slots),
     ['converted', converted === null ? 'no' : describeConverted(converted)],
     ['relocations', describeRelocations(inspection)],

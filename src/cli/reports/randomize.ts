@@ -4,7 +4,7 @@ import { MIB } from '../../base/addresses.ts';
 import { hex } from '../../base/errors.ts';
 import type { RandomizeSummary } from '../../randomize.ts';
 import { rows, size } from '../text.ts';
-import { kernelAndFile, noteSitesRow } from './facts.ts';
+import { kernelAndFile, noteSitesRow, stepRow } from './facts.ts';
 
 export function reportRandomize(summary: RandomizeSummary): string {
   const { entry, virt, phys, ways, text, flag, loadEnd } = summary;
@@ -13,6 +13,7 @@ export function reportRandomize(summary: RandomizeSummary): string {
     ['entries', entry === 'both' ? 'linux64, pvh' : entry],
     ['virtual slide', `${hex(virt)}: _text at ${text.virt}${drawn(ways.virt)}`],
     ['physical slide', `${hex(phys)}: _text at ${hex(text.phys)}${drawn(ways.phys)}`],
+    stepRow(summary.slots),
     ['guest memory', `more than ${Math.ceil(loadEnd / MIB)} MiB`],
     ['KASLR_FLAG', flag ? 'set at the entry: the kernel randomizes the rest of its memory' : 'not set (--no-flag)'],
     ['relocations', count(summary.relocations)],

@@ -3,7 +3,7 @@ import { count } from '../../base/text.ts';
 import { hex } from '../../base/errors.ts';
 import type { RebuildSummary } from '../../rebuild.ts';
 import { rows, size } from '../text.ts';
-import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy } from './facts.ts';
+import { countSites, kernelAndFile, limitRows, noteSitesRow, slotsAndEntropy, stepRow } from './facts.ts';
 
 /** The compressor's part is reported because it is most of the time. */
 export interface RebuildSeconds {
@@ -19,6 +19,7 @@ export function reportRebuild(summary: RebuildSummary, seconds: RebuildSeconds):
     ['relocations', `${count(countSites(relocations))}, from a table of ${size(sizes.table)} in the image`],
     ...noteSitesRow(summary),
     ['slots', slotsAndEntropy(slots)],
+    stepRow(slots),
     ...limitRows(slots),
     ['payload', describePayload(payload)],
     ['init_size', `${hex(initSize.before)} before, ${hex(initSize.now)} now`],

@@ -5,7 +5,7 @@ import type { ShuffleVerification } from '../../shuffle/index.ts';
 import { OPEN, REASONS } from '../../verify/recovered/reasons.ts';
 import type { Verification } from '../../verify/verify.ts';
 import { rows } from '../text.ts';
-import { countSites, describeOffence, kernelAndFile, release } from './facts.ts';
+import { countSites, describeOffence, kernelAndFile, release, stepRow } from './facts.ts';
 
 export function reportVerify(result: Verification): string {
   const { relocations, slots, offence, slides, form, premises } = result;
@@ -13,6 +13,7 @@ export function reportVerify(result: Verification): string {
     ['original', kernelAndFile(result)],
     ['relocations', count(countSites(relocations))],
     ['slots', `${count(slots.count)}, every ${slots.align / 0x10_0000} MiB up to ${hex(slots.largest)}`],
+    stepRow(slots),
   ]);
   const checks = rows(
     result.checks.map(({ name, ok, detail }) => [`${mark(ok)} ${name}`, ok === null ? 'not checked' : detail]),

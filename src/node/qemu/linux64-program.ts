@@ -46,7 +46,7 @@ import { BOOT_PARAMS, BOOT_PARAMS_SIZE, KASLR_FLAG, SETUP_DATA, SETUP_RNG_SEED }
 import { ascii, Writer } from '../../base/bytes.ts';
 
 export interface Linux64Options {
-  /** Added to every p_paddr and to e_entry. The kernel requires a multiple of CONFIG_PHYSICAL_ALIGN. */
+  /** Added to every p_paddr and to e_entry. The kernel requires a multiple of PMD_SIZE. */
   readonly physicalSlide?: Slide | undefined;
   /** How many GiB the page tables map one to one: 4 by default. Firecracker maps 1. */
   readonly identityGib?: number | undefined;

@@ -112,7 +112,7 @@ export function readRelocationTable(bytes: Uint8Array, origin: FileOffset = 0): 
 }
 
 /** The table as the kernel's tool writes it. With `lists` 3, a table without an inverse list gets an empty one. */
-export function encodeRelocationTable(table: RelocationTable, lists: 2 | 3 = table.lists): Uint8Array<ArrayBuffer> {
+export function encodeRelocationTable(table: RelocationTable, lists: 2 | 3 = table.lists): Uint8Array {
   if (lists === 2 && table.inverse32.length > 0)
     throw new RangeError('a table of two lists has no place for inverse relocations');
   const words = new Uint32Array(countRelocations(table) + lists);
