@@ -86,7 +86,7 @@ test('only what a user runs or reads is in it', () => {
   const allowed =
     /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|packaging\/container\/.+|dist\/.+\.(c?js|d\.ts))$/;
   assert.deepEqual(
-    built.files.filter((path) => !allowed.test(path)),
+    built.files.filter((path) => !allowed.test(path) || path.startsWith('docs/results/')),
     [],
   );
   for (const path of [
@@ -99,7 +99,7 @@ test('only what a user runs or reads is in it', () => {
     'docs/design.md',
   ])
     assert.ok(built.files.includes(path), path);
-  // 600 files and 5 MB in November 2026, with room to grow by a sixth.
+  // 600 files and 5.86 MB at the end of November 2026.
   assert.ok(built.files.length < 700, `${built.files.length} files`);
   assert.ok(built.unpackedSize < 5_900_000, `${built.unpackedSize} bytes`);
 });
