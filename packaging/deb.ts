@@ -53,6 +53,8 @@ async function main(folder: string): Promise<string> {
 
   addProgram(contents);
   addDisassembler(contents);
+  // The page for browsers.
+  contents.set('usr/share/kslide/kslide.html', plain(read('dist/kslide.html')));
   await addManual(contents, epoch);
   addDocs(contents, manifest, epoch);
   const conffiles = addHooks(contents);

@@ -286,8 +286,8 @@ async function tryForms({ name, read, randomizes, relocs }: Built): Promise<stri
       rebuildBzImage(image, { codecs, encoders: systemEncoders, relocs: table, ...how }),
     );
     if (rebuilt instanceof KernelImageError) {
-      // The kernel's own table may be larger than what there is room for.
-      if (form === 'table-at-end' && rebuilt.code === 'too-large')
+      // The kernel's own table may be larger than what there is room for, and so may any table where there was none.
+      if ((form === 'table-at-end' || !randomizes) && rebuilt.code === 'too-large')
         process.stderr.write(`${what}: ${rebuilt.message}\n`);
       else fail(`${what}: ${rebuilt.message}`);
       continue;

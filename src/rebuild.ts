@@ -91,6 +91,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
   const { bytes, initSize, signatureDropped } = rewritePayload(bzImage, header, old, {
     data,
     unpackedSize: unpacked.length,
+    tableAtEnd,
   });
 
   // The compressor is a program of the system. Its output, read through the new headers, must decode to its input.

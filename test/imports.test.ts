@@ -133,3 +133,19 @@ test('nothing imports the command line, and the core reaches neither Node nor th
     if (!['shuffle', 'shuffle/verify'].includes(room)) assert.doesNotMatch(source, /from 'iced-x86'/, file);
   }
 });
+
+/** The page for browsers stands outside of src/. */
+test('of the command line, the page imports words and drawings only; and neither Node nor the disassembler', () => {
+  const PAGE = fileURLToPath(new URL('../page/', import.meta.url));
+  const words = /^cli\/(reports\/(convert|facts|failure|inspect|verify)|html\/\w+(-\w+)*|text)\.ts$/;
+  for (const file of readdirSync(PAGE).filter((path) => path.endsWith('.ts'))) {
+    const source = readFileSync(join(PAGE, file), 'utf8');
+    assert.doesNotMatch(source, /from '(node:|iced-x86|commander)/, file);
+    for (const [, imported = ''] of source.matchAll(/from '\.\.\/src\/([^']+)'/g)) {
+      const room = roomOf(imported)!;
+      const allowed =
+        room === 'cli' ? words.test(imported) : !['node', 'measure', 'shuffle', 'shuffle/verify'].includes(room);
+      assert.ok(allowed, `page/${file} imports ${imported}`);
+    }
+  }
+});

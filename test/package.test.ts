@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { once } from 'node:events';
 import {
   chmodSync,
   cpSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -14,15 +16,21 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { after, test } from 'node:test';
+import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { COMMANDS } from '../src/cli/main.ts';
 import { makeBzImage } from './bzimage/make-image.ts';
 import { makeVmlinux } from './make-vmlinux.ts';
 import { DATA_AT, link, makeRecoverKernel } from './recover/make-kernel.ts';
+import { build } from 'esbuild';
+import { coreCodecs } from '../src/codecs/formats.ts';
+import { convert } from '../src/convert.ts';
+import { Browser } from './cli/browser.ts';
 
 const repository = fileURLToPath(new URL('..', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'kslide-package-'));
@@ -84,7 +92,7 @@ test('two builds in different folders give the same bytes', () => {
 
 test('only what a user runs or reads is in it', () => {
   const allowed =
-    /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|packaging\/container\/.+|dist\/.+\.(c?js|d\.ts))$/;
+    /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|packaging\/container\/.+|dist\/.+\.(c?js|d\.ts)|dist\/kslide\.html)$/;
   assert.deepEqual(
     built.files.filter((path) => !allowed.test(path) || path.startsWith('docs/results/')),
     [],
@@ -96,12 +104,14 @@ test('only what a user runs or reads is in it', () => {
     'bin/kslide.js',
     'dist/cli/kslide.cjs',
     'dist/cli/convert.cjs',
+    'dist/kslide.html',
     'docs/design.md',
   ])
     assert.ok(built.files.includes(path), path);
   // 600 files and 5.86 MB at the end of November 2026.
+  // 600 files and 5 MB in November 2026, with room to grow by a sixth; and the page for browsers with its picture, 0.3 MB.
   assert.ok(built.files.length < 700, `${built.files.length} files`);
-  assert.ok(built.unpackedSize < 5_900_000, `${built.unpackedSize} bytes`);
+  assert.ok(built.unpackedSize < 6_200_000, `${built.unpackedSize} bytes`);
 });
 
 test('every door of "exports" is there, with its types, and can be imported', async () => {
@@ -228,6 +238,7 @@ test('the Debian package: its name, its fields, its files with their owner and m
       './usr/share/bash-completion/completions/kslide',
       ...['CHANGELOG.md', 'README.md', 'changelog.gz', 'copyright'].map((name) => `.${docs}${name}`),
       './usr/share/fish/vendor_completions.d/kslide.fish',
+      './usr/share/kslide/kslide.html',
       './usr/share/man/man1/kslide.1.gz',
       './usr/share/zsh/vendor-completions/_kslide',
     ],
@@ -293,4 +304,57 @@ test('the Debian package runs: conversion, proof, the judge with its disassemble
 test('the Debian package holds no path of the machine that built it', () => {
   const bytes = execFileSync('dpkg-deb', ['--fsys-tarfile', built.deb], { maxBuffer: 1 << 26 });
   for (const path of [built.folder, root, repository.slice(0, -1)]) assert.ok(!bytes.includes(path), path);
+});
+
+const noBrowser = Browser.isInstalled()
+  ? false
+  : 'no chromium; scripts/test-setup.sh installs it where it is a package';
+
+describe('the door `kslide` in a browser', { skip: noBrowser }, async () => {
+  const browser = noBrowser === false ? await Browser.start() : undefined;
+  after(() => browser?.close());
+  const server = createServer(({ url = '/' }, response) => {
+    const file = join(built.folder, 'dist', url);
+    const isScript = url.endsWith('.js') && existsSync(file);
+    response.writeHead(isScript || url === '/' ? 200 : 404, {
+      'content-type': isScript ? 'text/javascript' : 'text/html',
+    });
+    response.end(isScript ? readFileSync(file) : '<!doctype html><title>a page</title>');
+  });
+  if (noBrowser === false) await once(server.listen(0, '127.0.0.1'), 'listening');
+  after(() => server.close());
+  const address = (): string => `http://127.0.0.1:${(server.address() as AddressInfo).port}/`;
+
+  const kernel = makeVmlinux();
+  const expected = (await convert(kernel, { codecs: coreCodecs })).bytes();
+  /** Converts and proves; what it needs is in the module at `url`. */
+  const use = (url: string): string => `(async () => {
+    const { convert, verify, coreCodecs } = await import(${JSON.stringify(url)});
+    const kernel = Uint8Array.from(atob(${JSON.stringify(Buffer.from(kernel).toString('base64'))}), (c) => c.charCodeAt(0));
+    const bytes = (await convert(kernel, { codecs: coreCodecs })).bytes();
+    const { verdict } = await verify(kernel, bytes, { codecs: coreCodecs });
+    const digest = await crypto.subtle.digest('SHA-256', bytes);
+    return { verdict, sha256: Array.from(new Uint8Array(digest), (byte) => byte.toString(16).padStart(2, '0')).join('') };
+  })()`;
+  const right = { verdict: 'proved', sha256: createHash('sha256').update(expected).digest('hex') };
+
+  test('as modules, as they are in the package', async () => {
+    await browser!.open(address());
+    assert.deepEqual(await browser!.evaluate(use('/index.js')), right);
+  });
+
+  test('bundled by its name, without a warning', async () => {
+    const { outputFiles, warnings } = await build({
+      stdin: { contents: "export * from 'kslide'", resolveDir: built.folder },
+      bundle: true,
+      format: 'esm',
+      platform: 'browser',
+      write: false,
+      logLevel: 'silent',
+    });
+    assert.deepEqual(warnings, []);
+    writeFileSync(join(built.folder, 'dist/bundled.js'), outputFiles[0]!.contents);
+    await browser!.open(address());
+    assert.deepEqual(await browser!.evaluate(use('/bundled.js')), right);
+  });
 });

@@ -29,6 +29,8 @@ export interface NewPayload {
   readonly data: Uint8Array;
   /** Its size after decompression. */
   readonly unpackedSize: number;
+  /** The kernel's own table follows the kernel, which a smaller table would avoid. */
+  readonly tableAtEnd: boolean;
 }
 
 export interface Rewritten {
@@ -41,7 +43,7 @@ export interface Rewritten {
 /** Throws KernelImageError if the payload does not fit, or if the decompressor's lengths of its payload cannot be found. */
 export function rewritePayload(image: Uint8Array, header: SetupHeader, old: Payload, payload: NewPayload): Rewritten {
   const lengthsAt = findLengths(image, header, old);
-  if (payload.data.length > old.length) throw tooLarge(payload.data.length, old.length);
+  if (payload.data.length > old.length) throw tooLarge(payload, old.length);
   const { bytes, signed } = dropSignature(image);
   const end = Math.max(old.offset + old.length, lengthsAt + 8);
   if (bytes.length < end) throw signatureInside(bytes.length, end);
@@ -119,12 +121,13 @@ function signatureInside(found: FileOffset, end: FileOffset): KernelImageError {
   });
 }
 
-function tooLarge(found: number, room: number): KernelImageError {
+function tooLarge({ data: { length: found }, tableAtEnd }: NewPayload, room: number): KernelImageError {
+  const smaller = tableAtEnd ? 'without --table-at-end the table is one sixth the size; ' : '';
   return new KernelImageError({
     code: 'too-large',
     what: 'new payload',
     found,
     expected: `at most ${hex(room)}, the old one's room: ${found - room} bytes too many`,
-    hint: 'without --table-at-end the table is one sixth the size; with --compression none there is no such limit',
+    hint: `${smaller}with --compression none there is no such limit`,
   });
 }

@@ -17,6 +17,7 @@ import { oneLine } from '../base/text.ts';
 import { TrialError } from '../measure/trial/trial.ts';
 import { DoubtsError } from '../recover/choose.ts';
 import { DiskError, EnvironmentError, InputFileError, isSystemError, OutputFileError } from '../node/errors.ts';
+import { describeBug, outOfMemory } from './reports/failure.ts';
 
 export const EXIT = { done: 0, finding: 1, unusable: 2, environment: 3, bug: 70 } as const;
 
@@ -55,14 +56,12 @@ export function describeFailure(error: unknown, command: string): Failure {
     return { text: error.message, exitCode: EXIT.unusable };
   if (error instanceof DiskError || error instanceof EnvironmentError)
     return { text: firstLine(error.message), exitCode: EXIT.environment };
-  if (error instanceof RangeError && /allocation failed/i.test(error.message))
-    return { text: 'out of memory', exitCode: EXIT.environment };
+  const exhausted = outOfMemory(error);
+  if (exhausted !== undefined) return { text: exhausted, exitCode: EXIT.environment };
   // One that nobody expected: too many open files, a device that fails.
   if (isSystemError(error)) return { text: firstLine(error.message), exitCode: EXIT.environment };
   if (error instanceof RelocsError) return { text: error.message, exitCode: error.exitCode };
-  const stack = error instanceof Error ? (error.stack ?? error.message) : String(error);
-  // bin/kslide.js words what happens outside of a command the same way.
-  return { text: `internal error, please report it: ${stack.replaceAll(/\s*\n\s*/g, ' ')}`, exitCode: EXIT.bug };
+  return { text: describeBug(error), exitCode: EXIT.bug };
 }
 
 function firstLine(text: string): string {

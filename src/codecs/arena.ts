@@ -17,7 +17,7 @@
  * and holds nothing else. docs/codecs.md has the whole story.
  */
 import { alignUp } from '../base/bytes.ts';
-import { Faults, type Differs, type Watch } from './codec.ts';
+import { Faults, type Differs, type OnRead, type Watch } from './codec.ts';
 import { wasmPlatform, type DecoderProgram, type WasmExports, type WasmMemory } from './decoder-program.ts';
 import { CACHE_LINE } from './workspace.ts';
 
@@ -38,6 +38,9 @@ const SMALLEST = 1 << 20;
 /** Watchers are notified every 4 MiB: writing that much takes 3 ms, decoding it 7 (measured, zstd). */
 const WATCH_STEP = 4 << 20;
 
+/** `onRead` is called at most so often. */
+const TELLS = 100;
+
 /** What the build appends to a payload, which decoders do not get. */
 const SIZE_WORD = 4;
 
@@ -53,6 +56,7 @@ export interface ArenaOptions {
   readonly window?: number | undefined;
   readonly watch?: Watch | undefined;
   readonly differs?: Differs | undefined;
+  readonly onRead?: OnRead | undefined;
   /** Kernels decompress in place; see `Arena.pace`. zstd's have more room. */
   readonly extra?: number | undefined;
 }
@@ -110,6 +114,10 @@ export class Arena {
   readonly #faults: Faults;
   readonly #watch: Watch | undefined;
   readonly #differs: Differs | undefined;
+  readonly #onRead: OnRead | undefined;
+  /** How much of the payload must be read before `onRead` is called again; and by how much that grows. */
+  #tellAt: number;
+  readonly #tellStep: number;
   /** How far the output may be ahead of the input, in bytes, and where it was further ahead. */
   readonly #mostAhead: number;
   #tooFarAhead: number | undefined;
@@ -127,6 +135,9 @@ export class Arena {
     this.#watch = options.watch;
     this.#differs = options.differs;
     const { data, size, extra = EXTRA } = options;
+    this.#onRead = options.onRead;
+    this.#tellStep = data.length / TELLS;
+    this.#tellAt = options.onRead === undefined ? Infinity : this.#tellStep;
     this.#mostAhead = Math.max(0, size - data.length - SIZE_WORD) + (size >>> 8) + extra;
     this.input = layout.input;
     this.start = layout.start;
@@ -224,7 +235,13 @@ export class Arena {
    * that fails. By hand it is easy: well-compressed data first, and then many blocks that hold next to nothing.
    */
   pace(offset: number): void {
+    if (offset >= this.#tellAt) this.#tell(offset);
     if (this.end - this.start - offset > this.#mostAhead) this.#tooFarAhead ??= offset;
+  }
+
+  #tell(offset: number): void {
+    this.#tellAt = offset + this.#tellStep;
+    this.#onRead!(offset);
   }
 
   get #whole(): Uint8Array {

@@ -22,7 +22,7 @@ import {
   bzip2Loops,
   codeAddress,
 } from './bzip2-loops.ts';
-import { Faults, type Differs, type Format, type Watch } from './codec.ts';
+import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 
 const faults = new Faults('bzip2');
@@ -196,9 +196,24 @@ class Bzip2Reader {
   }
 }
 
-async function decodeBzip2(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
+async function decodeBzip2(
+  data: Uint8Array,
+  size: number,
+  watch?: Watch,
+  differs?: Differs,
+  onRead?: OnRead,
+): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
-  const arena = await Arena.create({ program, faults, data, size, workspace: BZIP2_WORKSPACE.SIZE, watch, differs });
+  const arena = await Arena.create({
+    program,
+    faults,
+    data,
+    size,
+    workspace: BZIP2_WORKSPACE.SIZE,
+    watch,
+    differs,
+    onRead,
+  });
   return new Bzip2Reader(arena, data.length).decode();
 }
 

@@ -18,12 +18,14 @@ import type { DecoderProgram } from './decoder-program.ts';
  * `size`: what the payload claims to decode to; untrusted.
  * `watch`: sees the bytes while they are decoded.
  * `differs`: is told where the decompressors in kernels would not read this payload as the decoder does.
+ * `onRead`: is told how much of `data` has been read.
  */
 export type Decoder = (
   data: Uint8Array,
   size: number,
   watch?: Watch,
   differs?: Differs,
+  onRead?: OnRead,
 ) => Uint8Array | Promise<Uint8Array>;
 
 /**
@@ -39,6 +41,12 @@ export type Watch = (bytes: Uint8Array, end: number) => void;
  * Our decoders may read more than the kernel's. What both read, both must read alike: docs/codecs.md, "What kernels read".
  */
 export type Differs = (difference: KernelImageError) => void;
+
+/**
+ * Called with how many bytes of the payload have been read, which says more about the time that is left than how many were written. The numbers rise; the
+ * last may be less than all. Each call is after another hundredth of the payload or more. A decoder of a platform may never call it.
+ */
+export type OnRead = (bytes: number) => void;
 
 /** The way back: makes a stream that the kernel's own decompressor reads, without the size word that the build appends. */
 export type Encoder = (data: Uint8Array) => Promise<Uint8Array>;

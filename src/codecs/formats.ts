@@ -11,7 +11,7 @@ import { lzo } from './lzo.ts';
 import { xz } from './xz.ts';
 import { zstd } from './zstd.ts';
 
-export type { Decoder, Differs, Encoder, Watch } from './codec.ts';
+export type { Decoder, Differs, Encoder, OnRead, Watch } from './codec.ts';
 
 /** The compressions of arch/x86/boot/compressed/Makefile, by the names of their CONFIG_KERNEL_* choices; messages list them in this order. */
 const FORMATS = { gzip, bzip2, lzma, xz, lzo, lz4, zstd } as const satisfies Readonly<Record<string, Format>>;

@@ -15,7 +15,7 @@
 import { Reader } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
-import { Faults, magicBytes, type Differs, type Format, type Watch } from './codec.ts';
+import { Faults, magicBytes, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { keep, struct, u32 } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
@@ -120,13 +120,19 @@ function decodeSequences(): FunctionBuilder {
   ]);
 }
 
-async function decodeLz4(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
+async function decodeLz4(
+  data: Uint8Array,
+  size: number,
+  watch?: Watch,
+  differs?: Differs,
+  onRead?: OnRead,
+): Promise<Uint8Array> {
   if (data.length < 4) throw faults.ends('magic', data.length);
   const reader = new Reader(data);
   const magic = reader.u32(0, 'magic');
   if (magic !== MAGIC) throw faults.corrupt('magic', { offset: 0, found: magic, expected: MAGIC });
 
-  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch, differs });
+  const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch, differs, onRead });
   for (let offset = 4; offset < data.length;) {
     if (data.length - offset < 4) throw faults.ends('block size', data.length);
     const length = reader.u32(offset, 'block size');

@@ -11,7 +11,7 @@
 import { Reader } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
-import { Faults, type Differs, type Format, type Watch } from './codec.ts';
+import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
 
@@ -29,7 +29,13 @@ const STEP = 64 << 10;
 const faults = new Faults('lzma');
 const program = new DecoderProgram(() => [lzmaLoop()]);
 
-async function decodeLzma(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
+async function decodeLzma(
+  data: Uint8Array,
+  size: number,
+  watch?: Watch,
+  differs?: Differs,
+  onRead?: OnRead,
+): Promise<Uint8Array> {
   if (data.length < HEADER_SIZE + RANGE_CODER_SIZE) throw faults.ends('header', data.length);
   const properties = propertiesOf(data[0]!);
   if (!properties) throw faults.corrupt('properties', { offset: 0, found: data[0], expected: 'less than 0xe1' });
@@ -39,7 +45,7 @@ async function decodeLzma(data: Uint8Array, size: number, watch?: Watch, differs
   }
 
   const workspace = lzmaWorkspaceSize(properties.lc + properties.lp);
-  const arena = await Arena.create({ program, faults, data, size, workspace, watch, differs });
+  const arena = await Arena.create({ program, faults, data, size, workspace, watch, differs, onRead });
   const contextBits = properties.lc + properties.lp;
   if (contextBits > MAX_CONTEXT_BITS) {
     const expected = `at most ${MAX_CONTEXT_BITS}, for the kernel's heap of 64 KiB`;

@@ -15,7 +15,7 @@
  */
 import { hex } from '../base/errors.ts';
 import { Arena, EXTRA_WITH_ZSTD } from './arena.ts';
-import { Faults, magicBytes, type Differs, type Format, type Watch } from './codec.ts';
+import { Faults, magicBytes, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
 import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
@@ -435,7 +435,13 @@ class ZstdReader {
   }
 }
 
-async function decodeZstd(data: Uint8Array, size: number, watch?: Watch, differs?: Differs): Promise<Uint8Array> {
+async function decodeZstd(
+  data: Uint8Array,
+  size: number,
+  watch?: Watch,
+  differs?: Differs,
+  onRead?: OnRead,
+): Promise<Uint8Array> {
   const arena = await Arena.create({
     program,
     faults,
@@ -445,6 +451,7 @@ async function decodeZstd(data: Uint8Array, size: number, watch?: Watch, differs
     window: WINDOW,
     watch,
     differs,
+    onRead,
     extra: EXTRA_WITH_ZSTD,
   });
   return new ZstdReader(arena, data.length).decode(size);

@@ -10,7 +10,7 @@ import { physToTableEntry, START_KERNEL_MAP, tableEntryToPhys, virtToPhys } from
 import type { PhysAddr } from '../base/addresses.ts';
 import { SHF_ALLOC } from '../elf/constants.ts';
 import { sectionName } from '../elf/read.ts';
-import type { Segment } from '../elf/read.ts';
+import type { Section, Segment } from '../elf/read.ts';
 import type { Vmlinux } from '../kernel/vmlinux.ts';
 import type { Sites } from '../relocs/tables/apply.ts';
 import { LISTS } from '../relocs/tables/kernel-table.ts';
@@ -22,6 +22,7 @@ export interface LoadedSection {
   readonly start: PhysAddr;
   /** One past its last byte. */
   readonly end: PhysAddr;
+  readonly header: Section;
 }
 
 /** By rising address. Empty for a file without section headers. */
@@ -43,6 +44,7 @@ export function loadedSections({ elf, loads }: Vmlinux): LoadedSection[] {
       },
       start,
       end: start + section.size,
+      header: section,
     });
   }
   return placed.toSorted((a, b) => a.start - b.start);
@@ -115,7 +117,10 @@ export function touchedByAll(merged: MergedSites): Touched {
 }
 
 /** Each section that has sites, by rising address. A line or page that two sections share counts for both. */
-export function touchedBySection(merged: MergedSites, sections: readonly LoadedSection[]): TouchedSection[] {
+export function touchedBySection(
+  merged: MergedSites,
+  sections: readonly Omit<LoadedSection, 'header'>[],
+): TouchedSection[] {
   const { entries } = merged;
   const result: TouchedSection[] = [];
   let section = 0;

@@ -146,6 +146,26 @@ const QUICK: readonly (readonly [Compression, Tool, string])[] = [
   ['zstd', 'zstd', '-1'],
 ];
 
+describe('how much has been read', () => {
+  for (const [compression, tool, options] of QUICK) {
+    it(`${compression}: rising numbers, a hundred at most, nearly up to the end`, async () => {
+      const payload = run(tool, options, long);
+      const told: number[] = [];
+      const decoded = await coreCodecs[compression](payload, long.length, undefined, undefined, (bytes) =>
+        told.push(bytes),
+      );
+      assertSame(decoded, long, 'decoded');
+      assert.ok(told.length >= 1 && told.length <= 100, `${told.length} times`);
+      let last = 0;
+      for (const bytes of told) {
+        assert.ok(bytes - last >= payload.length / 100, `${bytes} after ${last}`);
+        last = bytes;
+      }
+      assert.ok(last > payload.length / 3 && last <= payload.length, `the last is ${last} of ${payload.length}`);
+    });
+  }
+});
+
 describe('short inputs', () => {
   for (const [compression, tool, options] of QUICK) {
     it(`${tool} ${options}`, async () => {

@@ -68,7 +68,7 @@ const sections = fc
   .array(fc.record({ gap: fc.nat(3000), size: fc.integer({ min: 1, max: 9000 }) }), { maxLength: 12 })
   .map((steps) => {
     let at = LINK;
-    return steps.map(({ gap, size }, index): LoadedSection => {
+    return steps.map(({ gap, size }, index): Omit<LoadedSection, 'header'> => {
       const start = at + gap;
       at = start + size;
       return { name: `.s${index}`, start, end: at };
@@ -148,10 +148,11 @@ test('finds sections in memory by their addresses, per-cpu data that is linked a
       },
     }),
   );
+  const [, text, data, bss] = kernel.elf.sections;
   assert.deepEqual(loadedSections(kernel), [
-    { name: '.text', start: TEXT.paddr, end: TEXT.paddr + TEXT.size },
-    { name: '.data', start: PERCPU.paddr + 0x10, end: PERCPU.paddr + 0x30 },
-    { name: '.bss', start: DATA.paddr + DATA.size, end: DATA.paddr + DATA.size + 0x3000 },
+    { name: '.text', start: TEXT.paddr, end: TEXT.paddr + TEXT.size, header: text },
+    { name: '.data', start: PERCPU.paddr + 0x10, end: PERCPU.paddr + 0x30, header: data },
+    { name: '.bss', start: DATA.paddr + DATA.size, end: DATA.paddr + DATA.size + 0x3000, header: bss },
   ]);
 });
 

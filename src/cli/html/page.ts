@@ -55,9 +55,20 @@ ${more}
 </section>`;
 }
 
-/** A list of labels and values, which are plain text. */
-export function definitions(pairs: readonly (readonly [label: string, value: string])[]): string {
-  const rows = pairs.map(([label, value]) => `<div><dt>${escape(label)}</dt><dd>${escape(value)}</dd></div>`);
+/** Details that a click shows. On paper they are always shown. `content` is HTML. */
+export function folded(title: string, content: string): string {
+  return `<details>\n<summary>${escape(title)}</summary>\n${content}\n</details>`;
+}
+
+/** A list of labels and values, which are plain text. A value that is `untold` is greyed: it says nothing yet. */
+export function definitions(
+  pairs: readonly (readonly [label: string, value: string])[],
+  untold: (label: string) => boolean = () => false,
+): string {
+  const rows = pairs.map(
+    ([label, value]) =>
+      `<div${untold(label) ? ' class="untold"' : ''}><dt>${escape(label)}</dt><dd>${escape(value)}</dd></div>`,
+  );
   return `<dl>\n${rows.join('\n')}\n</dl>`;
 }
 
@@ -125,8 +136,13 @@ caption{text-align:start;color:var(--soft);padding-bottom:4px}
 th,td{text-align:end;font-weight:400;padding:4px 0 4px 10px;border-top:1px solid var(--rule);vertical-align:top;white-space:nowrap}
 thead th,thead td{color:var(--soft);border-top:0;white-space:normal}
 th:first-child,td:first-child{text-align:start;padding-left:0;white-space:normal;overflow-wrap:anywhere}
-tr{break-inside:avoid}
+tr,details,figure{break-inside:avoid}
+details{margin-top:16px}
+summary{color:var(--soft);font-size:.875rem;cursor:pointer}
+summary:focus-visible{outline:2px solid var(--bar);outline-offset:2px}
+.answer{font-size:1.25rem;line-height:1.35;margin:16px 0}
+.untold{color:var(--soft);opacity:.7}
 footer{margin-top:32px;border-top:1px solid var(--rule)}
 @media screen and (max-width:751px){.wide{display:none}.narrow{display:block}dl div{grid-template-columns:1fr}table{font-size:.8125rem}}
-@media print{body{font-size:11pt}main{padding:0}section{break-inside:avoid}rect{print-color-adjust:exact}}
+@media print{details::details-content{content-visibility:visible;block-size:auto}summary{display:none}h2{break-after:avoid}body{font-size:10pt}main{padding:0}section{break-inside:avoid}rect{print-color-adjust:exact}}
 `;

@@ -1,4 +1,4 @@
-/** Horizontal bars, one below the other. Each has its text above it, where there is room for it on a phone too. */
+/** Horizontal bars, one below the other. Each has its title above it, and its value at its end; a value too long for that is above it as well. */
 import { escape } from './page.ts';
 import { NARROW, round, steps, svg } from './svg.ts';
 
@@ -11,6 +11,8 @@ export interface BarPart {
 
 export interface Bar {
   readonly title: string;
+  /** Whether its title has a colour of its own. */
+  readonly own?: boolean | undefined;
   /** The whole bar's value, as text. */
   readonly text: string;
   readonly parts: readonly BarPart[];
@@ -34,12 +36,18 @@ const BAR = { pitch: 44, words: 14, top: 20, height: 14 };
 const LEAST_WIDTH = 3;
 /** The average width of a letter at the figures' font size, 12 px. */
 const LETTER = 6.6;
+/** Values that take more of the width are not at the ends of their bars, which would be too short. */
+const SHARE_OF_VALUES = 0.25;
+const GAP = 8;
 
 export function drawBars({ title, bars, legend, axis, below }: Bars, width: number): string {
   const keys = placeLegend(legend, width);
   const top = legend.length === 0 ? 4 : keys.height;
   const height = top + bars.length * BAR.pitch + MARGIN.bottom;
-  const plotWidth = width - MARGIN.left - MARGIN.right;
+  const longest = Math.max(...bars.map(({ text }) => text.length)) * LETTER;
+  const isAtEnds = longest <= width * SHARE_OF_VALUES;
+  const right = MARGIN.right + (isAtEnds ? longest : 0);
+  const plotWidth = width - MARGIN.left - right;
   const wholes = bars.map(({ parts, range }) => Math.max(sum(parts), range?.[1] ?? 0));
   const end = Math.max(1, ...wholes) * 1.02;
   const x = (value: number): number => round(MARGIN.left + (value / end) * plotWidth);
@@ -53,9 +61,12 @@ export function drawBars({ title, bars, legend, axis, below }: Bars, width: numb
   }
   bars.forEach((bar, i) => {
     const y = top + i * BAR.pitch;
+    const value = isAtEnds
+      ? `<text x="${round(x(wholes[i]!) + GAP)}" y="${y + BAR.top + BAR.height - 3}">${escape(bar.text)}</text>`
+      : `<text class="end" x="${width - MARGIN.right}" y="${y + BAR.words}">${escape(bar.text)}</text>`;
     parts.push(
-      `<text class="name" x="${MARGIN.left}" y="${y + BAR.words}">${escape(bar.title)}</text>`,
-      `<text class="end" x="${width - MARGIN.right}" y="${y + BAR.words}">${escape(bar.text)}</text>`,
+      `<text class="name${bar.own ? ' own' : ''}" x="${MARGIN.left}" y="${y + BAR.words}">${escape(bar.title)}</text>`,
+      value,
     );
     let from = 0;
     const placed = bar.parts.map((part) => {

@@ -27,7 +27,9 @@ export function reportAuditPage(
       .map(({ at }) => at)
       .toSorted()
       .at(-1) ?? '';
+  const tells = summary.verdict !== 'not-enough-boots' && summary.verdict !== 'undecided';
   const body = `${verdict(summary)}
+<div${tells ? '' : ' class="untold"'}>
 ${
   slides.length === 0
     ? ''
@@ -48,14 +50,18 @@ ${
         (width) => drawRepetitions(counts, width),
       )
 }
+</div>
 <section>
 <h2>In figures</h2>
-${definitions(auditRows(summary))}
+${definitions(auditRows(summary), (label) => !tells && JUDGED.has(label))}
 </section>`;
   const footer = `A boot has failed if the kernel did not reach its panic, or printed no slide there. Chi-square and the collision test (exact, Knuth vol. 2, 3.3.2) report a finding below
 p = 10<sup>-6</sup>, at either end. Made by kslide ${version} of ${count(records.length)} results, the last from ${escape(last)}.`;
   return page({ heading: 'KASLR audit', subject: title, body, footer, style: STYLE });
 }
+
+/** What too few boots cannot say. */
+const JUDGED: ReadonlySet<string> = new Set(['uniform?', 'collisions', 'entropy']);
 
 function verdict(summary: AuditSummary): string {
   const { findings, boots, slides, slots, needed, verdict: word } = summary;

@@ -5,8 +5,8 @@ import { PHASES } from '../../measure/bench/measure.ts';
 import type { Phase } from '../../measure/bench/measure.ts';
 import { STUB_STEPS } from '../../stub/program.ts';
 import type { BenchRow, BenchSummary, StubCount } from '../../measure/bench/summary.ts';
-import { colours, definitions, escape, figure, htmlTable, page } from '../html/page.ts';
-import { amount, benchFacts, million, overPlain, percent, rowOf, spread } from './bench.ts';
+import { colours, definitions, escape, figure, folded, htmlTable, page } from '../html/page.ts';
+import { amount, benchAnswer, benchFacts, million, overPlain, percent, rowOf, spread } from './bench.ts';
 import { drawMap, stretchesOf } from './bench-map.ts';
 import { countSites } from './facts.ts';
 import { drawBars } from '../html/svg-bars.ts';
@@ -20,7 +20,8 @@ export function reportBenchPage(summary: BenchSummary): string {
     heading: 'What KASLR costs at boot',
     subject: kernel.version ?? 'a kernel of unknown version',
     body: [
-      `<section>\n${definitions(benchFacts(summary))}\n</section>`,
+      `<p class="answer">${escape(benchAnswer(summary))}.</p>`,
+      folded('How it was measured', definitions(benchFacts(summary))),
       bootSection(summary),
       ...(unit === 'instructions' ? [phaseSection(summary), kaslrSection(summary)] : []),
       stubSection(summary),
@@ -48,18 +49,23 @@ function bootSection({ rows, unit, point }: BenchSummary): string {
         title: 'Cost of a boot by phase',
         bars: rows.map((row) => ({
           title: row.title,
+          own: row.table !== null,
           text: amount(row.median, unit),
           parts:
             row.phases === null
-              ? [{ colour: 'p-kernel', value: row.median, label: amount(row.median, unit) }]
+              ? [{ colour: kernelColour(row), value: row.median, label: amount(row.median, unit) }]
               : PHASES.flatMap((phase) => {
                   const value = row.phases?.[phase];
                   if (value === undefined) return [];
-                  return [{ colour: `p-${phase}`, value, label: `${PHASE_TITLES[phase]}: ${amount(value, unit)}` }];
+                  const colour = phase === 'kernel' ? kernelColour(row) : `p-${phase}`;
+                  return [{ colour, value, label: `${PHASE_TITLES[phase]}: ${amount(value, unit)}` }];
                 }),
           range: row.boots.length < 2 ? undefined : [row.least, row.most],
         })),
-        legend: seen.map((phase) => ({ colour: `p-${phase}`, text: PHASE_TITLES[phase] })),
+        legend: [
+          ...seen.map((phase) => ({ colour: `p-${phase}`, text: PHASE_TITLES[phase] })),
+          { colour: 'p-own', text: "kernel, in kslide's rows" },
+        ],
         axis: (value) => (unit === 'instructions' ? count(value / 1e6) : count(value / 1e3)),
         below: unit === 'instructions' ? 'million guest instructions' : 'milliseconds',
       },
@@ -84,6 +90,8 @@ function bootSection({ rows, unit, point }: BenchSummary): string {
   );
 }
 
+const kernelColour = ({ table }: BenchRow): string => (table === null ? 'p-kernel' : 'p-own');
+
 /** One boot has no spread, and a median of one is a single measurement. */
 function isOnce(rows: BenchSummary['rows']): boolean {
   return rows.every(({ boots }) => boots.length < 2);
@@ -95,7 +103,7 @@ function phaseSection({ rows }: BenchSummary): string {
     if (value === undefined) return '';
     return value < 1_000_000 ? count(value) : million(value);
   };
-  return section(
+  return folded(
     'By phase',
     htmlTable(
       'Guest instructions, the median of each phase by itself',
@@ -107,7 +115,7 @@ function phaseSection({ rows }: BenchSummary): string {
 
 function kaslrSection({ kaslr, rows }: BenchSummary): string {
   if (kaslr.length === 0) return '';
-  return section(
+  return folded(
     'What randomizing costs',
     htmlTable(
       "Compared with the same image booted with nokaslr. The kernel's own part is the work that it does in addition when it is told that it was moved (it randomizes direct map, vmalloc and vmemmap); it is the same whatever moved the kernel. It is a difference of medians: a value smaller than the difference between boots means nothing",
@@ -146,7 +154,7 @@ function stubSection({ stubs }: BenchSummary): string {
     'kslide by itself',
     'The code that runs between the loader and the kernel, counted exactly. The number is the same in every boot: it does not depend on random numbers.',
     draw,
-    htmlTable(
+    numbers(
       'Guest instructions',
       ['', ...stubs.map(title)],
       [
@@ -183,7 +191,7 @@ function sizeSection({ rows, stubs, kernel }: BenchSummary): string {
     'The relocation table',
     `${count(abs64)} sites of 64 bits, ${count(abs32)} of 32 bits, and ${count(inverse32)} of 32 bits that are moved in the opposite direction.`,
     draw,
-    htmlTable(
+    numbers(
       'Size of each image: of the file, of the part that a loader reads into memory, and of the table',
       ['', 'file', 'loaded', 'table'],
       images.map((row) => [
@@ -201,7 +209,7 @@ function mapSection({ map }: BenchSummary): string {
     'Where the relocations are',
     `Each square is ${size(map.cell)} of the image, coloured by the number of relocations in it. Neighbouring sections of less than half a megabyte are shown together.`,
     (width) => drawMap(map, width),
-    htmlTable(
+    numbers(
       'Relocations by section; a square that crosses a border counts where its middle is',
       ['', 'from', 'size', 'relocations'],
       stretchesOf(map).map(({ title, start, bytes, relocations }) => [
@@ -214,14 +222,14 @@ function mapSection({ map }: BenchSummary): string {
   );
 }
 
-function section(title: string, content: string): string {
-  return `<section>\n<h2>${title}</h2>\n${content}\n</section>`;
+function numbers(...table: Parameters<typeof htmlTable>): string {
+  return folded('Numbers', htmlTable(...table));
 }
 
 const LIGHT =
-  '--p-loader:#8a949e;--p-decompressor:#d9822b;--p-stub:#c2255c;--p-kernel:#2f6db5;--d0:#eceff2;--d1:#bcd4ee;--d2:#7fb0e2;--d3:#3d7cc4;--d4:#123e75';
+  '--p-loader:#8a949e;--p-decompressor:#d9822b;--p-stub:#c2255c;--p-kernel:#2f6db5;--p-own:#1f7a5c;--d0:#eceff2;--d1:#bcd4ee;--d2:#7fb0e2;--d3:#3d7cc4;--d4:#123e75';
 const DARK =
-  '--p-loader:#7d8893;--p-decompressor:#e39a4e;--p-stub:#f06595;--p-kernel:#6ba4e0;--d0:#232a32;--d1:#27486b;--d2:#34699f;--d3:#5b9bdd;--d4:#c3e0ff';
+  '--p-loader:#7d8893;--p-decompressor:#e39a4e;--p-stub:#f06595;--p-kernel:#6ba4e0;--p-own:#4dba93;--d0:#232a32;--d1:#27486b;--d2:#34699f;--d3:#5b9bdd;--d4:#c3e0ff';
 
 /** For each custom property there is a class of the same name. */
 const CLASSES = LIGHT.split(';').map((property) => property.slice(2, property.indexOf(':')));
@@ -233,5 +241,6 @@ const STYLE = `${colours(LIGHT, DARK)}${CLASSES.map((name) => `.${name}{fill:var
 .s-relocate{fill:var(--p-kernel)}
 .s-leave{fill:var(--ink)}
 svg text.name{fill:var(--ink)}
+svg text.own{fill:var(--p-own);font-weight:600}
 .range{stroke:var(--ink);fill:none}
 `;

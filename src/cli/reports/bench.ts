@@ -6,10 +6,31 @@ import { rows, size, table } from '../text.ts';
 import { countSites } from './facts.ts';
 
 export function reportBench(summary: BenchSummary): string {
-  return `${rows(benchFacts(summary))}\n${table(benchTable(summary))}\n${rows(benchCosts(summary))}`;
+  return `${benchAnswer(summary)}\n\n${rows(benchFacts(summary))}\n${table(benchTable(summary))}\n${rows(benchCosts(summary))}`;
 }
 
 type Row = readonly [label: string, value: string];
+
+/**
+ * What a reader came for, as one sentence. For kslide the stub's own instructions, which are exact, as a part of the plain vmlinux's boot; where time was
+ * measured, the difference of medians, with what boots differ by.
+ */
+export function benchAnswer({ rows: boots, stubs, unit }: BenchSummary): string {
+  const plain = boots.find(({ name }) => name === PLAIN)!;
+  const randomized = boots.filter(({ nokaslr }) => !nokaslr);
+  const converted = randomized.find((row) => row.table !== null && !row.decompressor);
+  const stock = randomized.find((row) => row.table === null && row.decompressor);
+  const stub = stubs.find((each) => each.table === converted?.table);
+  const bzImage = stock === undefined ? '' : `; the bzImage pays ${percent(stock.overPlain / plain.median)}`;
+  if (unit === 'instructions' && stub !== undefined)
+    return `KASLR for ${percent(stub.instructions / plain.median)} of the boot${bzImage}`;
+  if (converted === undefined) return `No converted kernel was booted${bzImage}`;
+  return `KASLR for ${overPlain(converted)} of the boot${differing(plain)}${bzImage}`;
+}
+
+function differing(row: BenchRow): string {
+  return row.boots.length < 2 ? ', by one boot of each' : `, where boots of one kind differ by ${spread(row)}`;
+}
 
 /** What was booted, how, and to which point. */
 export function benchFacts({ kernel, guest, unit, point, rows: boots }: BenchSummary): readonly Row[] {

@@ -19,8 +19,12 @@ export interface ConvertResult extends ConvertSummary {
 }
 
 export function reportConvert(summary: ConvertResult): string {
+  return rows(convertRows(summary));
+}
+
+export function convertRows(summary: ConvertResult): (readonly [label: string, value: string])[] {
   const { leftOut, tried, relocations, slots, sizes, segment, payloadNote } = summary;
-  return rows([
+  return [
     ['kernel', kernelAndFile(summary)],
     ...(payloadNote === undefined ? [] : ([['payload', payloadNote]] as const)),
     ['entries', summary.entries.join(', ')],
@@ -41,7 +45,7 @@ export function reportConvert(summary: ConvertResult): string {
       `${size(sizes.added)} (${TABLES[summary.tableFormat]} ${size(sizes.table)}) at physical ${hex(segment.paddr)}`,
     ],
     ['size', `${size(sizes.input)} in, ${size(sizes.output)} out (kernel ${size(sizes.vmlinux)})`],
-  ]);
+  ];
 }
 
 function triedRows(tried: TrialSummary | undefined): (readonly [string, string])[] {

@@ -9,16 +9,49 @@ import { countSites, limitRows, slotsAndEntropy, stepRow } from './facts.ts';
 /** At most this many sections are listed; a -ffunction-sections build has tens of thousands. */
 const MOST_SECTIONS = 24;
 
+export type Row = readonly [label: string, value: string];
+/** Lines of cells; the first line is the titles. */
+export type Table = readonly (readonly string[])[];
+
+/** The same for the terminal and for the page in a browser, which set it differently. */
+export interface InspectionText {
+  readonly kernel: readonly Row[];
+  readonly segments: Table;
+  /** Of a kernel with relocations. */
+  readonly relocations?: {
+    readonly sections: Table;
+    readonly sites: readonly Row[];
+    /** The picture of `map` in characters, and what it is. */
+    readonly map: readonly Row[];
+    readonly forms: Table;
+  };
+}
+
 export function reportInspect(inspection: Inspection): string {
-  const { relocations } = inspection;
-  const parts = [rows(describeKernel(inspection)), table(segmentTable(inspection))];
-  if (relocations !== null) {
-    parts.push(table(sectionTable(relocations)), rows(describeSites(relocations)), table(formTable(relocations)));
+  const { kernel, segments, relocations } = describeInspection(inspection);
+  const parts = [rows(kernel), table(segments)];
+  if (relocations !== undefined) {
+    const { sections, sites, map, forms } = relocations;
+    parts.push(table(sections), rows([...sites, ...map]), table(forms));
   }
   return parts.join('\n');
 }
 
-type Row = readonly [label: string, value: string];
+export function describeInspection(inspection: Inspection): InspectionText {
+  const { relocations } = inspection;
+  return {
+    kernel: describeKernel(inspection),
+    segments: segmentTable(inspection),
+    ...(relocations !== null && {
+      relocations: {
+        sections: sectionTable(relocations),
+        sites: describeSites(relocations),
+        map: describeMap(relocations),
+        forms: formTable(relocations),
+      },
+    }),
+  };
+}
 
 function describeKernel(inspection: Inspection): Row[] {
   const { image, slots, converted } = inspection;
@@ -140,7 +173,7 @@ function sectionTable({ sections, total }: RelocationFacts): string[][] {
   ];
 }
 
-function describeSites({ placement, map, rela }: RelocationFacts): Row[] {
+function describeSites({ placement, rela }: RelocationFacts): Row[] {
   const { abs64 } = placement;
   const list: Row[] = [
     [
@@ -160,12 +193,17 @@ function describeSites({ placement, map, rela }: RelocationFacts): Row[] {
     const types = rela.types.slice(0, 6).map(({ type, entries }) => `${type} ${count(entries)}`);
     list.push(['.rela types', types.join(', ')]);
   }
-  list.push(['map', drawMap(map.counts)]);
-  list.push([
-    '',
-    `from ${hex(map.start)}, ${hex(map.cell)} bytes per character, at most ${count(Math.max(...map.counts))} sites in one`,
-  ]);
   return list;
+}
+
+function describeMap({ map }: RelocationFacts): Row[] {
+  return [
+    ['map', drawMap(map.counts)],
+    [
+      '',
+      `from ${hex(map.start)}, ${hex(map.cell)} bytes per character, at most ${count(Math.max(...map.counts))} sites in one`,
+    ],
+  ];
 }
 
 /** No sites, and eight heights. */

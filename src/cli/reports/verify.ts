@@ -28,7 +28,8 @@ ${premises.map(({ statement }) => `- ${statement}`).join('\n')}`
   return `${kernel}\n${checks}\n${verdict}\n`;
 }
 
-const DIRECT_VERDICTS = {
+/** What each verdict says, as a phrase that follows it. */
+export const DIRECT_VERDICTS = {
   proved: 'the original, made self-relocating, and nothing else',
   consistent:
     'the original, made self-relocating by a table that was recovered from its image, and nothing else; a second reading of the image does not contradict the table',
