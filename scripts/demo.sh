@@ -1,12 +1,13 @@
 #!/bin/sh
-# npm run demo [-- KERNEL]: straight after `git clone`, on Debian or Ubuntu with Node 20. Installs npm's packages and QEMU where they are
+# npm run demo [-- KERNEL]: straight after `git clone`, on Debian or Ubuntu with Node 20.19. Installs npm's packages and QEMU where they are
 # missing; scripts/demo.ts does the rest.
 set -eu
 INIT_CWD=${INIT_CWD:-$PWD}
 export INIT_CWD
 cd "$(dirname "$0")/.."
-if ! node -e 'process.exit(Number.parseInt(process.versions.node) >= 20 ? 0 : 1)'; then
-  echo "kslide needs Node 20 or newer" >&2
+# As in package.json's engines.
+if ! node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit((a === 20 && b >= 19) || (a === 22 && b >= 12) || a > 22 ? 0 : 1)'; then
+  echo "kslide needs Node 20.19, 22.12 or newer" >&2
   exit 3
 fi
 . scripts/apt.sh

@@ -1,6 +1,7 @@
 #!/bin/sh
-# What the tests need beside Node and npm's packages: QEMU, the judges of our bytes (binutils, gcc, cpio, make, patch), and the compressors whose
-# output our decoders must read. Kernels are fetched by the tests themselves, into ~/.cache/kslide.
+# What the tests need beside Node and npm's packages: QEMU, the judges of our bytes (binutils, gcc, cpio, make, patch), the compressors whose
+# output our decoders must read, and the programs that read what is packaged (mandoc, fish, zsh, shellcheck). Kernels are fetched by the tests
+# themselves, into ~/.cache/kslide.
 set -eu
 . "$(dirname "$0")/apt.sh"
 need qemu-system-x86_64 qemu-system-x86
@@ -15,6 +16,10 @@ need xz xz-utils
 need lzop lzop
 need lz4 lz4
 need zstd zstd
+need mandoc mandoc
+need fish fish
+need zsh zsh
+need shellcheck shellcheck
 # Not in everybody's path.
 PATH=$PATH:/usr/sbin:/sbin
 need depmod kmod

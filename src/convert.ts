@@ -3,7 +3,7 @@
  *
  * The converted file depends only on the input and the options: the same input gives the same bytes.
  */
-import { joinParts } from './base/bytes.ts';
+import { joinParts, unshared } from './base/bytes.ts';
 import { physToTableEntry, tableEntryToVirt } from './base/addresses.ts';
 import { hex, KernelImageError } from './base/errors.ts';
 import type { Codecs, Compression, Watch } from './codecs/formats.ts';
@@ -94,13 +94,13 @@ export interface ConvertSummary {
 }
 
 export interface Converted {
-  /** The file, in order. Most parts are views of the input, so write them before you change the input. */
-  readonly parts: readonly Uint8Array[];
+  /** The file, in order. Most parts are views of the input, so write them before you change the input. `new Blob` takes them. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
   readonly summary: ConvertSummary;
   /** The file as one new array. */
-  bytes(): Uint8Array;
+  bytes(): Uint8Array<ArrayBuffer>;
   /** The relocations that the stub applies, in the kernel's format. */
-  relocs(): Uint8Array;
+  relocs(): Uint8Array<ArrayBuffer>;
 }
 
 /** Throws KernelImageError for anything that cannot be converted; see errors.ts for the codes. */
@@ -138,7 +138,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
   const segment = buildSegment(kernel, STUB_PROGRAM, slots, table, options.segment);
   expectWithinMap(segment, limit.bytes);
   const hook = { offset: kernel.entryOffset, bytes: buildHook(kernel.entry, segment.paddr) };
-  const parts = addSegment(kernel.elf, segment, [hook]);
+  const parts = addSegment(kernel.elf, segment, [hook]).map(unshared);
   const { recovery } = options;
   const summary = summarize(opened, {
     size,
@@ -153,7 +153,7 @@ export function convertKernel(opened: OpenedKernel, size: number, options: Conve
     segment,
     parts,
   });
-  return { parts, summary, bytes: () => joinParts(parts), relocs: () => encodeRelocationTable(relocations) };
+  return { parts, summary, bytes: () => joinParts(parts), relocs: () => unshared(encodeRelocationTable(relocations)) };
 }
 
 function encodeTable(kernel: Vmlinux, table: RelocationTable, options: ConvertKernelOptions): StubTable {

@@ -6,7 +6,7 @@
  * table at the start of its section; docs/kernel-build.md compares the two.
  */
 import { PAGE_SIZE } from './base/addresses.ts';
-import { alignUp, bytesOfWords } from './base/bytes.ts';
+import { alignUp, bytesOfWords, unshared } from './base/bytes.ts';
 import { SHT_NOBITS } from './elf/constants.ts';
 import { patched } from './elf/write.ts';
 import { KernelImageError } from './base/errors.ts';
@@ -23,7 +23,7 @@ import { kernelTable } from './relocs/tool/tool.ts';
  * Returns the file with its own relocation table in it, as parts: views of `vmlinux`, except for the section. x86-64 and i386. Throws KernelImageError
  * for what `collectRelocations` refuses, if the code has no relocations, if there is no reserved section, and if it is too small (with the size that would do).
  */
-export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions = {}): Uint8Array[] {
+export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions = {}): Uint8Array<ArrayBuffer>[] {
   const image = openRelocsImage(memorySource(vmlinux));
   const section = findReserved(image);
   expectRelocatedText(image);
@@ -39,7 +39,7 @@ export function insertRelocations(vmlinux: Uint8Array, options: CollectOptions =
   }
   const bytes = new Uint8Array(section.size);
   bytes.set(table, section.size - table.length);
-  return patched(vmlinux, [{ offset: section.offset, bytes }]);
+  return patched(vmlinux, [{ offset: section.offset, bytes }]).map(unshared);
 }
 
 function findReserved({ source, sections, findSection }: RelocsImage): { name: string; offset: number; size: number } {

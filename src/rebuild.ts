@@ -9,7 +9,7 @@
  * relocates. On a direct boot the stub reads the same bytes; after a decompressor it sees KASLR_FLAG and does nothing.
  */
 import type { PhysAddr } from './base/addresses.ts';
-import { firstDifference } from './base/bytes.ts';
+import { firstDifference, unshared } from './base/bytes.ts';
 import { stockCodecs } from './codecs/formats.ts';
 import type { Codecs, Compression, Encoders } from './codecs/formats.ts';
 import type { SetupHeader } from './bzimage/header.ts';
@@ -61,7 +61,7 @@ export interface RebuildSummary extends ConvertSummary {
 }
 
 export interface Rebuilt {
-  readonly bytes: Uint8Array;
+  readonly bytes: Uint8Array<ArrayBuffer>;
   readonly summary: RebuildSummary;
 }
 
@@ -100,7 +100,7 @@ export async function rebuildBzImage(image: Uint8Array, options: RebuildOptions)
   if (!sameBytes(written.vmlinux, unpacked))
     throw new RangeError(`${compression}: what was compressed does not decode`);
   return {
-    bytes,
+    bytes: unshared(bytes),
     summary: {
       ...converted.summary,
       sizes: { ...converted.summary.sizes, output: bytes.length },
@@ -122,7 +122,7 @@ function rebuildUncompressed(input: KernelInput, size: number, options: RebuildO
   const { bytes, initSize } = buildUncompressed(bzImage, header, kernel);
   const length = kernel.elf.bytes.length;
   return {
-    bytes,
+    bytes: unshared(bytes),
     summary: {
       ...summary,
       sizes: { ...summary.sizes, output: bytes.length },

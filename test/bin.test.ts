@@ -1,7 +1,7 @@
 /** bin/, with stand-ins for the bundles: which is loaded, and how the process ends. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chownSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -82,12 +82,20 @@ test("packages and Node's modules can be required, and a missing package is an e
   assert.equal(run(`try { require('no-such-package'); return 0; } catch { return 4; }`).code, 4);
 });
 
-test('the compile cache is asked for before the bundle is loaded, where Node has one', () => {
+test("the compile cache is asked for before the bundle is loaded, where Node has one and the home is the user's own", () => {
   const preload = join(root, 'preload.cjs');
-  const environment = { NODE_OPTIONS: `--require ${preload}` };
+  const home = join(root, 'home');
+  mkdirSync(home);
+  const environment = { NODE_OPTIONS: `--require ${preload}`, HOME: home };
   const main = `process.stdout.write('main'); return 0;`;
-  writeFileSync(preload, `require('node:module').enableCompileCache = () => process.stdout.write('cache,');`);
-  assert.deepEqual(run(main, [], environment), { code: 0, output: 'cache,main' });
+  writeFileSync(preload, `require('node:module').enableCompileCache = (path) => process.stdout.write(path + ',');`);
+  assert.deepEqual(run(main, [], environment), { code: 0, output: `${home}/.cache/kslide/compiled,main` });
+  // What lies in a folder of another user must not run here. 1 is the user of a root that tries this, 0 that of anybody else.
+  const isRoot = process.getuid?.() === 0;
+  if (isRoot) chownSync(home, 1, 1);
+  for (const other of [isRoot ? home : '/', join(root, 'no-such-folder'), ''])
+    assert.deepEqual(run(main, [], { ...environment, HOME: other }), { code: 0, output: 'main' });
+  if (isRoot) chownSync(home, 0, 0);
   writeFileSync(preload, `require('node:module').enableCompileCache = undefined;`);
   assert.deepEqual(run(main, [], environment), { code: 0, output: 'main' });
 });

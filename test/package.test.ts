@@ -1,15 +1,17 @@
-/** What `npm publish` would send: built twice, in folders of different names, from the files of this working tree. */
+/** What `npm publish` would send, and the Debian package: built twice, in folders of different names, from the files of this working tree. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
+  chmodSync,
   cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -20,12 +22,15 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { gzipSync } from 'node:zlib';
 import { COMMANDS } from '../src/cli/main.ts';
+import { makeBzImage } from './bzimage/make-image.ts';
+import { makeVmlinux } from './make-vmlinux.ts';
+import { DATA_AT, link, makeRecoverKernel } from './recover/make-kernel.ts';
+import { build } from 'esbuild';
 import { coreCodecs } from '../src/codecs/formats.ts';
 import { convert } from '../src/convert.ts';
 import { Browser } from './cli/browser.ts';
-import { makeVmlinux } from './make-vmlinux.ts';
 
 const repository = fileURLToPath(new URL('..', import.meta.url));
 const root = mkdtempSync(join(tmpdir(), 'kslide-package-'));
@@ -36,6 +41,8 @@ interface Package {
   readonly sha256: string;
   readonly files: readonly string[];
   readonly unpackedSize: number;
+  /** The Debian package. */
+  readonly deb: string;
 }
 
 /** Everything that the build and the package need; node_modules is shared. */
@@ -50,6 +57,16 @@ function buildIn(name: string): Package {
   const npm = (...args: string[]): string =>
     execFileSync('npm', args, { cwd: folder, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
   npm('run', 'build');
+  // With a umask that says nothing of what is packed.
+  const debs = execFileSync(
+    'sh',
+    ['-c', 'umask 077; exec node --import tsx packaging/deb.ts "$0"', join(folder, 'deb')],
+    {
+      cwd: folder,
+      encoding: 'utf8',
+      env: { ...process.env, SOURCE_DATE_EPOCH: '1700000000' },
+    },
+  );
   const [packed] = JSON.parse(npm('pack', '--json', '--ignore-scripts')) as [
     { readonly filename: string; readonly files: readonly { readonly path: string }[]; readonly unpackedSize: number },
   ];
@@ -60,6 +77,7 @@ function buildIn(name: string): Package {
       .digest('hex'),
     files: packed.files.map(({ path }) => path),
     unpackedSize: packed.unpackedSize,
+    deb: debs.trim(),
   };
 }
 
@@ -67,14 +85,16 @@ const built = buildIn('one');
 const read = (path: string): string => readFileSync(join(built.folder, path), 'utf8');
 
 test('two builds in different folders give the same bytes', () => {
-  assert.equal(buildIn('in/another-folder').sha256, built.sha256);
+  const other = buildIn('in/another-folder');
+  assert.equal(other.sha256, built.sha256);
+  assert.ok(readFileSync(other.deb).equals(readFileSync(built.deb)), 'the Debian packages differ');
 });
 
 test('only what a user runs or reads is in it', () => {
   const allowed =
     /^(package\.json|README\.md|CHANGELOG\.md|LICENSE|bin\/[\w.]+|docs\/.+|packaging\/container\/.+|dist\/.+\.(c?js|d\.ts)|dist\/kslide\.html)$/;
   assert.deepEqual(
-    built.files.filter((path) => !allowed.test(path)),
+    built.files.filter((path) => !allowed.test(path) || path.startsWith('docs/results/')),
     [],
   );
   for (const path of [
@@ -88,6 +108,7 @@ test('only what a user runs or reads is in it', () => {
     'docs/design.md',
   ])
     assert.ok(built.files.includes(path), path);
+  // 600 files and 5.86 MB at the end of November 2026.
   // 600 files and 5 MB in November 2026, with room to grow by a sixth; and the page for browsers with its picture, 0.3 MB.
   assert.ok(built.files.length < 700, `${built.files.length} files`);
   assert.ok(built.unpackedSize < 6_200_000, `${built.unpackedSize} bytes`);
@@ -121,6 +142,30 @@ test('it holds no path of the machine that built it, and names no source map', (
   }
 });
 
+test('the README says which folders the pages name that are not in the package', () => {
+  const pages = built.files.filter((path) => path.endsWith('.md') && path !== 'CHANGELOG.md');
+  const folders = readdirSync(repository, { withFileTypes: true }).filter(
+    (entry) => entry.isDirectory() && /^\w/.test(entry.name),
+  );
+  const absent = folders
+    .map(({ name }) => name)
+    .filter(
+      (name) =>
+        name !== 'node_modules' && name !== 'release' && !built.files.some((path) => path.startsWith(`${name}/`)),
+    );
+  const named = absent.filter((name) =>
+    pages.some((path) => new RegExp(String.raw`(?<![\w./-])(\.\./)*${name}/\w`).test(read(path))),
+  );
+  const [, said = ''] =
+    /^The pages name files in (.*), and commands such as .*in the repository, not in the packages\.$/m.exec(
+      read('README.md'),
+    ) ?? [];
+  assert.deepEqual(
+    Array.from(said.matchAll(/`(\w+)\/`/g), ([, name]) => name),
+    named.toSorted(),
+  );
+});
+
 test('the command line of the package runs', () => {
   const output = execFileSync(process.execPath, [join(built.folder, 'bin/kslide.js'), '--version'], {
     encoding: 'utf8',
@@ -135,6 +180,130 @@ test('the command line of the package runs', () => {
   }
   const scripts = built.files.filter((path) => path.startsWith('dist/cli/') && !path.endsWith('.cjs'));
   assert.deepEqual(scripts, [], 'the command line is in the bundles only');
+});
+
+/** Unpacked, and its kslide started by this Node. */
+function unpackDeb(): string {
+  const unpacked = join(root, 'deb');
+  execFileSync('dpkg-deb', ['--extract', built.deb, unpacked]);
+  return unpacked;
+}
+
+const { version, author, homepage } = JSON.parse(read('package.json')) as {
+  readonly version: string;
+  readonly author: { readonly name: string; readonly email: string };
+  readonly homepage: string;
+};
+
+test('the Debian package: its name, its fields, its files with their owner and modes', () => {
+  assert.match(built.deb, new RegExp(`/kslide_${version.replaceAll('.', String.raw`\.`)}_all\\.deb$`));
+  const field = (name: string): string =>
+    execFileSync('dpkg-deb', ['--field', built.deb, name], { encoding: 'utf8' }).trim();
+  for (const [name, value] of [
+    ['Package', 'kslide'],
+    ['Version', version],
+    ['Architecture', 'all'],
+    ['Maintainer', `${author.name} <${author.email}>`],
+    ['Homepage', homepage],
+    ['Depends', 'nodejs (>= 20)'],
+  ] as const)
+    assert.equal(field(name), value);
+  const rows = execFileSync('dpkg-deb', ['--contents', built.deb], { encoding: 'utf8' }).trimEnd().split('\n');
+  const found = rows.map((row) => {
+    const [mode = '', owner = '', , date = '', time = '', ...path] = row.split(/ +/);
+    assert.equal(owner, 'root/root', row);
+    assert.match(`${date} ${time}`, /^2023-11-1[45] /);
+    return { mode, path: path.join(' ') };
+  });
+  const paths = (mode: string): string[] =>
+    found.flatMap((entry) => (entry.mode === mode ? [entry.path] : [])).toSorted();
+  assert.deepEqual(paths('lrwxrwxrwx'), ['./usr/bin/kslide -> ../lib/kslide/bin/kslide.js']);
+  assert.deepEqual(paths('-rwxr-xr-x'), [
+    './etc/kernel/postinst.d/zz-kslide',
+    './etc/kernel/postrm.d/zz-kslide',
+    './usr/lib/kernel/install.d/95-kslide.install',
+    './usr/lib/kslide/bin/kslide.js',
+    './usr/lib/kslide/kernel-hook',
+  ]);
+  const docs = '/usr/share/doc/kslide/';
+  assert.deepEqual(
+    paths('-rw-r--r--').filter((path) => !path.startsWith(`.${docs}docs/`)),
+    [
+      './etc/default/kslide',
+      './usr/lib/kslide/bin/package.json',
+      ...['kslide', ...Object.keys(COMMANDS)].map((name) => `./usr/lib/kslide/dist/cli/${name}.cjs`).toSorted(),
+      ...['iced_x86.js', 'iced_x86_bg.wasm', 'package.json'].map(
+        (name) => `./usr/lib/kslide/node_modules/iced-x86/${name}`,
+      ),
+      './usr/share/bash-completion/completions/kslide',
+      ...['CHANGELOG.md', 'README.md', 'changelog.gz', 'copyright'].map((name) => `.${docs}${name}`),
+      './usr/share/fish/vendor_completions.d/kslide.fish',
+      './usr/share/kslide/kslide.html',
+      './usr/share/man/man1/kslide.1.gz',
+      './usr/share/zsh/vendor-completions/_kslide',
+    ],
+  );
+  assert.deepEqual(
+    paths('drwxr-xr-x').length,
+    found.length - paths('lrwxrwxrwx').length - paths('-rwxr-xr-x').length - paths('-rw-r--r--').length,
+  );
+  assert.ok(paths('-rw-r--r--').includes(`.${docs}docs/design.md`));
+  const control = execFileSync('dpkg-deb', ['--ctrl-tarfile', built.deb]);
+  assert.match(
+    execFileSync('tar', ['-tv'], { input: control, encoding: 'utf8' }),
+    /^-rwxr-xr-x root\/root .* \.\/postrm$/m,
+  );
+  assert.equal(
+    execFileSync('tar', ['-xO', './conffiles'], { input: control, encoding: 'utf8' }),
+    '/etc/default/kslide\n/etc/kernel/postinst.d/zz-kslide\n/etc/kernel/postrm.d/zz-kslide\n',
+  );
+});
+
+test('the Debian package runs: conversion, proof, the judge with its disassembler, and the hooks', () => {
+  const unpacked = unpackDeb();
+  const start = join(unpacked, 'usr/lib/kslide/bin/kslide.js');
+  assert.equal(readFileSync(start, 'utf8').split('\n')[0], '#!/usr/bin/node');
+  assert.equal(join(unpacked, 'usr/bin', readlinkSync(join(unpacked, 'usr/bin/kslide'))), start);
+  const kslide = (...args: string[]): string => {
+    const ran = spawnSync(process.execPath, [join(unpacked, 'usr/bin/kslide'), ...args], {
+      encoding: 'utf8',
+      cwd: root,
+    });
+    assert.equal(ran.status, 0, ran.stderr);
+    return ran.stdout;
+  };
+  assert.equal(kslide('--version'), `${version}\n`);
+  writeFileSync(join(root, 'vmlinuz'), makeBzImage({ payload: gzipSync(makeVmlinux()) }));
+  kslide('convert', 'vmlinuz', '-o', 'vmlinux');
+  assert.match(kslide('verify', 'vmlinuz', 'vmlinux'), /^proved/m);
+  writeFileSync(join(root, 'bare'), makeRecoverKernel({ code: `48c7c7${link(DATA_AT)} 48c7c6${link(DATA_AT + 8)}` }));
+  kslide('convert', 'bare', '--recover', '-o', 'recovered');
+  assert.match(kslide('verify', 'bare', 'recovered'), /^consistent/m);
+
+  // The hooks, on this root.
+  rmSync(join(unpacked, 'usr/bin/kslide'));
+  writeFileSync(join(unpacked, 'usr/bin/kslide'), `#!/bin/sh\nexec '${process.execPath}' '${start}' "$@"\n`);
+  chmodSync(join(unpacked, 'usr/bin/kslide'), 0o755);
+  const hook = (name: string): string => {
+    const ran = spawnSync(join(unpacked, 'etc/kernel', name, 'zz-kslide'), ['6.12.0-test', join(root, 'vmlinuz')], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'], KSLIDE_HOOK_ROOT: unpacked },
+    });
+    assert.equal(ran.status, 0);
+    return ran.stderr;
+  };
+  assert.equal(hook('postinst.d'), '');
+  const settings = join(unpacked, 'etc/default/kslide');
+  writeFileSync(settings, readFileSync(settings, 'utf8').replace(/^KSLIDE_MAKE=$/m, 'KSLIDE_MAKE=vmlinux'));
+  assert.match(hook('postinst.d'), /^kslide: made .* and verified it\.\n.* is vmlinux-6\.12\.0-test now\.\n$/);
+  assert.ok(readFileSync(join(unpacked, 'var/lib/kslide/vmlinux')).equals(readFileSync(join(root, 'vmlinux'))));
+  assert.match(hook('postrm.d'), /removed .*vmlinux-6\.12\.0-test\.\n$/);
+  assert.deepEqual(readdirSync(join(unpacked, 'var/lib/kslide')), ['.lock']);
+});
+
+test('the Debian package holds no path of the machine that built it', () => {
+  const bytes = execFileSync('dpkg-deb', ['--fsys-tarfile', built.deb], { maxBuffer: 1 << 26 });
+  for (const path of [built.folder, root, repository.slice(0, -1)]) assert.ok(!bytes.includes(path), path);
 });
 
 const noBrowser = Browser.isInstalled()

@@ -190,7 +190,7 @@ export function ascii(text: string): Uint8Array {
 }
 
 /** The parts, one after the other, as one new array. */
-export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
+export function joinParts(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
   const bytes = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {
@@ -198,6 +198,12 @@ export function joinParts(parts: readonly Uint8Array[]): Uint8Array {
     at += part.length;
   }
   return bytes;
+}
+
+/** The same bytes for what takes no shared memory, such as a Blob: a view of shared memory is copied, any other stays as it is. */
+export function unshared(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const isShared = typeof SharedArrayBuffer !== 'undefined' && bytes.buffer instanceof SharedArrayBuffer;
+  return isShared ? Uint8Array.from(bytes) : (bytes as Uint8Array<ArrayBuffer>);
 }
 
 /** Offset of the first occurrence of `needle` at or after `from`, or -1. Horspool's algorithm: each step skips most of the needle's length. */

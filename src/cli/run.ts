@@ -14,13 +14,18 @@ export interface CommandModule {
 /** The commands by name, in the order of `--help`; each is loaded when it is needed. */
 export type Commands = Readonly<Record<string, () => Promise<CommandModule>>>;
 
+/** The program without its commands. The manual and the completions are made of it as well (packaging/manual). */
+export function newProgram(): Command {
+  return new Command('kslide')
+    .description('Makes uncompressed x86-64 Linux kernels randomize themselves: no rebuild, no VMM change.')
+    .version(version)
+    .configureHelp(HELP);
+}
+
 /** Runs one command line and gives its exit code; prints, but never exits. */
 export async function run(args: readonly string[], commands: Commands): Promise<number> {
   let help = '';
-  const program = new Command('kslide')
-    .description('Makes uncompressed x86-64 Linux kernels randomize themselves: no rebuild, no VMM change.')
-    .version(version)
-    .configureHelp(HELP)
+  const program = newProgram()
     .exitOverride()
     .configureOutput({ writeOut: (text) => void (help += text), outputError: () => {} }); // errors are worded below, on one line, as everything else
   let exitCode = 0;

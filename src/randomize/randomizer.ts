@@ -4,7 +4,7 @@
  */
 import type { FileOffset, PhysAddr, Slide, VirtAddr } from '../base/addresses.ts';
 import { physToTableEntry, physToVirt, PMD_SIZE } from '../base/addresses.ts';
-import { alignUp, ascii, bytesOfWords, copyOf, joinParts, Writer } from '../base/bytes.ts';
+import { alignUp, ascii, bytesOfWords, copyOf, joinParts, unshared, Writer } from '../base/bytes.ts';
 import { hex, KernelImageError } from '../base/errors.ts';
 import { lowerBound } from '../base/search.ts';
 import type { Compression } from '../codecs/formats.ts';
@@ -71,11 +71,11 @@ export interface RandomizeSummary extends Choice {
 }
 
 export interface Randomized {
-  /** The file, in order. Views of the Randomizer's memory: valid until its next `randomize`. */
-  readonly parts: readonly Uint8Array[];
+  /** The file, in order. Views of the Randomizer's memory: valid until its next `randomize`. `new Blob` takes them. */
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
   readonly summary: RandomizeSummary;
   /** The file as one new array. */
-  bytes(): Uint8Array;
+  bytes(): Uint8Array<ArrayBuffer>;
 }
 
 /** Bytes of the original file that are to be moved. */
@@ -160,7 +160,8 @@ export class KernelRandomizer implements Randomizer {
   randomize(options: RandomizeOptions): Randomized {
     const { choice, loadEnd } = this.#choose(options);
     this.#moveImage(choice.virt);
-    const { parts, summary } = this.#write(choice, loadEnd, options);
+    const { parts: views, summary } = this.#write(choice, loadEnd, options);
+    const parts = views.map(unshared);
     return { parts, summary, bytes: () => joinParts(parts) };
   }
 

@@ -15,7 +15,7 @@
  *     rewrite.ts the kernel with its units in their new places
  *     verify/    the proof, which shares no decision with all this
  */
-import { joinParts } from '../base/bytes.ts';
+import { joinParts, unshared } from '../base/bytes.ts';
 import type { Codecs } from '../codecs/formats.ts';
 import { convertKernel } from '../convert.ts';
 import type { Converted } from '../convert.ts';
@@ -98,10 +98,10 @@ export interface Shuffler {
 
 export interface Shuffled {
   /** The file, in order. */
-  readonly parts: readonly Uint8Array[];
+  readonly parts: readonly Uint8Array<ArrayBuffer>[];
   readonly summary: ShuffleSummary;
   /** The file as one array. */
-  bytes(): Uint8Array;
+  bytes(): Uint8Array<ArrayBuffer>;
   /** The new System.map; undefined for a kernel without kallsyms. */
   symbols(): Uint8Array | undefined;
 }
@@ -146,7 +146,7 @@ async function open(image: Uint8Array, { codecs, plan }: ShufflerOptions, once: 
     const moves = { name: MOVES_SECTION, bytes: encodeMovesSection(plan, placed) };
     settleParts(file, addFileSections({ ...kernel.elf, bytes: vmlinux }, [moves]));
     const converted = plain ? undefined : convertShuffled(input, kernelVersion, file, table, image.length);
-    const parts = converted?.parts ?? [file, encodeRelocationTable(table)];
+    const parts = converted?.parts ?? [file, encodeRelocationTable(table)].map(unshared);
     return {
       parts,
       summary: {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { alignUp, ascii, cString, indexOfBytes, Reader, viewOf, Writer } from '../../src/base/bytes.ts';
+import { alignUp, ascii, cString, indexOfBytes, Reader, unshared, viewOf, Writer } from '../../src/base/bytes.ts';
 import { KernelImageError } from '../../src/base/errors.ts';
 
 test('a view honours byteOffset', () => {
@@ -45,4 +45,12 @@ test('strings and searches', () => {
   assert.equal(indexOfBytes(ascii('aab'), ascii('abc')), -1);
   assert.equal(alignUp(0x1001, 0x1000), 0x2000);
   assert.equal(alignUp(0x1_0000_0000, 0x20_0000), 0x1_0000_0000);
+});
+
+test('views of shared memory are copied for what takes none, others stay', () => {
+  const own = Uint8Array.from([1, 2, 3, 4]).subarray(1);
+  assert.equal(unshared(own), own);
+  const shared = new Uint8Array(new SharedArrayBuffer(4)).fill(7).subarray(1);
+  assert.ok(!(unshared(shared).buffer instanceof SharedArrayBuffer));
+  assert.deepEqual(unshared(shared), Uint8Array.from([7, 7, 7]));
 });
