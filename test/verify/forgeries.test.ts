@@ -172,7 +172,7 @@ test('parameters that the program would believe', () => {
   set('entry', ENTRY + 5, /parameters: entry at 8010 is 0x1000235, expected 0x1000230/);
   set('image_start', 0, /image_start at 8020 is 0x0, expected 0x1000000/);
   set('segment_size', added.memsz - 0x1000, /segment_size/);
-  set('scratch', 0x2000, /scratch at 8040 is 0x2000, expected 0x1000/);
+  set('scratch', 0x3000, /scratch at 8040 is 0x3000, expected 0x2000/);
   set('table', 0x80, /parameters: table at/);
   set('table_end', added.filesz - 4, /table_end/);
   set('table_format', 7, /^parameters: table_format at 8058 is 0x7, expected one of 0/);
