@@ -174,6 +174,8 @@ async function tryKernel(path: string, isGiven: boolean): Promise<Tried> {
     const detail = `${path}: ${kernelVersion?.split(' ')[0] ?? 'of an unknown release'} converts; slots ${slotsAndEntropy(slots)}`;
     return { finding: finding('ok', detail), image: converted.bytes() };
   } catch (error) {
+    if (error instanceof KernelImageError && error.code === 'already-converted')
+      return { finding: finding('ok', `${path}: converted already; kslide boot starts it`) };
     if (error instanceof KernelImageError) return { finding: finding('refused', `${path}: ${error.message}`) };
     // Kernels in /boot may be root's alone.
     if (error instanceof InputFileError || error instanceof DiskError)

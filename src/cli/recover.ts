@@ -36,7 +36,7 @@ export interface TryArguments {
 export function addTryOption(command: Command): Command {
   return command.option(
     '--try',
-    'with --recover: boot the kernel in QEMU at several slides first, and write nothing if it is not as it is unmoved; no proof',
+    'with --recover: boot the kernel in QEMU at several slides first, and write nothing if it then behaves otherwise than unmoved; no proof',
   );
 }
 

@@ -6,6 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import type { Diagnosis } from '../../src/cli/diagnose.ts';
+import { coreCodecs } from '../../src/codecs/formats.ts';
+import { convert } from '../../src/convert.ts';
 import { makeVmlinux } from '../make-vmlinux.ts';
 import { KSLIDE } from './program.ts';
 
@@ -61,6 +63,13 @@ test('a kernel that is refused, and one that is not there', () => {
   );
   assert.match(kernels[0]!.detail, /junk: not a kernel image/);
   assert.match(kernels[1]!.detail, /no such file/);
+});
+
+test('a kernel that was converted already is no fault', async () => {
+  const converted = join(directory, 'converted');
+  writeFileSync(converted, (await convert(makeVmlinux(), { codecs: coreCodecs })).bytes());
+  const { stdout } = doctor([converted], programs);
+  assert.ok(stdout.includes(`ok       kernel       ${converted}: converted already; kslide boot starts it`), stdout);
 });
 
 test('-q prints nothing', () => {
