@@ -4,8 +4,8 @@
  *
  * Memory, for a kernel of S bytes unpacked in a file of C: C and S for the first, 2 S for the Blob and its way out of the thread, C and 2 S for the second.
  */
-import { coreCodecs, forEachFormat } from '../src/codecs/formats.ts';
-import type { Codecs, Compression, OnRead } from '../src/codecs/formats.ts';
+import { coreCodecs, forEachFormat, tellingCodecs } from '../src/codecs/formats.ts';
+import type { Codecs, Compression } from '../src/codecs/formats.ts';
 import { KERNEL_IMAGE_SIZE, MIB } from '../src/base/addresses.ts';
 import { hex, KernelImageError } from '../src/base/errors.ts';
 import { count, short } from '../src/base/text.ts';
@@ -91,7 +91,7 @@ async function proveFile({ file, made }: Work<'prove'>, report: (message: Report
   const { vmlinux, summary, relocs } = made;
   const original = await readFile(file, () => progress('reread', 0));
   const written = new Uint8Array(await vmlinux.arrayBuffer());
-  const codecs = tellingCodecs((done) => progress('reread', done));
+  const codecs = tellingCodecs(coreCodecs, (done) => progress('reread', done));
   const verification = await verify(original, written, { codecs, relocs, onCheck: () => progress('prove') });
   if (verification.verdict === 'refuted') throw new Error(describeOffence(verification.offence!));
   const result = describeResult(vmlinux, summary, verification);
@@ -119,17 +119,9 @@ async function readFile(file: File, onRead: (done: number) => void): Promise<Uin
   return bytes;
 }
 
-/** Decoders that say how far they are. */
-function tellingCodecs(onDone: (done: number) => void): Codecs {
-  return forEachFormat((name) => (data, claimed, watch, differs) => {
-    const onRead: OnRead = (read) => onDone(read / data.length);
-    return coreCodecs[name](data, claimed, watch, differs, onRead);
-  });
-}
-
 /** Decoders that keep what they have decoded last: `inspect` and `convert` read the same file one after the other, and neither changes it. */
 function decodingOnce(onDone: (done: number) => void): Codecs {
-  const telling = tellingCodecs(onDone);
+  const telling = tellingCodecs(coreCodecs, onDone);
   let last:
     | {
         readonly name: Compression;

@@ -1,7 +1,7 @@
 import { writeSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { oneLine } from '../base/text.ts';
-import { nodeCodecs, tellingCodecs } from '../node/codecs.ts';
+import { nodeCodecs, tellingNodeCodecs } from '../node/codecs.ts';
 
 const STDERR = 2;
 /** Before that the pace is not known well enough to say how much time is left. */
@@ -45,7 +45,7 @@ export class Progress {
     if (!this.#on) return nodeCodecs;
     let told = 1;
     let show: (part: number) => void;
-    return tellingCodecs((part) => {
+    return tellingNodeCodecs((part) => {
       // The next payload.
       if (part <= told) show = this.parts('decoding the kernel');
       told = part;

@@ -22,7 +22,7 @@ import {
   bzip2Loops,
   codeAddress,
 } from './bzip2-loops.ts';
-import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 
 const faults = new Faults('bzip2');
@@ -196,13 +196,7 @@ class Bzip2Reader {
   }
 }
 
-async function decodeBzip2(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeBzip2: Decoder = async (data, size, watch, differs, onRead) => {
   if (data.length < HEADER_SIZE) throw faults.ends('header', data.length);
   const arena = await Arena.create({
     program,
@@ -215,6 +209,6 @@ async function decodeBzip2(
     onRead,
   });
   return new Bzip2Reader(arena, data.length).decode();
-}
+};
 
 export const bzip2: Format = { magic: MAGIC, decode: decodeBzip2, program };

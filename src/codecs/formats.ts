@@ -44,6 +44,14 @@ export const stockCodecs: Codecs = forEachFormat(
     }),
 );
 
+/** The same decoders, which tell how much of the payload they have read: a part of 1, rising. */
+export function tellingCodecs(codecs: Codecs, onRead: (part: number) => void): Codecs {
+  return forEachFormat(
+    (name) => (data, size, watch, differs) =>
+      codecs[name](data, size, watch, differs, (bytes) => onRead(bytes / data.length)),
+  );
+}
+
 export function detectCompression(payload: Uint8Array): Compression | undefined {
   return COMPRESSIONS.find((name) => FORMATS[name].magic.every((byte, at) => payload[at] === byte));
 }

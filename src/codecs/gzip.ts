@@ -14,7 +14,7 @@
  */
 import { Arena } from './arena.ts';
 import { CRC32, Crc, crcLoops } from './checksums.ts';
-import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import {
   BLOCK_ENDS,
@@ -329,18 +329,12 @@ class GzipReader {
   }
 }
 
-async function decodeGzip(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeGzip: Decoder = async (data, size, watch, differs, onRead) => {
   if (data.length < HEADER_SIZE + TRAILER_SIZE) throw faults.ends('header', data.length);
   if (size > data.length * MAX_GZIP_RATIO) throw faults.wrongSize(undefined, size);
   const workspace = INFLATE_WORKSPACE.SIZE;
   const arena = await Arena.create({ program, faults, data, size, workspace, watch, differs, onRead });
   return new GzipReader(arena, data).decode();
-}
+};
 
 export const gzip: Format = { magic: MAGIC, decode: decodeGzip, program };

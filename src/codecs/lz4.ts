@@ -15,7 +15,7 @@
 import { Reader } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
-import { Faults, magicBytes, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, magicBytes, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { keep, struct, u32 } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
@@ -120,13 +120,7 @@ function decodeSequences(): FunctionBuilder {
   ]);
 }
 
-async function decodeLz4(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeLz4: Decoder = async (data, size, watch, differs, onRead) => {
   if (data.length < 4) throw faults.ends('magic', data.length);
   const reader = new Reader(data);
   const magic = reader.u32(0, 'magic');
@@ -154,7 +148,7 @@ async function decodeLz4(
     arena.pace(offset);
   }
   return arena.finish();
-}
+};
 
 function decodeBlock(arena: Arena, offset: number, length: number): void {
   const start = arena.end;

@@ -11,7 +11,7 @@
 import { Reader } from '../base/bytes.ts';
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
-import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { LzmaState, MATCH_MAX_LEN, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
 
@@ -29,13 +29,7 @@ const STEP = 64 << 10;
 const faults = new Faults('lzma');
 const program = new DecoderProgram(() => [lzmaLoop()]);
 
-async function decodeLzma(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeLzma: Decoder = async (data, size, watch, differs, onRead) => {
   if (data.length < HEADER_SIZE + RANGE_CODER_SIZE) throw faults.ends('header', data.length);
   const properties = propertiesOf(data[0]!);
   if (!properties) throw faults.corrupt('properties', { offset: 0, found: data[0], expected: 'less than 0xe1' });
@@ -83,7 +77,7 @@ async function decodeLzma(
     });
   }
   return arena.finish();
-}
+};
 
 /** Not a magic: the properties byte of lc=3 lp=0 pb=2, and a dictionary size that is a multiple of 64 KiB. */
 const USUAL_START = [0x5d, 0x00, 0x00];

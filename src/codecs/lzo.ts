@@ -21,7 +21,7 @@
 import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import { CRC32, CRC_FIELD, Crc, adler32, adler32Loop, crcLoops } from './checksums.ts';
-import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { struct } from './workspace.ts';
 import { copyApart, copyMatch } from './lz77-copy.ts';
@@ -310,15 +310,9 @@ function decodeLzo1x(): FunctionBuilder {
   ]);
 }
 
-async function decodeLzo(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeLzo: Decoder = async (data, size, watch, differs, onRead) => {
   const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch, differs, onRead });
   return new LzopReader(arena, data.length).decode();
-}
+};
 
 export const lzo: Format = { magic: MAGIC, decode: decodeLzo, program };

@@ -13,7 +13,7 @@ import { hex } from '../base/errors.ts';
 import { Arena } from './arena.ts';
 import { decodeX86 } from './bcj-x86.ts';
 import { CRC32, CRC64, CRC_FIELD, Crc, crcLoops } from './checksums.ts';
-import { Faults, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { LzmaState, lzmaLoop, lzmaWorkspaceSize, propertiesOf } from './lzma-loop.ts';
 import { array, struct, u8 } from './workspace.ts';
@@ -384,15 +384,9 @@ class XzReader {
   }
 }
 
-async function decodeXz(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeXz: Decoder = async (data, size, watch, differs, onRead) => {
   const arena = await Arena.create({ program, faults, data, size, workspace: WORKSPACE.SIZE, watch, differs, onRead });
   return new XzReader(arena, data).decode();
-}
+};
 
 export const xz: Format = { magic: HEADER_MAGIC, decode: decodeXz, program };

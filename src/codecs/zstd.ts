@@ -15,7 +15,7 @@
  */
 import { hex } from '../base/errors.ts';
 import { Arena, EXTRA_WITH_ZSTD } from './arena.ts';
-import { Faults, magicBytes, type Differs, type Format, type OnRead, type Watch } from './codec.ts';
+import { Faults, magicBytes, type Decoder, type Format } from './codec.ts';
 import { DecoderProgram } from './decoder-program.ts';
 import { Xxh64 } from './xxh64.ts';
 import { BLOCK_MAX, FSE_LIMITS, HUFFMAN_BITS, ZSTD_WORKSPACE, zstdLoops } from './zstd-loops.ts';
@@ -435,13 +435,7 @@ class ZstdReader {
   }
 }
 
-async function decodeZstd(
-  data: Uint8Array,
-  size: number,
-  watch?: Watch,
-  differs?: Differs,
-  onRead?: OnRead,
-): Promise<Uint8Array> {
+const decodeZstd: Decoder = async (data, size, watch, differs, onRead) => {
   const arena = await Arena.create({
     program,
     faults,
@@ -455,6 +449,6 @@ async function decodeZstd(
     extra: EXTRA_WITH_ZSTD,
   });
   return new ZstdReader(arena, data.length).decode(size);
-}
+};
 
 export const zstd: Format = { magic: magicBytes(MAGIC), decode: decodeZstd, program };

@@ -9,6 +9,7 @@ import {
   COMPRESSIONS,
   coreCodecs,
   forEachFormat,
+  tellingCodecs,
   type Codecs,
   type Compression,
   type Decoder,
@@ -39,13 +40,8 @@ const NODE_FORMATS: Readonly<Record<Compression, NodeFormat>> = {
 
 export const nodeCodecs: Codecs = forEachFormat((name) => NODE_FORMATS[name].decode ?? coreCodecs[name]);
 
-/** The same, which tell how much of the payload they have read: a part of 1, rising. gzip's does it in one step, and tells nothing. */
-export function tellingCodecs(onRead: (part: number) => void): Codecs {
-  return forEachFormat(
-    (name) => (data, size, watch, differs) =>
-      nodeCodecs[name](data, size, watch, differs, (bytes) => onRead(bytes / data.length)),
-  );
-}
+/** The same, which tell how much they have read (codecs/formats.ts). gzip's does it in one step, and tells nothing. */
+export const tellingNodeCodecs = (onRead: (part: number) => void): Codecs => tellingCodecs(nodeCodecs, onRead);
 
 export const compressorOf = (compression: Compression): NodeFormat['compressor'] =>
   NODE_FORMATS[compression].compressor;

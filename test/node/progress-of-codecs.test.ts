@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { duration } from '../../src/cli/progress.ts';
-import { tellingCodecs } from '../../src/node/codecs.ts';
+import { tellingNodeCodecs } from '../../src/node/codecs.ts';
 import { systemEncoders, tellingEncoders } from '../../src/node/processes/compressors.ts';
 
 /** Nothing that compresses to much less than it is. */
@@ -16,7 +16,7 @@ for (const format of ['xz', 'lzma', 'bzip2', 'lzo', 'lz4', 'zstd'] as const)
   test(`${format}: the part that was read rises, up to 1, and the bytes are the same`, async () => {
     const packed = await systemEncoders[format](data);
     const told: number[] = [];
-    const decoded = await tellingCodecs((part) => told.push(part))[format](packed, data.length);
+    const decoded = await tellingNodeCodecs((part) => told.push(part))[format](packed, data.length);
     assert.deepEqual(decoded, data);
     assert.ok(told.length > 0 && told.length <= 100, `${told.length}`);
     assert.deepEqual(
