@@ -7,7 +7,6 @@
  * QEMU (TCG). Each failure is a line on standard error, and the exit code is then 1.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,25 +26,17 @@ import { boot } from '../src/node/qemu/qemu.ts';
 import type { BootOptions } from '../src/node/qemu/qemu.ts';
 import { randomize } from '../src/randomize.ts';
 import { rebuildBzImage } from '../src/rebuild.ts';
-import type { RebuildOptions } from '../src/rebuild.ts';
 import { readRelocationTable } from '../src/relocs/tables/kernel-table.ts';
 import { memorySource } from '../src/relocs/tool/byte-source.ts';
 import { runRelocsTool } from '../src/relocs/tool/tool.ts';
 import type { RelocsToolOptions } from '../src/relocs/tool/tool.ts';
 import { verify } from '../src/verify/verify.ts';
-import { packGuest } from '../test/guest/init.ts';
 import { STUB } from './docs/program.ts';
 import { takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 import type { Cell } from './docs/results.ts';
-import { cacheFolder } from './kernels/debian.ts';
+import { builtKernels, builtPath, ENTRIES, FORMS, GUEST } from './kernels/built.ts';
 import type { Row as RecoverRow } from './try-recover.ts';
 
-const ENTRIES = ['pvh', 'linux64'] as const;
-const FORMS: Readonly<Record<string, Partial<RebuildOptions>>> = {
-  compressed: {},
-  'table-at-end': { tableAtEnd: true },
-  uncompressed: { uncompressed: true },
-};
 const MODES: readonly (readonly [string[], RelocsToolOptions, file: string])[] = [
   [[], { print: 'table', realMode: false }, 'vmlinux.rela'],
   [['--text'], { print: 'text', realMode: false }, 'vmlinux.rela'],
@@ -70,8 +61,6 @@ const COLUMNS = [
   'regions that moved',
 ] as const;
 const codecs = nodeCodecs;
-const initrd = packGuest();
-const GUEST = { initrd, memoryMib: 1024, timeoutMs: 300_000 } as const;
 /** Room for the table in a section that a linker script would reserve. */
 const RESERVED = 0x20_0000;
 
@@ -111,7 +100,7 @@ async function attempt<T>(work: () => Promise<T>): Promise<T | KernelImageError>
 }
 
 async function open(name: string): Promise<Built> {
-  const path = (file: string): string => join(cacheFolder(), 'built', name, file);
+  const path = (file: string): string => builtPath(name, file);
   const read = (file: string): Promise<Uint8Array> => readFile(path(file));
   const text = async (file: string): Promise<string> => readFile(path(file), 'utf8');
   const config = await text('.config');
@@ -346,10 +335,8 @@ async function tryKernel(name: string): Promise<Cell[]> {
   ];
 }
 
-const folder = join(cacheFolder(), 'built');
-const built = existsSync(folder) ? readdirSync(folder).filter((name) => existsSync(join(folder, name, 'about'))) : [];
 const rows: Cell[][] = [];
-for (const name of positionals.length > 0 ? positionals : built) {
+for (const name of positionals.length > 0 ? positionals : builtKernels()) {
   const row = await tryKernel(name);
   process.stdout.write(`${row.join(' | ')}\n`);
   rows.push(row);

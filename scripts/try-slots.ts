@@ -7,9 +7,8 @@
  * that are multiples of 2 MiB, and of nothing more, whatever the rules of `randomize` say. Then every form that moves itself boots, and one boots another
  * by kexec_file_load. Five minutes a kernel, in QEMU (TCG). Each failure is a line on standard error, and the exit code is then 1.
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { MIB, PMD_SIZE } from '../src/base/addresses.ts';
 import type { Slide } from '../src/base/addresses.ts';
@@ -27,21 +26,13 @@ import type { BootOptions } from '../src/node/qemu/qemu.ts';
 import { openRandomizer } from '../src/randomize.ts';
 import type { Randomizer } from '../src/randomize.ts';
 import { rebuildBzImage } from '../src/rebuild.ts';
-import type { RebuildOptions } from '../src/rebuild.ts';
 import { verify } from '../src/verify/verify.ts';
-import { packGuest } from '../test/guest/init.ts';
 import { packKexecGuest } from '../test/guest/kexec.ts';
 import { STUB } from './docs/program.ts';
 import { tableOf, takeRecordOption, withEarlierRows } from './docs/record.ts';
 import type { Cell } from './docs/results.ts';
-import { cacheFolder } from './kernels/debian.ts';
+import { builtKernels, builtPath, ENTRIES, FORMS, GUEST } from './kernels/built.ts';
 
-const ENTRIES = ['pvh', 'linux64'] as const;
-const FORMS: Readonly<Record<string, Partial<RebuildOptions>>> = {
-  compressed: {},
-  'table-at-end': { tableAtEnd: true },
-  uncompressed: { uncompressed: true },
-};
 const COLUMNS = [
   'kernel',
   'PHYSICAL_ALIGN',
@@ -52,8 +43,6 @@ const COLUMNS = [
   'physical slides',
   'boots',
 ];
-const initrd = packGuest();
-const GUEST = { initrd, memoryMib: 1024, timeoutMs: 300_000 } as const;
 const COMMAND_LINE = 'console=ttyS0 panic=-1 no_timer_check';
 const codecs = nodeCodecs;
 
@@ -86,10 +75,6 @@ function fail(what: string): undefined {
   process.exitCode = 1;
   process.stderr.write(`FAILED ${what}\n`);
   return undefined;
-}
-
-function builtPath(name: string, file: string): string {
-  return join(cacheFolder(), 'built', name, file);
 }
 
 async function open(name: string): Promise<Kernel> {
@@ -240,7 +225,7 @@ async function tryForms(kernel: Kernel): Promise<Cell[][]> {
   }
   const first = forms.get('compressed')!;
   for (const [form, image] of forms) {
-    const next = packKexecGuest({ image, initrd, commandLine: COMMAND_LINE });
+    const next = packKexecGuest({ image, initrd: GUEST.initrd, commandLine: COMMAND_LINE });
     const seen = await bootOften(kernel, `kexec_file_load, ${form}`, slots, { image: first, initrd: next });
     rows.push(row(kernel, `bzImage, ${form}`, 'kexec_file_load', 1, seen));
   }
@@ -259,13 +244,11 @@ async function tryKernel(name: string): Promise<Cell[][]> {
 }
 
 function alignOf(name: string): number {
-  if (!existsSync(builtPath(name, 'about'))) return 0;
   const config = readFileSync(builtPath(name, '.config'), 'utf8');
   return Number(/^CONFIG_PHYSICAL_ALIGN=(\w+)$/m.exec(config)?.[1] ?? 0);
 }
 
-const folder = join(cacheFolder(), 'built');
-const built = existsSync(folder) ? readdirSync(folder).filter((name) => alignOf(name) > PMD_SIZE) : [];
+const built = builtKernels().filter((name) => alignOf(name) > PMD_SIZE);
 const rows: Cell[][] = [];
 for (const name of positionals.length > 0 ? positionals : built) {
   rows.push(...(await tryKernel(name)));

@@ -6,14 +6,7 @@ import { convert } from '../convert.ts';
 import { expectInput } from '../kernel/input.ts';
 import { qemuVersion } from '../measure/many-boots.ts';
 import { COMPRESSORS, nodeCodecs } from '../node/codecs.ts';
-import {
-  DiskError,
-  EnvironmentError,
-  InputFileError,
-  isSystemError,
-  missingProgram,
-  reasonOf,
-} from '../node/errors.ts';
+import { DiskError, EnvironmentError, InputFileError, isSystemError, packageOf, reasonOf } from '../node/errors.ts';
 import { readInputFile } from '../node/files/input-file.ts';
 import { runProgram } from '../node/processes/run-program.ts';
 import { boot } from '../node/qemu/qemu.ts';
@@ -35,7 +28,7 @@ export interface Diagnosis {
   readonly findings: readonly Finding[];
 }
 
-/** The oldest Node that kslide supports: `engines` in package.json. */
+/** The oldest Node that the command line was written for. `engines` in package.json wants a newer 20, for require() of the library. */
 const OLDEST_NODE = 20;
 /** Kernels are named as by Debian and Ubuntu, Fedora, and Arch. */
 const BOOT = '/boot';
@@ -113,20 +106,16 @@ async function checkQemu(): Promise<Finding> {
 async function checkCompressors(): Promise<Finding> {
   const found: string[] = [];
   const missing: string[] = [];
-  const commands = new Set<string>();
   for (const program of COMPRESSORS) {
     if (await runs(program)) found.push(program);
-    else {
-      missing.push(program);
-      commands.add(missingProgram(program).command!.replace(/^apt-get install /, ''));
-    }
+    else missing.push(program);
   }
   if (missing.length === 0) return { name: 'compressors', state: 'ok', detail: `${found.join(', ')}, for bzimage` };
   return {
     name: 'compressors',
     state: 'missing',
     detail: `${missing.join(', ')}; bzimage needs the one that the kernel was packed with`,
-    command: `apt-get install ${[...commands].join(' ')}`,
+    command: `apt-get install ${[...new Set(missing.map(packageOf))].join(' ')}`,
   };
 }
 

@@ -47,7 +47,7 @@ export class EnvironmentError extends Error {
   }
 }
 
-/** The Debian and Ubuntu package of each program that kslide, its tests or its benchmarks start. */
+/** Where its name is not the program's: of the programs that kslide, its tests or its benchmarks start. */
 const PACKAGE: Record<string, string> = {
   'qemu-system-x86_64': 'qemu-system-x86',
   'apt-get': 'apt',
@@ -58,12 +58,15 @@ const PACKAGE: Record<string, string> = {
   '/usr/bin/time': 'time',
 };
 
+/** The package of Debian and Ubuntu that has a program. */
+export const packageOf = (program: string): string => PACKAGE[program] ?? program;
+
 /** The error for a program that is not in PATH. */
 export function missingProgram(program: string, cause?: unknown): EnvironmentError {
   return new EnvironmentError({
     problem: 'missing-program',
     what: `${program} is not installed`,
-    command: `apt-get install ${PACKAGE[program] ?? program}`,
+    command: `apt-get install ${packageOf(program)}`,
     cause,
   });
 }

@@ -72,9 +72,14 @@ export interface OriginalOptions {
   readonly align?: number | undefined;
 }
 
+/** Whether slides can be so far apart: a power of two from 2 MiB to 1 GiB. */
+export function isStep(align: bigint): boolean {
+  return align >= PMD_SIZE && align <= KERNEL_IMAGE_SIZE && (align & (align - 1n)) === 0n;
+}
+
 /** Throws KernelImageError for a step that no kernel can have. */
 export function expectStep(align = PMD_SIZE): void {
-  for (let step = PMD_SIZE; step <= KERNEL_IMAGE_SIZE; step *= 2) if (align === step) return;
+  if (Number.isInteger(align) && isStep(BigInt(align))) return;
   throw new KernelImageError({
     code: 'bad-value',
     what: 'step of the slides',

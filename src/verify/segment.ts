@@ -1,5 +1,5 @@
 /** What the added segment must be, and the checks of its parts: `program`, `parameters`, `slots`. The table is checked in table.ts. */
-import { KERNEL_IMAGE_SIZE, PAGE_SIZE, PMD_SIZE } from '../base/addresses.ts';
+import { KERNEL_IMAGE_SIZE, PAGE_SIZE } from '../base/addresses.ts';
 import type { FileOffset, PhysAddr } from '../base/addresses.ts';
 import { alignUp } from '../base/bytes.ts';
 import { PARAMETERS, PARAMS, PARAMS_MAGIC, SCRATCH } from '../segment/layout.ts';
@@ -7,7 +7,7 @@ import { hex } from '../base/errors.ts';
 import { refute } from './evidence.ts';
 import type { Evidence } from './evidence.ts';
 import { looksUpItsEnd } from './image-limit.ts';
-import { FORMS } from './original.ts';
+import { FORMS, isStep } from './original.ts';
 import type { Form, Original } from './original.ts';
 import { formatsFor } from './table/formats.ts';
 
@@ -96,11 +96,6 @@ export function checkSlots(file: Evidence, original: Original, { offset }: Expec
     slot_align: original.slotAlign,
     slot_count: countSlots(original),
   });
-}
-
-/** A power of two from 2 MiB to 1 GiB. */
-function isStep(found: bigint): boolean {
-  return found >= PMD_SIZE && found <= KERNEL_IMAGE_SIZE && (found & (found - 1n)) === 0n;
 }
 
 /** Counts one by one; the writer (kaslr/slots.ts) divides. */
