@@ -34,7 +34,8 @@ import { verify } from '../src/verify/verify.ts';
 import { STUB } from './docs/program.ts';
 import { takeRecordOption, tableOf, withEarlierRows } from './docs/record.ts';
 import type { Cell } from './docs/results.ts';
-import { builtKernels, builtPath, ENTRIES, FORMS, GUEST } from './kernels/built.ts';
+import { builtKernels, builtPath, ENTRIES, GUEST } from './kernels/built.ts';
+import { FORMS } from './kernels/forms.ts';
 import type { Row as RecoverRow } from './try-recover.ts';
 
 const MODES: readonly (readonly [string[], RelocsToolOptions, file: string])[] = [

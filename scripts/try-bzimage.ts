@@ -39,15 +39,11 @@ import { rebuildBzImage } from '../src/rebuild.ts';
 import type { RebuildOptions, RebuildSummary } from '../src/rebuild.ts';
 import { verify } from '../src/verify/verify.ts';
 import { readVmlinux } from '../src/kernel/vmlinux.ts';
+import { FORMS } from './kernels/forms.ts';
 import { UEFI } from '../test/boot/firmware.ts';
 import { packGuest } from '../test/guest/init.ts';
 import { packKexecGuest } from '../test/guest/kexec.ts';
 
-const FORMS: Readonly<Record<string, Partial<RebuildOptions>>> = {
-  compressed: {},
-  'table-at-end': { tableAtEnd: true },
-  uncompressed: { uncompressed: true },
-};
 const FIRMWARE: Readonly<Record<string, Partial<BootOptions>>> = { SeaBIOS: {}, OVMF: UEFI };
 const TIMEOUT_MS = 600_000;
 const COMMAND_LINE = 'console=ttyS0 panic=-1 no_timer_check';

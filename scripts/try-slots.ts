@@ -31,7 +31,8 @@ import { packKexecGuest } from '../test/guest/kexec.ts';
 import { STUB } from './docs/program.ts';
 import { tableOf, takeRecordOption, withEarlierRows } from './docs/record.ts';
 import type { Cell } from './docs/results.ts';
-import { builtKernels, builtPath, ENTRIES, FORMS, GUEST } from './kernels/built.ts';
+import { builtKernels, builtPath, ENTRIES, GUEST } from './kernels/built.ts';
+import { FORMS } from './kernels/forms.ts';
 
 const COLUMNS = [
   'kernel',

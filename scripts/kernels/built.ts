@@ -1,18 +1,10 @@
 /** The kernels that scripts/build-kernels.sh has built, and what the scripts that try them have in common. */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import type { RebuildOptions } from '../../src/rebuild.ts';
 import { packGuest } from '../../test/guest/init.ts';
 import { cacheFolder } from './debian.ts';
 
 export const ENTRIES = ['pvh', 'linux64'] as const;
-
-/** The forms of `kslide bzimage`. */
-export const FORMS: Readonly<Record<string, Partial<RebuildOptions>>> = {
-  compressed: {},
-  'table-at-end': { tableAtEnd: true },
-  uncompressed: { uncompressed: true },
-};
 
 export const GUEST = { initrd: packGuest(), memoryMib: 1024, timeoutMs: 300_000 } as const;
 

@@ -16,6 +16,7 @@ import { eax, ecx, edx, r10d, r11, r11d, r13, r8, r8d, r9, rax, rbp, rbx, rcx, r
 
 import { CHAIN } from '../relocs/tables/compact-chains.ts';
 import { SCRATCH } from '../segment/layout.ts';
+import { emitFillLog, emitMoveLog } from './relocate-log.ts';
 
 const UNROLLED = 8;
 /** Sites between the prefetch of a line and the add: far more than the lines that a core waits for at once. At least the length of a row. */
@@ -48,11 +49,7 @@ export function emitChains(a: Assembler, start: Label): void {
   const others = a.label('other_sites');
   a.bind(start);
   a.note('chains');
-  a.lea(rax, mem(rbp, SCRATCH.no_site));
-  a.sub(rax, r13);
-  a.lea(rdi, mem(rbp, SCRATCH.log));
-  a.mov(ecx, LAG);
-  a.rep.stosd();
+  emitFillLog(a, LAG);
   a.lea(rbx, mem(rdi, -ENTRY));
 
   a.bind(batch);
@@ -105,11 +102,7 @@ export function emitChains(a: Assembler, start: Label): void {
   a.jmp(batch);
 
   a.bind(moveLog);
-  a.mov(rax, rsi);
-  a.lea(rsi, mem(rbx, ENTRY - LAG * ENTRY));
-  a.lea(rdi, mem(rbp, SCRATCH.log));
-  a.mov(ecx, LAG);
-  a.rep.movsd();
+  emitMoveLog(a, LAG, mem(rbx, ENTRY - LAG * ENTRY));
   a.lea(rbx, mem(rdi, -ENTRY));
   a.mov(rsi, rax);
   a.jmp(rowsLeft);

@@ -35,6 +35,7 @@ import {
 } from '../asm/registers.ts';
 import { CHAIN, CHAIN_LENGTHS, chainsInBatch } from '../relocs/tables/compact-chains.ts';
 import { SCRATCH } from '../segment/layout.ts';
+import { emitFillLog, emitMoveLog } from './relocate-log.ts';
 
 /** Sites between the prefetch of a line and the add. */
 const LAG = 64;
@@ -81,11 +82,7 @@ export function emitGroups(a: Assembler, start: Label): void {
   a.note('chains in groups');
   a.mov(qword(rbp, SCRATCH.kept_r9), r9);
   a.mov(qword(rbp, SCRATCH.kept_r12), r12);
-  a.lea(rax, mem(rbp, SCRATCH.no_site));
-  a.sub(rax, r13);
-  a.lea(rdi, mem(rbp, SCRATCH.log));
-  a.mov(ecx, LAG);
-  a.rep.stosd();
+  emitFillLog(a, LAG);
   a.mov(rbx, rdi);
 
   a.bind(batch);
@@ -199,11 +196,7 @@ export function emitGroups(a: Assembler, start: Label): void {
   a.jmp(batch);
 
   a.bind(moveLog);
-  a.mov(rax, rsi);
-  a.lea(rsi, mem(rbx, -LAG * ENTRY));
-  a.lea(rdi, mem(rbp, SCRATCH.log));
-  a.mov(ecx, LAG);
-  a.rep.movsd();
+  emitMoveLog(a, LAG, mem(rbx, -LAG * ENTRY));
   a.mov(rbx, rdi);
   a.mov(rsi, rax);
   a.jmp(hasRoom);
